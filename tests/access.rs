@@ -1,6 +1,7 @@
 //! Who may ask a node over HTTP and change it: tokens, contexts, and changes through the links.
 
 use crate::harness::certs::{Ca, Pair};
+use crate::harness::http::{Asker, Told};
 use crate::harness::mqtt::{Client, connect_five_packet};
 use crate::harness::ran::{Ran, acts, run, run_with, text, token};
 use crate::harness::{Tree, add_user, add_user_as, binary, wait_for};
@@ -68,9 +69,8 @@ fn with_a_tokens_file_a_reader_reads_an_operator_changes_and_nobody_else_does_ei
     assert!(tree.node("c").get_text("/livez").is_some() && tree.node("c").get_text("/readyz").is_some());
     assert!(tree.node("c").get_text("/metrics").is_none());
     // Here; it is no way to those below.
-    let asked = |path: &str| ureq::get(format!("{url}{path}")).header(view::HEADER_AT, "c/s").call();
     for path in ["/livez", "/readyz", "/openapi.json"] {
-        assert!(matches!(asked(path), Err(ureq::Error::StatusCode(401))), "{path}");
+        assert_eq!(tree.node("c").asker().ask("GET", path, &[(view::HEADER_AT, "c/s")], "").status, 401, "{path}");
     }
     run(&["status", "--node", &url]).says(1, &["no token was given", "--token-file"]);
     let (status, _) = tree.node("c").post("/v1/send", &json!({"target": "c", "type": "t"}));
@@ -123,15 +123,18 @@ fn with_a_tokens_file_a_reader_reads_an_operator_changes_and_nobody_else_does_ei
     }
 }
 
+const CLOUD_EVENT: &str = "application/cloudevents+json";
+
+/// The city, asked with the token in a file.
+fn by<'t>(tree: &'t Tree, token: &str) -> Asker<'t> {
+    tree.node("c").by(&std::fs::read_to_string(token).expect("it reads"))
+}
+
 /// Presses a button that tells a telephone number, and gives the case's id.
 fn a_press_that_says_whom_to_call(tree: &Tree, token: &str) -> String {
     let event = json!({"specversion": "1.0", "id": "p1", "source": "/c/btn", "type": "city.sos.pressed.v1",
         "data": {"contact": {"name": "王大妈", "phone": "13900000000"}}});
-    let secret = std::fs::read_to_string(token).expect("it reads");
-    let request = ureq::post(format!("{}/v1/events", tree.node("c").url()))
-        .header("authorization", format!("Bearer {}", secret.trim()))
-        .header("content-type", "application/cloudevents+json");
-    assert_eq!(request.send(event.to_string()).expect("it is taken").status(), 202);
+    assert_eq!(by(tree, token).post_as("/v1/events", CLOUD_EVENT, event.to_string()).status, 202);
     let list = || run(&["case", "list", "--json", "--node", &tree.node("c").url(), "--token-file", token]).out;
     wait_for("the press opens a case", || {
         let all: serde_json::Value = serde_json::from_str(&list()).ok()?;
@@ -146,22 +149,11 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
         (a_token(&tree, "anna", "operator"), a_token(&tree, "li", "worker"), a_token(&tree, "mia", "reader"));
     let case = a_press_that_says_whom_to_call(&tree, &anna);
     let letter = "{\"phone\":\"13900000000\""; // no JSON: it becomes a dead letter
-    let secret = std::fs::read_to_string(&anna).expect("it reads");
-    let refused = ureq::post(format!("{}/v1/events", tree.node("c").url()))
-        .header("authorization", format!("Bearer {}", secret.trim()))
-        .header("content-type", "application/cloudevents+json")
-        .send(letter);
-    assert!(refused.is_err(), "it does not parse");
+    assert_eq!(by(&tree, &anna).post_as("/v1/events", CLOUD_EVENT, letter).status, 400, "it does not parse");
     let get = |token: &str, path: &str, at: Option<&str>| -> (u16, String) {
-        let secret = std::fs::read_to_string(token).expect("it reads");
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let request = agent.get(format!("{}{path}", tree.node("c").url()));
-        let mut request = request.header("authorization", format!("Bearer {}", secret.trim()));
-        if let Some(at) = at {
-            request = request.header(view::HEADER_AT, at);
-        }
-        let mut answer = request.call().expect("it answers");
-        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
+        let at = at.map(|at| (view::HEADER_AT, at));
+        let told = by(&tree, token).ask("GET", path, at.as_slice(), "");
+        (told.status, told.text)
     };
     wait_for("the dead letter is kept", || get(&anna, "/v1/dlq", None).1.contains("13900000000").then_some(()));
     let show = format!("/v1/cases/{case}");
@@ -462,10 +454,9 @@ fn a_node_below_is_changed_through_the_links_and_knows_by_whom() {
 
 /// A POST at the city that is meant for the leaf.
 fn post_at(tree: &Tree, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
-    let request = ureq::Agent::new_with_config(config).post(format!("{}{path}", tree.node("c").url()));
-    let mut answer = request.header(view::HEADER_AT, "c/s/m").send_json(body).expect("the city answers");
-    (answer.status().as_u16(), answer.body_mut().read_json().expect("it is JSON"))
+    let headers = [("content-type", "application/json"), (view::HEADER_AT, "c/s/m")];
+    let told = tree.node("c").asker().ask("POST", path, &headers, body.to_string());
+    (told.status, told.json())
 }
 
 #[test]
@@ -481,6 +472,11 @@ fn a_stream_ends_when_the_token_of_its_reader_is_removed() {
     assert!(end.as_ref().is_err_and(|e| !matches!(e, ureq::Error::Timeout(_))), "it breaks off: {end:?}");
 }
 
+/// What a browser asks before a page's request.
+fn preflight<'a>(origin: &'a str, method: &'a str, headers: &'a str) -> [(&'static str, &'a str); 3] {
+    [("origin", origin), ("access-control-request-method", method), ("access-control-request-headers", headers)]
+}
+
 #[test]
 fn a_web_page_that_is_named_asks_first_and_then_with_its_token_and_another_reads_open311_alone() {
     let mut tree = a_guarded_city();
@@ -490,21 +486,14 @@ fn a_web_page_that_is_named_asks_first_and_then_with_its_token_and_another_reads
     tree.wait_ready();
     let mia = std::fs::read_to_string(a_token(&tree, "mia", "reader")).expect("it reads");
     let token = format!("Bearer {}", mia.trim());
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let said = |response: ureq::http::Response<ureq::Body>| {
-        let allowed =
-            response.headers().get("access-control-allow-origin").map(|v| v.to_str().expect("ASCII").to_owned());
-        (response.status().as_u16(), allowed)
-    };
-    let url = |path: &str| format!("{}{path}", tree.node("c").url());
+    let node = tree.node("c").asker();
+    let said = |told: Told| (told.status, told.find("access-control-allow-origin").map(str::to_owned));
     let (desk, evil) = ("https://desk.example", "https://evil.example");
     let asks = |path: &str, origin: &str, method: &str| {
-        let request = agent.options(url(path)).header("origin", origin).header("access-control-request-method", method);
-        said(request.header("access-control-request-headers", "authorization").call().expect("an answer"))
+        said(node.ask("OPTIONS", path, &preflight(origin, method, "authorization"), ""))
     };
     let gets = |path: &str, origin: &str, token: &str| {
-        let request = agent.get(url(path)).header("origin", origin).header("authorization", token);
-        said(request.call().expect("an answer"))
+        said(node.ask("GET", path, &[("origin", origin), ("authorization", token)], ""))
     };
     let named = Some(desk.to_owned());
     assert_eq!(asks("/v1/cases", desk, "POST"), (204, named.clone()));
@@ -514,19 +503,15 @@ fn a_web_page_that_is_named_asks_first_and_then_with_its_token_and_another_reads
     assert_eq!(gets("/v1/status", evil, &token), (200, None), "its browser keeps the answer from it");
     assert_eq!(gets("/open311/v2/services.json", evil, ""), (200, Some("*".into())));
     // What a page has to send and to see, as a program has.
-    let told = |response: ureq::http::Response<ureq::Body>, name: &str| {
-        response.headers().get(name).map(|v| v.to_str().expect("ASCII").to_owned()).unwrap_or_default()
-    };
-    let request =
-        agent.options(url("/v1/events")).header("origin", desk).header("access-control-request-method", "POST");
-    let request = request.header("access-control-request-headers", "authorization,ce-id,ce-source,ce-own7,x-other");
-    let sent = told(request.call().expect("an answer"), "access-control-allow-headers");
+    let wanted = preflight(desk, "POST", "authorization,ce-id,ce-source,ce-own7,x-other");
+    let told = node.ask("OPTIONS", "/v1/events", &wanted, "");
+    let sent = told.header("access-control-allow-headers");
     for name in ["authorization", "x-citybrain-at", "ce-id", "ce-source", "ce-own7"] {
         assert!(sent.split(", ").any(|n| n == name), "{name}: {sent}");
     }
     assert!(!sent.contains("x-other"), "{sent}");
-    let request = agent.get(url("/v1/status")).header("origin", desk).header("authorization", &token);
-    let seen = told(request.call().expect("an answer"), "access-control-expose-headers");
+    let told = node.ask("GET", "/v1/status", &[("origin", desk), ("authorization", &token)], "");
+    let seen = told.header("access-control-expose-headers");
     for name in ["etag", "citybrain-node", "citybrain-cut", "citybrain-took-ms"] {
         assert!(seen.split(", ").any(|n| n == name), "{name}: {seen}");
     }
@@ -537,12 +522,11 @@ fn without_tokens_other_peoples_web_pages_neither_change_nor_read_anything_and_p
     let mut tree = Tree::new(&["c"]);
     tree.start();
     let node = tree.node("c");
-    let (url, port) = (node.url(), node.url().rsplit(':').next().expect("a port").to_owned());
+    let port = node.api;
     let ask = |method: &str, path: &str, headers: &[(&str, &str)]| -> (u16, String) {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{url}{path}"));
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let body = if method == "POST" { "{\"target\":\"c\",\"type\":\"city.page\"}" } else { "" };
-        node.ask(request, body.to_owned()).expect("it answers")
+        let told = node.asker().ask(method, path, headers, body);
+        (told.status, told.text)
     };
     // As `fetch(…, {mode: "no-cors"})` and a form of a page elsewhere send it.
     let page = ("origin", "https://evil.example");
@@ -569,7 +553,8 @@ fn without_tokens_other_peoples_web_pages_neither_change_nor_read_anything_and_p
         assert_eq!(ask("GET", "/metrics", &[("host", &host)]).0, 200, "{host}");
     }
     assert_eq!(node.records().iter().filter(|r| r.event_type == "city.page").count(), 0);
-    let own = [("origin", url.as_str()), ("sec-fetch-site", "same-origin"), ("content-type", "text/plain")];
+    let own_page = node.url();
+    let own = [("origin", own_page.as_str()), ("sec-fetch-site", "same-origin"), ("content-type", "text/plain")];
     assert_eq!(ask("POST", "/v1/send", &own).0, 202);
     assert_eq!(ask("POST", "/v1/send", &[]).0, 202, "a program says nothing of pages");
 }

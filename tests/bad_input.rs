@@ -254,8 +254,7 @@ fn numbers_at_the_end_of_their_type_are_answered_like_any_other() {
         format!("/v1/trace/x?within_ms={MAX}"),
         format!("/v1/supervision?limit={MAX}&again={MAX}&days={}", u32::MAX),
     ] {
-        let answer = ureq::get(format!("{}{path}", node.url())).config().http_status_as_error(false).build().call();
-        let status = answer.unwrap_or_else(|e| panic!("{path}: {e}")).status().as_u16();
+        let status = node.asker().get(&path).status;
         assert!([200, 400, 404, 410].contains(&status), "{path}: {status}");
         // A log that ends before it is no log without news.
         assert_eq!(status == 410, path.contains("after=") && !path.contains("dlq"), "{path}");
@@ -392,9 +391,6 @@ fn http_answers_each_wrong_body_in_its_own_terms_and_keeps_what_was_no_event() {
     let mut tree = Tree::new(&["c/s"]);
     tree.start();
     let node = tree.node("c/s");
-    // A connection each: the node ends that of a body which it did not read.
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build().into();
     let cloud = "application/cloudevents+json";
     let huge = vec![b'x'; 5_000_000];
     let big = format!(r#"{{"specversion":"1.0","id":"b","source":"/x","type":"t","data":"{}"}}"#, "x".repeat(262_144));
@@ -418,15 +414,13 @@ fn http_answers_each_wrong_body_in_its_own_terms_and_keeps_what_was_no_event() {
         ("/v1/status", "application/json", b"{}", 405, "method"),
     ] {
         let what = format!("{path} {kind} {:?}", String::from_utf8_lossy(&body[..body.len().min(60)]));
-        let sent = agent.post(format!("{}{path}", node.url())).header("content-type", kind).send(body);
-        let Ok(mut answer) = sent else {
+        let Some(told) = node.asker().tried("POST", path, &[("content-type", kind)], body) else {
             // The node answers 413 and hangs up while the body is still being sent.
             assert!(body.len() > 1_000_000, "{what}");
             continue;
         };
-        let text = answer.body_mut().read_to_string().expect("a body");
-        assert_eq!(answer.status().as_u16(), status, "{what}: {text}");
-        let answer: Value = serde_json::from_str(&text).expect("every answer is JSON");
+        let (answer, text) = (told.json(), &told.text);
+        assert_eq!(told.status, status, "{what}: {text}");
         if !error.is_empty() {
             assert_eq!(answer["error"], error, "{what}: {text}");
             assert!(answer["detail"].as_str().is_some_and(|d| !d.is_empty()), "{what}: {text}");
@@ -441,10 +435,8 @@ fn http_answers_each_wrong_body_in_its_own_terms_and_keeps_what_was_no_event() {
         ("POST", "/v1/alarms/7/cap", "GET, HEAD"),
         ("PUT", "/v1/cases/7", "GET, HEAD"),
     ] {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", node.url()));
-        let answer = agent.run(request.body(()).expect("a request")).expect("an answer");
-        let said = answer.headers().get("allow").and_then(|v| v.to_str().ok());
-        assert_eq!((answer.status().as_u16(), said), (405, Some(allowed)), "{method} {path}");
+        let told = node.asker().ask(method, path, &[], "");
+        assert_eq!((told.status, told.header("allow")), (405, allowed), "{method} {path}");
     }
     is_well(&tree, "c/s", "after-http");
     assert_eq!(tree.node("c").records().iter().filter(|r| r.id == "good").count(), 1);

@@ -1,12 +1,12 @@
 //! The Common Alerting Protocol: alarms out, warnings in, and what follows from them below.
 
+use crate::harness::http::Told;
 use crate::harness::mqtt::Client;
 use crate::harness::ran::run;
 use crate::harness::{Node, Tree, wait_for};
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// At every node; the rule is as in `config/city.toml`.
 const CONFIG: &str = r#"
@@ -37,36 +37,10 @@ clear = "event.data.level == 0"
 raise = { severity = "${event.data.level > 1 ? 'critical' : 'major'}", title = "烟雾 ${event.subject} <3> & ${event.data.level}", reach = "city" }
 "#;
 
-struct Got {
-    status: u16,
-    kind: String,
-    text: String,
-}
+const XML: &str = "application/cap+xml";
 
-impl Got {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
-    }
-}
-
-fn read(mut response: ureq::http::Response<ureq::Body>) -> Got {
-    let kind = response.headers().get("content-type").map(|v| v.to_str().expect("ASCII").to_owned());
-    let (status, kind) = (response.status().as_u16(), kind.unwrap_or_default());
-    Got { status, kind, text: response.body_mut().read_to_string().expect("a body") }
-}
-
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false);
-    config.timeout_global(Some(Duration::from_secs(20))).build().into()
-}
-
-fn get(node: &Node, path: &str) -> Got {
-    read(agent().get(format!("{}{path}", node.url())).call().expect("the node answers"))
-}
-
-fn post(node: &Node, xml: &str) -> Got {
-    let request = agent().post(format!("{}/v1/cap", node.url())).header("content-type", "application/cap+xml");
-    read(request.send(xml).expect("the node answers"))
+fn post(node: &Node, xml: &str) -> Told {
+    node.asker().post_as("/v1/cap", XML, xml)
 }
 
 /// In CAP's form, so many seconds from now.
@@ -156,14 +130,14 @@ fn an_alarm_goes_out_as_an_alert_is_updated_and_cancelled_and_is_the_same_at_eve
     let seen = |word: &str| {
         wait_for("the city has it as it is now", || {
             let id = alarms(top, "active=false").first()?["id"].as_str()?.to_owned();
-            let got = get(top, &format!("/v1/alarms/{id}/cap"));
+            let got = top.asker().get(&format!("/v1/alarms/{id}/cap"));
             (got.status == 200 && part(&got.text, "msgType") == word).then_some((id, got))
         })
     };
     smoke(low, "1", 1);
     let (id, alert) = seen("Alert");
-    assert_eq!(alert.kind, "application/cap+xml");
-    assert_eq!(alert.text, get(low, &format!("/v1/alarms/{id}/cap")).text);
+    assert_eq!(alert.header("content-type"), XML);
+    assert_eq!(alert.text, low.asker().get(&format!("/v1/alarms/{id}/cap")).text);
     let word = |name: &str| part(&alert.text, name).to_owned();
     assert_eq!(
         (word("sender"), word("category"), word("event")),
@@ -175,8 +149,8 @@ fn an_alarm_goes_out_as_an_alert_is_updated_and_cancelled_and_is_the_same_at_eve
     );
     assert_eq!((word("headline"), word("circle")), ("烟雾 厨房 &lt;3&gt; &amp; 1".into(), "30.698,103.8368 0".into()));
     assert!(word("sent").ends_with("+08:00"), "{}", word("sent"));
-    let feed = get(top, "/v1/cap.atom");
-    assert_eq!(feed.kind, "application/atom+xml; charset=utf-8");
+    let feed = top.asker().get("/v1/cap.atom");
+    assert_eq!(feed.header("content-type"), "application/atom+xml; charset=utf-8");
     assert!(feed.text.contains(&format!("href=\"{}/v1/alarms/{id}/cap\"", top.url())), "{}", feed.text);
 
     smoke(low, "2", 2);
@@ -188,8 +162,8 @@ fn an_alarm_goes_out_as_an_alert_is_updated_and_cancelled_and_is_the_same_at_eve
     let earlier =
         format!("{reference} {},{},{}", word("sender"), part(&update.text, "identifier"), part(&update.text, "sent"));
     assert_eq!((part(&cancel.text, "references"), part(&cancel.text, "responseType")), (earlier.as_str(), "AllClear"));
-    assert!(!get(top, "/v1/cap.atom").text.contains("<entry>"), "what is over is not current");
-    assert_eq!(get(top, "/v1/alarms/none/cap").status, 404);
+    assert!(!top.asker().get("/v1/cap.atom").text.contains("<entry>"), "what is over is not current");
+    assert_eq!(top.asker().get("/v1/alarms/none/cap").status, 404);
 
     // And into a tree of somebody else.
     let other = city();
@@ -315,7 +289,7 @@ fn one_cancellation_ends_all_that_it_refers_to_and_an_update_that_is_late_revive
         assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("cancelled")), "{}", refused.text);
     }
     // A feed that is read again and again brings what was taken: that is known, and no fault of anybody.
-    let letters = || get(top, "/v1/dlq").json()["dead_letters"].as_array().expect("a list").len();
+    let letters = || top.asker().get("/v1/dlq").json()["dead_letters"].as_array().expect("a list").len();
     let before = letters();
     for known in [&first, &second, &update, &cancel] {
         let again = post(top, &known.xml());
@@ -428,8 +402,7 @@ fn what_is_no_warning_makes_none_and_is_told_why() {
         assert!(detail.contains(words) || (words == "line 1" && detail.contains("this is no XML")), "{detail}");
     }
     assert_eq!(post(top, &format!("{}{}", good.xml(), " ".repeat(100_000))).status, 413);
-    let plain = agent().post(format!("{}/v1/cap", top.url())).header("content-type", "application/json").send("{}");
-    assert_eq!(read(plain.expect("an answer")).status, 415);
+    assert_eq!(top.asker().post_as("/v1/cap", "application/json", "{}").status, 415);
     // What was refused is kept.
     let is_kept = |l: &&Value| l["reason"] == "not-cap";
     wait_for("all four letters are kept", || {

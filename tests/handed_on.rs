@@ -131,10 +131,8 @@ fn a_request_that_is_filed_at_the_city_for_a_node_below_goes_there_also_if_that_
     tree.kill9("c/s/a");
     let city = tree.node("c");
     let post = |form: &str| {
-        let request = ureq::http::Request::post(format!("{}/open311/v2/requests.json", city.url()));
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let (status, answer) = city.ask(request, form.to_owned()).expect("an answer");
-        (status, serde_json::from_str::<Value>(&answer).expect("JSON")[0].clone())
+        let told = city.asker().post_as("/open311/v2/requests.json", "application/x-www-form-urlencoded", form);
+        (told.status, told.json()[0].clone())
     };
     let file = |where_to: &str| {
         let (status, filed) = post(&format!("service_code=LAMP&address_string=x&description=dark&phone=139{where_to}"));
@@ -187,11 +185,10 @@ fn a_request_that_is_filed_at_the_city_for_a_node_below_goes_there_also_if_that_
     case(city, &below, "has gone up", |c| c["owner"] == "c/s" && c["handing_to"].is_null());
     assert_eq!(listed(city, "?jurisdiction_id=c/s/a"), sorted(&[&below, &by_code]));
     assert!(city.get(&format!("/open311/v2/requests/{below}.json?jurisdiction_id=c/s/a")).is_some());
-    let request = ureq::http::Request::post(format!("{}/open311/v2/servicerequestupdates.json", city.url()));
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
     let said = format!("service_request_id={below}&jurisdiction_id=c/s/a&description=still");
-    let (status, answer) = city.ask(request, said).expect("an answer");
-    assert_eq!(status, 200, "{answer}");
+    let updates = "/open311/v2/servicerequestupdates.json";
+    let told = city.asker().post_as(updates, "application/x-www-form-urlencoded", said);
+    assert_eq!(told.status, 200, "{}", told.text);
     wait_for("its owner has heard that", || {
         let held = tree.node("c/s").get(&format!("/v1/cases/{below}"))?;
         held["history"].as_array()?.iter().any(|line| line["text"] == "still").then_some(())

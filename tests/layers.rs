@@ -60,23 +60,24 @@ fn the_brain_and_the_warnings_format_know_nothing_of_who_asks() {
 }
 
 #[test]
+fn the_command_line_is_nobodys_library_and_whoever_tells_of_a_node_needs_no_api() {
+    let mut all = sources("node/src");
+    all.retain(|(name, _)| !name.starts_with("node/src/cli"));
+    assert_eq!(naming(&all, "crate::cli"), [""; 0], "the client of the API is `ask`");
+    all.retain(|(name, _)| {
+        ["ctx", "turns", "codes", "files", "announce", "doctor", "webhook"]
+            .iter()
+            .any(|room| name.starts_with(&format!("node/src/{room}")))
+    });
+    assert!(all.len() >= 7, "{}", all.len());
+    assert_eq!(naming(&all, "crate::api"), [""; 0]);
+}
+
+#[test]
 fn the_language_has_no_clock_no_files_and_no_async() {
     let shared = sources("shared/src");
     for word in ["tokio::", "std::fs", "std::net::Tcp", "SystemTime", "Instant::", "Utc::now"] {
         assert_eq!(naming(&shared, word), [""; 0], "shared names {word}");
-    }
-}
-
-#[test]
-fn no_page_keeps_the_marks_of_a_merge() {
-    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|p| root().join(p)).into();
-    let docs = std::fs::read_dir(root().join("docs")).expect("there are pages");
-    pages
-        .extend(docs.map(|entry| entry.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "md")));
-    for page in pages {
-        let text = std::fs::read_to_string(&page).expect("a page is UTF-8");
-        let mark = text.lines().position(|l| l.starts_with("<<<<<<< ") || l.starts_with(">>>>>>> "));
-        assert_eq!(mark, None, "{}", page.display());
     }
 }
 

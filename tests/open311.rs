@@ -1,10 +1,10 @@
 //! Open311 GeoReport v2 at real nodes: golden answers, wrong input, and a request's whole life.
 
-use crate::harness::{Tree, binary, wait_for};
+use crate::harness::http::Told;
+use crate::harness::{Node, Tree, binary, wait_for};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 const CONFIG: &str = r#"
 [open311]
@@ -28,54 +28,47 @@ kind = "incident"
 "#;
 const GOOD: &str = "service_code=SJ0102&lat=30.6980&long=103.8368&description=%E5%9E%83%E5%9C%BE%3Cb%3E%26&first_name=%E5%B0%8F&last_name=%E7%8E%8B&phone=13900000000&email=w%40x";
 
-struct Got {
-    status: u16,
-    content_type: String,
-    text: String,
+/// Open311 names its character set with JSON, and has an answer of its own for what is wrong.
+trait Said {
+    fn said(&self) -> Value;
+    fn wrong(&self) -> (u16, String);
 }
 
-impl Got {
-    fn json(&self) -> Value {
-        assert_eq!(self.content_type, "application/json; charset=utf-8", "{}", self.text);
-        serde_json::from_str(&self.text).expect("JSON")
+impl Said for Told {
+    fn said(&self) -> Value {
+        assert_eq!(self.header("content-type"), "application/json; charset=utf-8", "{}", self.text);
+        self.json()
     }
 
-    fn error(&self) -> (u16, String) {
-        let all = self.json();
-        (self.status, all[0]["description"].as_str().expect("an array of code and description").to_owned())
+    fn wrong(&self) -> (u16, String) {
+        (self.status, self.said()[0]["description"].as_str().expect("an array of code and description").to_owned())
     }
 }
 
-struct Client(String);
+const ROOT: &str = "/open311/v2/";
+const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
-impl Client {
-    fn of(tree: &Tree, address: &str) -> Client {
-        Client(format!("{}/open311/v2/", tree.node(address).url()))
+struct Client<'t>(&'t Node);
+
+impl Client<'_> {
+    fn of<'t>(tree: &'t Tree, address: &str) -> Client<'t> {
+        Client(tree.node(address))
     }
 
-    fn agent() -> ureq::Agent {
-        let config = ureq::Agent::config_builder().http_status_as_error(false);
-        config.timeout_global(Some(Duration::from_secs(20))).build().into()
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Told {
+        self.0.asker().ask(method, &format!("{ROOT}{path}"), headers, body)
     }
 
-    fn read(mut response: ureq::http::Response<ureq::Body>) -> Got {
-        let content_type = response.headers().get("content-type").map(|v| v.to_str().expect("ASCII").to_owned());
-        let (status, content_type) = (response.status().as_u16(), content_type.unwrap_or_default());
-        Got { status, content_type, text: response.body_mut().read_to_string().expect("a body") }
+    fn get(&self, path: &str) -> Told {
+        self.ask("GET", path, &[], "")
     }
 
-    fn get(&self, path: &str) -> Got {
-        Client::read(Client::agent().get(format!("{}{path}", self.0)).call().expect("the node answers"))
-    }
-
-    fn post(&self, path: &str, form: &str) -> Got {
-        let request = Client::agent().post(format!("{}{path}", self.0));
-        let request = request.header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
-        Client::read(request.send(form).expect("the node answers"))
+    fn post(&self, path: &str, form: &str) -> Told {
+        self.ask("POST", path, &[("content-type", FORM)], form)
     }
 
     fn one(&self, id: &str) -> Value {
-        self.get(&format!("requests/{id}.json")).json()[0].clone()
+        self.get(&format!("requests/{id}.json")).said()[0].clone()
     }
 }
 
@@ -91,10 +84,10 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     let (here, city) = (Client::of(&tree, "c/s/m"), Client::of(&tree, "c"));
     let filed = here.post("requests.json", GOOD);
     assert_eq!(filed.status, 200, "{}", filed.text);
-    let told = filed.json();
+    let told = filed.said();
     let id = told[0]["service_request_id"].as_str().expect("an id").to_owned();
     assert_eq!(told, json!([{"service_request_id": id, "service_notice": null, "account_id": null}]));
-    assert_eq!(here.get(&format!("tokens/{id}.json")).json(), json!([{"service_request_id": id, "token": id}]));
+    assert_eq!(here.get(&format!("tokens/{id}.json")).said(), json!([{"service_request_id": id, "token": id}]));
 
     let new = here.one(&id);
     assert_eq!(
@@ -103,7 +96,7 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     );
     assert_eq!((&new["service_name"], &new["agency_responsible"]), (&json!("暴露垃圾"), &json!("环卫")));
     let xml = here.get(&format!("requests/{id}.xml"));
-    assert_eq!(xml.content_type, "text/xml; charset=utf-8");
+    assert_eq!(xml.header("content-type"), "text/xml; charset=utf-8");
     assert!(
         xml.text
             .starts_with("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<service_requests><request><service_request_id>")
@@ -140,7 +133,7 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
         ),
     );
     assert_eq!(said.status, 200, "{}", said.text);
-    assert!(said.json()[0]["update_id"].is_string());
+    assert!(said.said()[0]["update_id"].is_string());
     let node = tree.node("c/s/m");
     wait_for("the owner hears the resident", || {
         (node.get(&format!("/v1/cases/{id}"))?["case"]["status"] == "evaluated").then_some(())
@@ -150,12 +143,12 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     assert_eq!(closed["status"], "closed");
     wait_for("the city sees it closed", || (city.one(&id)["status"] == "closed").then_some(()));
     assert_eq!(city.one(&id), closed);
-    let updates = city.get("servicerequestupdates.json").json();
+    let updates = city.get("servicerequestupdates.json").said();
     let words: Vec<&str> = updates.as_array().expect("a list").iter().filter_map(|u| u["status"].as_str()).collect();
     assert_eq!(words, ["investigating", "in_progress", "in_progress", "fixed", "fixed"]);
 
     // Filters.
-    let count = |query: &str| here.get(&format!("requests.json?{query}")).json().as_array().expect("a list").len();
+    let count = |query: &str| here.get(&format!("requests.json?{query}")).said().as_array().expect("a list").len();
     assert_eq!((count("status=closed"), count("status=open"), count("status=open,closed")), (1, 0, 1));
     assert_eq!((count("service_code=LAMP"), count("service_code=LAMP,SJ0102")), (0, 1));
     assert_eq!(count(&format!("service_request_id=nothing,{id}&status=open")), 1, "ids override all else");
@@ -205,7 +198,7 @@ fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_an
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.start();
     let c = Client::of(&tree, "c");
-    let id = c.post("requests.json", GOOD).json()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let id = c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned();
     let says = |status: &str| {
         let form = format!("service_request_id={id}&status={status}&description=x");
         c.post("servicerequestupdates.json", &form).status
@@ -253,8 +246,8 @@ form = [
     tree.start();
     let c = Client::of(&tree, "c/s");
     // The street has it from the city.
-    wait_for("the category has come down", || (c.get("services.json").json()[0]["metadata"] == true).then_some(()));
-    let service = &c.get("services.json").json()[0];
+    wait_for("the category has come down", || (c.get("services.json").said()[0]["metadata"] == true).then_some(()));
+    let service = &c.get("services.json").said()[0];
     assert_eq!((&service["description"], &service["keywords"]), (&json!("街边的树"), &json!("树,行道树")));
     let list = |key: &str| json!({"key": key, "name": key});
     let attribute = |order: u32, code: &str, datatype: &str, required: bool, description: &str| {
@@ -268,7 +261,7 @@ form = [
     let golden = json!({"service_code": "TREE", "attributes": [kind, harm,
         attribute(3, "HEIGHT", "number", false, "HEIGHT"), attribute(4, "SINCE", "datetime", false, "SINCE"),
         attribute(5, "FLAT", "text", false, "FLAT")]});
-    assert_eq!(c.get("services/TREE.json").json(), golden);
+    assert_eq!(c.get("services/TREE.json").said(), golden);
     let xml = c.get("services/TREE.xml").text;
     assert!(xml.contains("<service_definition><service_code>TREE</service_code><attributes><attribute><variable>true</variable><code>KIND</code><datatype>singlevaluelist</datatype><required>true</required><datatype_description/><order>1</order><description>什么树</description><values><value><key>银杏</key><name>银杏</name></value>"), "{xml}");
 
@@ -282,7 +275,7 @@ form = [
         ("&attribute[KIND]=银杏&attribute[COLOUR]=red", "attribute[COLOUR]: 行道树 does not ask `COLOUR`"),
         ("&attribute[KIND=银杏", "attribute[KIND is no attribute"),
     ] {
-        let (status, why) = c.post("requests.json", &format!("{base}{form}")).error();
+        let (status, why) = c.post("requests.json", &format!("{base}{form}")).wrong();
         assert!(status == 400 && why.contains(words), "{form}: {status} {why}");
     }
     let filed = c.post(
@@ -290,9 +283,9 @@ form = [
         &format!("{base}&attribute%5BKIND%5D=%E9%93%B6%E6%9D%8F&attribute[HARM][]=a&attribute[HARM][]=b&attribute[HEIGHT]=2.5&attribute[FLAT]=7-301&media_url=https://photos.example/1.jpg"),
     );
     assert_eq!(filed.status, 200, "{}", filed.text);
-    let id = filed.json()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let id = filed.said()[0]["service_request_id"].as_str().expect("an id").to_owned();
     assert_eq!(c.one(&id)["media_url"], "https://photos.example/1.jpg");
-    let shown = c.get(&format!("requests/{id}.json?extensions=true")).json();
+    let shown = c.get(&format!("requests/{id}.json?extensions=true")).said();
     let answers = json!([{"code": "HARM", "value": "a,b"}, {"code": "HEIGHT", "value": "2.5"}, {"code": "KIND", "value": "银杏"}]);
     assert_eq!(shown[0]["attributes"], answers, "what is personal is not told");
     assert!(!c.get("requests.xml?extensions=true").text.contains("7-301"));
@@ -321,22 +314,22 @@ form = [
     let said =
         format!("service_request_id={id}&status=UNCHANGED&description=no&media_url=https://photos.example/3.jpg");
     assert_eq!(c.post("servicerequestupdates.json", &said).status, 200);
-    assert_eq!(c.post("servicerequestupdates.json", &said.replace("https:", "ftp:")).error().0, 400);
+    assert_eq!(c.post("servicerequestupdates.json", &said.replace("https:", "ftp:")).wrong().0, 400);
     let told =
-        |query: &str| c.get(&format!("servicerequestupdates.json{query}")).json().as_array().expect("a list").clone();
+        |query: &str| c.get(&format!("servicerequestupdates.json{query}")).said().as_array().expect("a list").clone();
     let all = told("");
     let media: Vec<&Value> = all.iter().map(|u| &u["media_url"]).collect();
     assert_eq!(media[3..], [&json!("https://photos.example/2.jpg"), &json!("https://photos.example/3.jpg")]);
     assert_eq!(all[4]["description"], "no");
     let pages: Vec<Value> = (1..=3).flat_map(|page| told(&format!("?page={page}&page_size=2"))).collect();
     assert_eq!(pages, all, "page by page it is the same");
-    assert_eq!(c.get("servicerequestupdates.json?page_size=0").error().0, 400);
+    assert_eq!(c.get("servicerequestupdates.json?page_size=0").wrong().0, 400);
     // What is sent again under the sender's own id is the same update, also when more was said since.
     let named = |word: &str, text: &str| format!("service_request_id={id}&update_id={word}&description={text}");
     let posted = |form: &str| {
         let got = c.post("servicerequestupdates.json", form);
         assert_eq!(got.status, 200, "{}", got.text);
-        got.json()[0]["update_id"].as_str().expect("an id").to_owned()
+        got.said()[0]["update_id"].as_str().expect("an id").to_owned()
     };
     let newest = || told("").last().expect("an update")["update_id"].as_str().expect("an id").to_owned();
     let mut ids = Vec::new();
@@ -360,7 +353,7 @@ form = [
     let heard: Vec<(u16, String)> = std::thread::scope(|scope| {
         let one = || {
             let got = c.post("servicerequestupdates.json", &at_once);
-            (got.status, got.json()[0]["update_id"].as_str().unwrap_or_default().to_owned())
+            (got.status, got.said()[0]["update_id"].as_str().unwrap_or_default().to_owned())
         };
         let asking: Vec<_> = (0..12).map(|_| scope.spawn(one)).collect();
         asking.into_iter().map(|one| one.join().expect("it is answered")).collect()
@@ -368,7 +361,7 @@ form = [
     assert_eq!(told("").len(), before + 1, "{heard:?}");
     assert!(heard.iter().any(|(status, _)| *status == 200), "{heard:?}");
     assert!(heard.iter().all(|(status, id)| *status == 409 || (*status == 200 && *id == newest())), "{heard:?}");
-    assert_eq!(c.post("servicerequestupdates.json", &format!("service_request_id={id}")).error().0, 400);
+    assert_eq!(c.post("servicerequestupdates.json", &format!("service_request_id={id}")).wrong().0, 400);
 }
 
 #[test]
@@ -381,28 +374,27 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
         {"service_code": "SJ0102", "service_name": "暴露垃圾", "description": null, "metadata": false, "type": "realtime", "keywords": null, "group": "环卫"},
         {"service_code": "LAMP", "service_name": "路灯", "description": "A street lamp that is out, or on by day", "metadata": false, "type": "realtime", "keywords": "lamp,灯", "group": null},
     ]);
-    assert_eq!(c.get("services.json").json(), golden);
-    assert_eq!(c.get("services.json?jurisdiction_id=c").json(), golden);
-    assert_eq!(c.get("services.json?jurisdiction_id=510115001").json(), golden);
+    assert_eq!(c.get("services.json").said(), golden);
+    assert_eq!(c.get("services.json?jurisdiction_id=c").said(), golden);
+    assert_eq!(c.get("services.json?jurisdiction_id=510115001").said(), golden);
     assert_eq!(
         c.get("services.xml").text,
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<services><service><service_code>SJ0102</service_code><service_name>暴露垃圾</service_name><description/><metadata>false</metadata><type>realtime</type><keywords/><group>环卫</group></service><service><service_code>LAMP</service_code><service_name>路灯</service_name><description>A street lamp that is out, or on by day</description><metadata>false</metadata><type>realtime</type><keywords>lamp,灯</keywords><group/></service></services>\n"
     );
-    assert_eq!(c.get("services").content_type, "text/xml; charset=utf-8", "XML unless JSON is asked for");
-    let asked =
-        Client::agent().get(format!("{}services", c.0)).header("accept", "application/json, text/xml;q=0.5").call();
-    assert_eq!(Client::read(asked.expect("an answer")).json(), golden);
-    let discovery = c.get("discovery.json").json();
+    assert_eq!(c.get("services").header("content-type"), "text/xml; charset=utf-8", "XML unless JSON is asked for");
+    let asked = c.ask("GET", "services", &[("accept", "application/json, text/xml;q=0.5")], "");
+    assert_eq!(asked.said(), golden);
+    let discovery = c.get("discovery.json").said();
     assert_eq!((&discovery["contact"], &discovery["key_service"]), (&json!("12345"), &json!("ask & wait")));
     let endpoint = &discovery["endpoints"][0];
-    assert_eq!(endpoint["url"].as_str(), c.0.strip_suffix('/'));
+    assert_eq!(endpoint["url"].as_str(), Some(format!("{}/open311/v2", c.0.url()).as_str()));
     assert_eq!(
         (&endpoint["type"], &endpoint["formats"]),
         (&json!("production"), &json!(["text/xml", "application/json"]))
     );
     assert!(c.get("discovery.xml").text.contains("<key_service>ask &amp; wait</key_service><endpoints><endpoint><specification>http://wiki.open311.org/GeoReport_v2</specification>"));
 
-    let (status, why) = c.get("services.json?jurisdiction_id=sfgov.org").error();
+    let (status, why) = c.get("services.json?jurisdiction_id=sfgov.org").wrong();
     assert!(status == 404 && why.contains("sfgov.org"), "{why}");
     // Filed under the name or the number of the jurisdiction, or under none; under another one it is not.
     for named in ["", "&jurisdiction_id=c", "&jurisdiction_id=510115001"] {
@@ -416,7 +408,7 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
             .strip_prefix(head)
             .and_then(|rest| rest.strip_suffix(tail))
             .unwrap_or_else(|| panic!("{named}: {}", filed.text));
-        assert_eq!((filed.status, filed.content_type.as_str()), (200, "text/xml; charset=utf-8"));
+        assert_eq!((filed.status, filed.header("content-type")), (200, "text/xml; charset=utf-8"));
         for path in ["requests", "tokens"] {
             let at = |jurisdiction: &str| c.get(&format!("{path}/{id}.xml?jurisdiction_id={jurisdiction}"));
             assert!(at("510115001").status == 200 && at("c").text.contains(id), "{path}: {}", at("c").text);
@@ -428,11 +420,11 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
         };
         assert_eq!((update("c").status, update("sfgov.org").status), (200, 404));
     }
-    let before = c.get("requests.json").json().as_array().map(Vec::len);
+    let before = c.get("requests.json").said().as_array().map(Vec::len);
     let refused = c.post("requests.xml", &format!("{GOOD}&jurisdiction_id=sfgov.org"));
     let told = refused.text.strip_prefix("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<errors><error><code>404</code><description>jurisdiction_id sfgov.org was not found");
     assert!(refused.status == 404 && told.is_some(), "{} {}", refused.status, refused.text);
-    assert_eq!(c.get("requests.json").json().as_array().map(Vec::len), before, "nothing was filed");
+    assert_eq!(c.get("requests.json").said().as_array().map(Vec::len), before, "nothing was filed");
     assert_eq!(c.get("services.xml?jurisdiction_id=sfgov.org").status, 404);
     for (path, wanted) in [
         ("services/NONE.json", 404),
@@ -445,7 +437,7 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
         ("requests.json?start_date=2026-01-01T00:00:00Z&end_date=2026-06-01T00:00:00Z", 400),
     ] {
         let got = c.get(path);
-        assert_eq!((got.status, &got.json()[0]["code"]), (wanted, &json!(wanted)), "{path}: {}", got.text);
+        assert_eq!((got.status, &got.said()[0]["code"]), (wanted, &json!(wanted)), "{path}: {}", got.text);
     }
     assert_eq!(
         c.get("requests/1.xml").text,
@@ -458,47 +450,41 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
         ("service_code=LAMP", 400, "location"),
         ("service_code=LAMP&lat=30&long=200", 400, "degrees"),
     ] {
-        let (status, why) = c.post("requests.json", form).error();
+        let (status, why) = c.post("requests.json", form).wrong();
         assert!(status == wanted && why.contains(word), "{form}: {status} {why}");
     }
-    assert_eq!(c.post("requests.json", "").json().as_array().expect("a list").len(), 2, "all that is wrong at once");
+    assert_eq!(c.post("requests.json", "").said().as_array().expect("a list").len(), 2, "all that is wrong at once");
     assert_eq!(c.post("services.json", "").status, 405);
     for (path, wanted) in [("services.json", "GET, HEAD"), ("requests.json", "GET, HEAD, POST")] {
-        let refused = Client::agent().put(format!("{}{path}", c.0)).send("").expect("an answer");
-        let allowed = refused.headers().get("allow").and_then(|a| a.to_str().ok());
-        assert_eq!((refused.status().as_u16(), allowed), (405, Some(wanted)), "{path}");
+        let refused = c.ask("PUT", path, &[], "");
+        assert_eq!((refused.status, refused.header("allow")), (405, wanted), "{path}");
     }
     assert_eq!(c.post("requests.json", &format!("{GOOD}&device_id={}", "x".repeat(70_000))).status, 413);
-    let multipart = |path: &str, body: &[u8]| {
-        let request = Client::agent().post(format!("{}{path}", c.0));
-        let request = request.header("content-type", "multipart/form-data; boundary=x");
-        Client::read(request.send(body).expect("an answer"))
-    };
+    let multipart =
+        |path: &str, body: &[u8]| c.ask("POST", path, &[("content-type", "multipart/form-data; boundary=x")], body);
     assert_eq!(multipart("requests.json", b"--x--").status, 400);
     // With a picture, as a telephone sends it: the request is filed, and it is said what became of the picture.
     let part = |head: &str, text: &str| format!("--x\r\nContent-Disposition: form-data; {head}\r\n\r\n{text}\r\n");
     let texts = part("name=\"service_code\"", "LAMP") + &part("name=\"address_string\"", "三号门");
     let picture = part("name=\"media\"; filename=\"a.jpg\"", &"\u{ff}\r\n".repeat(300_000));
     let filed = multipart("requests.json", format!("{texts}{picture}--x--\r\n").as_bytes());
-    let filed = filed.json();
+    let filed = filed.said();
     assert!(filed[0]["service_notice"].as_str().is_some_and(|n| n.contains("media_url")), "{filed}");
     assert_eq!(c.one(filed[0]["service_request_id"].as_str().expect("an id"))["address"], "三号门");
     let filed = multipart("requests.json", format!("{texts}--x--\r\n").as_bytes());
-    assert_eq!((filed.status, &filed.json()[0]["service_notice"]), (200, &Value::Null));
+    assert_eq!((filed.status, &filed.said()[0]["service_notice"]), (200, &Value::Null));
     assert_eq!(multipart("requests.json", format!("{texts}{picture}").as_bytes()).status, 400, "it breaks off");
 
     // The same key files it once.
     let file = |key: &str, form: &str| {
-        let request = Client::agent().post(format!("{}requests.json", c.0)).header("idempotency-key", key);
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        Client::read(request.send(form).expect("an answer"))
+        c.ask("POST", "requests.json", &[("idempotency-key", key), ("content-type", FORM)], form)
     };
-    let id_of = |got: &Got| got.json()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let id_of = |got: &Told| got.said()[0]["service_request_id"].as_str().expect("an id").to_owned();
     let first = id_of(&file("a", GOOD));
     assert_eq!(first, id_of(&file("a", GOOD)));
     assert_ne!(first, id_of(&file("b", GOOD)));
     for other in [GOOD.replace("SJ0102", "LAMP"), GOOD.replace("30.6980", "30.6981"), format!("{GOOD}&phone=1")] {
-        let (status, why) = file("a", &other).error();
+        let (status, why) = file("a", &other).wrong();
         assert!(status == 422 && why.contains("another request"), "{status} {why}");
     }
     // As a page's text field sends it, and longer than what is kept: a retry is a retry all the same.
@@ -510,13 +496,13 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
         let filed = file(key, &form);
         assert_eq!(filed.status, 200, "{}", filed.text);
         assert_eq!(
-            filed.json()[0]["service_notice"].as_str().is_some_and(|n| n.contains("first 3000 ch")),
+            filed.said()[0]["service_notice"].as_str().is_some_and(|n| n.contains("first 3000 ch")),
             is_cut,
             "{key}"
         );
         assert_eq!(id_of(&filed), id_of(&file(key, &form)), "{key}");
     }
-    assert_eq!(file("no word", GOOD).error().0, 400);
+    assert_eq!(file("no word", GOOD).wrong().0, 400);
 }
 
 #[test]
@@ -543,12 +529,12 @@ fn keys_say_who_may_file_and_who_may_read() {
         c.post("requests.xml", &format!("api_key=k&{GOOD}")).text,
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<errors><error><code>403</code><description>Invalid api_key</description></error></errors>\n"
     );
-    assert_eq!(c.post("requests.json", GOOD).error(), (403, "api_key was not provided".into()));
-    assert_eq!(c.post("requests.json", &format!("api_key={reader}&{GOOD}")).error().0, 403);
+    assert_eq!(c.post("requests.json", GOOD).wrong(), (403, "api_key was not provided".into()));
+    assert_eq!(c.post("requests.json", &format!("api_key={reader}&{GOOD}")).wrong().0, 403);
     let filed = c.post("requests.json", &format!("api_key={app}&{GOOD}"));
     assert_eq!(filed.status, 200, "{}", filed.text);
-    let id = filed.json()[0]["service_request_id"].as_str().expect("an id").to_owned();
-    assert_eq!(c.get(&format!("requests/{id}.json")).error().0, 403);
+    let id = filed.said()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(c.get(&format!("requests/{id}.json")).wrong().0, 403);
     for key in [&app, &reader] {
         assert_eq!(c.get(&format!("requests/{id}.json?api_key={key}")).status, 200);
     }
@@ -559,25 +545,22 @@ fn keys_say_who_may_file_and_who_may_read() {
             &format!("api_key={key}&service_request_id={id}&status={status}&description=x"),
         )
     };
-    assert_eq!(update(&other, "CANCELLED").error().0, 403);
+    assert_eq!(update(&other, "CANCELLED").wrong().0, 403);
     assert_eq!(update(&other, "UNCHANGED").status, 200);
     assert_eq!(update(&app, "CANCELLED").status, 200);
     // An app's key opens nothing else.
-    let bearer = |path: &str| {
-        let request = Client::agent().get(format!("{}{path}", tree.node("c").url()));
-        Client::read(request.header("authorization", format!("Bearer {app}")).call().expect("an answer")).status
-    };
+    let bearer = |path: &str| tree.node("c").by(&app).get(path).status;
     assert_eq!(bearer("/v1/status"), 403);
     assert_eq!(bearer("/open311/v2/requests.xml"), 200);
     // Whose it is, is in the case's history.
-    let shown = Client::agent().get(format!("{}/v1/cases/{id}", tree.node("c").url()));
-    let shown = Client::read(shown.header("authorization", format!("Bearer {reader}")).call().expect("an answer"));
+    let shown = tree.node("c").by(&reader).get(&format!("/v1/cases/{id}"));
     assert!(shown.text.contains("open311:app-1"), "{}", shown.text);
 
     tree.stop_node("c");
     tree.edit("c", |text| text.replace("[open311]", "[open311]\npublic = true"));
     tree.start_node("c");
     tree.wait_ready();
+    let c = Client::of(&tree, "c");
     assert_eq!(c.get(&format!("requests/{id}.json")).status, 200);
-    assert_eq!(c.post("requests.json", GOOD).error().0, 403);
+    assert_eq!(c.post("requests.json", GOOD).wrong().0, 403);
 }

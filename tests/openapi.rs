@@ -1,14 +1,14 @@
 //! Every route of the HTTP API is asked, and every answer is what the document says. (The harness
 //! compares the answers of all other tests with it, too.)
 
+use crate::harness::http::Asker;
 use crate::harness::mqtt::Client;
 use crate::harness::openapi::document;
 use crate::harness::ran::token;
-use crate::harness::{Node, ONE_OF_EACH, Tree, wait_for};
+use crate::harness::{ONE_OF_EACH, Tree, wait_for};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use ureq::http::Request;
 
 const LEAF: &str = "c/s/m";
 
@@ -24,31 +24,21 @@ const WARNING: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
   </info>
 </alert>"#;
 
-/// Asks a node with a token, and keeps what was answered where.
-struct Asker<'t> {
-    node: &'t Node,
-    token: String,
+/// Asks a node, and keeps what was answered where.
+struct Watched<'t> {
+    asker: Asker<'t>,
     seen: &'t RefCell<BTreeSet<(String, String, u16)>>,
 }
 
-impl Asker<'_> {
+impl Watched<'_> {
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str, wanted: u16) -> Value {
         // A body that is too large may meet a closed connection before its answer is read.
-        let (status, text) = wait_for("the node answers", || {
-            let mut request = Request::builder().method(method).uri(format!("{}{path}", self.node.url()));
-            if !self.token.is_empty() {
-                request = request.header("authorization", format!("Bearer {}", self.token));
-            }
-            for (name, value) in headers {
-                request = request.header(*name, *value);
-            }
-            self.node.ask(request, body.to_owned())
-        });
-        assert_eq!(status, wanted, "{method} {path} {body}: {text}");
+        let told = wait_for("the node answers", || self.asker.tried(method, path, headers, body));
+        assert_eq!(told.status, wanted, "{method} {path} {body}: {}", told.text);
         if let Some(template) = document().template(method, path) {
-            self.seen.borrow_mut().insert((method.to_owned(), template.to_owned(), status));
+            self.seen.borrow_mut().insert((method.to_owned(), template.to_owned(), told.status));
         }
-        serde_json::from_str(&text).unwrap_or(Value::String(text))
+        told.value()
     }
 
     fn get(&self, path: &str) -> Value {
@@ -96,8 +86,9 @@ fn every_route_answers_as_the_document_says_well_or_not() {
     let seen = RefCell::default();
     {
         let of = |node: &str, role: &str| {
-            let token = if role.is_empty() { String::new() } else { token(&tree, role, role) };
-            Asker { node: tree.node(node), token, seen: &seen }
+            let node = tree.node(node);
+            let asker = if role.is_empty() { node.asker() } else { node.by(&token(&tree, role, role)) };
+            Watched { asker, seen: &seen }
         };
         let (leaf, city) = (of(LEAF, "operator"), of("c", ""));
         node(&leaf);
@@ -108,9 +99,9 @@ fn every_route_answers_as_the_document_says_well_or_not() {
     }
     // Last, for nothing is asked of it behind that.
     tree.stop_node(LEAF);
-    let street = Asker { node: tree.node("c/s"), token: String::new(), seen: &seen };
+    let street = Watched { asker: tree.node("c/s").asker(), seen: &seen };
     wait_for("the street has noticed that it is gone", || {
-        let links = street.node.get("/v1/links")?;
+        let links = tree.node("c/s").get("/v1/links")?;
         links["links"].as_array()?.iter().all(|l| l["peer"] != LEAF || l["state"] != "up").then_some(())
     });
     street.post("/v1/enrolments/retire", json!({"address": LEAF, "even_with_cases": true}), 200);
@@ -135,7 +126,7 @@ fn every_route_answers_as_the_document_says_well_or_not() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-fn node(leaf: &Asker<'_>) {
+fn node(leaf: &Watched<'_>) {
     let served = leaf.get("/openapi.json");
     assert_eq!(served, document().json, "the node serves the document that answers are compared with");
     for path in [
@@ -171,7 +162,7 @@ fn node(leaf: &Asker<'_>) {
     leaf.post("/v1/enrolments/retire", json!({"address": "c/s"}), 400);
 }
 
-fn log(tree: &Tree, leaf: &Asker<'_>, city: &Asker<'_>) {
+fn log(tree: &Tree, leaf: &Watched<'_>, city: &Watched<'_>) {
     let event =
         |id: &str| json!({"specversion": "1.0", "id": id, "source": "/x", "type": "city.test", "reach": "city"});
     leaf.post("/v1/events", event("e1"), 202);
@@ -202,7 +193,7 @@ fn log(tree: &Tree, leaf: &Asker<'_>, city: &Asker<'_>) {
     city.get("/v1/hop/e1");
     city.fails("GET", "/v1/trace/none", 404);
 
-    let mut device = Client::connect(leaf.node.mqtt, "lamp-9", true);
+    let mut device = Client::connect(tree.node(LEAF).mqtt, "lamp-9", true);
     assert!(device.publish("in/lamp/9", b"{\"lux\": 0") && device.publish("in/raw/1", b"{"));
     let letters = wait_for("three letters", || {
         let letters = leaf.get("/v1/dlq")["dead_letters"].as_array()?.clone();
@@ -224,7 +215,7 @@ fn log(tree: &Tree, leaf: &Asker<'_>, city: &Asker<'_>) {
     city.fails("GET", "/v1/directives/none", 404);
 }
 
-fn brain(leaf: &Asker<'_>) {
+fn brain(leaf: &Watched<'_>) {
     let smoke = json!({"specversion": "1.0", "id": "smoke", "source": "/x", "type": "city.smoke", "subject": "7",
         "data": {"smoke": true, "level": 2}});
     leaf.post("/v1/events", smoke, 202);
@@ -307,7 +298,7 @@ fn brain(leaf: &Asker<'_>) {
 }
 
 /// Through the links.
-fn below(tree: &Tree, city: &Asker<'_>) {
+fn below(tree: &Tree, city: &Watched<'_>) {
     city.get("/v1/at/c/s/m?path=/v1/status");
     city.get("/v1/at/c%2Fs%2Fm?path=/v1/cases");
     city.get("/v1/ask?selector=c/**&path=/v1/version");
@@ -319,7 +310,7 @@ fn below(tree: &Tree, city: &Asker<'_>) {
     city.ask("GET", "/v1/status", &[("x-citybrain-at", "c/none")], "", 504);
     city.ask("POST", "/v1/log-level", &[("x-citybrain-at", "c/s")], "{\"level\":\"info\"}", 200);
     city.fails("GET", "/v1/ask?selector=!", 400);
-    let street = Asker { node: tree.node("c/s"), token: String::new(), seen: city.seen };
+    let street = Watched { asker: tree.node("c/s").asker(), seen: city.seen };
     street.post("/v1/enrolments/retire", json!({"address": "c/s/none"}), 404);
     street.post("/v1/enrolments/retire", json!({"address": LEAF, "even_with_cases": true}), 409);
     street.post(
@@ -329,7 +320,7 @@ fn below(tree: &Tree, city: &Asker<'_>) {
     );
 }
 
-fn refused(leaf: &Asker<'_>, worker: &Asker<'_>, nobody: &Asker<'_>) {
+fn refused(leaf: &Watched<'_>, worker: &Watched<'_>, nobody: &Watched<'_>) {
     for said in document().json["paths"].as_object().expect("paths").iter() {
         let (template, methods) = said;
         for (method, operation) in methods.as_object().expect("methods") {
@@ -360,7 +351,7 @@ fn every_example_of_the_document_is_taken_by_a_node() {
     tree.start();
     tree.wait_all_known();
     let seen = RefCell::default();
-    let city = Asker { node: tree.node("c"), token: String::new(), seen: &seen };
+    let city = Watched { asker: tree.node("c").asker(), seen: &seen };
     let examples = document().examples();
     assert!(examples.len() > 15, "{}", examples.len());
     let sent: RefCell<BTreeSet<(String, String)>> = RefCell::default();

@@ -98,3 +98,15 @@ fn every_link_of_a_page_leads_somewhere_here_and_in_the_package() {
     assert!(package.len() > 20 && package.contains_key(Path::new("usr/share/doc/citybrain/docs/duty.md")));
     assert_eq!(broken(&package), [""; 0]);
 }
+
+#[test]
+fn no_page_keeps_the_marks_of_a_merge() {
+    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|p| root().join(p)).into();
+    let docs = std::fs::read_dir(root().join("docs")).expect("there are pages");
+    pages
+        .extend(docs.map(|entry| entry.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "md")));
+    for page in pages {
+        let mark = text(&page).lines().position(|l| l.starts_with("<<<<<<< ") || l.starts_with(">>>>>>> "));
+        assert_eq!(mark, None, "{}", page.display());
+    }
+}

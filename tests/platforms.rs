@@ -1,12 +1,12 @@
 //! What other platforms lean on: tags of what they have seen, changes asked for twice, a supervisor's
 //! token, and a bound of requests.
 
+use crate::harness::http::Told;
 use crate::harness::ran::token;
 use crate::harness::{Node, Signal, Tree, clock_ahead};
 use serde_json::{Value, json};
 use std::sync::Barrier;
 use std::time::Duration;
-use ureq::http::{HeaderMap, Request};
 
 const CATEGORY: &str = "[[category]]\ncode = \"SJ0102\"\nname = \"暴露垃圾\"\nresponse = \"2h\"\nsolution = \"4wh\"\n";
 
@@ -19,35 +19,10 @@ fn a_city(api: &str) -> Tree {
     tree
 }
 
-struct Told {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Told {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_else(|| panic!("no {name}: {}", self.text))
-    }
-
-    fn error(&self) -> (u16, String) {
-        (self.status, self.json()["error"].as_str().unwrap_or_default().to_owned())
-    }
-}
-
 /// `None` while the node does not answer.
 fn tried(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Option<Told> {
-    let mut request = Request::builder().method(method).uri(format!("{}{path}", node.url()));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
     let body = if method == "GET" { String::new() } else { body.to_string() };
-    let (parts, text) = node.answer(request, body)?;
-    Some(Told { status: parts.status.as_u16(), headers: parts.headers, text })
+    node.asker().tried(method, path, headers, body)
 }
 
 fn ask(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Told {

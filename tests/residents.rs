@@ -1,7 +1,8 @@
 //! A citizens' app with a token of the role `app`: what a resident may do, with what that app brought, at one node.
 
+use crate::harness::http::Asker;
 use crate::harness::ran::{run, text};
-use crate::harness::{Node, OPERA, Tree, wait_for};
+use crate::harness::{OPERA, Tree, wait_for};
 use citybrain_shared::view;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ fn tokens_of(address: &str) -> String {
 }
 
 struct Caller<'t> {
-    node: &'t Node,
+    asker: Asker<'t>,
     secret: String,
 }
 
@@ -44,22 +45,17 @@ impl Caller<'_> {
     fn new<'t>(tree: &'t Tree, address: &str, name: &str, role: &str) -> Caller<'t> {
         let file = tree.dir().join(tokens_of(address));
         let made = run(&["token", "add", name, "--role", role, "--file", text(&file)]);
-        Caller { node: tree.node(address), secret: made.says(0, &["citybrain_"]).out.trim().to_owned() }
+        let secret = made.says(0, &["citybrain_"]).out.trim().to_owned();
+        Caller { asker: tree.node(address).by(&secret), secret }
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> (u16, Value) {
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.node.url()))
-            .header("authorization", format!("Bearer {}", self.secret));
-        if method == "POST" {
-            request = request.header("content-type", "application/json");
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let (status, text) = self.node.ask(request, body.to_string()).expect("the node answers");
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        let json = [("content-type", "application/json")];
+        let told = match method {
+            "POST" => self.asker.ask(method, path, &[&json, headers].concat(), body.to_string()),
+            _ => self.asker.ask(method, path, headers, ""),
+        };
+        (told.status, told.value())
     }
 
     fn get(&self, path: &str) -> (u16, Value) {
@@ -214,12 +210,10 @@ fn a_citizens_app_calls_for_help_books_cancels_appeals_and_judges_and_another_ap
     assert_eq!(namesake.get("/v1/cases").1["fit"], 0);
 
     // By Open311 they are its own, too; an incident and an appointment are there for nobody.
-    let url = format!("{}/open311/v2/servicerequestupdates.json", app.node.url());
     let update = |who: &Caller<'_>, case: &str| {
         let form = format!("service_request_id={case}&status=CANCELLED&api_key={}", who.secret);
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let request = agent.post(&url).header("content-type", "application/x-www-form-urlencoded");
-        request.send(form.as_str()).expect("it answers").status().as_u16()
+        let node = tree.node("c/s").asker();
+        node.post_as("/open311/v2/servicerequestupdates.json", "application/x-www-form-urlencoded", form).status
     };
     assert_eq!([update(&other, &appeal), update(&app, &pressed), update(&app, &appeal)], [403, 404, 200]);
     assert_eq!(app.case(&appeal)["case"]["status"], "withdrawn");

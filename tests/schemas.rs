@@ -156,11 +156,9 @@ fn events_and_letters(tree: &Tree, all: &mut Answers) {
     for body in [event("e1", json!({"data": 7})), event("e2", json!({"priority": "urgent", "subject": "s"}))] {
         all.keep("POST /v1/events", &tree.node(LEAF).post("/v1/events", &body).1);
     }
-    let batch = ureq::post(format!("{leaf}/v1/events"))
-        .header("content-type", "application/cloudevents-batch+json")
-        .send(json!([event("e3", json!({})), event("e4", json!({}))]).to_string());
-    let batch: Value = batch.expect("it is taken").body_mut().read_json().expect("JSON");
-    all.keep("a batch", &batch);
+    let batch = json!([event("e3", json!({})), event("e4", json!({}))]).to_string();
+    let batch = tree.node(LEAF).asker().post_as("/v1/events", "application/cloudevents-batch+json", batch);
+    all.keep("a batch", &batch.json());
     wait_for("e1 is at the city", || tree.node("c").records().iter().any(|r| r.id == "e1").then_some(()));
     all.of(&["show", "e1", "--node", &leaf]);
     all.of(&["trace", "e1", "--node", &tree.node("c").url()]);
@@ -218,8 +216,7 @@ fn rules(tree: &Tree, all: &mut Answers) {
              <certainty>Likely</certainty><area><areaDesc>m</areaDesc><geocode><valueName>citybrain-address</valueName>\
              <value>{LEAF}</value></geocode></area></info></alert>"
         );
-        let taken = ureq::post(format!("{leaf}/v1/cap")).header("content-type", "application/cap+xml").send(xml);
-        all.keep("POST /v1/cap", &taken.expect("it is taken").body_mut().read_json().expect("JSON"));
+        all.keep("POST /v1/cap", &tree.node(LEAF).asker().post_as("/v1/cap", "application/cap+xml", xml).json());
     }
     all.of(&["cap", "list", "--node", &leaf]);
     all.of(&["cap", "show", "Actual", "--node", &leaf]);

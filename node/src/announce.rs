@@ -7,8 +7,8 @@
 //! has lost the broker has lost the node. Where discovery is switched off again, what was announced is
 //! taken back.
 
-use crate::api::Ctx;
 use crate::brain::Brain;
+use crate::ctx::Ctx;
 use citybrain_hub::engine;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header, Kind};

@@ -3,6 +3,8 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`run`] | the only place that wires and spawns |
+//! | [`ctx`], [`turns`] | what a node is asked by, and what those who ask may hold at a time |
+//! | [`codes`], [`files`] | why a node ended; how many files it may open |
 //! | [`config`] | config files from disk, and drawing what is wrong in them |
 //! | [`brain`] | rules, alarms, cases: what the node decides by itself |
 //! | [`cap`] | messages of the Common Alerting Protocol, read and written |
@@ -10,6 +12,7 @@
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
+//! | [`ask`] | the API's client |
 //! | [`https`] | whom a client of HTTPS trusts |
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
@@ -28,15 +31,19 @@
 
 pub mod announce;
 pub mod api;
+pub mod ask;
 pub mod brain;
 pub mod bring;
 pub mod cap;
 pub mod certificates;
 pub mod check;
 pub mod cli;
+pub mod codes;
 pub mod config;
+pub mod ctx;
 pub mod demo;
 pub mod doctor;
+pub mod files;
 pub mod https;
 pub mod logging;
 pub mod mqtt_publisher;
@@ -45,4 +52,5 @@ pub mod replace;
 pub mod replay;
 pub mod run;
 pub mod tokens;
+pub mod turns;
 pub mod webhook;

@@ -29,6 +29,8 @@ mod wire;
 pub use target::Target;
 
 use bytes::{Bytes, BytesMut};
+use citybrain_hub::door::packet::client::{self, Hello};
+use citybrain_hub::door::packet::{Version, kind};
 use citybrain_hub::tls;
 use std::io;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use window::Window;
-use wire::{Granted, Greeting, Hello, Verdict, Version, take_packet};
+use wire::{Granted, Greeting, Verdict, take_packet};
 
 /// One publish. `number` is the caller's own and comes back with the acknowledgement.
 #[derive(Clone, Debug)]
@@ -232,18 +234,20 @@ async fn connect(options: &Options, version: Version) -> Result<Connection, Conn
         let hello = Hello {
             version,
             client_id: &options.client_id,
+            // What is unacknowledged is kept here.
+            clean: true,
             keep_alive_s: KEEP_ALIVE_S,
             username: target.username.as_deref(),
             password: target.password.as_deref(),
         };
         let mut packet = Vec::new();
-        hello.encode(&mut packet);
+        hello.put(&mut packet);
         stream.write_all(&packet).await?;
         stream.flush().await?;
         let mut input = BytesMut::with_capacity(4096);
         loop {
-            if let Some((head, body)) = take_packet(&mut input)? {
-                return Ok::<_, io::Error>((stream, wire::greeting(version, head, &body), input));
+            if let Some((packet, body)) = take_packet(&mut input)? {
+                return Ok::<_, io::Error>((stream, wire::greeting(version, packet, &body), input));
             }
             if stream.read_buf(&mut input).await? == 0 {
                 return Err(closed());
@@ -287,10 +291,11 @@ async fn session(
             && let Some((packet_id, message)) = at.window.poll_send()
         {
             // To send it all the same would end the connection, again and again.
-            if wire::publish_bytes(version, &message.topic, &message.payload) > granted.packet_bytes {
+            let packet = client::publish(packet_id, &message.topic, &message.payload);
+            if packet.packet_bytes(version) > granted.packet_bytes {
                 too_large = Some((packet_id, message.payload.len()));
             } else {
-                wire::publish(&mut output, version, packet_id, &message.topic, &message.payload);
+                packet.put(version, &mut output);
             }
         }
         let more_to_write = output.len() >= WRITE_BYTES || too_large.is_some();
@@ -305,7 +310,9 @@ async fn session(
         if at.window.is_empty() {
             at.moved = Instant::now();
             if !at.open {
-                return write(&mut to, &[0xE0, 0]).await;
+                output.clear();
+                client::put_goodbye(&mut output);
+                return write(&mut to, &output).await;
             }
         }
         tokio::select! {
@@ -314,16 +321,16 @@ async fn session(
                     return Err(closed());
                 }
                 heard = Instant::now();
-                while let Some((head, body)) = take_packet(&mut input)? {
-                    match head >> 4 {
-                        4 => match wire::puback(version, &body) {
-                            Some((id, Verdict::Taken)) => at.settle(id, None, events).await,
-                            Some((id, Verdict::Refused(why))) => at.settle(id, Some(why), events).await,
+                while let Some((packet, body)) = take_packet(&mut input)? {
+                    match packet {
+                        kind::PUBACK => match wire::puback(version, &body) {
+                            Ok((id, Verdict::Taken)) => at.settle(id, None, events).await,
+                            Ok((id, Verdict::Refused(why))) => at.settle(id, Some(why), events).await,
                             // With a new connection it goes again in its order, after a pause.
-                            Some((_, Verdict::Again(why))) => return Err(io::Error::other(why)),
-                            None => return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker sent no MQTT packet")),
+                            Ok((_, Verdict::Again(why))) => return Err(io::Error::other(why)),
+                            Err(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker sent no MQTT packet")),
                         },
-                        14 => return Err(io::Error::other(wire::farewell(&body))),
+                        kind::DISCONNECT => return Err(io::Error::other(wire::farewell(&body))),
                         _ => {}
                     }
                 }
@@ -346,7 +353,9 @@ async fn session(
                 }
                 if heard.elapsed() > QUIET_MAX && pinged.elapsed() > QUIET_MAX {
                     pinged = Instant::now();
-                    write(&mut to, &[0xC0, 0]).await?;
+                    output.clear();
+                    client::put_ping(&mut output);
+                    write(&mut to, &output).await?;
                 }
             }
             () = std::future::ready(()), if more_to_write => {}

@@ -31,7 +31,7 @@ fn unmap(pages: &[(usize, usize)]) {
         // (it is executable, or begins with the file's first byte, and is not writable), and that
         // stays mapped for the process's life. For such pages DONTNEED only drops the page table
         // entries: the next access maps the same bytes again.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the kernel alone can give pages back; why it is sound stands above")]
         let done =
             unsafe { rustix::mm::madvise(start as *mut std::ffi::c_void, len, rustix::mm::Advice::LinuxDontNeed) };
         if let Err(error) = done {

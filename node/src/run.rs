@@ -5,13 +5,14 @@
 //! has, its state is written, and only then does the process end.
 
 use crate::announce;
-use crate::api::listen;
-use crate::api::turns::{READING_MAX, SENDING_MAX};
-use crate::api::{self, Ctx};
+use crate::api::{self, listen};
 use crate::brain::Brain;
-use crate::program_pages;
+use crate::codes::{BUSY, UNUSABLE, coded, usable};
+use crate::ctx::{Ctx, Sources};
 use crate::tokens::{self, Limits, Tokens};
+use crate::turns::{READING_MAX, SENDING_MAX};
 use crate::webhook::Webhooks;
+use crate::{files, program_pages};
 use citybrain_hub::Hub;
 use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::outside::{self, Outside};
@@ -43,18 +44,13 @@ const HOOKS_EVERY: Duration = Duration::from_millis(5);
 /// How often a node that could not write when it started looks whether it can.
 const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 
-/// Code of a report: somebody else has what the node needs, the folder or a port, and may let go of it.
-pub const BUSY: &str = "busy";
-/// Code of a report: what the config names cannot be used, and trying again changes nothing.
-pub const UNUSABLE: &str = "unusable";
-
 /// Runs a node.
 ///
 /// # Errors
 /// When it cannot start, or can no longer keep its promises: [`BUSY`], [`UNUSABLE`], or without a code.
 pub fn run(mut config: Config) -> miette::Result<()> {
     crate::logging::start(&config.log);
-    leave_files(&mut config);
+    files::leave(&mut config);
     let started = Instant::now();
     let opened = match engine::open(&config, Brain::make(&config)) {
         Err(e) if e.is_in_use() => Err(coded(BUSY, &e)),
@@ -76,32 +72,9 @@ pub fn run(mut config: Config) -> miette::Result<()> {
     served
 }
 
-/// Files that a node opens beside its door's connections: those of the API, and as many again for log,
-/// state, links and webhooks. Without one left, the log could not be read.
-pub const FILES_LEFT: u64 = 2 * listen::CONNECTIONS_MAX as u64;
 /// Threads for what must wait or count for long. Beside the questions' there are two for passwords, and
 /// two for names that are looked up.
 const THREADS: usize = READING_MAX + SENDING_MAX + 4;
-
-/// Raises the limit of open files to what the system allows, and has the door take no more connections
-/// than leave [`FILES_LEFT`].
-fn leave_files(config: &mut Config) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let files = if raised.is_ok() { limit.maximum } else { limit.current }.unwrap_or(u64::MAX);
-    let most = usize::try_from(files.saturating_sub(FILES_LEFT).max(1)).unwrap_or(usize::MAX);
-    if config.broker.connections_max > most {
-        let (wanted, granted) = (config.broker.connections_max, most);
-        tracing::warn!(
-            wanted,
-            granted,
-            files,
-            "The system allows fewer open files than `broker.connections_max` needs; raise LimitNOFILE in the unit."
-        );
-        config.broker.connections_max = most;
-    }
-}
 
 /// Log, state and engine alone, without doors: for measuring.
 ///
@@ -206,7 +179,31 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     operations.webhooks = webhooks.counters().into();
     operations.tokens = known;
     operations.posts = webhooks.posts().into();
-    let ctx = ctx(&config, &hub, &links, front, ingress, operations, downlinks.clone(), started, stopped.clone());
+    let ctx = Arc::new(Ctx {
+        hub: hub.clone(),
+        config: config.clone(),
+        links: {
+            let (links, hub) = (links.clone(), hub.clone());
+            Arc::new(move || api::links::views(&links.links(), &hub))
+        },
+        door: {
+            let (broker, hub) = (config.broker.clone(), hub.clone());
+            Arc::new(move || door_view(&broker, &front, &hub))
+        },
+        ready: {
+            let hub = hub.clone();
+            Arc::new(move || ready(&hub))
+        },
+        accept: Arc::new(move |json, via| {
+            ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
+        }),
+        operations,
+        downlinks: downlinks.clone(),
+        offline: None,
+        started,
+        turns: Default::default(),
+        stop: stopped.clone(),
+    });
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let tls = ClientFiles::of_parent(parent);
         let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref(), tls)?;
@@ -309,18 +306,6 @@ async fn bind(address: std::net::SocketAddr, key: &str) -> miette::Result<TcpLis
     })
 }
 
-/// A report with a code for whoever started the node.
-fn coded(code: &str, error: &dyn std::error::Error) -> miette::Report {
-    let causes = std::iter::successors(error.source(), |e| e.source());
-    let said = causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"));
-    miette!(code = code, "{said}")
-}
-
-/// What the config names, read.
-fn usable<T, E: std::error::Error>(read: Result<T, E>) -> miette::Result<T> {
-    read.map_err(|e| coded(UNUSABLE, &e))
-}
-
 /// The doors of the embedded broker.
 async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
     let mut all = vec![Entrance::plain(bind(config.broker.listen, "broker.listen").await?)];
@@ -381,50 +366,14 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
     Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
 }
 
-#[allow(clippy::too_many_arguments)] // each is a part of the node, and this is where they meet
-fn ctx(
-    config: &Config,
-    hub: &Hub,
-    links: &Links,
-    front: Front,
-    ingress: Arc<Ingress>,
-    operations: api::ops::Sources,
-    downlinks: Option<Downlinks>,
-    started: Instant,
-    stop: watch::Receiver<bool>,
-) -> Arc<Ctx> {
-    let (link_views, link_hub) = (links.clone(), hub.clone());
-    let (broker, door_hub) = (config.broker.clone(), hub.clone());
-    let ready_hub = hub.clone();
-    Arc::new(Ctx {
-        hub: hub.clone(),
-        config: config.clone(),
-        links: Arc::new(move || api::links::views(&link_views.links(), &link_hub)),
-        door: Arc::new(move || door_view(&broker, &front, &door_hub)),
-        ready: Arc::new(move || match ready_hub.trouble() {
-            Some(why) => view::Ready { ready: false, reasons: vec![why.to_string()] },
-            None => view::Ready { ready: true, reasons: Vec::new() },
-        }),
-        accept: Arc::new(move |json, via| {
-            ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
-        }),
-        operations,
-        downlinks,
-        offline: None,
-        started,
-        turns: Default::default(),
-        stop,
-    })
-}
-
 /// A login that was refused longer ago is no longer news.
 const REFUSED_LATELY: Duration = Duration::from_secs(600);
 
 /// What only whoever keeps the node running asks for.
-fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc<Ingress>) -> api::ops::Sources {
+fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc<Ingress>) -> Sources {
     let links = links.clone();
     let logins = door.clone();
-    api::ops::Sources {
+    Sources {
         found: facts,
         refused_logins: Arc::new(move || logins.as_ref().map_or_else(Vec::new, |d| d.refused_logins(REFUSED_LATELY))),
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
@@ -441,6 +390,11 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         }),
         tokens: None,
     }
+}
+
+fn ready(hub: &Hub) -> view::Ready {
+    let why: Vec<String> = hub.trouble().into_iter().map(|why| why.to_string()).collect();
+    view::Ready { ready: why.is_empty(), reasons: why }
 }
 
 fn door_view(broker: &citybrain_shared::config::Broker, front: &Front, hub: &Hub) -> view::Door {

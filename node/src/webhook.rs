@@ -99,7 +99,7 @@ pub struct Post {
 pub struct Webhooks(Vec<Sender>);
 
 fn unusable(why: String) -> Report {
-    miette!(code = crate::run::UNUSABLE, "{why}")
+    miette!(code = crate::codes::UNUSABLE, "{why}")
 }
 
 impl Webhooks {
@@ -107,7 +107,7 @@ impl Webhooks {
     /// the log from being trimmed.
     ///
     /// # Errors
-    /// [`UNUSABLE`](crate::run::UNUSABLE): a secret or a certificate that does not read; or the log cannot be
+    /// [`UNUSABLE`](crate::codes::UNUSABLE): a secret or a certificate that does not read; or the log cannot be
     /// written.
     pub async fn open(config: &Config, hub: &Hub, stop: &watch::Receiver<bool>) -> miette::Result<Webhooks> {
         let is_known = |client: &str| {

@@ -17,13 +17,12 @@ fn open(node: &Node, title: &str) -> String {
 fn pages(node: &Node, path: &str, list: &str, of: &str) -> Vec<Vec<String>> {
     let (mut all, mut at) = (Vec::new(), path.to_owned());
     loop {
-        let request = ureq::http::Request::get(format!("{}{at}", node.url()));
-        let (parts, text) = node.answer(request, String::new()).expect("the node answers");
-        assert_eq!(parts.status.as_u16(), 200, "{text}");
-        let body: Value = serde_json::from_str(&text).expect("JSON");
+        let told = node.asker().get(&at);
+        assert_eq!(told.status, 200, "{}", told.text);
+        let body = told.json();
         let items = body[list].as_array().expect("a list").iter();
         all.push(items.map(|item| item[of].as_str().expect("text").to_owned()).collect());
-        let link = parts.headers.get("link").map(|l| l.to_str().expect("ASCII").to_owned());
+        let link = told.find("link").map(str::to_owned);
         let next = match &body["next"] {
             Value::Null => None,
             Value::String(next) => Some(next.clone()),
@@ -90,10 +89,8 @@ raise = { severity = "${event.data.is}", title = "${event.subject}" }
     for (n, severity) in ["minor", "critical", "major", "minor", "critical"].into_iter().enumerate() {
         let event = json!({"specversion": "1.0", "id": format!("e{n}"), "source": "/t", "type": "t.level",
             "subject": format!("a{n}"), "data": {"is": severity}});
-        let request = ureq::http::Request::post(format!("{}/v1/events", street.url()));
-        let request = request.header("content-type", "application/cloudevents+json");
-        let (status, text) = street.ask(request, event.to_string()).expect("the node answers");
-        assert_eq!(status, 202, "{text}");
+        let told = street.asker().post_as("/v1/events", "application/cloudevents+json", event.to_string());
+        assert_eq!(told.status, 202, "{}", told.text);
         wait_for("it is raised", || (street.get("/v1/alarms")?["active"] == n + 1).then_some(()));
     }
     wait_for("the city has them", || (city.get("/v1/alarms")?["active"] == 5).then_some(()));

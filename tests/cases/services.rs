@@ -236,9 +236,7 @@ fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
     let city: Value =
         serde_json::from_str(&tree.node("c").get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
     assert_eq!(city["features"].as_array().map(Vec::len), Some(1), "nothing goes up");
-    let request = ureq::http::Request::get(format!("{}/v1/scenes.geojson", tree.node("c").url()));
-    let (parts, _) = tree.node("c").answer(request, String::new()).expect("the node answers");
-    assert_eq!(parts.headers.get("content-type").and_then(|t| t.to_str().ok()), Some("application/geo+json"));
+    assert_eq!(tree.node("c").asker().get("/v1/scenes.geojson").header("content-type"), "application/geo+json");
     let told = ran(tree.node(LEAF), &["scene", "list"]);
     told.says(0, &["autonomy, virtue", "haircut, sports-day, notary"]);
     let row = told.out.lines().find(|l| l.starts_with("silver")).expect("a row");

@@ -104,9 +104,8 @@ fn where_there_are_tokens_clients_read_without_a_key_only_if_open311_is_public()
         tree.start();
         let form =
             format!("api_key={key}&service_code=litter&lat=30.698&long=103.8368&attribute[amount]=%E4%B8%80%E8%A2%8B");
-        let post = ureq::post(format!("{}/requests.json", endpoint(&tree)));
-        let post = post.header("content-type", "application/x-www-form-urlencoded").send(&form);
-        let filed: Value = post.expect("it is taken").body_mut().read_json().expect("JSON");
+        let path = "/open311/v2/requests.json";
+        let filed = tree.node("c").asker().post_as(path, "application/x-www-form-urlencoded", form).json();
         let id = filed[0]["service_request_id"].as_str().expect("an id");
         let found = client(&["georeport", &endpoint(&tree), "json", "litter", id]);
         assert_eq!(found["services"].as_array().map(Vec::len), Some(2), "services are for everybody: {found}");

@@ -2,6 +2,7 @@
 
 pub mod brokers;
 pub mod certs;
+pub mod http;
 pub mod mqtt;
 pub mod openapi;
 pub mod page;
@@ -202,59 +203,6 @@ impl Node {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.api)
-    }
-
-    /// `None` while the node does not answer.
-    pub fn get(&self, path: &str) -> Option<Value> {
-        serde_json::from_str(&self.get_text(path)?).ok()
-    }
-
-    pub fn get_text(&self, path: &str) -> Option<String> {
-        let (status, text) = self.ask(ureq::http::Request::get(format!("{}{path}", self.url())), String::new())?;
-        (status < 300).then_some(text)
-    }
-
-    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let request = ureq::http::Request::post(format!("{}{path}", self.url()));
-        let (status, text) = self
-            .ask(request.header("content-type", "application/json"), format!("{body:#}"))
-            .expect("the node answers");
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-    }
-
-    /// Any request; its answer is compared with the document of the API. `None` while the node does not
-    /// answer.
-    pub fn ask(&self, request: ureq::http::request::Builder, body: String) -> Option<(u16, String)> {
-        self.answer(request, body).map(|(parts, text)| (parts.status.as_u16(), text))
-    }
-
-    /// As [`Node::ask`], with the answer's headers.
-    pub fn answer(
-        &self,
-        request: ureq::http::request::Builder,
-        body: String,
-    ) -> Option<(ureq::http::response::Parts, String)> {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
-        let agent = ureq::Agent::new_with_config(config);
-        let request = request.body(body).expect("it is a request");
-        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-        let asked =
-            (request.uri().path_and_query().map_or_else(String::new, ToString::to_string), request.body().clone());
-        let sent_as =
-            request.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let is_get = method == "GET";
-        let answer = match is_get {
-            true => agent.run(request.map(|_| ())),
-            false => agent.run(request),
-        };
-        let (parts, mut body) = answer.ok()?.into_parts();
-        let text = body.with_config().limit(1 << 30).read_to_string().ok()?;
-        let kind = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        openapi::document().check(&method, &path, parts.status.as_u16(), kind, &text);
-        if parts.status.is_success() {
-            openapi::document().check_asked(&method, &asked.0, &sent_as, if is_get { "" } else { &asked.1 });
-        }
-        Some((parts, text))
     }
 
     /// Every event in the node's log, in its order.

@@ -60,7 +60,7 @@ fn wait_or_tell(question: &str, last: &mut String, mut ask: impl FnMut() -> (Opt
 fn told(tree: &Tree, ran: &Ran, filter: Option<&str>) -> String {
     let text = format!("{}{}", ran.out, ran.err);
     let text = text.replace(&tree.dir().display().to_string(), SHOWN_DIR);
-    let text = text.replace(&citybrain_node::cli::confirm::who(), "anna@liucheng");
+    let text = text.replace(&citybrain_node::ask::who(), "anna@liucheng");
     // Every node here has only just started; whether it still says so depends on the machine.
     let mut lines: Vec<&str> = text.lines().filter(|l| !l.starts_with("note  starting ")).collect();
     if let Some(at) = lines.iter().position(|l| l.starts_with("ALSO "))

@@ -279,7 +279,7 @@ impl Press<'_> {
     }
 
     /// False if the frame is full without this record.
-    #[allow(clippy::too_many_arguments)] // one caller's loop body, twice
+    #[allow(clippy::too_many_arguments, reason = "one caller's loop body, twice")]
     fn add(
         &self,
         builder: &mut FrameBuilder,

@@ -3,6 +3,7 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
+use super::commit::{self, COMMIT_WAIT, Late};
 use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
@@ -22,7 +23,6 @@ use citybrain_shared::prefix::Named;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, Lane, config::Config};
-use parking_lot::Mutex;
 use serde::Deserialize;
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -195,35 +195,27 @@ async fn make(
     // What it names now: another may begin so later.
     let alarm = known(ctx, id)?;
     let (id, lane) = (alarm.id, if alarm.severity.is_urgent() { Lane::Urgent } else { Lane::Routine });
-    let word = repeat.clone();
-    let told: Arc<Mutex<Option<Result<Alarm, AskError>>>> = Arc::default();
-    let (tell, asked) = (told.clone(), id.clone());
-    let ticket = ctx
-        .hub
-        .decide(
-            lane,
-            Box::new(move |state, now_us| {
-                let Some(brain) = Brain::of(state) else { return Vec::new() };
-                let (answer, drafts) = match brain.rules.ask(&asked, wish(now_us), &by, now_us) {
-                    Ok((alarm, mut drafts)) => {
-                        drafts.extend(word.mark(&Made::known(alarm.id.clone())));
-                        (Ok(alarm), drafts)
-                    }
-                    Err(e) => (Err(e), Vec::new()),
-                };
-                *tell.lock() = Some(answer);
-                drafts
-            }),
-        )
-        .await?;
-    engine::wait(ticket).await?;
-    let answer = told.lock().take();
-    match answer {
-        Some(Ok(alarm)) => Ok(changed(ctx, alarm)),
-        Some(Err(AskError::Unknown(_))) | None => Err(unknown(&id)),
-        Some(Err(e @ AskError::Nothing { .. })) => {
+    let (word, asked) = (repeat.clone(), id.clone());
+    let hint = format!("`citybrain alarm show {id}` shows whether it did");
+    let late = Late { what: "it", hint: &hint };
+    let made = commit::decided(ctx, lane, &repeat, late, move |brain, now_us| {
+        match brain.rules.ask(&asked, wish(now_us), &by, now_us) {
+            Ok((alarm, mut drafts)) => {
+                drafts.extend(word.mark(&Made::known(alarm.id.clone())));
+                (Ok(alarm), drafts)
+            }
+            Err(e) => (Err(not_made(&asked, &e)), Vec::new()),
+        }
+    });
+    Ok(changed(ctx, made.await?))
+}
+
+fn not_made(id: &str, error: &AskError) -> Refusal {
+    match error {
+        AskError::Unknown(_) => unknown(id),
+        AskError::Nothing { .. } => {
             let hint = format!("`citybrain alarm show {id}` shows it");
-            Err(Refusal::new(StatusCode::CONFLICT, "nothing-to-do", e.to_string(), hint))
+            Refusal::new(StatusCode::CONFLICT, "nothing-to-do", error.to_string(), hint)
         }
     }
 }
@@ -275,8 +267,9 @@ pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response
         super::ops::operator(&ctx, &who, "reload", &detail).await?;
         Ok(reloaded)
     });
-    let reloaded = task.await.unwrap_or_else(|e| Err(not_reloaded(e.to_string())))?;
-    Ok(ctx.answer(reloaded))
+    let late = Late { what: "the word of it", hint: "`citybrain rule list` shows the rules in force" };
+    let done = tokio::time::timeout(COMMIT_WAIT, task).await.map_err(|_| late.refusal())?;
+    Ok(ctx.answer(done.unwrap_or_else(|e| Err(not_reloaded(e.to_string())))?))
 }
 
 fn not_reloaded(why: String) -> Refusal {

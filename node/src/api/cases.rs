@@ -3,9 +3,9 @@
 //! A step of a case that another node owns is sent there: the answer is then 202 and names that node;
 //! what came of it is in the case's history, or among its `wishes` if it was refused.
 
+use super::commit::{self, Late};
 use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
-use super::intake::COMMIT_WAIT;
 use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, resident, with_next};
@@ -18,14 +18,13 @@ use axum::extract::State as From;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use citybrain_hub::operator;
 use citybrain_hub::state::State;
-use citybrain_hub::{engine, operator};
 use citybrain_shared::case::{Ask, Assist, Case, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
 use citybrain_shared::{Address, Lane, view, words};
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -507,7 +506,7 @@ pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         return Err(Refusal::bad("bad-request", detail, "send them in parts; what was sent twice is taken once"));
     }
     let me = ctx.config.node.address.clone();
-    let became = decide(&ctx, Lane::Routine, &Repeat::default(), move |brain, now_us| {
+    let became = commit::decided(&ctx, Lane::Routine, &Repeat::default(), LATE, move |brain, now_us| {
         let (became, mut drafts) = brain.cases.import(&wanted.cases, &who.who, now_us);
         if !drafts.is_empty() {
             let detail = format!("{} cases opened, {} changed", became.opened, became.changed);
@@ -639,6 +638,8 @@ pub(super) fn lane_of(ctx: &Ctx, id: &str) -> Lane {
     letter::lane(ctx.hub.state_ahead(is_urgent).unwrap_or(false))
 }
 
+const LATE: Late<'static> = Late { what: "it", hint: "`citybrain case show` says whether it did" };
+
 /// Decides at the engine's turn, and waits for the fsync; marks what is made with the request's word.
 pub(super) async fn make(
     ctx: &Ctx,
@@ -647,7 +648,7 @@ pub(super) async fn make(
     work: impl FnOnce(&Brain, i64) -> Result<(Made, Vec<Draft>), cases::Refusal> + Send + 'static,
 ) -> Result<Made, Refusal> {
     let word = repeat.clone();
-    decide(ctx, lane, repeat, move |brain, now_us| match work(brain, now_us) {
+    commit::decided(ctx, lane, repeat, LATE, move |brain, now_us| match work(brain, now_us) {
         Ok((made, mut drafts)) => {
             drafts.extend(word.mark(&made));
             (Ok(made), drafts)
@@ -655,42 +656,6 @@ pub(super) async fn make(
         Err(refusal) => (Err(refusal.into()), Vec::new()),
     })
     .await
-}
-
-async fn decide<T: Send + 'static>(
-    ctx: &Ctx,
-    lane: Lane,
-    repeat: &Repeat,
-    work: impl FnOnce(&Brain, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
-) -> Result<T, Refusal> {
-    let told: Arc<Mutex<Option<Result<T, Refusal>>>> = Arc::default();
-    let tell = told.clone();
-    let ticket = ctx
-        .hub
-        .decide(
-            lane,
-            Box::new(move |state, now_us| {
-                let Some(brain) = Brain::of(state) else { return Vec::new() };
-                let (answer, drafts) = work(brain, now_us);
-                *tell.lock() = Some(answer);
-                drafts
-            }),
-        )
-        .await?;
-    let mut committed = Box::pin(engine::wait(ticket));
-    match tokio::time::timeout(COMMIT_WAIT, &mut committed).await {
-        Ok(done) => drop(done?),
-        Err(_) => {
-            // Whoever asks again is told that it is under way, until it is decided.
-            let repeat = repeat.clone();
-            tokio::spawn(async move { committed.await.map(|_| drop(repeat)) });
-            let detail = format!("it was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
-            let hint = "`citybrain case show` says whether it did";
-            return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, hint));
-        }
-    }
-    let answer = told.lock().take();
-    answer.unwrap_or_else(|| Err(no_brain()))
 }
 
 #[cfg(test)]

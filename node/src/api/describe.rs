@@ -60,7 +60,7 @@ impl Types {
 }
 
 /// What each status means wherever it comes; its body is a [`view::Failure`].
-const FAILURES: [(u16, &str, &str); 14] = [
+const FAILURES: [(u16, &str, &str); 15] = [
     (400, "BadRequest", "It does not read, or asks for what cannot be; an event is kept as a dead letter."),
     (401, "Unauthorized", "No token was given, or one that the node does not know."),
     (
@@ -69,6 +69,7 @@ const FAILURES: [(u16, &str, &str); 14] = [
         "The token's role does not allow it, or the rules of a case do not; or a web page of another origin asks.",
     ),
     (404, "NotFound", "There is no such thing at this node."),
+    (405, "NotFromAbove", "With `x-citybrain-at`: this is done at the node itself."),
     (409, "Conflict", "It cannot be done as things stand; or a request with the same idempotency key is under way."),
     (410, "Gone", "The log is trimmed beyond the position asked for, or ends before it."),
     (413, "TooLarge", "The body is too large; or the answer is, for the links."),
@@ -329,11 +330,16 @@ fn operation(said: &Said) -> Value {
 /// Statuses of errors that a route may answer.
 fn failures(said: &Said) -> BTreeSet<u16> {
     let mut all: BTreeSet<u16> = said.types.or.iter().copied().collect();
+    // What is open to everybody is so at this node: with `x-citybrain-at` it takes a token.
+    all.insert(401);
     if said.needs.is_some() {
-        all.extend([401, 403, 429]);
+        all.extend([403, 429]);
     }
     if said.method == Method::POST {
         all.extend([409, 422]);
+        if !road::is_change(said.path) {
+            all.insert(405);
+        }
     }
     if said.types.is_stepped {
         all.insert(412);

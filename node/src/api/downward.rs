@@ -51,7 +51,7 @@ impl Books {
     /// When the log does not read.
     pub(super) async fn open(ctx: &Ctx, children: &BTreeSet<Address>) -> Result<Books, Refusal> {
         let (reader, children) = (ctx.hub.reader(), children.clone());
-        ctx.turns.read(move || read(&reader, children)).await
+        Ok(ctx.turns.read(move || read(&reader, children)).await?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who belongs to the tree: children that an operator has to let in (`link.enrol = "manual"`), and those
 //! that he takes out of it.
 
+use super::commit::{self, Late};
 use super::input::{Sent, parse};
 use super::ops::{Operator, operator};
 use super::{Ctx, Refusal};
@@ -8,7 +9,7 @@ use crate::brain::Brain;
 use axum::extract::State as From;
 use axum::http::StatusCode;
 use axum::response::Response;
-use citybrain_hub::engine::{self, Haste};
+use citybrain_hub::engine;
 use citybrain_hub::note::Note;
 use citybrain_shared::config::Enrol;
 use citybrain_shared::view::{self, EnrolledChild};
@@ -60,7 +61,8 @@ pub async fn decide(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     let named = |c: &EnrolledChild| format!("{} ({})", c.address, c.incarnation);
     let detail = wanted.children.iter().map(named).collect::<Vec<_>>().join(", ");
     operator(&ctx, &who, what, &detail).await?;
-    engine::wait(ctx.hub.note(notes, Haste::Now).await?).await?;
+    let late = Late { what: "your word", hint: "`citybrain enrol list` shows who still waits" };
+    commit::noted(&ctx, notes, late).await?;
     Ok(ctx.answer(view::Enrolled { is_admitted: wanted.admit, children: wanted.children }))
 }
 
@@ -118,6 +120,7 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     }
     operator(&ctx, &who, "enrol retire", address.as_str()).await?;
     let word = engine::subtree(own, &address, true, &uuid::Uuid::now_v7().to_string());
-    engine::wait(ctx.hub.offer(vec![word]).await?).await?;
+    let late = Late { what: "your word", hint: "`citybrain tree` shows whether it did" };
+    commit::offered(&ctx, vec![word], late).await?;
     Ok(ctx.answer(view::Retired { address, nodes, open_cases }))
 }

@@ -3,9 +3,10 @@
 use super::filter::{Filter, Probe, Wanted, probe};
 use super::guard::{Caller, Leave};
 use super::input::{Path, query};
-use super::turns::{Streamed, Turns};
+use super::listen::Streamed;
 use super::{Ctx, Refusal};
 use crate::brain;
+use crate::turns::Turns;
 use axum::body::Body;
 use axum::extract::State as From;
 use axum::http::{StatusCode, Uri, header};

@@ -1,6 +1,7 @@
 //! Events that come in by HTTP. The answer comes after the fsync.
 
 use super::binding::{self, Carried};
+use super::commit::{self, Late};
 use super::input::{Sent, parse};
 use super::once::Repeat;
 use super::ops::Operator;
@@ -18,11 +19,7 @@ use citybrain_shared::record::Draft;
 use citybrain_shared::{Address, Lane, Pos, Selector, view};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128;
-
-/// How long a client waits for its event to be on disk. A healthy commit takes milliseconds.
-pub(super) const COMMIT_WAIT: Duration = Duration::from_secs(10);
 
 /// Where events of this door come from, in dead letters.
 const VIA: &str = "http";
@@ -188,17 +185,12 @@ pub(super) fn placed(outcome: Outcome) -> (Pos, bool) {
 
 /// What became of each, in order, after the fsync.
 pub(super) async fn offer(ctx: &Ctx, drafts: Vec<Draft>, what: &str) -> Result<Vec<Outcome>, Refusal> {
-    let offer = async {
-        let ticket = ctx.hub.offer(drafts).await?;
-        ticket.await.unwrap_or(Err(citybrain_hub::engine::Error::Stopping))
+    let late = Late {
+        what: &format!("`{what}`"),
+        hint: "`citybrain show ID` says whether it did; send it again: what has an `id`, or comes with an \
+               `Idempotency-Key`, is taken once",
     };
-    let outcomes = tokio::time::timeout(COMMIT_WAIT, offer).await.map_err(|_| {
-        let detail = format!("`{what}` was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
-        let hint = "`citybrain show ID` says whether it did; send it again: what has an `id`, or comes with an \
-                    `Idempotency-Key`, is taken once";
-        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, hint)
-    })??;
-    Ok(outcomes)
+    commit::offered(ctx, drafts, late).await
 }
 
 fn target(text: &str, own: &Address) -> Result<Selector, Refusal> {

@@ -8,7 +8,7 @@
 //! time): those have a bound of their own ([`turns`](super::turns)). Whoever is gone without a word is asked by
 //! the kernel ([`ask_if_there`]).
 
-use super::turns::Streamed;
+use crate::files::API_CONNECTIONS_MAX as CONNECTIONS_MAX;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -36,8 +36,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tower_service::Service;
 
-/// Connections at a time, handshakes among them: many desks and dashboards, and each is an open file.
-pub const CONNECTIONS_MAX: usize = 256;
 /// Kept for this machine itself: a command line, a watchdog that asks for health.
 const OWN_PLACES: usize = 16;
 /// From one address, or one IPv6 network: half of all. A proxy in front is one address; a stranger who opens
@@ -81,6 +79,16 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The name in the certificate that it has shown.
     pub certified: Option<Arc<str>>,
+}
+
+/// Marks an answer that may take as long as its client likes.
+#[derive(Clone, Copy, Debug)]
+pub struct Streamed;
+
+impl Streamed {
+    pub fn is(response: &axum::response::Response) -> bool {
+        response.extensions().get::<Streamed>().is_some()
+    }
 }
 
 /// Serves until `stopped` says so, and then until what is under way is answered.

@@ -21,8 +21,7 @@
 //! | [`ledger`], [`runs`] | what a child holds that must climb, as runs of numbers |
 //! | [`input`], [`guard`], [`origin`], [`listen`] | how requests are read, who and whose pages may pass, where they come in |
 //! | [`asyncapi`], [`describe`] | the MQTT topics and the routes, described |
-//! | [`etag`], [`once`] | what is known already, what was asked before |
-//! | [`turns`] | what those who ask may hold at a time |
+//! | [`commit`], [`once`], [`etag`] | the wait for the disk, what was asked before, what is known already |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! Who may ask is judged by [`guard`], where the config names a tokens file; without one the listener
@@ -34,6 +33,7 @@ mod audit;
 mod binding;
 mod cap;
 mod cases;
+mod commit;
 mod counts;
 mod dead_letters;
 #[cfg(test)]
@@ -69,52 +69,20 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
-pub mod turns;
 mod why;
 
 pub(crate) use events::{FORGOTTEN, WITHHELD};
 
+use crate::ctx::Ctx;
+use crate::turns;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use citybrain_hub::Hub;
-use citybrain_hub::link::Downlinks;
-use citybrain_hub::note::DeadLetter;
-use citybrain_shared::config::Config;
 use citybrain_shared::limits;
-use citybrain_shared::record::Draft;
-use citybrain_shared::view::{self, Answer, Failure, View};
+use citybrain_shared::view::{Answer, Failure, View};
 use std::sync::Arc;
-use std::time::Instant;
-use tokio::sync::watch;
-
-/// Makes a record of a CloudEvents JSON object, or says why not. The second argument is where it
-/// came in: `http`, `api:send`.
-pub type Accept = Arc<dyn Fn(&Bytes, &str) -> Result<Draft, DeadLetter> + Send + Sync>;
-
-/// What the API answers from. The closures look at what other tasks own; they must not wait.
-pub struct Ctx {
-    pub hub: Hub,
-    pub config: Config,
-    pub links: Arc<dyn Fn() -> Vec<view::Link> + Send + Sync>,
-    pub door: Arc<dyn Fn() -> view::Door + Send + Sync>,
-    pub ready: Arc<dyn Fn() -> view::Ready + Send + Sync>,
-    pub accept: Accept,
-    pub operations: ops::Sources,
-    /// The way to the nodes below; `None` where there can be none.
-    pub downlinks: Option<Downlinks>,
-    /// For a stopped node's folder: when its last record was committed.
-    pub offline: Option<DateTime<Utc>>,
-    /// When the process began its work.
-    pub started: Instant,
-    /// What those who ask may hold at a time.
-    pub turns: turns::Turns,
-    /// True once the node is stopping: streams that follow end then.
-    pub stop: watch::Receiver<bool>,
-}
 
 impl Ctx {
     fn address(&self) -> &str {
@@ -243,6 +211,22 @@ impl Refusal {
 fn several(text: &str, a: &str, b: &str) -> Refusal {
     let detail = format!("`{text}` may be {a}, {b} or another");
     Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "write more of it")
+}
+
+impl From<turns::Error> for Refusal {
+    fn from(error: turns::Error) -> Refusal {
+        match error {
+            turns::Error::Busy(_) => {
+                let hint = "ask again in a moment, and for less at a time";
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string(), hint)
+            }
+            turns::Error::Panicked => {
+                let hint = "the node's log says more";
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", error.to_string(), hint)
+            }
+            turns::Error::Log(e) => Refusal::log(&e),
+        }
+    }
 }
 
 impl From<citybrain_hub::engine::Error> for Refusal {

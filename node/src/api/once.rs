@@ -16,6 +16,7 @@
 //! (`store.keep_s`): the log's bounds are the store's. What was refused or failed has changed nothing,
 //! and is not kept: the same word may be used again.
 
+use super::commit::{self, Late};
 use super::input::too_large;
 use super::{Ctx, Refusal, intake, now};
 use crate::tokens::Holder;
@@ -25,7 +26,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::note::Note;
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::{Lane, view};
@@ -180,8 +180,8 @@ impl Repeat {
     pub async fn begin(&self, ctx: &Ctx, lane: Lane, name: &str, also: Vec<Draft>) -> Result<(), Refusal> {
         let made = Made { about: name.to_owned(), is_new: true, asked: None };
         let group: Vec<Draft> = also.into_iter().chain(self.mark(&made)).collect();
-        engine::wait(ctx.hub.decide(lane, Box::new(move |_, _| group)).await?).await?;
-        Ok(())
+        let late = Late { what: "the record of it", hint: "nothing else was done: ask again with the same key" };
+        commit::within(ctx.hub.decide(lane, Box::new(move |_, _| group)), self, late).await.map(drop)
     }
 }
 
@@ -302,7 +302,8 @@ async fn keep(ctx: &Ctx, name: String, request: String, response: Response) -> R
             kept.iter().filter_map(|n| Some((n.to_string(), parts.headers.get(n)?.to_str().ok()?.to_owned())));
         let status = parts.status.as_u16();
         let note = Note::Answered { name, request, status, headers: headers.collect(), body: text.to_owned() };
-        engine::wait(ctx.hub.note(vec![note], Haste::Now).await?).await?;
+        let late = Late { what: "the answer", hint: "it is made: ask again with the same key" };
+        commit::noted(ctx, vec![note], late).await?;
     }
     Ok(Response::from_parts(parts, Body::from(body)))
 }

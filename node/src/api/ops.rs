@@ -1,64 +1,23 @@
 //! For whoever keeps the node running: its log level, config, version, and what `doctor` needs.
 
+use super::commit::{self, Late};
 use super::input::{Sent, parse};
 use super::listen::Peer;
 use super::{Ctx, Refusal, now};
 use crate::brain::Brain;
 use crate::https::without_path;
-use crate::tokens::{Holder, Tokens};
+use crate::tokens::Holder;
 use crate::{doctor, logging};
 use axum::extract::{ConnectInfo, FromRequestParts, State as From};
 use axum::http::request::Parts;
 use axum::response::Response;
-use bytes::Bytes;
-use citybrain_hub::door::users::RefusedLogin;
-use citybrain_hub::engine::{self, Facts};
-use citybrain_hub::link::view::LinkView;
 use citybrain_hub::operator::{self as record, Act};
 use citybrain_shared::config::Config;
-use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, HEADER_OPERATOR};
 use citybrain_shared::wire;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
-
-/// Takes what was refused once again, from its client and on its topic; without a topic as from HTTP. `None`: a plain
-/// message that nobody would keep.
-pub type Again = Arc<dyn Fn(&str, &str, &Bytes) -> Result<Option<Draft>, (String, String)> + Send + Sync>;
-
-/// Where these answers come from.
-#[derive(Clone)]
-pub struct Sources {
-    /// What the start found.
-    pub found: Facts,
-    /// The front door's counters by name; empty with an outside broker.
-    pub door: Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
-    /// Accounts of the front door whose last login was refused lately.
-    pub refused_logins: Arc<dyn Fn() -> Vec<RefusedLogin> + Send + Sync>,
-    pub links: Arc<dyn Fn() -> Vec<LinkView> + Send + Sync>,
-    pub webhooks: Arc<[Arc<crate::webhook::Counters>]>,
-    /// To send what one has refused again.
-    pub posts: Arc<[crate::webhook::Post]>,
-    pub again: Again,
-    /// Who may ask, where the config says so.
-    pub tokens: Option<Arc<Tokens>>,
-}
-
-impl Default for Sources {
-    fn default() -> Sources {
-        Sources {
-            found: Facts::default(),
-            door: Arc::new(Vec::new),
-            refused_logins: Arc::new(Vec::new),
-            links: Arc::new(Vec::new),
-            webhooks: Arc::default(),
-            posts: Arc::default(),
-            again: Arc::new(|_, _, _| Ok(None)),
-            tokens: None,
-        }
-    }
-}
 
 /// Who asks, as far as that is known, and from where.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,9 +56,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 
 /// Records what an operator did, and waits until that is on disk.
 pub(super) async fn operator(ctx: &Ctx, who: &Operator, what: &str, detail: &str) -> Result<(), Refusal> {
-    let ticket = ctx.hub.offer(vec![record::draft(&ctx.config.node.address, &who.act(what, detail))]).await?;
-    engine::wait(ticket).await?;
-    Ok(())
+    let act = record::draft(&ctx.config.node.address, &who.act(what, detail));
+    let late = Late { what: "the record of it", hint: "try again: done twice it changes nothing more" };
+    commit::offered(ctx, vec![act], late).await.map(drop)
 }
 
 pub async fn log_level(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {

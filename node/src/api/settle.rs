@@ -2,14 +2,16 @@
 //!
 //! What came in at a door goes in again; what a webhook's receiver has refused is sent to it again.
 
+use super::commit::{self, Late};
 use super::input::{Sent, parse};
+use super::once::Repeat;
 use super::ops::Operator;
 use super::{Ctx, Refusal, dead_letters};
 use crate::webhook;
 use axum::extract::State as From;
 use axum::response::Response;
 use bytes::Bytes;
-use citybrain_hub::engine::{self, Outcome, Settled};
+use citybrain_hub::engine::{Outcome, Settled};
 use citybrain_hub::operator as record;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, SettledLetter};
@@ -72,8 +74,8 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
     };
     let detail = format!("{pos} ({}, from {}, topic {})", letter.reason, letter.via, letter.topic);
     let note = record::draft(&ctx.config.node.address, &who.act(what, &detail));
-    let ticket = ctx.hub.settle(pos, draft, vec![note]).await?;
-    match engine::wait(ticket).await? {
+    let late = Late { what: &format!("what becomes of {pos}"), hint: "`citybrain dlq list` shows those that are open" };
+    match commit::within(ctx.hub.settle(pos, draft, vec![note]), &Repeat::default(), late).await? {
         Settled::NotOpen => say("not-open", "somebody else closed it in this moment".into(), None),
         Settled::Closed if sent => say("delivered", "its receiver has taken it".into(), None),
         Settled::Closed => say("dropped", "closed; it stays in the log until retention takes it".into(), None),
@@ -104,7 +106,7 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
         ("cut", detail)
     })?;
     let sent = ctx.turns.send(move || post.again(&payload)).await;
-    let sent = sent.unwrap_or_else(|busy| Err(busy.failure.detail));
+    let sent = sent.unwrap_or_else(|busy| Err(busy.to_string()));
     sent.map_err(|why| ("refused", format!("still refused: {why}")))
 }
 

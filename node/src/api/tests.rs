@@ -1,13 +1,15 @@
 //! The routes over a real engine, asked by the CLI's own client.
 
-use super::{Ctx, router};
-use crate::cli::{Direct, Fail};
+use super::router;
+use crate::ask::{Direct, Fail};
+use crate::brain::Brain;
+use crate::ctx::Ctx;
 use bytes::Bytes;
 use citybrain_hub::engine;
 use citybrain_hub::ingress::Ingress;
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_shared::config::{Variables, parse};
+use citybrain_shared::config::{Config, Variables, parse};
 use citybrain_shared::record::{Draft, Header, Kind};
 use citybrain_shared::view::{self, Answer};
 use citybrain_shared::{Address, Pos};
@@ -15,6 +17,29 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+mod late;
+
+/// A node that has a log, and neither links nor a door.
+fn ctx(config: Config, hub: &citybrain_hub::Hub, stop: watch::Receiver<bool>) -> Ctx {
+    let ingress = Ingress::new(&config);
+    Ctx {
+        hub: hub.clone(),
+        config,
+        links: Arc::new(Vec::new),
+        door: Arc::new(view::Door::default),
+        ready: Arc::new(|| view::Ready { ready: true, reasons: vec![] }),
+        accept: Arc::new(move |json: &Bytes, via: &str| {
+            ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
+        }),
+        operations: crate::ctx::Sources::default(),
+        downlinks: None,
+        offline: None,
+        started: Instant::now(),
+        turns: Default::default(),
+        stop,
+    }
+}
 
 struct Served {
     hub: citybrain_hub::Hub,
@@ -42,24 +67,8 @@ impl Served {
             version: "0".into(),
         };
         let presence = engine::presence(&about, hub.state(|s| s.me.boot));
-        let ingress = Ingress::new(&config);
         let (stop, stopped) = watch::channel(false);
-        let ctx = Ctx {
-            hub: hub.clone(),
-            config,
-            links: Arc::new(Vec::new),
-            door: Arc::new(view::Door::default),
-            ready: Arc::new(|| view::Ready { ready: true, reasons: vec![] }),
-            accept: Arc::new(move |json: &Bytes, via: &str| {
-                ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
-            }),
-            operations: super::ops::Sources::default(),
-            downlinks: None,
-            offline: None,
-            started: Instant::now(),
-            turns: Default::default(),
-            stop: stopped,
-        };
+        let ctx = ctx(config, &hub, stopped);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // As a start does: only then does the state know whose directives it counts.
         let ticket = runtime.block_on(hub.offer(vec![presence])).unwrap();
@@ -284,6 +293,13 @@ fn records_come_in_order_without_a_gap_and_fast() {
     eprintln!("50,000 records in {:?}", began.elapsed());
     let after = [("after", last.to_string())];
     assert_eq!(served.at.node().unwrap().lines("/v1/records", &after).unwrap().count(), 0);
+}
+
+#[test]
+fn who_has_no_turn_is_told_to_come_again() {
+    let refusal = super::Refusal::from(crate::turns::Error::Busy("streams"));
+    assert_eq!((refusal.status.as_u16(), refusal.failure.error.as_str()), (503, "busy"));
+    assert!(refusal.failure.detail.contains("other streams"), "{}", refusal.failure.detail);
 }
 
 fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {

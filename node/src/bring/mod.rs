@@ -14,7 +14,7 @@
 pub mod plan;
 
 use crate::api::road::CHANGE_BYTES_MAX;
-use crate::cli::{Fail, Through};
+use crate::ask::{Fail, Through};
 use crate::replay;
 use chrono::Utc;
 use citybrain_shared::Address;

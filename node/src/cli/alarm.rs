@@ -1,6 +1,6 @@
 //! `citybrain alarm`
 
-use super::ask::{Wait, segment};
+use super::asking::Wait;
 use super::{At, Direct, Fail, Output};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::{Address, view};
@@ -87,7 +87,9 @@ impl Alarm {
                 query.push(("shelved", l.shelved.to_string()));
                 l.at.ask("/v1/alarms", &query, Output::Alarms)
             }
-            Alarm::Show { id, at } => at.node()?.get(&format!("/v1/alarms/{}", segment(&id)), &[]).map(Output::Alarm),
+            Alarm::Show { id, at } => {
+                at.node()?.get(&format!("/v1/alarms/{}", view::segment(&id)), &[]).map(Output::Alarm)
+            }
             Alarm::Ack(act) => act.post("ack", None),
             Alarm::Clear(act) => act.post("clear", None),
             Alarm::Shelve { act, for_s } => act.post("shelve", Some(for_s)),
@@ -99,9 +101,10 @@ impl Act {
     fn post(self, action: &str, for_s: Option<u64>) -> Result<Output, Fail> {
         let body = view::AlarmAction { by: self.by, for_s };
         let node = self.at.node()?;
-        let answer = node.post::<view::AlarmShown>(&format!("/v1/alarms/{}/{action}", segment(&self.id)), &body)?;
-        let path = format!("/v1/alarms/{}", segment(&answer.body.alarm.id));
-        let answer = node.until(&path, answer, self.wait, |shown| shown.alarm.asked.is_some())?;
+        let answer =
+            node.post::<view::AlarmShown>(&format!("/v1/alarms/{}/{action}", view::segment(&self.id)), &body)?;
+        let path = format!("/v1/alarms/{}", view::segment(&answer.body.alarm.id));
+        let answer = node.until(&path, answer, self.wait.time(), |shown| shown.alarm.asked.is_some())?;
         let is_open = answer.body.alarm.asked.is_some();
         Ok(self.wait.shown(Output::Alarm(answer), is_open))
     }

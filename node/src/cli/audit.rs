@@ -20,6 +20,6 @@ impl Audit {
     pub fn act(self) -> Result<Output, Fail> {
         let mut at = self.at;
         at.through.within.get_or_insert(WITHIN_DEFAULT_MS);
-        at.ask("/v1/audit", &super::ask::own_within(&at), Output::Audit)
+        at.ask("/v1/audit", &super::asking::own_within(&at), Output::Audit)
     }
 }

@@ -2,6 +2,8 @@
 //! then one link alone (a parent that catches up with a child's whole log). With `--door` the front
 //! door under load, beside Mosquitto ([`door`]); with `--press` a whole tree ([`press`]).
 
+mod broker;
+mod client;
 mod door;
 mod press;
 mod slept;

@@ -84,7 +84,7 @@ impl Cap {
                 node.post("/v1/cap/cancel", &view::CapCancel { about: id, note }).map(Output::CapTaken)
             }
             Cap::Alarm { id, at } => {
-                let xml = at.node()?.raw(&format!("/v1/alarms/{}/cap", super::ask::segment(&id)))?;
+                let xml = at.node()?.raw(&format!("/v1/alarms/{}/cap", view::segment(&id)))?;
                 Ok(Output::Text(String::from_utf8_lossy(&xml).into_owned()))
             }
         }

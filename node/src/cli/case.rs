@@ -1,12 +1,12 @@
 //! `citybrain case`
 
-use super::ask::{Wait, segment};
+use super::asking::Wait;
 use super::confirm::Yes;
 use super::whom::{Coordinates, Whom};
 use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
-use citybrain_shared::view;
+use citybrain_shared::view::{self, segment};
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -450,7 +450,7 @@ impl Step {
         let is_on_its_way = |shown: &view::CaseShown| shown.wishes.iter().filter(same).any(|w| w.refused.is_none());
         let before = refusals(&answer.body).len();
         let id = answer.body.case.id.clone();
-        let mut answer = node.until(&format!("/v1/cases/{}", segment(&id)), answer, self.wait, is_on_its_way)?;
+        let mut answer = node.until(&format!("/v1/cases/{}", segment(&id)), answer, self.wait.time(), is_on_its_way)?;
         let is_open = is_on_its_way(&answer.body);
         if is_open {
             answer.body.asked = Some(to);

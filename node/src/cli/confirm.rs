@@ -3,7 +3,6 @@
 use super::Fail;
 use clap::Args;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct Yes {
@@ -38,36 +37,5 @@ impl Yes {
             true => Ok(()),
             false => Err(Fail::no("declined", "nothing was done", "")),
         }
-    }
-}
-
-/// Who runs this process: `user@host`, with who became root by sudo. A claim: nobody checks it.
-pub fn who() -> String {
-    let uid = std::fs::metadata("/proc/self").map(|m| m.uid());
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = uid.as_ref().ok().and_then(|uid| {
-        users.lines().find_map(|l| {
-            let mut fields = l.split(':');
-            let name = fields.next()?;
-            (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
-        })
-    });
-    let name = name.unwrap_or_else(|| uid.map_or_else(|_| "unknown".into(), |uid| format!("uid-{uid}")));
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let sudo =
-        std::env::var("SUDO_USER").ok().filter(|s| !s.is_empty()).map_or(String::new(), |s| format!(" (sudo by {s})"));
-    // It goes into a header: what does not fit there becomes a question mark.
-    let text = format!("{name}@{}{sudo}", host.trim());
-    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn somebody_runs_this_and_it_fits_a_header() {
-        let who = who();
-        assert!(who.contains('@') && who.is_ascii(), "{who}");
     }
 }

@@ -1,7 +1,7 @@
 //! `citybrain directives`
 
-use super::ask::segment;
 use super::{At, Fail, Output, position};
+use citybrain_shared::view;
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,9 @@ impl Directives {
                 query.extend(after.map(|pos| ("after", pos.to_string())));
                 at.ask("/v1/directives", &query, Output::Directives)
             }
-            Directives::Show { id, at } => at.ask(&format!("/v1/directives/{}", segment(&id)), &[], Output::Directive),
+            Directives::Show { id, at } => {
+                at.ask(&format!("/v1/directives/{}", view::segment(&id)), &[], Output::Directive)
+            }
         }
     }
 }

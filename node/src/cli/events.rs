@@ -90,7 +90,7 @@ pub struct Moment {
 
 #[allow(clippy::disallowed_methods, reason = "the person who asks means this clock")]
 fn moment(text: &str) -> Result<Moment, String> {
-    let at = match super::send::duration_ms(text) {
+    let at = match crate::ask::duration_ms(text) {
         Ok(ms) => Utc::now() - TimeDelta::milliseconds(ms.into()),
         Err(_) => DateTime::parse_from_rfc3339(text)
             .map_err(|_| "write 2026-07-01T08:00:00Z, or 15m for so long ago")?

@@ -6,22 +6,21 @@
 //! position up to which all were settled; what goes twice because of that has the same `source` and
 //! `id`. Whom to call goes to nobody who has not named its type, as with webhooks.
 
-use super::ask::{At, Lines, Node};
 use super::events::Fits;
 use super::render::{Ops, replayed};
-use super::{Fail, Output, own, position};
+use super::{At, Fail, Lines, Output, own, position};
 use crate::api::{FORGOTTEN, WITHHELD};
-use crate::https::Trust;
-use crate::mqtt_publisher::{self, Message, Target};
-use crate::replace::{Rights, replace};
-use crate::replay::Pace;
-use crate::replay::checkpoint::Settled;
-use crate::replay::sender::{self, Place, Sender, Told};
-use crate::tokens::{TOKEN_HINT, token_in};
+use crate::ask::Node;
+use crate::mqtt_publisher::{Message, Target};
+use crate::replay::checkpoint::{self, Settled};
+use crate::replay::sender::{self, Keys, Sender, Sink, Told, Unfit};
+use crate::replay::{Pace, above_zero};
+use crate::tokens::TOKEN_HINT;
 use bytes::Bytes;
 use citybrain_hub::tls::Pair;
 use citybrain_shared::case::{self, Outside};
 use citybrain_shared::view::{self, LogReplayed, RefusedEvent};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Lane, Pos, event, topic};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -36,8 +35,6 @@ const STATE_SCHEMA: &str = "citybrain.log-replay-state/1";
 const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Refused events that are listed one by one.
 const LISTED: usize = 20;
-/// Messages under way by MQTT.
-const WINDOW: usize = 512;
 /// While nothing can be done but wait for the sink or for an event's time.
 const NAP: Duration = Duration::from_millis(2);
 
@@ -77,10 +74,10 @@ pub struct Replay {
     #[command(flatten)]
     fits: Fits,
     /// Events per second; without it and --clock as fast as the sink takes them
-    #[arg(long, value_name = "N", conflicts_with = "clock")]
+    #[arg(long, value_name = "N", value_parser = above_zero, conflicts_with = "clock")]
     rate: Option<f64>,
     /// As they were committed, this many times faster
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = above_zero)]
     clock: Option<f64>,
     /// Remember here how far it came, and go on from there
     #[arg(long, value_name = "FILE")]
@@ -121,12 +118,6 @@ struct State {
     upto: Pos,
 }
 
-enum Sink {
-    Out,
-    Mqtt(Target),
-    Http(String),
-}
-
 impl Log {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
@@ -137,15 +128,10 @@ impl Log {
 
 impl Replay {
     fn act(self) -> Result<Output, Fail> {
-        for (name, value) in [("--rate", self.rate), ("--clock", self.clock)] {
-            if value.is_some_and(|v| !v.is_finite() || v <= 0.0) {
-                return Err(Fail::usage(format!("{name} must be more than 0"), "such as `--rate 100`"));
-            }
-        }
         let sink = self.sink()?;
         let node = self.at.node()?;
         let began = Instant::now();
-        let mut told = LogReplayed { to: self.shown(&sink), ..LogReplayed::default() };
+        let mut told = LogReplayed { to: self.shown(sink.as_ref()), ..LogReplayed::default() };
         let named = |query: Vec<(&str, String)>| query.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Vec<_>>();
         let fits = named(self.fits.query());
         let mut lines = node.lines("/v1/events", &behind(&fits, self.after.unwrap_or(0)))?;
@@ -164,8 +150,8 @@ impl Replay {
         (told.after_pos, told.upto_pos) = (state.upto, state.upto);
         self.save(&state)?;
         match sink {
-            Sink::Out => self.print(&node, lines, &mut state, &mut told)?,
-            sink => self.send(&node, lines, &sink, &mut state, &mut told)?,
+            None => self.print(&node, lines, &mut state, &mut told)?,
+            Some(sink) => self.send(&node, lines, sink, &mut state, &mut told)?,
         }
         told.wall_ms = began.elapsed().as_millis() as u64;
         if self.to == "-" {
@@ -176,17 +162,18 @@ impl Replay {
         Ok(Output::Ops(Ops::LogReplayed(own(told))))
     }
 
-    fn sink(&self) -> Result<Sink, Fail> {
+    /// `None`: standard output.
+    fn sink(&self) -> Result<Option<Sink>, Fail> {
         let is_tls = self.to.starts_with("mqtts://") || self.to.starts_with("https://");
         if !is_tls && (self.sink_ca.is_some() || self.sink_cert.is_some()) {
             let hint = "write mqtts:// or https://, or leave --sink-ca and --sink-cert out";
             return Err(Fail::usage("a sink without TLS shows no certificate and is shown none", hint));
         }
         if self.to == "-" {
-            return Ok(Sink::Out);
+            return Ok(None);
         }
         if self.to.starts_with("http://") || self.to.starts_with("https://") {
-            return Ok(Sink::Http(self.to.clone()));
+            return Ok(Some(Sink::Http(self.to.clone())));
         }
         let target = Target::parse(&self.to).map_err(|e| {
             let hint =
@@ -197,45 +184,37 @@ impl Replay {
         topic::check_topic(&probe).map_err(|e| {
             Fail::usage(format!("`{}` is no topic to publish to: {e}", self.topic), "such as `in/{type}`")
         })?;
-        Ok(Sink::Mqtt(target))
+        Ok(Some(Sink::Mqtt(target)))
     }
 
     /// Without a password.
-    fn shown(&self, sink: &Sink) -> String {
+    fn shown(&self, sink: Option<&Sink>) -> String {
         match sink {
-            Sink::Out => "-".into(),
-            Sink::Mqtt(target) => format!("{target} on {}", self.topic),
-            Sink::Http(url) => url.clone(),
+            None => "-".into(),
+            Some(Sink::Mqtt(target)) => format!("{target} on {}", self.topic),
+            Some(Sink::Http(url)) => url.clone(),
         }
     }
 
     /// How far an earlier run of the same came.
     fn before(&self, now: &State) -> Result<Option<State>, Fail> {
         let Some(path) = self.state.as_ref().filter(|_| !self.restart) else { return Ok(None) };
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Fail::usage(format!("cannot read `{}`: {e}", path.display()), "whose file is it?")),
-        };
         let hint = "give another --state, or begin anew with --restart";
-        let saved: State = serde_json::from_slice(&text)
-            .map_err(|e| Fail::usage(format!("`{}` is no state of a replay: {e}", path.display()), hint))?;
+        let unfit = |e: checkpoint::Error| Fail::usage(with_causes(&e), hint);
+        let Some(saved) = checkpoint::read::<State>(path).map_err(unfit)? else { return Ok(None) };
         let is_same =
             |s: &State| (&s.schema, &s.node, &s.to, &s.typed) == (&now.schema, &now.node, &now.to, &now.typed);
         if !is_same(&saved) {
-            let detail =
-                format!("`{}` is the state of another replay: of another node, sink or question", path.display());
-            return Err(Fail::usage(detail, hint));
+            let what = "of another node, sink or question".into();
+            return Err(unfit(checkpoint::Error::Other { path: path.clone(), what }));
         }
         Ok(Some(State { upto: saved.upto.max(Pos(self.after.unwrap_or(0))), ..saved }))
     }
 
     fn save(&self, state: &State) -> Result<(), Fail> {
         let Some(path) = &self.state else { return Ok(()) };
-        let text = serde_json::to_vec(state).expect("its keys are strings");
-        replace(path, &text, Rights::Kept { new: 0o644 }).map_err(|e| {
-            Fail::usage(format!("cannot write `{}`: {e}", path.display()), "name another place with --state")
-        })
+        let unwritten = |e| Fail::usage(with_causes(&e), "name another place with --state");
+        checkpoint::write(path, state).map_err(unwritten)
     }
 
     fn print(&self, node: &Node, lines: Lines, state: &mut State, told: &mut LogReplayed) -> Result<(), Fail> {
@@ -278,7 +257,7 @@ impl Replay {
         &self,
         node: &Node,
         lines: Lines,
-        sink: &Sink,
+        sink: Sink,
         state: &mut State,
         told: &mut LogReplayed,
     ) -> Result<(), Fail> {
@@ -376,29 +355,15 @@ struct Flow {
 }
 
 impl Flow {
-    fn open(runtime: &Runtime, of: &Replay, sink: &Sink, upto: Pos) -> Result<Flow, Fail> {
+    fn open(runtime: &Runtime, of: &Replay, sink: Sink, upto: Pos) -> Result<Flow, Fail> {
         let _within = runtime.enter();
-        let give_up_after = Duration::from_secs(of.give_up_after);
-        let trust = Trust::of(of.sink_ca.as_deref());
         let pair = Pair::of(&of.sink_cert, &of.sink_key);
-        let unfit = |why| Fail::usage(why, "--sink-ca, --sink-cert and --sink-key name PEM files");
-        let opened = match sink {
-            Sink::Http(url) => {
-                let token = of.sink_token_file.as_deref().map(token_in).transpose();
-                let token = token.map_err(|why| Fail::usage(why, TOKEN_HINT))?;
-                let place = Place { url: url.clone(), trust: &trust, pair: pair.as_ref(), token };
-                sender::http(place, give_up_after).map_err(unfit)?
-            }
-            Sink::Mqtt(target) => sender::mqtt(mqtt_publisher::Options {
-                target: target.clone(),
-                tls: target.is_tls.then(|| trust.client(pair.as_ref())).transpose().map_err(unfit)?,
-                client_id: format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple()),
-                window: WINDOW,
-                give_up_after: Some(give_up_after),
-            }),
-            Sink::Out => unreachable!("standard output acknowledges nothing"),
-        };
-        let Sender { messages, told, task } = opened;
+        let keys = Keys { token_file: of.sink_token_file.as_deref(), ca_file: of.sink_ca.as_deref(), pair };
+        let opened = sender::open(sink, &keys, Duration::from_secs(of.give_up_after)).map_err(|unfit| match unfit {
+            Unfit::Token(why) => Fail::usage(why, TOKEN_HINT),
+            Unfit::Certificate(why) => Fail::usage(why, "--sink-ca, --sink-cert and --sink-key name PEM files"),
+        });
+        let Sender { messages, told, task } = opened?;
         Ok(Flow { messages, told, task, settled: Settled::after(upto.0) })
     }
 

@@ -16,7 +16,7 @@
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
 
 mod alarm;
-mod ask;
+mod asking;
 mod audit;
 mod bench;
 mod cap;
@@ -32,12 +32,11 @@ mod doctor;
 mod enrol;
 mod events;
 mod examples;
-mod fail;
+mod kept;
 mod links;
 mod log;
 mod log_level;
 mod man;
-mod offline;
 mod preset;
 mod rates;
 pub mod render;
@@ -59,8 +58,7 @@ mod watch;
 mod whom;
 mod why;
 
-pub use ask::{At, Direct, Lines, Through};
-pub use fail::Fail;
+pub use crate::ask::{At, Direct, Fail, Lines, Through};
 pub use render::Output;
 
 use chrono::Utc;

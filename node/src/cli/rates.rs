@@ -2,14 +2,16 @@
 
 use super::{At, Fail, Output};
 use citybrain_shared::Address;
+use citybrain_shared::view::GroupBy;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 /// 响应率, 解决率, 满意率
 #[derive(Debug, Args)]
 pub struct Rates {
     /// A row for each …
-    #[arg(long, default_value = "node")]
-    pub by: By,
+    #[arg(long, default_value = "node", value_parser = by())]
+    pub by: GroupBy,
     /// … and each period of the first dispatch, in the calendar's zone
     #[arg(long, default_value = "all")]
     pub period: Period,
@@ -42,27 +44,31 @@ pub enum Show {
     Appeals,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    /// Who owns the case
-    Node,
-    /// The nodes directly below, each with all below it
-    Child,
-    /// The label `district` of the owner, or of the nearest node above it that has one
-    District,
-    Category,
-    Department,
-    Governance,
-    Channel,
-    Kind,
-    Status,
-    All,
+/// What `--by` takes, and what it means where the word does not say it.
+const BY: [(&str, GroupBy, &str); 10] = [
+    ("node", GroupBy::Node, "Who owns the case"),
+    ("child", GroupBy::Child, "The nodes directly below, each with all below it"),
+    ("district", GroupBy::District, "The label `district` of the owner, or of the nearest node above it that has one"),
+    ("category", GroupBy::Category, ""),
+    ("department", GroupBy::Department, ""),
+    ("governance", GroupBy::Governance, ""),
+    ("channel", GroupBy::Channel, ""),
+    ("kind", GroupBy::Kind, ""),
+    ("status", GroupBy::Status, ""),
+    ("all", GroupBy::All, ""),
+];
+
+pub(super) fn by() -> impl TypedValueParser<Value = GroupBy> {
+    let shown = BY.map(|(word, _, about)| match about {
+        "" => PossibleValue::new(word),
+        about => PossibleValue::new(word).help(about),
+    });
+    let named = |word: String| BY.iter().find(|(known, ..)| *known == word).map(|(_, by, _)| *by);
+    PossibleValuesParser::new(shown).map(move |word| named(word).expect("it takes only these words"))
 }
 
-impl By {
-    pub(super) fn word(self) -> String {
-        self.to_possible_value().map(|w| w.get_name().to_owned()).unwrap_or_default()
-    }
+pub(super) fn word(by: GroupBy) -> String {
+    BY.iter().find(|(_, known, _)| *known == by).map(|(word, ..)| (*word).to_owned()).unwrap_or_default()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,7 +82,7 @@ pub enum Period {
 impl Rates {
     pub fn act(self) -> Result<Output, Fail> {
         let period = self.period.to_possible_value().map(|w| w.get_name().to_owned()).unwrap_or_default();
-        let mut query = vec![("by", self.by.word()), ("period", period)];
+        let mut query = vec![("by", word(self.by)), ("period", period)];
         query.extend(self.of.map(|of| ("of", of)));
         query.extend(self.under.map(|u| ("under", u.to_string())));
         query.extend(self.category.map(|c| ("category", c)));
@@ -89,5 +95,18 @@ impl Rates {
             Show::Appeals => |a| Output::Rates(Box::new(a), Show::Appeals),
         };
         self.at.ask("/v1/rates", &query, show)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_by_are_the_apis() {
+        for (text, by, _) in BY {
+            assert_eq!(serde_json::from_value::<GroupBy>(text.into()).unwrap(), by, "{text}");
+            assert_eq!(word(by), text);
+        }
     }
 }

@@ -34,11 +34,11 @@ impl Fail {
         };
         let detail = with_causes(report.as_ref());
         match report.code().map(|code| code.to_string()).as_deref() {
-            Some(crate::run::BUSY) => {
+            Some(crate::codes::BUSY) => {
                 let hint = "stop the one that has it, or wait for its end: this may be tried again as it is";
                 Fail::new(super::TRY_AGAIN, "busy", detail, hint)
             }
-            Some(crate::run::UNUSABLE) => Fail::new(2, "config", detail, hint),
+            Some(crate::codes::UNUSABLE) => Fail::new(2, "config", detail, hint),
             _ => Fail::no("start", detail, hint),
         }
     }

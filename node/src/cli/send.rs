@@ -1,9 +1,8 @@
 //! `citybrain send`
 
-use super::ask::{segment, selector};
 use super::confirm::Yes;
 use super::{Direct, Fail, Output};
-use citybrain_shared::config::rules::Duration;
+use crate::ask::{duration_ms, selector};
 use citybrain_shared::view;
 use clap::{Args, ValueEnum};
 
@@ -51,7 +50,7 @@ impl Send {
             request.target
         ))?;
         let sent = node.post::<view::Sent>("/v1/send", &request)?;
-        let path = format!("/v1/directives/{}", segment(&sent.body.id));
+        let path = format!("/v1/directives/{}", view::segment(&sent.body.id));
         // It waits for whoever comes; a mistyped address does, too.
         if node.get::<view::Directive>(&path, &[]).is_ok_and(|d| d.body.expected == 0) {
             eprintln!("nobody is meant by `{}` yet: `citybrain tree` shows who is there", request.target);
@@ -76,24 +75,5 @@ impl Send {
             directive: Some(word.into()),
             ttl_ms: self.ttl,
         })
-    }
-}
-
-/// A length of time, as milliseconds that a message has room for.
-pub(super) fn duration_ms(text: &str) -> Result<u32, String> {
-    u32::try_from(Duration::parse(text)?.us() / 1000).map_err(|_| "it must be at most 1193h".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_of_time_is_no_longer_than_a_message_has_room_for() {
-        assert_eq!(duration_ms("500ms"), Ok(500));
-        assert_eq!(duration_ms("1193h"), Ok(1193 * 3_600_000));
-        for bad in ["", "0s", "1194h", "50d"] {
-            assert!(duration_ms(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,11 +1,11 @@
 //! `citybrain service`, `citybrain scene`
 
-use super::ask::{Wait, segment};
+use super::asking::Wait;
 use super::whom::{Coordinates, Whom};
 use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::Booked;
-use citybrain_shared::view;
+use citybrain_shared::view::{self, segment};
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -133,7 +133,7 @@ impl Request {
         let is_asked = |shown: &view::CaseShown| {
             shown.case.status.is_open() && shown.case.booking.as_ref().is_some_and(|b| b.state == Booked::Asked)
         };
-        let answer = node.until(&path, answer, self.wait, is_asked)?;
+        let answer = node.until(&path, answer, self.wait.time(), is_asked)?;
         let is_open = is_asked(&answer.body);
         let is_refused = answer.body.case.booking.as_ref().is_some_and(|b| b.state == Booked::Refused);
         let shown = Output::Case(Box::new(answer));

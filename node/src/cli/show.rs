@@ -1,7 +1,7 @@
 //! `citybrain show`
 
-use super::ask::segment;
 use super::{At, Fail, Output};
+use citybrain_shared::view;
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -20,6 +20,6 @@ pub struct Show {
 impl Show {
     pub fn act(self) -> Result<Output, Fail> {
         let query: Vec<(&str, String)> = self.source.map(|s| ("source", s)).into_iter().collect();
-        self.at.ask(&format!("/v1/events/{}", segment(&self.id)), &query, Output::Shown)
+        self.at.ask(&format!("/v1/events/{}", view::segment(&self.id)), &query, Output::Shown)
     }
 }

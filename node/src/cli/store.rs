@@ -1,9 +1,10 @@
 //! `citybrain store`: a stopped node's data folder.
 
-use super::confirm::{Yes, who};
-use super::offline::is_data_folder;
+use super::confirm::Yes;
 use super::render::Ops;
 use super::{Fail, Output, own};
+use crate::ask::folder::is_data_folder;
+use crate::ask::who;
 use chrono::Utc;
 use citybrain_hub::backup;
 use citybrain_hub::log::{self, Damage, Reader};
@@ -459,7 +460,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = is_data_folder(dir.path()).unwrap_err();
         assert!(missing.failure.detail.contains("is no data folder"), "{missing:?}");
-        let denied = super::super::offline::no_rights(dir.path(), &io::ErrorKind::PermissionDenied.into());
+        let denied = crate::ask::folder::no_rights(dir.path(), &io::ErrorKind::PermissionDenied.into());
         assert_eq!(denied.code, 2);
         assert!(denied.failure.hint.contains("as root"), "{denied:?}");
     }

@@ -1,8 +1,9 @@
 //! `citybrain supervision`, `citybrain case stats`
 
-use super::rates::By;
+use super::rates::{by, word};
 use super::{At, Fail, Output};
 use citybrain_shared::Address;
+use citybrain_shared::view::GroupBy;
 use clap::Args;
 
 /// Which cases.
@@ -45,8 +46,8 @@ pub struct Supervision {
 #[derive(Debug, Args)]
 pub struct Stats {
     /// A row for each …
-    #[arg(long, default_value = "status")]
-    pub by: By,
+    #[arg(long, default_value = "status", value_parser = by())]
+    pub by: GroupBy,
     #[command(flatten)]
     pub scope: Scope,
     #[command(flatten)]
@@ -64,7 +65,7 @@ impl Supervision {
 impl Stats {
     pub fn act(self) -> Result<Output, Fail> {
         let mut query = self.scope.query();
-        query.push(("by", self.by.word()));
+        query.push(("by", word(self.by)));
         self.at.ask("/v1/case-stats", &query, Output::CaseStats)
     }
 }

@@ -1,15 +1,16 @@
 //! `citybrain token`: the file that `api.tokens_file` names, who may ask a node over HTTP.
 
 use super::confirm::Yes;
+use super::kept::Kept;
 use super::render::Ops;
 use super::{Fail, Output, own};
-use crate::replace::Stopped;
 use crate::tokens::{self, Entry, Role};
 use chrono::Utc;
 use citybrain_shared::view;
 use clap::{Args, Subcommand};
-use std::io;
 use std::path::{Path, PathBuf};
+
+const KEPT: Kept = Kept { key: "api.tokens_file", made_by: "token add" };
 
 #[derive(Debug, Subcommand)]
 pub enum Token {
@@ -50,7 +51,7 @@ impl Token {
         match self {
             Token::Add { who, role } => add(&who, role),
             Token::List { file } => {
-                let (entries, bad) = tokens::parse(&tokens::read(&file).map_err(|e| unreadable(&file, &e))?);
+                let (entries, bad) = tokens::parse(&tokens::read(&file).map_err(|e| KEPT.unreadable(&file, &e))?);
                 let tokens = entries
                     .into_iter()
                     .map(|e| view::TokenHeld { name: e.name, role: e.role.to_string(), created: e.created })
@@ -68,7 +69,7 @@ impl Token {
                     Ok(text.lines().filter(|l| !is_its(l)).map(|l| format!("{l}\n")).collect())
                 };
                 // Asked about what is there, and asked before the file is held.
-                without(tokens::read(&who.file).map_err(|e| unreadable(&who.file, &e))?)?;
+                without(tokens::read(&who.file).map_err(|e| KEPT.unreadable(&who.file, &e))?)?;
                 yes.confirm(&format!("Whoever holds the token `{}` is refused from now on.", who.name))?;
                 rewrite(&who.file, without)?;
                 Ok(Output::Text(format!("removed {}\n", who.name)))
@@ -78,11 +79,7 @@ impl Token {
 }
 
 fn rewrite(file: &Path, change: impl FnOnce(String) -> Result<String, Fail>) -> Result<(), Fail> {
-    tokens::rewrite(file, change).map_err(|stopped| match stopped {
-        Stopped::Read(e) => unreadable(file, &e),
-        Stopped::Write(e) => unwritable(file, &e),
-        Stopped::Change(fail) => fail,
-    })
+    tokens::rewrite(file, change).map_err(|stopped| KEPT.stopped(file, stopped))
 }
 
 #[allow(clippy::disallowed_methods, reason = "a token has a day on which it was made, for people")]
@@ -104,14 +101,4 @@ fn add(who: &Who, role: Role) -> Result<Output, Fail> {
     // Alone on stdout, so that a shell can put it into a file.
     eprintln!("The token of {} ({role}); it is shown only now:", who.name);
     Ok(Output::Text(format!("{token}\n")))
-}
-
-fn unreadable(path: &Path, e: &io::Error) -> Fail {
-    let hint = "give the file that `api.tokens_file` of the node's config names; `token add` makes it";
-    Fail::usage(format!("cannot read `{}`: {e}", path.display()), hint)
-}
-
-fn unwritable(path: &Path, e: &io::Error) -> Fail {
-    let hint = "give a place that is yours to write to: run it as the owner of the file's folder";
-    Fail::usage(format!("cannot write `{}`: {e}", path.display()), hint)
 }

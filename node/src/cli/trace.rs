@@ -1,6 +1,5 @@
 //! `citybrain trace`
 
-use super::ask::segment;
 use super::{At, Direct, Fail, Output, Through};
 use citybrain_shared::view::{self, Answer};
 use clap::Args;
@@ -37,7 +36,7 @@ impl Trace {
         match &self.id {
             Some(id) if !self.probe => {
                 let query = query(self.source.as_deref(), &self.at);
-                self.at.ask(&format!("/v1/trace/{}", segment(id)), &query, Output::Trace)
+                self.at.ask(&format!("/v1/trace/{}", view::segment(id)), &query, Output::Trace)
             }
             _ => self.probe(),
         }
@@ -87,6 +86,6 @@ impl Trace {
 
 fn query(source: Option<&str>, at: &At) -> Vec<(&'static str, String)> {
     let mut query: Vec<_> = source.map(|s| ("source", s.to_owned())).into_iter().collect();
-    query.extend(super::ask::own_within(at));
+    query.extend(super::asking::own_within(at));
     query
 }

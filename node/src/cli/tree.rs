@@ -20,7 +20,7 @@ impl Tree {
         let mut query = Vec::new();
         if !self.known && self.at.offline.is_none() {
             query.push(("deep", "true".to_owned()));
-            query.extend(super::ask::own_within(&self.at));
+            query.extend(super::asking::own_within(&self.at));
         }
         self.at.ask("/v1/tree", &query, Output::Tree)
     }

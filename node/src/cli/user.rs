@@ -1,9 +1,10 @@
 //! `citybrain user`: the file of accounts that `[access] users_file` names.
 
 use super::confirm::Yes;
+use super::kept::Kept;
 use super::render::Ops;
 use super::{Fail, Output, own};
-use crate::replace::{self, Rights, Stopped};
+use crate::replace::{self, Rights};
 use citybrain_hub::door::users;
 use citybrain_shared::Address;
 use citybrain_shared::config::Role;
@@ -12,6 +13,8 @@ use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{BufRead, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
+
+const KEPT: Kept = Kept { key: "[access] users_file", made_by: "user add" };
 
 #[derive(Debug, Subcommand)]
 pub enum User {
@@ -145,24 +148,13 @@ struct Lines {
 fn edit(path: &Path, may_be_new: bool, change: impl FnOnce(&mut Lines) -> Result<(), Fail>) -> Result<(), Fail> {
     let changed = |text: Option<String>| {
         if text.is_none() && !may_be_new {
-            return Err(unreadable(path, &ErrorKind::NotFound.into()));
+            return Err(KEPT.unreadable(path, &ErrorKind::NotFound.into()));
         }
         let mut lines = Lines::of(&text.unwrap_or_default());
         change(&mut lines)?;
         Ok(lines.all.join("\n") + "\n")
     };
-    replace::edit(path, Rights::Private, changed).map_err(|stopped| match stopped {
-        Stopped::Read(e) => unreadable(path, &e),
-        Stopped::Write(e) => {
-            Fail::usage(format!("cannot write `{}`: {e}", path.display()), "is the folder yours to write to?")
-        }
-        Stopped::Change(fail) => fail,
-    })
-}
-
-fn unreadable(path: &Path, e: &std::io::Error) -> Fail {
-    let hint = "give the file that `[access] users_file` of the node's config names; `user add` makes it";
-    Fail::usage(format!("cannot read `{}`: {e}", path.display()), hint)
+    replace::edit(path, Rights::Private, changed).map_err(|stopped| KEPT.stopped(path, stopped))
 }
 
 impl Lines {
@@ -174,7 +166,7 @@ impl Lines {
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Lines::of(&text)),
             Err(e) if may_be_new && e.kind() == ErrorKind::NotFound => Ok(Lines::of("")),
-            Err(e) => Err(unreadable(path, &e)),
+            Err(e) => Err(KEPT.unreadable(path, &e)),
         }
     }
 

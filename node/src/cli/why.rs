@@ -20,7 +20,7 @@ pub struct Why {
 impl Why {
     pub fn act(self) -> Result<Output, Fail> {
         let mut query: Vec<_> = self.address.map(|a| ("address", a.to_string())).into_iter().collect();
-        query.extend(super::ask::own_within(&self.at));
+        query.extend(super::asking::own_within(&self.at));
         self.at.ask("/v1/why", &query, Output::Why)
     }
 }

@@ -4,34 +4,42 @@
 //! missing, doubled, out of order or where it does not belong.
 
 use super::tree::Tree;
-use citybrain_shared::Tier;
-use serde::{Deserialize, Serialize};
+use citybrain_shared::{Tier, view};
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
-/// One line of `GET /v1/records`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// One line of `GET /v1/records`, kept.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     pub pos: u64,
-    #[serde(default)]
     pub kind: String,
-    #[serde(default)]
     pub id: Option<String>,
-    #[serde(default)]
     pub source: Option<String>,
-    #[serde(default, rename = "type")]
     pub name: Option<String>,
-    #[serde(default)]
     pub origin: Option<String>,
-    #[serde(default)]
     pub origin_pos: Option<u64>,
-    #[serde(default)]
     pub lane: Option<String>,
-    #[serde(default)]
     pub direction: Option<String>,
-    #[serde(default)]
     pub received_us: Option<i64>,
-    #[serde(default)]
     pub committed_us: Option<i64>,
+}
+
+impl From<view::Record<'_>> for Record {
+    fn from(r: view::Record<'_>) -> Record {
+        Record {
+            pos: r.pos.0,
+            kind: r.kind.into_owned(),
+            id: Some(r.id.into_owned()),
+            source: Some(r.source.into_owned()),
+            name: Some(r.event_type.into_owned()),
+            origin: Some(r.origin.into_owned()),
+            origin_pos: Some(r.origin_pos.0),
+            lane: Some(r.lane.into_owned()),
+            direction: Some(r.direction.into_owned()),
+            received_us: Some(r.received_us),
+            committed_us: Some(r.committed_us),
+        }
+    }
 }
 
 /// One event that was handed to a publisher; per neighbourhood in the order of publishing.
@@ -420,7 +428,7 @@ mod tests {
     fn a_line_of_the_api_is_read_and_unknown_keys_are_left_alone() {
         let line = r#"{"pos":3,"kind":"event","id":"1","source":"/s","type":"t","origin":"a","origin_pos":9,
             "lane":"urgent","direction":"up","received_us":1,"committed_us":2,"more":true}"#;
-        let r: Record = serde_json::from_str(line).unwrap();
+        let r = Record::from(serde_json::from_str::<view::Record<'_>>(line).unwrap());
         assert_eq!((r.pos, r.origin_pos, r.name.as_deref()), (3, Some(9), Some("t")));
     }
 }

@@ -6,7 +6,8 @@ use super::errands::{Done as Errand, Errands};
 use super::processes::Processes;
 use super::town::{self, Press};
 use super::watch::Watch;
-use super::{DemoArgs, SETTLE_MAX, api};
+use super::{DemoArgs, SETTLE_MAX};
+use crate::ask::Fail;
 use crate::mqtt_publisher::{self, Message, Target};
 use citybrain_shared::Tier;
 use citybrain_shared::words::with_causes;
@@ -170,12 +171,12 @@ pub(super) async fn drive(
 /// What blocks, on a thread of its own; `trouble` is what its error means.
 pub(super) async fn blocking<T: Send + 'static>(
     trouble: &str,
-    ask: impl FnOnce() -> Result<T, api::Error> + Send + 'static,
+    ask: impl FnOnce() -> Result<T, Fail> + Send + 'static,
 ) -> miette::Result<T> {
     answered(trouble, tokio::task::spawn_blocking(ask)).await
 }
 
-async fn answered<T>(trouble: &str, asked: JoinHandle<Result<T, api::Error>>) -> miette::Result<T> {
+async fn answered<T>(trouble: &str, asked: JoinHandle<Result<T, Fail>>) -> miette::Result<T> {
     asked.await.into_diagnostic()?.map_err(|e| miette!("{trouble}: {}", with_causes(&e)))
 }
 
@@ -228,7 +229,7 @@ async fn send_notice(script: &Script, processes: &Processes, shared: &Shared) ->
     let targets = script.tree.of_tier(Tier::Neighbourhood).count() as u64;
     let api = processes.nodes[0].api.clone();
     let data = serde_json::json!({ "text": "暴雨橙色预警：请检查地下车库和井盖 / Heavy rain: look after garages and manholes" });
-    let sent = tokio::task::spawn_blocking(move || api.send_notice(&city, &data)).await.into_diagnostic()?;
+    let sent = tokio::task::spawn_blocking(move || api.send_notice(&city, data)).await.into_diagnostic()?;
     let id = sent.map_err(|e| miette!("the city does not take the notice: {}", with_causes(&e)))?;
     shared.say(format!("the city sent a notice to its {targets} neighbourhoods"));
     Ok(Notice { id, targets: 0, delivered: 0 })

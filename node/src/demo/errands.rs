@@ -3,11 +3,15 @@
 //! would. Blocking: each call has a deadline.
 
 use super::account::Record;
-use super::api::{Api, Error};
+use super::api::Api;
 use super::processes::Processes;
-use super::town::{self, id_of, ms, patiently, until};
+use super::town::{self, ms, opened, patiently, until, until_case, until_json};
 use super::tree::Tree;
+use crate::ask::Fail;
+use chrono::{DateTime, Utc};
 use citybrain_shared::Tier;
+use citybrain_shared::case::{Booked as Seat, Solved, Status};
+use citybrain_shared::view;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -24,7 +28,6 @@ const SERVICE: &str = "haircut";
 /// What a handler says, and who the app of the request is to the node.
 const CLEANED: &str = "已清理";
 const BATCH: &str = "application/cloudevents-batch+json";
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Who is asked.
 pub struct Errands {
@@ -40,7 +43,7 @@ pub struct Errands {
 pub struct Done {
     errands: Errands,
     /// The appointment that more residents asked for than it has seats.
-    slot: String,
+    slot: DateTime<Utc>,
     seats: u64,
     bookings: Vec<String>,
     filed: String,
@@ -156,41 +159,40 @@ impl Errands {
     }
 
     /// The last appointment that can be had, and how many can have it. To be asked while the community is there.
-    pub fn free(&self) -> Result<(String, u64), Error> {
+    pub fn free(&self) -> Result<(DateTime<Utc>, u64), Fail> {
         let path = format!("/v1/services/{SERVICE}?of={}", self.community);
         for node in [self.leaf(), &self.neighbour] {
-            until(node, &path, |_| true)?;
+            until::<view::ServiceShown>(node, &path, |_| true)?;
         }
-        let shown = until(self.at_community(), &path, |_| true)?;
-        let slot = shown["free"]["slots"].as_array().and_then(|slots| slots.last());
-        let slot = slot.and_then(|s| Some((s["at"].as_str()?.to_owned(), s["free"].as_u64()?)));
+        let shown: view::ServiceShown = until(self.at_community(), &path, |_| true)?;
+        let slot = shown.free.and_then(|free| free.slots.last().map(|slot| (slot.at, slot.free.into())));
         slot.ok_or_else(|| self.at_community().wrong(&path, "it has no appointment"))
     }
 
     /// All of it: asked at once, and then waited for.
-    pub fn run(self, (slot, seats): (String, u64)) -> Result<Done, Error> {
+    pub fn run(self, (slot, seats): (DateTime<Utc>, u64)) -> Result<Done, Fail> {
         let began = Instant::now();
         self.read(0, &RISING)?;
-        let bookings = self.book(&slot, seats + 1)?;
+        let bookings = self.book(slot, seats + 1)?;
         let filed = self.file()?;
-        until(self.city(), &self.alarms(), |told| the_alarm(told).is_some_and(|a| a["active"] == true))?;
+        until(self.city(), &self.alarms(), |told| the_alarm(told).is_some_and(|a| a.active))?;
         let alarm_to_city_ms = ms(began);
 
         let began = Instant::now();
         self.read(RISING.len(), &FALLING)?;
         // A gateway that has not heard the answer says it once more.
         self.read(RISING.len(), &FALLING)?;
-        until(self.city(), &self.alarms(), |told| the_alarm(told).is_some_and(|a| a["active"] == false))?;
+        until(self.city(), &self.alarms(), |told| the_alarm(told).is_some_and(|a| !a.active))?;
         let alarm_cleared_ms = ms(began);
         for case in &bookings {
-            until(self.at_community(), &shown(case), |c| c["case"]["booking"]["state"] != "asked")?;
+            until_case(self.at_community(), case, |c| c.booking.as_ref().is_some_and(|b| b.state != Seat::Asked))?;
         }
         let closed_ms = self.handle(&filed)?;
         Ok(Done { errands: self, slot, seats, bookings, filed, alarm_to_city_ms, alarm_cleared_ms, closed_ms })
     }
 
     /// One batch of readings, whose ids count on from `first`.
-    fn read(&self, first: usize, values: &[i64]) -> Result<(), Error> {
+    fn read(&self, first: usize, values: &[i64]) -> Result<(), Fail> {
         let reading = |(i, value): (usize, &i64)| {
             json!({
                 "specversion": "1.0", "id": format!("demo-{}", first + i), "source": self.source(),
@@ -198,7 +200,7 @@ impl Errands {
             })
         };
         let batch = Value::from_iter(values.iter().enumerate().map(reading)).to_string();
-        patiently(|| self.leaf().send("/v1/events", BATCH, &batch)).map(drop)
+        patiently(|| self.leaf().post_as::<view::AcceptedBatch>("/v1/events", BATCH, &batch)).map(drop)
     }
 
     fn source(&self) -> String {
@@ -210,40 +212,40 @@ impl Errands {
     }
 
     /// So many residents of both neighbourhoods ask for one appointment of their community; the cases.
-    fn book(&self, slot: &str, residents: u64) -> Result<Vec<String>, Error> {
+    fn book(&self, slot: DateTime<Utc>, residents: u64) -> Result<Vec<String>, Fail> {
         let path = format!("/v1/services/{SERVICE}/requests");
         let ask = |i: u64| {
             let at = if i.is_multiple_of(2) { self.leaf() } else { &self.neighbour };
             let wanted = json!({ "of": self.community, "slot": slot, "form": { "floor": "3" }, "by": "居民",
                 "key": format!("demo-seat-{i}") });
-            patiently(|| at.post(&path, &wanted)).map(|answer| id_of(&answer))
+            opened(|| at.post(&path, &wanted))
         };
         (0..residents).map(ask).collect()
     }
 
-    fn file(&self) -> Result<String, Error> {
+    fn file(&self) -> Result<String, Fail> {
         let form =
             "service_code=litter&lat=30.698&long=103.8368&phone=13900000001&description=%E4%B8%89%E5%8F%B7%E9%97%A8";
         let path = "/open311/v2/requests.json";
-        let answer = patiently(|| self.leaf().send_once(path, FORM, "\"demo-request\"", form))?;
+        let answer = patiently(|| self.leaf().post_form(path, Some("\"demo-request\""), form))?;
         let id = answer[0]["service_request_id"].as_str();
         id.map(str::to_owned).ok_or_else(|| self.leaf().wrong(path, "it has no `service_request_id`"))
     }
 
     /// The community works on it, the resident says that it is solved, by Open311, and it is closed; how long
     /// after the resident's word the city's Open311 says so.
-    fn handle(&self, case: &str) -> Result<f64, Error> {
+    fn handle(&self, case: &str) -> Result<f64, Fail> {
         let community = self.at_community();
         town::handle(community, &self.community, case)?;
         town::resolve(community, case, CLEANED)?;
         let request = format!("/open311/v2/requests/{case}.json");
-        until(self.leaf(), &request, |all| all[0]["status_notes"] == CLEANED)?;
+        until_json(self.leaf(), &request, |all| all[0]["status_notes"] == CLEANED)?;
         let began = Instant::now();
         let verdict = format!("service_request_id={case}&status=FIXED&update_id=demo-verdict");
-        patiently(|| self.leaf().send("/open311/v2/servicerequestupdates.json", FORM, &verdict))?;
-        until(community, &shown(case), |c| c["case"]["status"] == "evaluated")?;
+        patiently(|| self.leaf().post_form("/open311/v2/servicerequestupdates.json", None, &verdict))?;
+        until_case(community, case, |c| c.status == Status::Evaluated)?;
         town::close(community, case)?;
-        until(self.city(), &request, |all| all[0]["status"] == "closed")?;
+        until_json(self.city(), &request, |all| all[0]["status"] == "closed")?;
         Ok(ms(began))
     }
 }
@@ -260,22 +262,25 @@ impl Done {
     }
 
     /// Asks the nodes once more.
-    pub fn look(&self, tree: &Tree, logs: &[Vec<Record>]) -> Result<Told, Error> {
+    pub fn look(&self, tree: &Tree, logs: &[Vec<Record>]) -> Result<Told, Fail> {
         let Done { errands, slot, seats, bookings, filed, .. } = self;
         let nodes = &errands.way;
         let (mut alarm_at, mut closed_at) = (0, 0);
         for node in nodes {
-            let alarms = node.get_json(&errands.alarms())?;
-            alarm_at += usize::from(the_alarm(&alarms).is_some_and(|a| a["active"] == false && a["raises"] == 1));
-            let case = &node.get_json(&shown(filed))?["case"];
-            let is_right = case["status"] == "closed" && case["verdict"]["solved"] == "solved";
+            let alarms = node.get(&errands.alarms())?;
+            alarm_at += usize::from(the_alarm(&alarms).is_some_and(|a| !a.active && a.raises == 1));
+            let case = node.get::<view::CaseShown>(&shown(filed))?.case;
+            let solved = case.verdict.and_then(|verdict| verdict.solved);
+            let is_right = case.status == Status::Closed && solved == Some(Solved::Solved);
             closed_at += usize::from(is_right);
         }
         let (mut booked, mut refused) = (0, 0);
         for case in bookings {
-            let booking = &errands.at_community().get_json(&shown(case))?["case"]["booking"];
-            booked += u64::from(booking["state"] == "booked" && booking["at"] == slot.as_str());
-            refused += u64::from(booking["state"] == "refused");
+            let Some(booking) = errands.at_community().get::<view::CaseShown>(&shown(case))?.case.booking else {
+                continue;
+            };
+            booked += u64::from(booking.state == Seat::Booked && booking.at == Some(*slot));
+            refused += u64::from(booking.state == Seat::Refused);
         }
         let ids: HashSet<String> = (0..READINGS).map(|i| format!("demo-{i}")).collect();
         let leaf = tree.find(&errands.address).into_iter();
@@ -310,8 +315,8 @@ fn has_each_once(log: &[Record], source: &str, ids: &HashSet<String>) -> bool {
 }
 
 /// The one that the rule has raised of the gauge; a file that is played may have water of its own.
-fn the_alarm(told: &Value) -> Option<&Value> {
-    let mut of_gauge = told["alarms"].as_array()?.iter().filter(|alarm| alarm["key"] == GAUGE);
+fn the_alarm(told: &view::Alarms) -> Option<&view::Alarm> {
+    let mut of_gauge = told.alarms.iter().filter(|alarm| alarm.key == GAUGE);
     of_gauge.next().filter(|_| of_gauge.next().is_none())
 }
 

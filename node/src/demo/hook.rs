@@ -80,7 +80,17 @@ pub struct HookAccount {
 
 impl HookAccount {
     pub fn is_good(&self) -> bool {
-        self.missing == 0 && [self.opened, self.closed, self.calls].iter().all(|told| *told > 0)
+        self.wrong().is_none()
+    }
+
+    /// What is not as it should be.
+    pub fn wrong(&self) -> Option<String> {
+        if self.missing > 0 {
+            return Some(format!("the webhooks' receiver lacks {} of what nodes had to tell", self.missing));
+        }
+        let told = [("case that was opened", self.opened), ("case that was closed", self.closed), ("call", self.calls)];
+        let (what, _) = told.into_iter().find(|(_, told)| *told == 0)?;
+        Some(format!("no node had a {what} to tell the webhooks' receiver: that it hears them is not shown"))
     }
 }
 
@@ -143,8 +153,9 @@ mod tests {
         assert_eq!(all, HookAccount { nodes: 1, opened: 1, closed: 1, calls: 1, missing: 0, again: 1 });
         assert!(all.is_good());
         let one = account(&tree, &logs, &Got::from([came("1", 1), came("5", 1)]));
-        assert_eq!((one.missing, one.is_good()), (1, false));
-        assert!(!HookAccount::default().is_good(), "of nothing it is not shown");
+        assert!(one.wrong().is_some_and(|why| why.contains("lacks 1")), "{one:?}");
+        let none = HookAccount { calls: 0, ..all };
+        assert!(none.wrong().is_some_and(|why| why.starts_with("no node had a call")), "of nothing it is not shown");
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub mod town;
 pub mod tree;
 pub mod watch;
 
+use crate::ask::{Direct, Through};
 use crate::bring::Import;
-use crate::cli::{Direct, Through};
 use crate::replay::told_to_stop;
 use account::{Account, Record};
 use case_account::{CaseAccount, Expected};
@@ -264,9 +264,7 @@ async fn play(script: &Script, processes: &mut Processes, hook: &Hook, args: &De
     };
     let mut account = account::account(tree, &published, &logs, &notice, &killed);
     account.findings.extend(errands.iter().flat_map(Told::wrong));
-    if !webhooks.is_good() {
-        account.findings.push(format!("the webhooks' receiver lacks {} of what nodes had to tell", webhooks.missing));
-    }
+    account.findings.extend(webhooks.wrong());
     if !town.account.is_good() {
         let wrong = town.account.wrong_in_words();
         account.findings.push(format!("the cases are not the same at every node above their owner: {wrong}"));

@@ -1,10 +1,13 @@
 //! Residents and those who help them: a press, a few appeals, and what becomes of them; told to the
 //! nodes by HTTP as their apps and desks would. Blocking: each call has a deadline.
 
-use super::api::{Api, Error};
+use super::api::Api;
 use super::processes::Processes;
 use super::tree::Tree;
+use crate::ask::Fail;
 use citybrain_shared::Tier;
+use citybrain_shared::case::{Case, Status};
+use citybrain_shared::view::{self, View};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -58,33 +61,31 @@ impl Town {
     }
 
     /// Somebody presses a button, somebody at the street comes; then residents write.
-    pub fn open(&mut self) -> Result<Press, Error> {
+    pub fn open(&mut self) -> Result<Press, Fail> {
         // A neighbourhood has its categories from the city; a moment after it has found its way up.
         let is_told =
             |services: &Value| services.as_array().is_some_and(|all| all.iter().any(|s| s["service_code"] == "litter"));
         for home in &self.homes {
-            until(&home.leaf, "/open311/v2/services.json", is_told)?;
+            until_json(&home.leaf, "/open311/v2/services.json", is_told)?;
         }
         let home = &self.homes[0];
         let began = Instant::now();
         let place = "7栋301";
         let sos = json!({ "sos": true, "title": place, "place": { "text": place }, "channel": "button",
             "by": "王大妈", "contact": { "phone": "13900000000" }, "key": "demo-sos" });
-        let case = id_of(&patiently(|| home.leaf.post("/v1/cases", &sos))?);
-        let shown = format!("/v1/cases/{case}");
-        until(&self.city, &shown, |_| true)?;
+        let case = opened(|| home.leaf.post("/v1/cases", &sos))?;
+        until_case(&self.city, &case, |_| true)?;
         let to_city_ms = ms(began);
         let began = Instant::now();
-        patiently(|| home.street.post(&format!("{shown}/accept"), &json!({ "by": "李队", "role": "worker" })))?;
-        until(&home.leaf, &shown, |c| c["case"]["status"] == "accepted")?;
+        patiently(|| step(&home.street, &case, "accept", json!({ "by": "李队", "role": "worker" })))?;
+        until_case(&home.leaf, &case, |c| c.status == Status::Accepted)?;
         let press = Press { case, at: self.first.clone(), to_city_ms, accepted_ms: ms(began) };
         for i in 0..APPEALS {
             let home = i % self.homes.len();
             let new = json!({ "category": "litter", "title": "三号门堆了垃圾", "place": { "text": format!("{i} 号门") },
                 "channel": (if i % 2 == 0 { "app" } else { "12345" }), "by": "居民", "key": format!("demo-{i}"),
                 "contact": { "name": "居民", "phone": format!("1390000{i:04}") } });
-            let answer = patiently(|| self.homes[home].leaf.post("/v1/cases", &new))?;
-            self.appeals.push((home, id_of(&answer)));
+            self.appeals.push((home, opened(|| self.homes[home].leaf.post("/v1/cases", &new))?));
         }
         Ok(press)
     }
@@ -96,10 +97,9 @@ impl Town {
 
     /// The communities, which took the appeals, work on them; the residents say what they think; every
     /// third is still being worked on in the end.
-    pub fn work(&self) -> Result<(), Error> {
+    pub fn work(&self) -> Result<(), Fail> {
         for (i, (home, case)) in self.appeals.iter().enumerate() {
             let Home { leaf, community, community_address, .. } = &self.homes[*home];
-            let shown = format!("/v1/cases/{case}");
             handle(community, community_address, case)?;
             if i % 3 == 2 {
                 continue;
@@ -108,33 +108,32 @@ impl Town {
             let (solved, satisfied) = if i % 4 == 1 { ("unsolved", "no") } else { ("solved", "yes") };
             let said = json!({ "by": "居民", "role": "resident", "solved": solved, "satisfied": satisfied });
             // Said at the neighbourhood, which holds a copy; it goes to the community.
-            until(leaf, &shown, |c| c["case"]["status"] == "resolved")?;
+            until_case(leaf, case, |c| c.status == Status::Resolved)?;
             step(leaf, case, "evaluate", said)?;
-            until(community, &shown, |c| c["case"]["status"] == "evaluated")?;
+            until_case(community, case, |c| c.status == Status::Evaluated)?;
             close(community, case)?;
         }
         Ok(())
     }
 }
 
-fn step(at: &Api, case: &str, verb: &str, ask: Value) -> Result<(), Error> {
-    at.post(&format!("/v1/cases/{case}/{verb}"), &ask).map(drop)
+fn step(at: &Api, case: &str, verb: &str, ask: Value) -> Result<(), Fail> {
+    at.post::<view::CaseShown>(&format!("/v1/cases/{case}/{verb}"), &ask).map(drop)
 }
 
 /// The community that `case` was handed to takes it, sends somebody, and he begins.
-pub(super) fn handle(community: &Api, address: &str, case: &str) -> Result<(), Error> {
-    let is_there = |c: &Value| c["case"]["owner"] == address && c["case"]["handing_to"].is_null();
-    until(community, &format!("/v1/cases/{case}"), is_there)?;
+pub(super) fn handle(community: &Api, address: &str, case: &str) -> Result<(), Fail> {
+    until_case(community, case, |c| c.owner.as_str() == address && c.handing_to.is_none())?;
     step(community, case, "accept", json!({ "by": "小张", "role": "worker" }))?;
     step(community, case, "dispatch", json!({ "by": "小张", "role": "worker", "unit": "环卫所" }))?;
     step(community, case, "start", json!({ "by": "老赵", "role": "worker", "contacted": true }))
 }
 
-pub(super) fn resolve(community: &Api, case: &str, text: &str) -> Result<(), Error> {
+pub(super) fn resolve(community: &Api, case: &str, text: &str) -> Result<(), Fail> {
     step(community, case, "resolve", json!({ "by": "老赵", "role": "worker", "text": text }))
 }
 
-pub(super) fn close(community: &Api, case: &str) -> Result<(), Error> {
+pub(super) fn close(community: &Api, case: &str) -> Result<(), Fail> {
     step(community, case, "close", json!({ "by": "站长", "role": "supervisor" }))
 }
 
@@ -142,31 +141,47 @@ pub(super) fn ms(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-pub(super) fn id_of(answer: &Value) -> String {
-    answer["case"]["id"].as_str().unwrap_or_default().to_owned()
+/// Opens a case, and gives its id.
+pub(super) fn opened(ask: impl Fn() -> Result<view::CaseShown, Fail>) -> Result<String, Fail> {
+    Ok(patiently(ask)?.case.id)
 }
 
 /// Asks again while nobody answers: a node may just have been killed. Only for what may be said twice.
-pub(super) fn patiently(ask: impl Fn() -> Result<Value, Error>) -> Result<Value, Error> {
+pub(super) fn patiently<T>(ask: impl Fn() -> Result<T, Fail>) -> Result<T, Fail> {
     let end = Instant::now() + PATIENCE;
     loop {
         match ask() {
-            Err(Error::Unreachable { .. }) if Instant::now() < end => std::thread::sleep(LOOK_EVERY * 10),
+            Err(e) if e.failure.error == "unreachable" && Instant::now() < end => std::thread::sleep(LOOK_EVERY * 10),
             told => return told,
         }
     }
 }
 
 /// Looks until what is shown fits.
-pub(super) fn until(api: &Api, path: &str, fits: impl Fn(&Value) -> bool) -> Result<Value, Error> {
+pub(super) fn until<T: View>(api: &Api, path: &str, fits: impl Fn(&T) -> bool) -> Result<T, Fail> {
+    until_asked(|| api.get(path), fits, |_| api.wrong(path, "it stays as it is"))
+}
+
+pub(super) fn until_case(api: &Api, id: &str, fits: impl Fn(&Case) -> bool) -> Result<(), Fail> {
+    let path = format!("/v1/cases/{id}");
+    let stays = |shown: &view::CaseShown| api.wrong(&path, format!("it stays {}", shown.case.status));
+    until_asked(|| api.get(&path), |shown| fits(&shown.case), stays).map(drop)
+}
+
+pub(super) fn until_json(api: &Api, path: &str, fits: impl Fn(&Value) -> bool) -> Result<(), Fail> {
+    until_asked(|| api.get_json(path), fits, |_| api.wrong(path, "it stays as it is")).map(drop)
+}
+
+fn until_asked<T>(
+    ask: impl Fn() -> Result<T, Fail>,
+    fits: impl Fn(&T) -> bool,
+    stays: impl Fn(&T) -> Fail,
+) -> Result<T, Fail> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let told = api.get_json(path);
-        match told {
+        match ask() {
             Ok(value) if fits(&value) => return Ok(value),
-            Ok(value) if Instant::now() > end => {
-                return Err(api.wrong(path, format!("it stays {}", value["case"]["status"])));
-            }
+            Ok(value) if Instant::now() > end => return Err(stays(&value)),
             Err(e) if Instant::now() > end => return Err(e),
             _ => std::thread::sleep(LOOK_EVERY),
         }

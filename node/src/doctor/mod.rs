@@ -17,8 +17,8 @@ pub mod host;
 pub use checks::examine;
 pub use facts::Facts;
 
-use crate::api::Ctx;
 use crate::brain::Brain;
+use crate::ctx::Ctx;
 use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{COMMIT_BUCKETS_US, House};
 use citybrain_hub::log::Reader;

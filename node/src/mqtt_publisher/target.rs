@@ -1,6 +1,7 @@
 //! Where to publish, as a URL says it.
 
 use super::Error;
+use citybrain_hub::door::packet::client::TEXT_BYTES_MAX;
 use std::fmt;
 
 /// Where to publish, from a URL such as `mqtt://127.0.0.1:1883`.
@@ -44,6 +45,9 @@ impl Target {
         if host.is_empty() || host.contains('/') {
             return Err(fail("it names no host"));
         }
+        if user.is_some_and(|user| user.len() > TEXT_BYTES_MAX) {
+            return Err(fail("its user and password are longer than MQTT carries"));
+        }
         let (username, password) = match user.map(|u| u.split_once(':').unwrap_or((u, ""))) {
             Some((user, "")) => (Some(user.to_owned()), None),
             Some((user, password)) => (Some(user.to_owned()), Some(password.to_owned())),
@@ -79,6 +83,8 @@ mod tests {
         assert_eq!(Target::parse("mqtt://[::1]").unwrap().port, 1883);
         assert_eq!(Target::parse("mqtt://h").unwrap().to_string(), "mqtt://h:1883");
         assert_eq!(Target::parse("mqtts://h").unwrap().to_string(), "mqtts://h:8883");
+        let long = format!("mqtt://{}@h", "温".repeat(22_000));
+        assert!(Target::parse(&long).is_err(), "66,000 bytes");
         for bad in ["http://h", "mqtt://", "mqtt://h:x", "mqtt://u:secret@h:99999"] {
             let error = Target::parse(bad).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");

@@ -27,11 +27,11 @@ async fn nothing_is_lost_and_order_holds_when_the_broker_breaks_off_again_and_ag
         for takes in (7..).step_by(7) {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut buffer = BytesMut::new();
-            assert_eq!(read_packet(&mut stream, &mut buffer).await.unwrap().0, 0x10);
+            assert_eq!(read_packet(&mut stream, &mut buffer).await.unwrap().0, kind::CONNECT);
             stream.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
             for taken in 1..=takes {
                 match read_packet(&mut stream, &mut buffer).await {
-                    Some((0x32, body)) => {
+                    Some((kind::PUBLISH, body)) => {
                         let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
                         let payload = String::from_utf8(body[2 + topic + 3..].to_vec()).unwrap();
                         if !committed.contains(&payload) {
@@ -42,7 +42,7 @@ async fn nothing_is_lost_and_order_holds_when_the_broker_breaks_off_again_and_ag
                             stream.write_all(&ack).await.unwrap();
                         }
                     }
-                    Some((0xE0, _)) => return committed,
+                    Some((kind::DISCONNECT, _)) => return committed,
                     other => panic!("{other:?}"),
                 }
             }
@@ -106,13 +106,13 @@ fn broker(
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut buffer = BytesMut::new();
-            let Some((0x10, hello)) = read_packet(&mut stream, &mut buffer).await else { continue };
+            let Some((kind::CONNECT, hello)) = read_packet(&mut stream, &mut buffer).await else { continue };
             known.lock().push(hello[6]);
             // One of 3.1.1 has no word for what came after it.
             let is_strange = greeting.len() == 4 && hello[6] == 5;
             let said = if is_strange { &[0x20, 2, 0, 1][..] } else { greeting };
             stream.write_all(said).await.unwrap();
-            while let Some((0x32, body)) = read_packet(&mut stream, &mut buffer).await {
+            while let Some((kind::PUBLISH, body)) = read_packet(&mut stream, &mut buffer).await {
                 let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
                 let answer = answers(publishes, u16::from_be_bytes([body[2 + topic], body[3 + topic]]));
                 publishes += 1;

@@ -1,6 +1,7 @@
 //! How far a replay has come: a small file, replaced atomically.
 
 use crate::replace::{Rights, replace};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -66,15 +67,10 @@ impl Checkpoint {
     /// [`Error::Other`] when it is about another file or target; silently beginning again, or
     /// skipping rows that went elsewhere, would both be wrong.
     pub fn load(path: &Path, input: &Path, target: &str) -> Result<Option<Checkpoint>, Error> {
-        let text = match fs::read(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
-            Ok(text) => text,
-        };
-        let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
-        let saved: Checkpoint = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        let Some(saved) = read::<Checkpoint>(path)? else { return Ok(None) };
         if saved.schema != SCHEMA {
-            return Err(damaged(format!("its schema is `{}`", saved.schema)));
+            let reason = format!("its schema is `{}`", saved.schema);
+            return Err(Error::Damaged { path: path.to_owned(), reason });
         }
         let other = |what: String| Err(Error::Other { path: path.to_owned(), what });
         let (bytes, hash) = head(input, saved.head_bytes)?;
@@ -92,10 +88,31 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Write`].
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let bytes = serde_json::to_vec(self).expect("a checkpoint has only text keys");
-        replace(path, &bytes, Rights::Kept { new: 0o644 })
-            .map_err(|source| Error::Write { path: path.to_owned(), source })
+        write(path, self)
     }
+}
+
+/// What an earlier run left in its state file, if there is one.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Damaged`].
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let text = match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+        Ok(text) => text,
+    };
+    let damaged = |e: serde_json::Error| Error::Damaged { path: path.to_owned(), reason: e.to_string() };
+    serde_json::from_slice(&text).map(Some).map_err(damaged)
+}
+
+/// Replaces a state file: after a crash it holds the old state or the new one.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn write(path: &Path, state: &impl Serialize) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(state).expect("a state has only text keys");
+    replace(path, &bytes, Rights::Kept { new: 0o644 }).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 fn head(input: &Path, bytes: u64) -> Result<(u64, u64), Error> {

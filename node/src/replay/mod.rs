@@ -24,9 +24,7 @@ pub mod rows;
 pub mod sender;
 pub mod slug;
 
-use crate::https::Trust;
-use crate::mqtt_publisher::{self, Message, Target};
-use crate::tokens::token_in;
+use crate::mqtt_publisher::{Message, Target};
 use account::{Progress, Report};
 pub use account::{SKIPPED_LISTED, Skipped};
 use bytes::Bytes;
@@ -38,7 +36,7 @@ use citybrain_shared::words::{grouped, with_causes};
 use mapping::Mapping;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use rows::{Format, Row, Rows};
-use sender::{Place, Sender, Told};
+use sender::{Keys, Sender, Sink, Told};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,10 +77,10 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
     pub utc_offset: Option<String>,
     /// Events per second; without it and --clock as fast as the node takes them.
-    #[arg(long, value_name = "N", conflicts_with = "clock")]
+    #[arg(long, value_name = "N", value_parser = above_zero, conflicts_with = "clock")]
     pub rate: Option<f64>,
     /// Keep the file's own times, this many times faster.
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = above_zero)]
     pub clock: Option<f64>,
     /// Stop after this many rows of this run.
     #[arg(long, value_name = "ROWS")]
@@ -104,8 +102,13 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
-/// Messages under way by MQTT. The node acknowledges in groups, one fsync each: hundreds fill one.
-const WINDOW: usize = 512;
+/// What `--rate` and `--clock` take.
+pub fn above_zero(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite() && *n > 0.0)
+        .ok_or_else(|| "it must be a number, more than 0".into())
+}
 
 /// An event's own time and its JSON.
 pub type Ready = (DateTime<FixedOffset>, Vec<u8>);
@@ -124,11 +127,6 @@ struct Played {
 /// When the file, the mapping, the state file or the node do not do their part.
 pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let began = Instant::now();
-    for (name, value) in [("--rate", args.rate), ("--clock", args.clock)] {
-        if value.is_some_and(|v| !v.is_finite() || v <= 0.0) {
-            return Err(usage(miette!("{name} must be more than 0")));
-        }
-    }
     citybrain_shared::topic::check_topic(&args.topic)
         .map_err(|e| usage(miette!("`{}` is not a topic to publish to: {e}", args.topic)))?;
     let (rows, mapping) = open(&args.file, args.mapping.as_deref(), args.utc_offset.as_deref()).map_err(usage)?;
@@ -329,29 +327,24 @@ pub fn open(file: &Path, mapping: Option<&Path>, utc_offset: Option<&str>) -> mi
 }
 
 fn sender(args: &ReplayArgs) -> miette::Result<(String, Sender)> {
-    let give_up_after = Duration::from_secs(args.give_up_after);
-    let trust = Trust::of(args.ca_file.as_deref());
     let pair = Pair::of(&args.cert_file, &args.key_file);
-    if let Some(url) = &args.http {
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(miette!("`{url}` is not an HTTP address: write http://HOST:PORT"));
+    let (shown, sink) = match &args.http {
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+            let url = url.trim_end_matches('/');
+            (url.to_owned(), Sink::Http(format!("{url}/v1/events")))
         }
-        let url = url.trim_end_matches('/');
-        let token = args.token_file.as_deref().map(token_in).transpose().map_err(|why| miette!("{why}"))?;
-        let place = Place { url: format!("{url}/v1/events"), trust: &trust, pair: pair.as_ref(), token };
-        let sender = sender::http(place, give_up_after);
-        return Ok((url.to_owned(), sender.map_err(|why| miette!("{why}"))?));
-    }
-    let target = Target::parse(&args.mqtt).into_diagnostic()?;
-    if pair.is_some() && !target.is_tls {
-        return Err(miette!("--cert is for a node at mqtts:// or https://"));
-    }
-    let shown = format!("{target} on {}", args.topic);
-    let client_id = format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple());
-    let tls = target.is_tls.then(|| trust.client(pair.as_ref())).transpose().map_err(|why| miette!("{why}"))?;
-    let options =
-        mqtt_publisher::Options { target, tls, client_id, window: WINDOW, give_up_after: Some(give_up_after) };
-    Ok((shown, sender::mqtt(options)))
+        Some(url) => return Err(miette!("`{url}` is not an HTTP address: write http://HOST:PORT")),
+        None => {
+            let target = Target::parse(&args.mqtt).into_diagnostic()?;
+            if pair.is_some() && !target.is_tls {
+                return Err(miette!("--cert is for a node at mqtts:// or https://"));
+            }
+            (format!("{target} on {}", args.topic), Sink::Mqtt(target))
+        }
+    };
+    let keys = Keys { token_file: args.token_file.as_deref(), ca_file: args.ca_file.as_deref(), pair };
+    let sender = sender::open(sink, &keys, Duration::from_secs(args.give_up_after)).map_err(|e| miette!("{e}"))?;
+    Ok((shown, sender))
 }
 
 /// Reads, maps and hands on the rows after `after`. True when it came to the file's end.

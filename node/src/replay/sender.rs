@@ -1,9 +1,11 @@
 //! The ways into a node: MQTT and HTTP, behind one pair of channels.
 
 use crate::https::{self, Trust};
-use crate::mqtt_publisher::{self, Message};
+use crate::mqtt_publisher::{self, Message, Target};
+use crate::tokens::token_in;
 use citybrain_hub::tls::Pair;
 use citybrain_shared::words;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -64,8 +66,58 @@ pub struct Sender {
 
 /// Messages between the reader and the connection, besides those under way.
 const QUEUE: usize = 256;
+/// Messages under way by MQTT. A node acknowledges in groups, one fsync each: hundreds fill one.
+const WINDOW: usize = 512;
 
-pub fn mqtt(options: mqtt_publisher::Options) -> Sender {
+/// Where events go.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Sink {
+    Mqtt(Target),
+    /// A place that takes structured CloudEvents by POST.
+    Http(String),
+}
+
+/// What opens it, and whose certificate it shows, in files.
+pub struct Keys<'a> {
+    /// Sent as a bearer token, by HTTP.
+    pub token_file: Option<&'a Path>,
+    pub ca_file: Option<&'a Path>,
+    /// Shown where there is TLS.
+    pub pair: Option<Pair>,
+}
+
+/// A file that the keys name cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("{0}")]
+    Token(String),
+    #[error("{0}")]
+    Certificate(String),
+}
+
+/// To be called within a runtime.
+///
+/// # Errors
+/// See [`Unfit`].
+pub fn open(sink: Sink, keys: &Keys<'_>, give_up_after: Duration) -> Result<Sender, Unfit> {
+    let trust = Trust::of(keys.ca_file);
+    let pair = keys.pair.as_ref();
+    match sink {
+        Sink::Http(url) => {
+            let token = keys.token_file.map(token_in).transpose().map_err(Unfit::Token)?;
+            let tls = trust.config_showing(&url, pair).map_err(Unfit::Certificate)?;
+            Ok(http(url, token, tls, give_up_after))
+        }
+        Sink::Mqtt(target) => {
+            let tls = target.is_tls.then(|| trust.client(pair)).transpose().map_err(Unfit::Certificate)?;
+            let client_id = format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple());
+            let give_up_after = Some(give_up_after);
+            Ok(mqtt(mqtt_publisher::Options { target, tls, client_id, window: WINDOW, give_up_after }))
+        }
+    }
+}
+
+fn mqtt(options: mqtt_publisher::Options) -> Sender {
     let (messages, queue) = mpsc::channel(QUEUE);
     let (events, mut happened) = mpsc::channel(QUEUE);
     let (tell, told) = mpsc::channel(QUEUE);
@@ -86,23 +138,8 @@ pub fn mqtt(options: mqtt_publisher::Options) -> Sender {
     Sender { messages, told, task }
 }
 
-/// A place that takes structured CloudEvents by POST.
-pub struct Place<'a> {
-    pub url: String,
-    pub trust: &'a Trust,
-    /// Shown to an `https://` place.
-    pub pair: Option<&'a Pair>,
-    /// Sent as a bearer token.
-    pub token: Option<String>,
-}
-
 /// One event after the other, in order.
-///
-/// # Errors
-/// When it is `https://`, and nobody can be trusted, or the pair does not read.
-pub fn http(place: Place<'_>, give_up_after: Duration) -> Result<Sender, String> {
-    let Place { url, trust, pair, token } = place;
-    let tls = trust.config_showing(&url, pair)?;
+fn http(url: String, token: Option<String>, tls: ureq::tls::TlsConfig, give_up_after: Duration) -> Sender {
     let authorization = token.map(|token| format!("Bearer {token}"));
     let (messages, mut queue) = mpsc::channel::<Message>(QUEUE);
     let (tell, told) = mpsc::channel(QUEUE);
@@ -132,7 +169,7 @@ pub fn http(place: Place<'_>, give_up_after: Duration) -> Result<Sender, String>
         }
         Ok(())
     });
-    Ok(Sender { messages, told, task })
+    Sender { messages, told, task }
 }
 
 /// Tries until the node answers for good: yes, or no with its reason.

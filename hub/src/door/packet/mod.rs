@@ -6,11 +6,13 @@
 //! | [`publish`] | PUBLISH and its properties, read and written by hand: the hot path allocates nothing |
 //! | [`control`] | CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT |
 //! | [`answer`] | the answers to them, and refusals, with their reasons |
+//! | [`client`] | the same from the other side, for our own clients |
 //!
 //! All by hand: a broker must look closer than a codec for both sides does (packet id 0, reserved bits,
 //! filter syntax, U+0000, properties that do not belong to their packet, and each with its own reason).
 
 pub mod answer;
+pub mod client;
 pub mod control;
 pub mod publish;
 
@@ -32,7 +34,7 @@ impl Version {
     }
 }
 
-/// Reason codes of MQTT 5 (section 2.4), as far as this broker says them.
+/// Reason codes of MQTT 5 (section 2.4), as far as this broker says them, or a client of ours looks at them.
 pub mod reason {
     pub const SUCCESS: u8 = 0x00;
     pub const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
@@ -47,6 +49,7 @@ pub mod reason {
     pub const NOT_AUTHORIZED: u8 = 0x87;
     pub const UNAVAILABLE: u8 = 0x88;
     pub const BUSY: u8 = 0x89;
+    pub const BANNED: u8 = 0x8a;
     pub const SHUTTING_DOWN: u8 = 0x8b;
     pub const BAD_AUTH_METHOD: u8 = 0x8c;
     pub const KEEP_ALIVE: u8 = 0x8d;
@@ -60,6 +63,8 @@ pub mod reason {
     pub const QUOTA: u8 = 0x97;
     pub const ADMINISTRATIVE: u8 = 0x98;
     pub const PAYLOAD_FORMAT: u8 = 0x99;
+    pub const USE_ANOTHER_SERVER: u8 = 0x9c;
+    pub const SERVER_MOVED: u8 = 0x9d;
     pub const CONNECTION_RATE: u8 = 0x9f;
 
     /// A refusal in words, for whoever reads the client's log.
@@ -105,12 +110,14 @@ impl Fault {
 /// Packet types, the upper half of the first byte.
 pub mod kind {
     pub const CONNECT: u8 = 1;
+    pub const CONNACK: u8 = 2;
     pub const PUBLISH: u8 = 3;
     pub const PUBACK: u8 = 4;
     pub const PUBREC: u8 = 5;
     pub const PUBREL: u8 = 6;
     pub const PUBCOMP: u8 = 7;
     pub const SUBSCRIBE: u8 = 8;
+    pub const SUBACK: u8 = 9;
     pub const UNSUBSCRIBE: u8 = 10;
     pub const PINGREQ: u8 = 12;
     pub const DISCONNECT: u8 = 14;
@@ -131,17 +138,26 @@ mod property {
     pub(super) const CORRELATION: u8 = 0x09;
     pub(super) const SUBSCRIPTION: u8 = 0x0b;
     pub(super) const SESSION_EXPIRY: u8 = 0x11;
+    pub(super) const ASSIGNED_CLIENT: u8 = 0x12;
+    pub(super) const SERVER_KEEP_ALIVE: u8 = 0x13;
     pub(super) const AUTH_METHOD: u8 = 0x15;
     pub(super) const AUTH_DATA: u8 = 0x16;
     pub(super) const REQUEST_PROBLEM: u8 = 0x17;
     pub(super) const WILL_DELAY: u8 = 0x18;
     pub(super) const REQUEST_RESPONSE: u8 = 0x19;
+    pub(super) const RESPONSE_INFORMATION: u8 = 0x1a;
+    pub(super) const SERVER_REFERENCE: u8 = 0x1c;
     pub(super) const REASON_STRING: u8 = 0x1f;
     pub(super) const RECEIVE_MAXIMUM: u8 = 0x21;
     pub(super) const ALIAS_MAXIMUM: u8 = 0x22;
     pub(super) const ALIAS: u8 = 0x23;
+    pub(super) const MAXIMUM_QOS: u8 = 0x24;
+    pub(super) const RETAIN_AVAILABLE: u8 = 0x25;
     pub(super) const USER: u8 = 0x26;
     pub(super) const PACKET_MAXIMUM: u8 = 0x27;
+    pub(super) const WILDCARD_AVAILABLE: u8 = 0x28;
+    pub(super) const SUBSCRIPTION_IDS_AVAILABLE: u8 = 0x29;
+    pub(super) const SHARED_AVAILABLE: u8 = 0x2a;
 }
 
 /// A property that may be there once.
@@ -171,13 +187,22 @@ fn properties<'a>(f: &mut Fields<'a>, once: &[u8], mut take: impl FnMut(Property
         }
         let mut number = 0;
         match id {
-            property::PAYLOAD_FORMAT | property::REQUEST_PROBLEM | property::REQUEST_RESPONSE => {
+            property::PAYLOAD_FORMAT
+            | property::REQUEST_PROBLEM
+            | property::REQUEST_RESPONSE
+            | property::MAXIMUM_QOS
+            | property::RETAIN_AVAILABLE
+            | property::WILDCARD_AVAILABLE
+            | property::SUBSCRIPTION_IDS_AVAILABLE
+            | property::SHARED_AVAILABLE => {
                 number = list.u8()?.into();
                 if number > 1 {
                     return Err(Fault::protocol("a property that is neither 0 nor 1"));
                 }
             }
-            property::RECEIVE_MAXIMUM | property::ALIAS_MAXIMUM => number = list.u16()?.into(),
+            property::RECEIVE_MAXIMUM | property::ALIAS_MAXIMUM | property::SERVER_KEEP_ALIVE => {
+                number = list.u16()?.into()
+            }
             property::EXPIRY | property::SESSION_EXPIRY | property::WILL_DELAY | property::PACKET_MAXIMUM => {
                 number = list.u32()?;
             }
@@ -459,9 +484,12 @@ mod tests {
                 let _ = publish::In::parse(v, bytes.first().copied().unwrap_or(0) & 15, &bytes);
                 let _ = control::Subscribe::parse(v, &bytes);
                 let _ = control::Unsubscribe::parse(v, &bytes);
+                let _ = client::puback(v, &bytes);
                 let _ = control::Disconnect::parse(&bytes);
             }
             let _ = control::Connect::parse(&bytes);
+            let _ = client::Connack::parse(&bytes);
+            let _ = client::disconnect(&bytes);
         }
     }
 }

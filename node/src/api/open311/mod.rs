@@ -361,7 +361,7 @@ impl Desk {
             page = found.map_err(refused)?;
             return Ok(("service_requests", Body::List("request", page)));
         }
-        let _turn = self.ctx.turns.sweep().await.map_err(refused)?;
+        let _turn = self.ctx.turns.sweep().await.map_err(|e| refused(e.into()))?;
         let mut skip = f.skip;
         let mut before = None;
         while page.len() < f.page {
@@ -392,7 +392,7 @@ impl Desk {
         let ends = (("start_date", date("start_date")?), ("end_date", date("end_date")?));
         let (from, to) = ask::span(ends.0, ends.1, self.ctx.as_of()).map_err(|w| vec![w])?;
         let (skip, size) = p.page().map_err(|w| vec![w])?;
-        let _turn = self.ctx.turns.sweep().await.map_err(refused)?;
+        let _turn = self.ctx.turns.sweep().await.map_err(|e| refused(e.into()))?;
         // A case that changes meanwhile comes again at the end; each of its updates is one all the same.
         let mut found: BTreeSet<(DateTime<Utc>, String, u32, u32)> = BTreeSet::new();
         let mut behind = (from.timestamp_micros(), String::new());

@@ -5,12 +5,14 @@
 //! as many events as the backlog is to have. Then all start, and while they catch up somebody
 //! presses again and again at the neighbourhood. All are on this machine, so one clock tells both ends.
 
-use super::door::{Client, tenths};
+use super::client::Client;
+use super::door::tenths;
 use crate::cli::render::Measured;
 use crate::demo::processes::Processes;
 use crate::demo::tree::Tree;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
+use citybrain_shared::view::{self, LinkRole};
 use citybrain_shared::words::grouped;
 use miette::{Context, IntoDiagnostic};
 use serde_json::Value;
@@ -151,17 +153,17 @@ async fn fill(port: u16, address: &Address, n: usize) -> miette::Result<()> {
     publisher.publish_texts(n, 1000, "in/bench", event).await.wrap_err_with(|| format!("{address} took no backlog"))
 }
 
-async fn get(nodes: &Processes, node: usize, path: String) -> miette::Result<Value> {
+async fn links(nodes: &Processes, node: usize) -> miette::Result<Vec<view::Link>> {
     let api = nodes.nodes[node].api.clone();
-    tokio::task::spawn_blocking(move || api.get_json(&path)).await.into_diagnostic()?.into_diagnostic()
+    let told = tokio::task::spawn_blocking(move || api.get::<view::Links>("/v1/links")).await.into_diagnostic()?;
+    Ok(told.into_diagnostic()?.links)
 }
 
 /// Every node but the last has a link to the one below: waiting for a line is no part of what is measured.
 async fn is_linked(nodes: &Processes) -> miette::Result<bool> {
     for node in 0..nodes.nodes.len() - 1 {
-        let links = get(nodes, node, "/v1/links".into()).await?;
-        let is_up = |l: &Value| l["role"] == "down" && l["state"] == "up";
-        if !links["links"].as_array().is_some_and(|all| all.iter().any(is_up)) {
+        let is_up = |l: &view::Link| l.role == LinkRole::Down && l.state == "up";
+        if !links(nodes, node).await?.iter().any(is_up) {
             return Ok(false);
         }
     }
@@ -172,9 +174,9 @@ async fn is_linked(nodes: &Processes) -> miette::Result<bool> {
 async fn waiting(nodes: &Processes) -> miette::Result<Vec<u64>> {
     let mut all = Vec::new();
     for node in 1..nodes.nodes.len() {
-        let links = get(nodes, node, "/v1/links".into()).await?;
-        let up = links["links"].as_array().into_iter().flatten().find(|l| l["role"] == "up");
-        all.push(up.and_then(|l| l["routine"]["unsent"].as_u64()).unwrap_or_default());
+        let links = links(nodes, node).await?;
+        let up = links.iter().find(|l| l.role == LinkRole::Up);
+        all.push(up.map_or(0, |l| l.routine.unsent));
     }
     Ok(all)
 }
@@ -183,14 +185,14 @@ async fn waiting(nodes: &Processes) -> miette::Result<Vec<u64>> {
 async fn until_committed(nodes: &Processes, pressed: &HashMap<String, DateTime<Utc>>) -> miette::Result<Vec<f64>> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let path = format!("/v1/events?type=city.brain.case.submitted&limit={}", pressed.len() * 2);
+        let query = [("type", "city.brain.case.submitted".to_owned()), ("limit", (pressed.len() * 2).to_string())];
         let api = nodes.nodes[0].api.clone();
-        let events = tokio::task::spawn_blocking(move || api.get_lines(&path)).await.into_diagnostic()?;
+        let events = tokio::task::spawn_blocking(move || api.events(&query)).await.into_diagnostic()?;
         let events = events.into_diagnostic()?;
         let took = events.iter().filter_map(|e| {
-            let began = pressed.get(e["event"]["data"]["case"]["title"].as_str()?)?;
-            let committed: DateTime<Utc> = e["committed_at"].as_str()?.parse().ok()?;
-            Some((committed - *began).num_microseconds()? as f64 / 1e3)
+            let event: Value = serde_json::from_str(e.event.get()).ok()?;
+            let began = pressed.get(event["data"]["case"]["title"].as_str()?)?;
+            Some((e.committed_at - *began).num_microseconds()? as f64 / 1e3)
         });
         let took: Vec<f64> = took.collect();
         if took.len() == pressed.len() {

@@ -2,7 +2,9 @@
 //! published, comes back, and reads them. Beside it a publisher and a subscriber send each other one
 //! message at a time, and show whether anybody else notices.
 
-use super::door::{Broker, Client, Load, Which, megabytes, mosquitto_path, tenths};
+use super::broker::{Broker, Which, mosquitto_path};
+use super::client::Client;
+use super::door::{Load, megabytes, tenths};
 use crate::cli::render::Measured;
 use citybrain_shared::words::grouped;
 use miette::{IntoDiagnostic, WrapErr};

@@ -78,7 +78,36 @@ fn due(c: &Case, s: &Screen) -> (String, bool) {
 pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let c = &v.case;
     writeln!(out, "{}  {}{}  {}", c.id, c.standing(), if v.overdue { ", overdue" } else { "" }, clean(&c.title))?;
-    let line = |out: &mut dyn Write, word: &str, text: String| writeln!(out, "{word:<12}{}", clean(&text));
+    what(v, s, out)?;
+    places(v, out)?;
+    reported(v, s, out)?;
+    whose(v, me, s, out)?;
+    handled(c, out)?;
+    judged(c, out)?;
+    assists(c, s, out)?;
+    followed(c, out)?;
+    for clock in &c.clocks {
+        line(out, "clock", told(c, clock, s))?;
+    }
+    history(&v.history, s, out)?;
+    under_way(v, s, out)?;
+    wishes(&v.wishes, out)?;
+    for other in &v.similar {
+        line(out, "similar", similar(other, &c.owner, now))?;
+    }
+    if let Some(to) = &v.asked {
+        line(out, "sent", format!("{to} owns it and was asked; its answer will stand here"))?;
+    }
+    let takes: Vec<&str> = v.allowed.iter().map(|verb| verb.as_str()).collect();
+    line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
+}
+
+fn line(out: &mut dyn Write, word: &str, text: String) -> io::Result<()> {
+    writeln!(out, "{word:<12}{}", clean(&text))
+}
+
+fn what(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let c = &v.case;
     let of = if c.department.is_empty() { String::new() } else { format!(", {}", c.department) };
     line(out, "what", format!("{} {}{of}, by {}", c.kind, named(c), c.channel))?;
     let w = &v.words;
@@ -91,6 +120,12 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
         line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, s.zone.whole(i.updated)))?;
     }
+    Ok(())
+}
+
+/// Where it was reported, and where it is now.
+fn places(v: &view::CaseShown, out: &mut dyn Write) -> io::Result<()> {
+    let c = &v.case;
     let now_at = v.moved_to.as_ref().or(c.place_again.as_ref());
     for (word, place) in [("where", c.place.as_ref()), ("now at", now_at)] {
         let Some(p) = place else { continue };
@@ -101,6 +136,12 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         };
         line(out, word, format!("{}{heard}", format!("{}{at}", p.text).trim()))?;
     }
+    Ok(())
+}
+
+/// What else came with it.
+fn reported(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let c = &v.case;
     if let Some(id) = &c.alarm {
         line(out, "alarm", v.alarm.as_ref().map_or(format!("{id}, which is not known here"), |a| alarm(a, s)))?;
     }
@@ -111,6 +152,12 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     if !c.media.is_empty() {
         line(out, "media", c.media.join(" "))?;
     }
+    Ok(())
+}
+
+/// Who has it, whose service it asks for, and whom to call.
+fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let c = &v.case;
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
     let heard = as_heard(c, me);
     line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, s.zone.short(c.opened)))?;
@@ -128,6 +175,11 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         let words: Vec<String> = words.filter(|w| !w.is_empty()).collect();
         line(out, "to call", words.join(", "))?;
     }
+    Ok(())
+}
+
+/// What came of it, by those who worked on it.
+fn handled(c: &Case, out: &mut dyn Write) -> io::Result<()> {
     let to_show = c.terms.as_ref().map(|t| t.evidence.join(", ")).filter(|names| !names.is_empty());
     if let Some(names) = to_show.filter(|_| c.status.is_open() && c.outcome.is_none()) {
         line(out, "to show", format!("{names}, when it is solved"))?;
@@ -139,6 +191,11 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     if let Some(f) = &c.finding {
         line(out, "verifier", format!("{} ({}): {}", if f.passed { "passed" } else { "failed" }, f.by, f.text))?;
     }
+    Ok(())
+}
+
+/// What residents say of it, in this round and in those before.
+fn judged(c: &Case, out: &mut dyn Write) -> io::Result<()> {
     for w in c.verdicts() {
         let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
         let (solved, satisfied) = (word(w.solved.map(|s| s.as_str())), word(w.satisfied.map(|s| s.as_str())));
@@ -160,6 +217,11 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     if !said.is_empty() {
         line(out, "before", format!("{}: what was said in rounds that are over, and stays counted", said.join(", ")))?;
     }
+    Ok(())
+}
+
+/// Who was asked to help.
+fn assists(c: &Case, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     for a in &c.assists {
         let done = a
             .reported
@@ -169,6 +231,11 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         let node = node.map_or(String::new(), |node| format!(" ({node})"));
         line(out, "assist", format!("{} {}{node}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
+    Ok(())
+}
+
+/// The case that it follows, and those that follow it.
+fn followed(c: &Case, out: &mut dyn Write) -> io::Result<()> {
     if let Some(main) = &c.merged_into {
         let ended = c.leader_ended.map(|e| e.reason.map_or(e.status.to_string(), |reason| reason.to_string()));
         line(
@@ -180,10 +247,11 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     if !c.followers.is_empty() {
         line(out, "followers", c.followers.join(", "))?;
     }
-    for clock in &c.clocks {
-        line(out, "clock", told(c, clock, s))?;
-    }
-    history(&v.history, s, out)?;
+    Ok(())
+}
+
+/// What its owner has not answered.
+fn under_way(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     for who in &v.coming {
         let text = format!(
             "{} of {}, since {}; the press's own box has not answered yet",
@@ -196,15 +264,7 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     if v.forgotten_here {
         line(out, "forgotten", "here, at once; its owner was asked to".into())?;
     }
-    wishes(&v.wishes, out)?;
-    for other in &v.similar {
-        line(out, "similar", similar(other, &c.owner, now))?;
-    }
-    if let Some(to) = &v.asked {
-        line(out, "sent", format!("{to} owns it and was asked; its answer will stand here"))?;
-    }
-    let takes: Vec<&str> = v.allowed.iter().map(|verb| verb.as_str()).collect();
-    line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
+    Ok(())
 }
 
 /// The alarm beside a case, as it is now.
@@ -344,6 +404,60 @@ fn as_text(written: &str) -> String {
     format!("{}{written}", if is_formula { "'" } else { "" })
 }
 
+/// Its name, and what stands in it.
+type Column = (&'static str, fn(&Case) -> String);
+
+/// The columns of a spreadsheet, and what stands in them. What somebody has written is [`as_text`].
+const COLUMNS: [Column; 33] = [
+    ("id", |c| c.id.clone()),
+    ("kind", |c| c.kind.to_string()),
+    ("status", |c| c.status.to_string()),
+    ("closed_reason", |c| c.closed_reason.map(|r| r.to_string()).unwrap_or_default()),
+    ("category", |c| as_text(&c.category)),
+    ("category_name", |c| as_text(&c.category_name)),
+    ("department", |c| as_text(&c.department)),
+    ("governance", |c| as_text(c.governance.as_deref().unwrap_or_default())),
+    ("channel", |c| as_text(&c.channel)),
+    ("title", |c| as_text(&c.title)),
+    ("owner", |c| c.owner.to_string()),
+    ("unit", |c| as_text(&c.unit)),
+    ("opened_at", |c| c.opened_at.to_string()),
+    ("opened", |c| view::rfc3339(c.opened)),
+    ("dispatched", |c| time(c.dispatched)),
+    ("signed", |c| time(c.signed)),
+    ("contacted", |c| time(c.contacted)),
+    ("resolved", |c| time(c.outcome.as_ref().map(|o| o.at))),
+    ("closed", |c| time(c.closed)),
+    ("handler_says", |c| c.outcome.as_ref().map(|o| o.solved.to_string()).unwrap_or_default()),
+    ("check", |c| {
+        c.finding.as_ref().map(|f| if f.passed { "passed" } else { "failed" }.to_owned()).unwrap_or_default()
+    }),
+    ("resident_solved", |c| c.said_solved().map(|s| s.to_string()).unwrap_or_default()),
+    ("resident_satisfied", |c| c.said_satisfied().map(|s| s.to_string()).unwrap_or_default()),
+    ("response_due", |c| due_of(c, "response")),
+    ("solution_due", |c| due_of(c, "solution")),
+    ("late", |c| c.was_late().to_string()),
+    ("returns", |c| c.returns.to_string()),
+    ("reworks", |c| c.reworks.to_string()),
+    ("reopened", |c| c.reopened.to_string()),
+    ("merged_into", |c| c.merged_into.clone().unwrap_or_default()),
+    ("lat", |c| number(c.place.as_ref().and_then(|p| p.lat))),
+    ("lon", |c| number(c.place.as_ref().and_then(|p| p.lon))),
+    ("place", |c| c.place.as_ref().map(|p| as_text(&p.text)).unwrap_or_default()),
+];
+
+fn time(at: Option<DateTime<Utc>>) -> String {
+    at.map(view::rfc3339).unwrap_or_default()
+}
+
+fn due_of(case: &Case, clock: &str) -> String {
+    time(case.clock(clock).and_then(|c| c.due))
+}
+
+fn number(n: Option<f64>) -> String {
+    n.map(|n| n.to_string()).unwrap_or_default()
+}
+
 /// One line a case, for a spreadsheet.
 pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
     // The library's own conversion forgets that it was a closed pipe.
@@ -352,83 +466,9 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
         other => io::Error::other(format!("{other:?}")),
     };
     let mut csv = csv::Writer::from_writer(out);
-    let head = [
-        "id",
-        "kind",
-        "status",
-        "closed_reason",
-        "category",
-        "category_name",
-        "department",
-        "governance",
-        "channel",
-        "title",
-        "owner",
-        "unit",
-        "opened_at",
-        "opened",
-        "dispatched",
-        "signed",
-        "contacted",
-        "resolved",
-        "closed",
-        "handler_says",
-        "check",
-        "resident_solved",
-        "resident_satisfied",
-        "response_due",
-        "solution_due",
-        "late",
-        "returns",
-        "reworks",
-        "reopened",
-        "merged_into",
-        "lat",
-        "lon",
-        "place",
-    ];
-    csv.write_record(head).map_err(io)?;
-    let time = |t: Option<DateTime<Utc>>| t.map(view::rfc3339).unwrap_or_default();
-    for c in cases {
-        let due = |name: &str| time(c.clock(name).and_then(|c| c.due));
-        let place = c.place.clone().unwrap_or_default();
-        let number = |n: Option<f64>| n.map(|n| n.to_string()).unwrap_or_default();
-        csv.write_record([
-            c.id.clone(),
-            c.kind.to_string(),
-            c.status.to_string(),
-            c.closed_reason.map(|r| r.to_string()).unwrap_or_default(),
-            as_text(&c.category),
-            as_text(&c.category_name),
-            as_text(&c.department),
-            as_text(c.governance.as_deref().unwrap_or_default()),
-            as_text(&c.channel),
-            as_text(&c.title),
-            c.owner.to_string(),
-            as_text(&c.unit),
-            c.opened_at.to_string(),
-            view::rfc3339(c.opened),
-            time(c.dispatched),
-            time(c.signed),
-            time(c.contacted),
-            time(c.outcome.as_ref().map(|o| o.at)),
-            time(c.closed),
-            c.outcome.as_ref().map(|o| o.solved.to_string()).unwrap_or_default(),
-            c.finding.as_ref().map(|f| if f.passed { "passed" } else { "failed" }.to_owned()).unwrap_or_default(),
-            c.said_solved().map(|s| s.to_string()).unwrap_or_default(),
-            c.said_satisfied().map(|s| s.to_string()).unwrap_or_default(),
-            due("response"),
-            due("solution"),
-            c.was_late().to_string(),
-            c.returns.to_string(),
-            c.reworks.to_string(),
-            c.reopened.to_string(),
-            c.merged_into.clone().unwrap_or_default(),
-            number(place.lat),
-            number(place.lon),
-            as_text(&place.text),
-        ])
-        .map_err(io)?;
+    csv.write_record(COLUMNS.map(|(name, _)| name)).map_err(io)?;
+    for case in cases {
+        csv.write_record(COLUMNS.map(|(_, of)| of(case))).map_err(io)?;
     }
     csv.flush()
 }

@@ -30,7 +30,7 @@ pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result
         let mut row = vec![Cell::new(clean(&r.key))];
         let counts = [r.cases, r.open, r.closed, r.rejected, r.withdrawn, r.overdue, r.in_time, r.late, r.reopened];
         row.extend(counts.map(|n| right(grouped(n))));
-        let took = r.took.map(|t| [t.p50_s, t.p90_s, t.p99_s, t.max_s].map(|s| span(s.unsigned_abs() * 1000)));
+        let took = r.took.map(|t| [t.p50_s, t.p90_s, t.p99_s, t.max_s].map(|s| seconds(s.unsigned_abs())));
         row.extend(took.unwrap_or_else(|| ["-"; 4].map(str::to_owned)).map(right));
         table.add_row(row);
     }
@@ -41,6 +41,11 @@ pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result
         grouped(v.total.with_limit),
         grouped(v.total.cases)
     )
+}
+
+/// As [`span`]; of whole seconds no tenths are known.
+fn seconds(s: u64) -> String {
+    if s < 10 { format!("{s} s") } else { span(s * 1000) }
 }
 
 pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -114,4 +119,14 @@ fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> 
         ]);
     }
     print(&table, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_whole_seconds_has_no_tenths() {
+        assert_eq!([0, 9, 10, 3600].map(seconds), ["0 s", "9 s", "10 s", "1 h 0 m"]);
+    }
 }

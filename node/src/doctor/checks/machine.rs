@@ -4,7 +4,7 @@ use super::{Answer, ok, say, unknown};
 use crate::certificates::EXPIRES_SOON;
 use crate::doctor::Facts;
 use crate::doctor::facts::Host;
-use crate::run::FILES_LEFT;
+use crate::files::FILES_LEFT;
 use citybrain_shared::view::Verdict::{Bad, Warn};
 use citybrain_shared::words::{bytes, time};
 

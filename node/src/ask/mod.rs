@@ -1,24 +1,32 @@
-//! Which node is asked: the flags that say so, alike for all commands; [`Node`] asks it.
+//! The client of the API: the command line, the demo and whoever brings something in ask nodes by it.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | this one | which node is asked: the flags that say so, alike for all commands |
+//! | [`node`] | the asking: over HTTP, also through the links, or in a folder |
+//! | [`folder`] | a stopped node's folder, which answers the same questions |
+//! | [`contexts`] | names for nodes elsewhere |
+//! | [`fail`] | why there is no answer |
 
-mod node;
+pub mod contexts;
+pub mod fail;
+pub mod folder;
+pub mod node;
 
-pub(super) use node::Got;
+pub use fail::Fail;
 pub use node::{Lines, Node};
 
-use super::context::{self, Place};
-use super::offline::no_rights;
-use super::render::Many;
-use super::{Fail, Output};
 use crate::https::Trust;
 use crate::tokens::{TOKEN_HINT, token_in};
 use citybrain_hub::tls::Pair;
-use citybrain_shared::view::{self, Answer, ApiFile, View};
+use citybrain_shared::config::rules::Duration;
+use citybrain_shared::view::ApiFile;
 use citybrain_shared::{Address, Selector};
 use clap::Args;
-use node::{joined, parse, refused};
+use contexts::Place;
+use folder::no_rights;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-pub use citybrain_shared::view::segment;
 
 pub const URL_DEFAULT: &str = "http://127.0.0.1:8080";
 
@@ -90,83 +98,16 @@ impl Direct {
     }
 }
 
-pub(super) fn selector(text: &str) -> Result<String, String> {
+pub(crate) fn selector(text: &str) -> Result<String, String> {
     Selector::parse(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
 fn within_ms(text: &str) -> Result<u64, String> {
-    let ms = u64::from(super::send::duration_ms(text)?);
+    let ms = u64::from(duration_ms(text)?);
     if ms <= WITHIN_MAX_MS { Ok(ms) } else { Err("at most 10s".into()) }
 }
 
-/// How long to wait for the word of the node whose case or alarm it is, where that is another one.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Wait {
-    /// How long to wait for the node whose it is, if that is another one: `0s`, `500ms`, `10s`; exit code 3
-    /// if it has not answered then
-    #[arg(long = "wait", value_name = "TIME", default_value = "3s", value_parser = wait_ms)]
-    pub wait_ms: u32,
-}
-
-impl Wait {
-    /// What is shown of a step: 3 if its owner was waited for, and has not answered.
-    pub fn shown(self, output: Output, is_on_its_way: bool) -> Output {
-        if is_on_its_way && self.wait_ms > 0 { Output::Unanswered(Box::new(output)) } else { output }
-    }
-}
-
-fn wait_ms(text: &str) -> Result<u32, String> {
-    if ["0", "0s", "0ms"].contains(&text) { Ok(0) } else { super::send::duration_ms(text) }
-}
-
 impl At {
-    /// A view of the node, or of each of many.
-    ///
-    /// # Errors
-    /// As [`Node::get`].
-    pub fn ask<T: View + 'static>(
-        &self,
-        path: &str,
-        query: &[(&str, String)],
-        show: fn(Answer<T>) -> Output,
-    ) -> Result<Output, Fail> {
-        match self.through.many() {
-            None => self.node()?.get(path, query).map(show),
-            Some(selector) => self.ask_many(selector, path, query, move |reply| {
-                let json = reply.json.as_ref().map_or("", |j| j.get());
-                parse("the node", reply.status, json.as_bytes()).map(show)
-            }),
-        }
-    }
-
-    /// A stream of the node, or what each of many has of it.
-    ///
-    /// # Errors
-    /// As [`Node::get`].
-    pub fn stream(&self, path: &str, query: &[(&str, String)], show: fn(Lines) -> Output) -> Result<Output, Fail> {
-        match self.through.many() {
-            None => self.node()?.lines(path, query).map(show),
-            Some(selector) => self.ask_many(selector, path, query, move |reply| match &reply.text {
-                Some(text) => Ok(show(Lines::of_reply(reply, text))),
-                None => Err(refused("the node", reply.status, reply.json.as_ref().map_or("", |j| j.get()).as_bytes())),
-            }),
-        }
-    }
-
-    fn ask_many(
-        &self,
-        selector: &str,
-        path: &str,
-        query: &[(&str, String)],
-        show: impl Fn(&view::Reply) -> Result<Output, Fail> + 'static,
-    ) -> Result<Output, Fail> {
-        let through = Through { below: None, ..self.through.clone() };
-        let node = At { through, offline: self.offline.clone() }.node()?;
-        let wanted = [("selector", selector.to_owned()), ("path", format!("{path}{}", joined(query)))];
-        let lines = node.lines("/v1/ask", &wanted)?;
-        Ok(Output::Many(Many { lines, show: Box::new(show) }))
-    }
-
     /// # Errors
     /// When its folder does not read, and as [`Through::node`].
     pub fn node(&self) -> Result<Node, Fail> {
@@ -179,7 +120,7 @@ impl At {
 
 impl Through {
     /// The selector, if it may name more than one node.
-    fn many(&self) -> Option<&str> {
+    pub(crate) fn many(&self) -> Option<&str> {
         self.below.as_deref().filter(|text| Address::parse(text).is_err())
     }
 
@@ -207,7 +148,7 @@ impl Direct {
         let named = self.context.as_deref();
         let place = match (named, &self.node) {
             (None, Some(_)) => None,
-            _ => context::place(named)?,
+            _ => contexts::place(named)?,
         };
         let place = place.unwrap_or_else(|| {
             let url = self.node.clone().unwrap_or_else(|| URL_DEFAULT.into());
@@ -238,7 +179,7 @@ struct Asked {
 
 /// # Errors
 /// For any other kind of address.
-pub(super) fn is_http(url: &str) -> Result<(), Fail> {
+pub(crate) fn is_http(url: &str) -> Result<(), Fail> {
     if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(());
     }
@@ -264,19 +205,39 @@ fn of_folder(dir: &Path) -> Result<Asked, Fail> {
     Ok(Asked { url: file.url, token: file.token, trust: Trust::Anybody, pair: None, hint })
 }
 
-/// The deadline, for a question by which the node asked asks others: `--within` is then its own.
-pub(super) fn own_within(at: &At) -> Vec<(&'static str, String)> {
-    let ms = at.through.within.filter(|_| at.through.below.is_none() && at.offline.is_none());
-    ms.map(|ms| ("within_ms", ms.to_string())).into_iter().collect()
+/// A length of time, as milliseconds that a message has room for.
+pub(crate) fn duration_ms(text: &str) -> Result<u32, String> {
+    u32::try_from(Duration::parse(text)?.us() / 1000).map_err(|_| "it must be at most 1193h".into())
+}
+
+/// Who runs this process: `user@host`, with who became root by sudo. A claim: nobody checks it.
+pub fn who() -> String {
+    let uid = std::fs::metadata("/proc/self").map(|m| m.uid());
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = uid.as_ref().ok().and_then(|uid| {
+        users.lines().find_map(|l| {
+            let mut fields = l.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+        })
+    });
+    let name = name.unwrap_or_else(|| uid.map_or_else(|_| "unknown".into(), |uid| format!("uid-{uid}")));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let sudo =
+        std::env::var("SUDO_USER").ok().filter(|s| !s.is_empty()).map_or(String::new(), |s| format!(" (sudo by {s})"));
+    // It goes into a header: what does not fit there becomes a question mark.
+    let text = format!("{name}@{}{sudo}", host.trim());
+    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use citybrain_shared::view;
 
     #[test]
     fn a_segment_hides_what_would_split_the_path() {
-        assert_eq!(segment("a/b c?温"), "a%2Fb%20c%3F%E6%B8%A9");
+        assert_eq!(view::segment("a/b c?温"), "a%2Fb%20c%3F%E6%B8%A9");
     }
 
     #[test]
@@ -322,5 +283,20 @@ mod tests {
             .unwrap();
         let fail = at.node().unwrap().get::<view::Links>("/v1/links", &[]).unwrap_err();
         assert!(fail.failure.hint.starts_with("c/s (pid 7)"), "{}", fail.failure.hint);
+    }
+
+    #[test]
+    fn somebody_runs_this_and_it_fits_a_header() {
+        let who = who();
+        assert!(who.contains('@') && who.is_ascii(), "{who}");
+    }
+
+    #[test]
+    fn a_length_of_time_is_no_longer_than_a_message_has_room_for() {
+        assert_eq!(duration_ms("500ms"), Ok(500));
+        assert_eq!(duration_ms("1193h"), Ok(1193 * 3_600_000));
+        for bad in ["", "0s", "1194h", "50d"] {
+            assert!(duration_ms(bad).is_err(), "{bad}");
+        }
     }
 }

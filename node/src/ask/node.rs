@@ -1,9 +1,8 @@
 //! Asks a node: the one that runs here, over its API; one below it, through that one's links; or,
 //! stopped, from its folder.
 
-use super::{Asked, WITHIN_MAX_MS, Wait, is_http};
-use crate::cli::offline::Folder;
-use crate::cli::{Fail, confirm};
+use super::folder::Folder;
+use super::{Asked, Fail, WITHIN_MAX_MS, is_http};
 use crate::https;
 use citybrain_shared::view::{self, Answer, Failure, View, segment};
 use serde::Serialize;
@@ -22,6 +21,9 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+type Post = ureq::RequestBuilder<ureq::typestate::WithBody>;
+type Sent = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
+
 /// A node that can be asked.
 pub struct Node {
     via: Via,
@@ -38,7 +40,7 @@ enum Via {
 }
 
 /// An answer as it came.
-pub(in crate::cli) struct Got {
+pub(super) struct Got {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Box<dyn Read>,
@@ -92,10 +94,10 @@ impl Node {
         &self,
         path: &str,
         mut answer: Answer<T>,
-        wait: Wait,
+        wait: Duration,
         is_on_its_way: impl Fn(&T) -> bool,
     ) -> Result<Answer<T>, Fail> {
-        let end = Instant::now() + Duration::from_millis(wait.wait_ms.into());
+        let end = Instant::now() + wait;
         while is_on_its_way(&answer.body) && Instant::now() < end {
             std::thread::sleep(LOOK_AGAIN);
             answer = self.get(path, &[])?;
@@ -137,17 +139,26 @@ impl Node {
         Ok(self.post_by(path, |request| request.header("content-type", content_type).send(body))?.1)
     }
 
-    fn post_by<T: View>(
-        &self,
-        path: &str,
-        send: impl FnOnce(
-            ureq::RequestBuilder<ureq::typestate::WithBody>,
-        ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<(u16, Answer<T>), Fail> {
+    /// An answer as it comes, to a body of another content type, sent with these headers.
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn post_raw(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Vec<u8>, Fail> {
+        let with = |request, (name, value): &(&str, &str)| ureq::RequestBuilder::header(request, *name, *value);
+        let (status, answer) = self.send(path, |request| headers.iter().fold(request, with).send(body))?;
+        if status < 300 { Ok(answer) } else { Err(refused(self.name(), status, &answer)) }
+    }
+
+    fn post_by<T: View>(&self, path: &str, send: impl FnOnce(Post) -> Sent) -> Result<(u16, Answer<T>), Fail> {
+        let (status, answer) = self.send(path, send)?;
+        Ok((status, parse(self.name(), status, &answer)?))
+    }
+
+    fn send(&self, path: &str, send: impl FnOnce(Post) -> Sent) -> Result<(u16, Vec<u8>), Fail> {
         let Via::Http { url, agent, token } = &self.via else {
             return Err(Fail::usage("a folder is only read", "start its node, and change it there"));
         };
-        let mut request = agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, confirm::who());
+        let mut request = agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, super::who());
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -159,8 +170,7 @@ impl Node {
         let mut response = send(request).map_err(|e| self.unreachable(&e))?;
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         let body = reader.read_to_vec().map_err(|e| self.unreachable(&e))?;
-        let status = response.status().as_u16();
-        Ok((status, parse(url, status, &body)?))
+        Ok((response.status().as_u16(), body))
     }
 
     /// A stream, line by line as it comes.
@@ -256,12 +266,12 @@ impl Node {
 }
 
 /// `?a=1&b=2`, escaped; empty without any.
-pub(super) fn joined(query: &[(&str, String)]) -> String {
+pub(crate) fn joined(query: &[(&str, String)]) -> String {
     let pairs: Vec<String> = query.iter().map(|(k, v)| format!("{k}={}", segment(v))).collect();
     if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
-pub(super) fn parse<T: View>(name: &str, status: u16, body: &[u8]) -> Result<Answer<T>, Fail> {
+pub(crate) fn parse<T: View>(name: &str, status: u16, body: &[u8]) -> Result<Answer<T>, Fail> {
     // A node that is not ready answers 503 and says so in the view itself.
     match Answer::parse(body) {
         Ok(answer) => Ok(answer),
@@ -276,7 +286,7 @@ pub(super) fn parse<T: View>(name: &str, status: u16, body: &[u8]) -> Result<Ans
 
 const BADLY_ASKED: [&str; 4] = ["bad-address", "bad-level", "bad-query", "bad-selector"];
 
-pub(super) fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
+pub(crate) fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
     let code = if status == 504 { 3 } else { 1 };
     if let Ok(view::Unanswered { failure, known: Some(known) }) = serde_json::from_slice(body) {
         let known = Answer::parse(known.to_string().as_bytes()).ok().map(Box::new);
@@ -308,7 +318,7 @@ pub struct Lines {
 
 impl Lines {
     /// What one of many answered.
-    pub(super) fn of_reply(reply: &view::Reply, text: &str) -> Lines {
+    pub(crate) fn of_reply(reply: &view::Reply, text: &str) -> Lines {
         Lines {
             node: reply.node.to_string(),
             #[allow(clippy::disallowed_methods, reason = "it has just come")]

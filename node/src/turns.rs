@@ -6,9 +6,6 @@
 //! goes away while he waits has no turn; what has begun on a thread goes on to its end, which is bounded by
 //! who asked for it.
 
-use super::Refusal;
-use axum::http::StatusCode;
-use axum::response::Response;
 use citybrain_hub::log;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,33 +45,34 @@ impl Default for Turns {
 /// Held as long as it is under way.
 pub type Place = OwnedSemaphorePermit;
 
-/// Marks an answer that may take as long as its client likes.
-#[derive(Clone, Copy, Debug)]
-pub struct Streamed;
-
-impl Streamed {
-    pub fn is(response: &Response) -> bool {
-        response.extensions().get::<Streamed>().is_some()
-    }
+/// Why there was no turn, or nothing came of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the node is busy with other {0}: there was no turn within {wait} s", wait = WAIT.as_secs())]
+    Busy(&'static str),
+    #[error("it ended in a panic")]
+    Panicked,
+    #[error("the log does not read")]
+    Log(#[from] log::Error),
 }
 
 impl Turns {
     /// Reads the log on a thread.
     ///
     /// # Errors
-    /// The log does not read, or there is no turn for it: 503.
+    /// The log does not read, or there is no turn for it.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, log::Error> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        self.count(work).await?.map_err(|e| Refusal::log(&e))
+    ) -> Result<T, Error> {
+        Ok(self.count(work).await??)
     }
 
     /// Does what takes long on a thread.
     ///
     /// # Errors
-    /// There is no turn for it: 503.
-    pub async fn count<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    /// There is no turn for it.
+    pub async fn count<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         on_thread(place(&self.reading, "questions").await?, work).await
     }
 
@@ -82,29 +80,29 @@ impl Turns {
     ///
     /// # Errors
     /// The work ended in a panic.
-    pub async fn go_on<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-        on_thread(self.reading.clone().acquire_owned().await.map_err(|_| busy("questions"))?, work).await
+    pub async fn go_on<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        on_thread(self.reading.clone().acquire_owned().await.map_err(|_| Error::Busy("questions"))?, work).await
     }
 
     /// Sends something to somebody else, and waits for the answer.
     ///
     /// # Errors
-    /// There is no turn for it: 503.
-    pub async fn send<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    /// There is no turn for it.
+    pub async fn send<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         on_thread(place(&self.sending, "posts").await?, work).await
     }
 
     /// For whoever goes through all cases, part by part.
     ///
     /// # Errors
-    /// There are too many who do: 503.
-    pub async fn sweep(&self) -> Result<Place, Refusal> {
+    /// There are too many who do.
+    pub async fn sweep(&self) -> Result<Place, Error> {
         place(&self.sweeping, "questions about cases").await
     }
 
     /// # Errors
-    /// There are too many streams: 503.
-    pub async fn stream(&self) -> Result<Place, Refusal> {
+    /// There are too many streams.
+    pub async fn stream(&self) -> Result<Place, Error> {
         place(&self.streams, "streams").await
     }
 }
@@ -112,27 +110,19 @@ impl Turns {
 async fn on_thread<T: Send + 'static>(
     place: OwnedSemaphorePermit,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
+) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
         work()
     });
-    done.await.map_err(|_| {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Refusal::new(status, "bug", "it ended in a panic", "the node's log says more")
-    })
+    done.await.map_err(|_| Error::Panicked)
 }
 
-async fn place(places: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+async fn place(places: &Arc<Semaphore>, what: &'static str) -> Result<OwnedSemaphorePermit, Error> {
     match tokio::time::timeout(WAIT, places.clone().acquire_owned()).await {
         Ok(Ok(place)) => Ok(place),
-        Ok(Err(_)) | Err(_) => Err(busy(what)),
+        Ok(Err(_)) | Err(_) => Err(Error::Busy(what)),
     }
-}
-
-fn busy(what: &str) -> Refusal {
-    let detail = format!("the node is busy with other {what}: there was no turn within {} s", WAIT.as_secs());
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "ask again in a moment, and for less at a time")
 }
 
 #[cfg(test)]
@@ -151,7 +141,6 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut next).await.is_err(), "there is none left");
         held.pop();
         assert!(tokio::time::timeout(Duration::from_secs(10), next).await.expect("its turn").unwrap());
-        assert_eq!(busy("streams").status, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Why a command has no answer to show, with its exit code.
+//! Why there is no answer to show, with the exit code of a command that wanted one.
 
 use crate::config::Invalid;
 use citybrain_shared::view::{Answer, Failure, Known};
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", failure.detail)]
 pub struct Fail {
     pub code: u8,
     pub failure: Failure,

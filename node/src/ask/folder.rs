@@ -2,10 +2,11 @@
 //! process. Nothing is written there.
 
 use super::Fail;
-use super::ask::Got;
+use super::node::Got;
+use crate::api;
 use crate::api::guard::Caller;
-use crate::api::{self, Ctx};
 use crate::brain::Brain;
+use crate::ctx::{Ctx, Sources};
 use axum::Router;
 use axum::body::BodyDataStream;
 use citybrain_hub::engine::{self, OpenError};
@@ -95,7 +96,7 @@ impl Folder {
             door: Arc::new(|| view::Door { kind: "closed".into(), ..view::Door::default() }),
             ready: Arc::new(move || ready.clone()),
             accept: Arc::new(|_, _| unreachable!("only GET is asked here")),
-            operations: api::ops::Sources { found: found.facts, ..api::ops::Sources::default() },
+            operations: Sources { found: found.facts, ..Sources::default() },
             downlinks: None,
             offline: Some(as_of),
             started: Instant::now(),
