@@ -45,6 +45,7 @@ use crate::state::State;
 use bytes::Bytes;
 use citybrain_shared::record::{self, Draft};
 use citybrain_shared::wire::{Ack, Epoch, Refuse};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Lane, Pos, limits};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::ops::{Deref, DerefMut};
@@ -99,6 +100,13 @@ pub enum Trouble {
     /// Its log or its store cannot be written.
     #[error("{0}")]
     Broken(String),
+}
+
+impl Trouble {
+    /// Whoever asks for it is told of the causes, too.
+    pub(super) fn broken(error: &dyn std::error::Error) -> Trouble {
+        Trouble::Broken(with_causes(error))
+    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

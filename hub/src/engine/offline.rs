@@ -6,6 +6,7 @@ use crate::policy;
 use crate::state::State;
 use crate::{log, store};
 use citybrain_shared::record::Header;
+use citybrain_shared::words::with_causes;
 use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
             None
         }
         Err(e) => {
-            let why = format!("the state does not read: {e}");
+            let why = format!("the state does not read: {}", with_causes(&e));
             facts.rebuilt = Some(format!("{why}; a start makes it anew"));
             remarks.push(why);
             None

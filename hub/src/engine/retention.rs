@@ -12,6 +12,7 @@ use crate::log::Segment;
 use crate::note::Note;
 use crate::state::State;
 use crate::store::Store;
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Lane, Pos};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -111,7 +112,7 @@ impl Engine {
         match self.log.trim(keep_from) {
             Ok(Some((first, last))) => tracing::info!(first = first.0, upto = last.0, "Old segments were removed."),
             Ok(None) => {}
-            Err(e) => tracing::error!(error = %e, "Old segments could not be removed."),
+            Err(e) => tracing::error!(error = %with_causes(&e), "Old segments could not be removed."),
         }
     }
 

@@ -343,7 +343,7 @@ impl Engine {
         self.take_back();
         let shared = self.shared.clone();
         if let Err(e) = self.reload(&mut shared.state.write()) {
-            tracing::error!(error = %e, "The state cannot be read back yet.");
+            tracing::error!(error = %with_causes(&e), "The state cannot be read back yet.");
         }
         Error::Unwritable(why)
     }

@@ -15,6 +15,7 @@ use crate::engine::{self, Error, Haste, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, LogId, Pos};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -258,7 +259,7 @@ impl Driver {
             Ok(caught_up) => self.is_behind = !caught_up,
             // Children read the log themselves, and say which of them cannot.
             Err(e) => {
-                tracing::warn!(error = %e, "The log cannot be read for the children's outbox.");
+                tracing::warn!(error = %with_causes(&e), "The log cannot be read for the children's outbox.");
                 self.outbox = Outbox::new(reader.last());
                 // What the old one had not come to may be for any of them.
                 told = reader.last();
@@ -297,7 +298,7 @@ impl Driver {
                             Ok(()) => child.out.on_told(outgoing.lane, outgoing.upto),
                             Err(Error::Stopping) => return Err(End::Stop),
                             Err(e) => {
-                                child.ask_for_hello(&cx, address, outlet, e.to_string()).await?;
+                                child.ask_for_hello(&cx, address, outlet, e).await?;
                                 break;
                             }
                         }
@@ -306,8 +307,8 @@ impl Driver {
                         }
                     }
                     Err(e) => {
-                        tracing::warn!(peer = %address, error = %e, "The session ends because the log cannot serve it.");
-                        child.ask_for_hello(&cx, address, outlet, e.to_string()).await?;
+                        tracing::warn!(peer = %address, error = %with_causes(&e), "The session ends because the log cannot serve it.");
+                        child.ask_for_hello(&cx, address, outlet, e).await?;
                         break;
                     }
                 }
@@ -416,7 +417,14 @@ impl Driver {
             (Verb::DownAck, Message::Ack(ack)) => {
                 child.hear(now);
                 if child.out.on_ack(now, &ack) == Acked::Beyond {
-                    child.ask_for_hello(&cx, &address, outlet, "the child acknowledged more than there is").await?;
+                    child
+                        .ask_for_hello(
+                            &cx,
+                            &address,
+                            outlet,
+                            Lost::because("the child acknowledged more than there is"),
+                        )
+                        .await?;
                 }
             }
             (Verb::DownAck, Message::Alive(party)) => {
@@ -437,7 +445,7 @@ impl Driver {
                 if holder == Some(party) || is_asking {
                     child.is_gone = true;
                     child.view.asking = None;
-                    child.end(Stage::Away, "the child said bye, or its connection broke".into());
+                    child.end(Stage::Away, Lost::because("the child said bye, or its connection broke"));
                 }
             }
             _ => child.view.bad_messages += 1,
@@ -499,7 +507,7 @@ impl Driver {
             }
             Err(Error::Stopping) => return Err(End::Stop),
             Err(e) => {
-                child.view.last_reason = Some(e.to_string().into());
+                child.view.last_reason = Some(e.into());
                 return Ok(());
             }
         };

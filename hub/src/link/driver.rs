@@ -175,8 +175,8 @@ pub(crate) enum End {
 }
 
 impl End {
-    pub(crate) fn again(why: impl std::fmt::Display) -> End {
-        End::Again(why.to_string().into())
+    pub(crate) fn again(why: impl Into<Lost>) -> End {
+        End::Again(why.into())
     }
 }
 
@@ -314,7 +314,7 @@ impl Intake {
             return Ok(());
         };
         let came = Came { peer: peer.clone(), child: child.clone(), payload, room };
-        way.frames.send(came).map_err(|_| End::again("answers can no longer be sent"))
+        way.frames.send(came).map_err(|_| End::again(Lost::because("answers can no longer be sent")))
     }
 }
 

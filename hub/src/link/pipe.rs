@@ -86,7 +86,7 @@ impl Pipe {
     /// One that ends at once, as a connection does that cannot be made.
     fn refused(why: String) -> Pipe {
         let (closed, _) = mpsc::channel(1);
-        Pipe { outlet: Outlet(OutletKind::Local(closed)), inlet: Inlet(InletKind::Refused(why.into())) }
+        Pipe { outlet: Outlet(OutletKind::Local(closed)), inlet: Inlet(InletKind::Refused(Lost::because(why))) }
     }
 }
 
@@ -111,7 +111,7 @@ impl Outlet {
 impl Inlet {
     /// The next event; after `Disconnected` only that. Cancel-safe.
     pub async fn recv(&mut self) -> Event {
-        let closed = || Event::Disconnected("the connection was closed".into());
+        let closed = || Event::Disconnected(Lost::because("the connection was closed"));
         match &mut self.0 {
             InletKind::Mqtt { rx, queued_bytes, dropped, .. } => {
                 match dropped.swap(0, Ordering::Relaxed) {
@@ -260,7 +260,7 @@ pub(crate) fn options(broker: &Broker, client_id: String, packet_bytes_max: usiz
         options.set_credentials(user.clone(), password.unwrap_or_default());
     }
     if let Some(files) = &broker.tls {
-        let config = files.config().map_err(|e| e.to_string())?;
+        let config = files.config().map_err(|e| with_causes(&e))?;
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
     }
     Ok(options)
@@ -340,15 +340,15 @@ async fn poll(
                 be_patient(&mut events, keep_alive);
                 let filters = filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtMostOnce));
                 if client.try_subscribe_many(filters).is_err() {
-                    break "cannot subscribe".into();
+                    break Lost::because("cannot subscribe");
                 }
             }
             Ok(Mqtt::Incoming(Packet::SubAck(ack))) => {
                 if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) {
-                    break "the broker refuses the subscription: check the account's rights".into();
+                    break Lost::because("the broker refuses the subscription: check the account's rights");
                 }
                 if tx.try_send(Event::Connected).is_err() {
-                    break "the driver is gone".into();
+                    break Lost::because("the driver is gone");
                 }
             }
             Ok(Mqtt::Incoming(Packet::Publish(p))) => {
@@ -364,7 +364,7 @@ async fn poll(
                     }
                 }
             }
-            Ok(Mqtt::Incoming(Packet::Disconnect)) => break "the broker ended the connection".into(),
+            Ok(Mqtt::Incoming(Packet::Disconnect)) => break Lost::because("the broker ended the connection"),
             Ok(_) => {}
             Err(e) => break lost(&e),
         }

@@ -19,6 +19,7 @@ use citybrain_shared::Address;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{Hello, Message, Party};
+use citybrain_shared::words::with_causes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -148,7 +149,7 @@ impl Link {
             e = tokio::time::timeout(within, inlet.recv()) => match e {
                 Ok(Event::Connected) => {}
                 Ok(Event::Disconnected(why)) => return End::Again(why),
-                Ok(Event::Message { .. } | Event::Dropped(_)) | Err(_) => return End::again("the broker does not answer"),
+                Ok(Event::Message { .. } | Event::Dropped(_)) | Err(_) => return End::again(Lost::because("the broker does not answer")),
             },
             () = driver::stopped(stop) => return End::Stop,
         }
@@ -182,7 +183,7 @@ impl Link {
                     Event::Connected => {}
                 },
                 r = committed.changed() => if r.is_err() { return End::Stop },
-                Some(why) = refused.recv() => self.bounced(cx.now(), why),
+                Some(why) = refused.recv() => self.bounced(cx.now(), Lost::because(why)),
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
                 () = driver::stopped(stop) => {
                     let notes = self.out.notes(&reader);
@@ -217,7 +218,8 @@ impl Link {
         if self.out.sender.waiting_ms(now) > limit {
             self.stalls += 1;
             if self.stalls >= HELLOS_MAX {
-                return Err(End::again("frames are not acknowledged, session after session"));
+                let why = "frames are not acknowledged, session after session";
+                return Err(End::again(Lost::because(why)));
             }
             self.again(now, Lost::no_progress());
         }
@@ -232,7 +234,7 @@ impl Link {
         if self.out.session().is_none() && now >= self.hello_at {
             if self.awaiting && self.hellos >= HELLOS_MAX {
                 self.awaiting = false;
-                return Err(End::again("the parent does not answer"));
+                return Err(End::again(Lost::because("the parent does not answer")));
             }
             self.hello(now, outlet).await?;
         }
@@ -309,8 +311,8 @@ impl Link {
                     }
                 }
                 Err(e) => {
-                    tracing::warn!(peer = %self.up.parent, error = %e, "The session ends because the log cannot serve it.");
-                    self.again(cx.now(), e.to_string());
+                    tracing::warn!(peer = %self.up.parent, error = %with_causes(&e), "The session ends because the log cannot serve it.");
+                    self.again(cx.now(), e);
                     self.hello_at = cx.now() + self.refusals.next_ms();
                     return Ok(());
                 }
@@ -346,7 +348,7 @@ impl Link {
             Ok(Message::Ack(ack)) => match self.out.on_ack(now, &ack) {
                 Acked::Progress => (self.stalls, self.bounces) = (0, 0),
                 Acked::Nothing => {}
-                Acked::Beyond => self.again(now, "the parent acknowledged more than there is"),
+                Acked::Beyond => self.again(now, Lost::because("the parent acknowledged more than there is")),
             },
             Ok(Message::Welcome(welcome)) => {
                 let Some(said) = &self.said else { return Ok(()) };
@@ -360,7 +362,7 @@ impl Link {
                     OnWelcome::Ignore => {}
                     OnWelcome::Again(why) => {
                         let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
-                        self.again(now, why);
+                        self.again(now, Lost::because(why));
                         self.hello_at = now + wait;
                     }
                     OnWelcome::Up { notes, session } => {
@@ -382,11 +384,11 @@ impl Link {
                 let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
                 match outcome.map_err(unreadable)? {
                     OnRefuse::Ignore => {}
-                    OnRefuse::Again => self.bounced(now, refuse.detail),
+                    OnRefuse::Again => self.bounced(now, Lost::because(refuse.detail)),
                     OnRefuse::Prove(mut at) => {
                         at.truncate(BOOTS_KEPT);
                         self.saying.prove = at;
-                        self.again(now, refuse.detail);
+                        self.again(now, Lost::because(refuse.detail));
                         self.hellos = self.hellos.saturating_sub(1);
                     }
                     OnRefuse::Mint(mint) => {
@@ -394,12 +396,12 @@ impl Link {
                             return Err(End::again(e));
                         }
                         self.saying.minted_for = Some(mint.held);
-                        self.again(now, refuse.detail);
+                        self.again(now, Lost::because(refuse.detail));
                         // Should it not be enough, the next try is not at once.
                         self.hello_at = now + self.refusals.next_ms();
                     }
                     OnRefuse::Wait => {
-                        self.again(now, refuse.detail.clone());
+                        self.again(now, Lost::because(refuse.detail.clone()));
                         self.hello_at = now + self.refusals.next_ms().max(500);
                         self.hellos = 0;
                         let stage = Stage::Refused { reason: refuse.reason, detail: refuse.detail };
@@ -413,7 +415,7 @@ impl Link {
             // That it was heard is all it is for, if it is the one in session.
             Ok(Message::Alive(party)) => {
                 if self.out.session().is_some_and(|s| s.party != party) {
-                    self.again(now, "the parent has started anew");
+                    self.again(now, Lost::because("the parent has started anew"));
                 }
             }
             Ok(_) | Err(_) => self.view.bad_messages += 1,

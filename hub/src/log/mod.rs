@@ -66,6 +66,7 @@ pub use reader::{Entry, Reader};
 
 use bytes::Bytes;
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 #[cfg(test)]
 pub(crate) use disk::test::Faulty;
 pub(crate) use disk::{Disk, Real};
@@ -338,7 +339,7 @@ impl Log {
             && let Err(error) = self.rotate()
         {
             // The commit stands. The segment grows beyond its size until a new one can be made.
-            tracing::warn!(%error, "A new log segment could not be begun.");
+            tracing::warn!(error = %with_causes(&error), "A new log segment could not be begun.");
         }
         Ok(self.last)
     }

@@ -21,6 +21,7 @@ mod table;
 mod tests;
 
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -230,7 +231,7 @@ impl Store {
         let Some((pos, path)) = snapshots(&self.dir).into_iter().next() else { return Pos::ZERO };
         if self.checked != pos {
             if let Err(error) = snapshot::check(&path) {
-                tracing::error!(%error, "A snapshot of the state is damaged.");
+                tracing::error!(error = %with_causes(&error), "A snapshot of the state is damaged.");
                 return self.trim_floor();
             }
             self.checked = pos;
@@ -311,7 +312,7 @@ pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
     };
     let snapshots = snapshots(dir)
         .into_iter()
-        .map(|(pos, path)| (pos, snapshot::read(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| e.to_string())))
+        .map(|(pos, path)| (pos, snapshot::read(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| with_causes(&e))))
         .collect();
     Ok(Verdict { state, snapshots })
 }

@@ -5,6 +5,7 @@
 
 use super::{Error, Rows, take};
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 use crc32c::{crc32c, crc32c_append};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -47,7 +48,7 @@ pub(super) fn newest_good(dir: &Path) -> Option<(Pos, Rows)> {
     list(dir).into_iter().find_map(|(_, path)| match read(&path) {
         Ok(good) => Some(good),
         Err(error) => {
-            tracing::error!(error = %error, "A snapshot of the state is damaged.");
+            tracing::error!(error = %with_causes(&error), "A snapshot of the state is damaged.");
             None
         }
     })

@@ -87,6 +87,7 @@ use citybrain_shared::config::Config;
 use citybrain_shared::limits;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, Answer, Failure, View};
+use citybrain_shared::words::with_causes;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
@@ -235,7 +236,8 @@ impl Refusal {
 
     fn log(error: &citybrain_hub::log::Error) -> Refusal {
         let hint = "`citybrain store verify DIR` says what is damaged; the rest stays readable";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log", format!("the log does not read: {error}"), hint)
+        let detail = format!("the log does not read: {}", with_causes(error));
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log", detail, hint)
     }
 }
 

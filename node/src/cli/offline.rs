@@ -12,6 +12,7 @@ use citybrain_hub::engine::{self, OpenError};
 use citybrain_hub::link::view::{LinkView, Role};
 use citybrain_hub::{Hub, log};
 use citybrain_shared::config::{Config, Variables, parse};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, view};
 use std::io::{self, Read};
 use std::path::Path;
@@ -65,7 +66,7 @@ impl Folder {
             ),
             e => Fail::no(
                 "unreadable",
-                format!("`{}` does not read: {e}", dir.display()),
+                format!("`{}` does not read: {}", dir.display(), with_causes(&e)),
                 "`citybrain store verify DIR` says what is damaged",
             ),
         };

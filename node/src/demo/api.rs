@@ -13,7 +13,7 @@ const PAGE: u64 = 2_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{url} does not answer: {source}")]
+    #[error("{url} does not answer")]
     Unreachable {
         url: String,
         #[source]
