@@ -122,9 +122,9 @@ impl Engine {
             }
             let header = record.header(now);
             let mut bytes = Vec::new();
-            if header.encode(record.payload, &mut bytes).is_err() {
-                continue; // its fields came out of 16-bit lengths and fit again
-            }
+            header
+                .encode(record.payload, &mut bytes)
+                .expect("its origin is an address, of 255 bytes at most, and its other texts came with 16-bit lengths");
             taken += 1;
             match record.direction {
                 Direction::Down => {
