@@ -7,7 +7,7 @@ use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
 use super::frames::{Audience, Outbox};
 use super::handshake::{self, Holder, OnHello, Session};
-use super::outbound::Outbound;
+use super::outbound::{Halt, Outbound};
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{Asking, LinkView, Lost, Role, Stage};
@@ -290,28 +290,14 @@ impl Driver {
                 child.ask_for_hello(&cx, address, outlet, Lost::no_progress()).await?;
             }
             loop {
-                match child.out.next(cx.now(), &cx.hub, &reader, Some(&self.outbox), cx.config.compress) {
-                    Ok(None) => break,
-                    Ok(Some(outgoing)) => {
-                        // On disk before the frame that skips it.
-                        match cx.commit(outgoing.parked, Haste::Now).await {
-                            Ok(()) => child.out.on_told(outgoing.lane, outgoing.upto),
-                            Err(Error::Stopping) => return Err(End::Stop),
-                            Err(e) => {
-                                child.ask_for_hello(&cx, address, outlet, e).await?;
-                                break;
-                            }
-                        }
-                        if !outgoing.message.is_empty() {
-                            publish(outlet, cx.topic(Verb::Down, address), outgoing.message).await?;
-                        }
-                    }
-                    Err(e) => {
-                        tracing::warn!(peer = %address, error = %with_causes(&e), "The session ends because the log cannot serve it.");
-                        child.ask_for_hello(&cx, address, outlet, e).await?;
-                        break;
-                    }
+                match child.out.send_next(&cx, &reader, Some(&self.outbox), outlet).await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(Halt::End(end)) => return Err(end),
+                    Err(Halt::Unnoted(e)) => child.ask_for_hello(&cx, address, outlet, e).await?,
+                    Err(Halt::Unread(e)) => child.ask_for_hello(&cx, address, outlet, e).await?,
                 }
+                break;
             }
             if now >= child.alive_at && child.out.session().is_some() {
                 child.alive_at = now + cx.alive_every_ms();
@@ -367,25 +353,15 @@ impl Driver {
         };
         if !address.is_child_of(&cx.address) {
             cx.ignored(1);
-            if verb == Verb::Hello
-                && let Ok(Message::Hello(hello)) = driver::decode(&payload)
-            {
-                // Nothing is kept of a node that is no child; it only hears why.
-                let me = cx.hub.state(|s| s.me.clone());
-                let answer =
-                    cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, &hello));
-                // If the log does not read it hears nothing, and asks again.
-                if let Ok(OnHello::Refuse(refuse)) = answer {
-                    publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(*refuse).encode()).await?;
-                }
-            }
-            return Ok(());
+            return match driver::decode(&payload) {
+                Ok(Message::Hello(hello)) if verb == Verb::Hello => turn_away(&cx, &address, &hello, outlet).await,
+                _ => Ok(()),
+            };
         }
-        let now = cx.now();
         match verb {
             Verb::Up => {
                 let Some(child) = self.child(&address) else { return Ok(()) };
-                child.hear(now);
+                child.hear(cx.now());
                 child.view.received_frames += 1;
                 child.view.received_bytes += payload.len() as u64;
                 return intake.take(&address, &address, payload);
@@ -401,30 +377,29 @@ impl Driver {
             }
             _ => {}
         }
-        let message = match driver::decode(&payload) {
-            Ok(m) => m,
+        match driver::decode(&payload) {
+            Ok(message) => self.hear(verb, address, message, outlet).await,
             Err(e) => {
                 tracing::debug!(peer = %address, error = %e, "A message of a child does not decode.");
                 if let Some(child) = self.child(&address) {
                     child.view.bad_messages += 1;
                 }
-                return Ok(());
+                Ok(())
             }
-        };
+        }
+    }
+
+    /// A message of a child's about the session.
+    async fn hear(&mut self, verb: Verb, address: Address, message: Message<'_>, outlet: &Outlet) -> Result<(), End> {
+        let (cx, now) = (self.cx.clone(), self.cx.now());
         self.touched.insert(address.clone());
         let Some(child) = self.child(&address) else { return Ok(()) };
         match (verb, message) {
             (Verb::DownAck, Message::Ack(ack)) => {
                 child.hear(now);
                 if child.out.on_ack(now, &ack) == Acked::Beyond {
-                    child
-                        .ask_for_hello(
-                            &cx,
-                            &address,
-                            outlet,
-                            Lost::because("the child acknowledged more than there is"),
-                        )
-                        .await?;
+                    let why = Lost::because("the child acknowledged more than there is");
+                    child.ask_for_hello(&cx, &address, outlet, why).await?;
                 }
             }
             (Verb::DownAck, Message::Alive(party)) => {
@@ -589,6 +564,15 @@ impl Child {
 
 async fn publish(outlet: &Outlet, topic: String, payload: impl Into<Bytes>) -> Result<(), End> {
     outlet.publish(topic, payload, false).await.map_err(End::again)
+}
+
+/// Nothing is kept of a node that is no child; it only hears why.
+async fn turn_away(cx: &Context, address: &Address, hello: &Hello, outlet: &Outlet) -> Result<(), End> {
+    let me = cx.hub.state(|s| s.me.clone());
+    let answer = cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, hello));
+    // If the log does not read it hears nothing, and asks again.
+    let Ok(OnHello::Refuse(refuse)) = answer else { return Ok(()) };
+    publish(outlet, cx.topic(Verb::UpAck, address), Message::Refuse(*refuse).encode()).await
 }
 
 /// Asks the pure handshake, mints if it demands it, and commits what it says.

@@ -1,14 +1,18 @@
 //! The sending half of a live link, as both drivers use it: the machine, the frames, and the
 //! bookkeeping of what the peer acknowledged.
 
+use super::driver::{Context, End};
 use super::frames::{self, Audience, Outbox, Press};
 use super::handshake::Session;
+use super::pipe::Outlet;
 use super::sender::{Acked, Ms, Sender, Terms};
 use super::view::{LaneView, LinkView};
-use crate::engine::{Hub, history_of};
+use crate::engine::{Error, Haste, Hub, history_of};
 use crate::log::Reader;
 use crate::note::Note;
+use citybrain_shared::topic::Verb;
 use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameBuilder, Party};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Lane, Pos};
 use std::collections::BTreeSet;
 
@@ -18,12 +22,22 @@ const HAS_AFTER_MS: Ms = 200;
 const HAS_ACKS_MAX: u32 = 64;
 
 /// A frame to publish, and what to write down about it.
-pub(crate) struct Outgoing {
-    pub message: Vec<u8>,
-    pub parked: Vec<Note>,
-    pub lane: Lane,
+struct Outgoing {
+    message: Vec<u8>,
+    parked: Vec<Note>,
+    lane: Lane,
     /// How far it goes.
-    pub upto: Pos,
+    upto: Pos,
+}
+
+/// Why nothing more can be sent in a session.
+pub(crate) enum Halt {
+    /// The connection or the node has ended.
+    End(End),
+    /// What is passed over cannot be noted.
+    Unnoted(Error),
+    /// The log cannot serve the session.
+    Unread(frames::Error),
 }
 
 pub(crate) struct Outbound {
@@ -137,11 +151,44 @@ impl Outbound {
         acked
     }
 
+    /// Sends the next frame; false: there is none to send now. `outbox`: of all children.
+    ///
+    /// # Errors
+    /// [`Halt`]: nothing more can be sent in this session.
+    pub(crate) async fn send_next(
+        &mut self,
+        cx: &Context,
+        reader: &Reader,
+        outbox: Option<&Outbox>,
+        outlet: &Outlet,
+    ) -> Result<bool, Halt> {
+        let next = self.next(cx.now(), &cx.hub, reader, outbox, cx.config.compress).map_err(|e| {
+            let error = with_causes(&e);
+            tracing::warn!(peer = %self.audience.peer(), error, "The session ends because the log cannot serve it.");
+            Halt::Unread(e)
+        })?;
+        let Some(outgoing) = next else { return Ok(false) };
+        // On disk before the frame that skips it: otherwise a crash would lose it in silence.
+        cx.commit(outgoing.parked, Haste::Now).await.map_err(|e| match e {
+            Error::Stopping => Halt::End(End::Stop),
+            e => Halt::Unnoted(e),
+        })?;
+        self.on_told(outgoing.lane, outgoing.upto);
+        if !outgoing.message.is_empty() {
+            let topic = match &self.audience {
+                Audience::Up(_) => cx.topic(Verb::Up, &self.address),
+                Audience::Down(child) => cx.topic(Verb::Down, child),
+            };
+            outlet.publish(topic, outgoing.message, false).await.map_err(|e| Halt::End(End::again(e)))?;
+        }
+        Ok(true)
+    }
+
     /// The next frame, until there is none to send now.
     ///
     /// # Errors
     /// [`frames::Error`]: end the session.
-    pub(crate) fn next(
+    fn next(
         &mut self,
         now: Ms,
         hub: &Hub,
@@ -191,7 +238,7 @@ impl Outbound {
     }
 
     /// What an [`Outgoing`] parked is on disk: it is not parked again.
-    pub(crate) fn on_told(&mut self, lane: Lane, upto: Pos) {
+    fn on_told(&mut self, lane: Lane, upto: Pos) {
         let told = &mut self.told_upto[lane as usize];
         *told = upto.max(*told);
     }

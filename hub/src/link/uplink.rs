@@ -8,7 +8,7 @@ use super::downlinks::Downlinks;
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS};
 use super::frames::Audience;
 use super::handshake::{self, OnRefuse, OnWelcome, Saying};
-use super::outbound::Outbound;
+use super::outbound::{Halt, Outbound};
 use super::pipe::{self, Broker, Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{LinkView, Lost, Role, Stage};
@@ -18,8 +18,7 @@ use bytes::Bytes;
 use citybrain_shared::Address;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Hello, Message, Party};
-use citybrain_shared::words::with_causes;
+use citybrain_shared::wire::{Ack, Hello, Message, Party, Refuse, Welcome};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -296,22 +295,12 @@ impl Link {
     async fn send(&mut self, outlet: &Outlet, reader: &crate::log::Reader) -> Result<(), End> {
         let cx = self.cx();
         loop {
-            match self.out.next(cx.now(), &cx.hub, reader, None, cx.config.compress) {
-                Ok(None) => return Ok(()),
-                Ok(Some(outgoing)) => {
-                    // On disk before the frame that skips it: otherwise a crash would lose it in silence.
-                    match cx.commit(outgoing.parked, Haste::Now).await {
-                        Ok(()) => self.out.on_told(outgoing.lane, outgoing.upto),
-                        Err(Error::Stopping) => return Err(End::Stop),
-                        Err(e) => return Err(End::again(e)),
-                    }
-                    if !outgoing.message.is_empty() {
-                        let topic = cx.topic(Verb::Up, &cx.address);
-                        outlet.publish(topic, outgoing.message, false).await.map_err(End::again)?;
-                    }
-                }
-                Err(e) => {
-                    tracing::warn!(peer = %self.up.parent, error = %with_causes(&e), "The session ends because the log cannot serve it.");
+            match self.out.send_next(&cx, reader, None, outlet).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(Halt::End(end)) => return Err(end),
+                Err(Halt::Unnoted(e)) => return Err(End::again(e)),
+                Err(Halt::Unread(e)) => {
                     self.again(cx.now(), e);
                     self.hello_at = cx.now() + self.refusals.next_ms();
                     return Ok(());
@@ -328,97 +317,111 @@ impl Link {
             Some(Verb::Down) => {
                 self.view.received_frames += 1;
                 self.view.received_bytes += payload.len() as u64;
-                return intake.take(&self.up.parent, &cx.address, payload);
+                intake.take(&self.up.parent, &cx.address, payload)
             }
             Some(Verb::Ask) => {
                 // Who has no session does not answer: the question is for whoever holds the address.
                 if self.out.session().is_some() {
                     self.ask(payload, outlet);
                 }
-                return Ok(());
+                Ok(())
             }
-            Some(Verb::UpAck) => {}
+            Some(Verb::UpAck) => self.hear(&payload).await,
             _ => {
                 self.view.bad_messages += 1;
-                return Ok(());
+                Ok(())
             }
         }
-        let now = cx.now();
-        match driver::decode(&payload) {
-            Ok(Message::Ack(ack)) => match self.out.on_ack(now, &ack) {
-                Acked::Progress => (self.stalls, self.bounces) = (0, 0),
-                Acked::Nothing => {}
-                Acked::Beyond => self.again(now, Lost::because("the parent acknowledged more than there is")),
-            },
-            Ok(Message::Welcome(welcome)) => {
-                let Some(said) = &self.said else { return Ok(()) };
-                let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&self.up.parent).cloned()));
-                self.me = me;
-                let outcome = cx.with_own(&self.me, |own| {
-                    let (terms, parent) = (&cx.terms, &self.up.parent);
-                    handshake::on_welcome(own, terms, parent, peer.as_ref(), said, self.awaiting, &welcome)
-                });
-                match outcome.map_err(unreadable)? {
-                    OnWelcome::Ignore => {}
-                    OnWelcome::Again(why) => {
-                        let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
-                        self.again(now, Lost::because(why));
-                        self.hello_at = now + wait;
-                    }
-                    OnWelcome::Up { notes, session } => {
-                        if let Err(e) = cx.commit(notes, Haste::Lazy).await {
-                            return Err(End::again(e));
-                        }
-                        self.saying = Saying { id: self.saying.id, ..Saying::default() };
-                        (self.awaiting, self.hellos) = (false, 0);
-                        self.refusals.reset();
-                        let party = Party { inc: self.me.inc, boot: self.me.boot };
-                        self.out.up(session, party, cx.hub.reader().last());
-                        self.stage(Stage::Up);
-                        tracing::info!(peer = %self.up.parent, lease = welcome.lease, "The link to the parent is up.");
-                    }
-                }
-            }
-            Ok(Message::Refuse(refuse)) => {
-                let Some(said) = &self.said else { return Ok(()) };
-                let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
-                match outcome.map_err(unreadable)? {
-                    OnRefuse::Ignore => {}
-                    OnRefuse::Again => self.bounced(now, Lost::because(refuse.detail)),
-                    OnRefuse::Prove(mut at) => {
-                        at.truncate(BOOTS_KEPT);
-                        self.saying.prove = at;
-                        self.again(now, Lost::because(refuse.detail));
-                        self.hellos = self.hellos.saturating_sub(1);
-                    }
-                    OnRefuse::Mint(mint) => {
-                        if let Err(e) = cx.mint(&mint).await {
-                            return Err(End::again(e));
-                        }
-                        self.saying.minted_for = Some(mint.held);
-                        self.again(now, Lost::because(refuse.detail));
-                        // Should it not be enough, the next try is not at once.
-                        self.hello_at = now + self.refusals.next_ms();
-                    }
-                    OnRefuse::Wait => {
-                        self.again(now, Lost::because(refuse.detail.clone()));
-                        self.hello_at = now + self.refusals.next_ms().max(500);
-                        self.hellos = 0;
-                        let stage = Stage::Refused { reason: refuse.reason, detail: refuse.detail };
-                        if self.view.stage != stage {
-                            tracing::warn!(peer = %self.up.parent, reason = refuse.reason.as_str(), "The parent refuses this node.");
-                        }
-                        self.stage(stage);
-                    }
-                }
-            }
-            // That it was heard is all it is for, if it is the one in session.
-            Ok(Message::Alive(party)) => {
-                if self.out.session().is_some_and(|s| s.party != party) {
-                    self.again(now, Lost::because("the parent has started anew"));
-                }
-            }
+    }
+
+    /// What the parent says of the session.
+    async fn hear(&mut self, payload: &[u8]) -> Result<(), End> {
+        match driver::decode(payload) {
+            Ok(Message::Ack(ack)) => self.on_ack(&ack),
+            Ok(Message::Welcome(welcome)) => return self.on_welcome(&welcome).await,
+            Ok(Message::Refuse(refuse)) => return self.on_refuse(refuse).await,
+            Ok(Message::Alive(party)) => self.on_alive(party),
             Ok(_) | Err(_) => self.view.bad_messages += 1,
+        }
+        Ok(())
+    }
+
+    fn on_ack(&mut self, ack: &Ack) {
+        let now = self.cx.now();
+        match self.out.on_ack(now, ack) {
+            Acked::Progress => (self.stalls, self.bounces) = (0, 0),
+            Acked::Nothing => {}
+            Acked::Beyond => self.again(now, Lost::because("the parent acknowledged more than there is")),
+        }
+    }
+
+    /// That it was heard is all it is for, if it is the one in session.
+    fn on_alive(&mut self, party: Party) {
+        if self.out.session().is_some_and(|s| s.party != party) {
+            self.again(self.cx.now(), Lost::because("the parent has started anew"));
+        }
+    }
+
+    async fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), End> {
+        let (cx, now) = (self.cx(), self.cx.now());
+        let Some(said) = &self.said else { return Ok(()) };
+        let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&self.up.parent).cloned()));
+        self.me = me;
+        let outcome = cx.with_own(&self.me, |own| {
+            let (terms, parent) = (&cx.terms, &self.up.parent);
+            handshake::on_welcome(own, terms, parent, peer.as_ref(), said, self.awaiting, welcome)
+        });
+        match outcome.map_err(unreadable)? {
+            OnWelcome::Ignore => {}
+            OnWelcome::Again(why) => {
+                let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
+                self.again(now, Lost::because(why));
+                self.hello_at = now + wait;
+            }
+            OnWelcome::Up { notes, session } => {
+                cx.commit(notes, Haste::Lazy).await.map_err(End::again)?;
+                self.saying = Saying { id: self.saying.id, ..Saying::default() };
+                (self.awaiting, self.hellos) = (false, 0);
+                self.refusals.reset();
+                let party = Party { inc: self.me.inc, boot: self.me.boot };
+                self.out.up(session, party, cx.hub.reader().last());
+                self.stage(Stage::Up);
+                tracing::info!(peer = %self.up.parent, lease = welcome.lease, "The link to the parent is up.");
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_refuse(&mut self, refuse: Refuse) -> Result<(), End> {
+        let (cx, now) = (self.cx(), self.cx.now());
+        let Some(said) = &self.said else { return Ok(()) };
+        let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
+        match outcome.map_err(unreadable)? {
+            OnRefuse::Ignore => {}
+            OnRefuse::Again => self.bounced(now, Lost::because(refuse.detail)),
+            OnRefuse::Prove(mut at) => {
+                at.truncate(BOOTS_KEPT);
+                self.saying.prove = at;
+                self.again(now, Lost::because(refuse.detail));
+                self.hellos = self.hellos.saturating_sub(1);
+            }
+            OnRefuse::Mint(mint) => {
+                cx.mint(&mint).await.map_err(End::again)?;
+                self.saying.minted_for = Some(mint.held);
+                self.again(now, Lost::because(refuse.detail));
+                // Should it not be enough, the next try is not at once.
+                self.hello_at = now + self.refusals.next_ms();
+            }
+            OnRefuse::Wait => {
+                self.again(now, Lost::because(refuse.detail.clone()));
+                self.hello_at = now + self.refusals.next_ms().max(500);
+                self.hellos = 0;
+                let stage = Stage::Refused { reason: refuse.reason, detail: refuse.detail };
+                if self.view.stage != stage {
+                    tracing::warn!(peer = %self.up.parent, reason = refuse.reason.as_str(), "The parent refuses this node.");
+                }
+                self.stage(stage);
+            }
         }
         Ok(())
     }
