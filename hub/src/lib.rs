@@ -12,6 +12,7 @@
 //! | [`portable`] | a log as one text file, and back |
 //! | [`engine`] | the one writer: takes offers and frames, commits them in groups, then tells everybody |
 //! | [`ingress`] | what came in at a door, made an event or a dead letter |
+//! | [`files`] | one error for files and folders, and how a file is put there whole |
 //! | [`stamp`] | by what a file is known to have changed |
 //! | [`tls`] | TLS for the door and for links: certificates and keys from files |
 //! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
@@ -25,6 +26,7 @@
 pub mod backup;
 pub mod door;
 pub mod engine;
+pub mod files;
 pub mod ingress;
 pub mod link;
 pub mod log;

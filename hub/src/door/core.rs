@@ -132,7 +132,7 @@ pub(crate) fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, by
                     chunk.upto = pos;
                     chunk.entries.push(entry);
                 }
-                Err(log::Error::Io { .. }) => {
+                Err(log::Error::Io(_)) => {
                     tracing::warn!(pos = pos.0, error = %with_causes(&error), "The log cannot be read for subscribers; they wait.");
                     chunk.broken = true;
                 }

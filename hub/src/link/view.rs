@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_session_that_an_error_ends_says_what_the_operating_system_says() {
         let source = std::io::Error::from_raw_os_error(5);
-        let error = super::super::frames::Error::Log(crate::log::Error::Io { path: "/log/1".into(), source });
+        let error = super::super::frames::Error::Log(crate::files::at("/log/1".as_ref())(source).into());
         let text = Lost::from(error).text;
         assert_eq!(text, "the log cannot be read: cannot use `/log/1`: Input/output error (os error 5)");
     }

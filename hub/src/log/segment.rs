@@ -1,11 +1,12 @@
 //! A sealed segment: a file that no longer changes, and the index beside it.
 
-use super::disk::sync_dir;
 use super::format::{HEAD_BYTES, Head};
 use super::index::{self, About, Fresh, Hole, Resident};
 use super::walk::{Step, Walk};
 use super::{Damage, Error};
+use crate::files::{self, at, put_whole};
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -76,7 +77,7 @@ impl Sealed {
         before: Option<u64>,
         read_only: bool,
     ) -> Result<Sealed, Error> {
-        let io = |source| Error::Io { path: path.clone(), source };
+        let io = at(&path);
         let len = fs::metadata(&path).map_err(io)?.len();
         let index = index_path(&path);
         if let Some(about) = index::about(&index)
@@ -101,13 +102,13 @@ impl Sealed {
             return;
         }
         let path = index_path(&self.path);
-        let written = write_whole(&path, |out| fresh.encode(&self.about, out));
+        let written = put_index(&path, &self.about, &fresh);
         self.index_bytes.store(fs::metadata(&path).map_or(0, |m| m.len()), Relaxed);
         match written.map(|()| Resident::load(&path)) {
             Ok(Some(resident)) => *self.index.lock() = Index::Resident(Arc::new(resident)),
             Ok(None) => tracing::warn!(path = %path.display(), "An index does not read back; kept in memory."),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "An index could not be written; kept in memory.");
+                tracing::warn!(error = %with_causes(&error), "An index could not be written; kept in memory.");
             }
         }
     }
@@ -132,7 +133,7 @@ impl Sealed {
         let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
         let path = index_path(&self.path);
         if !self.read_only
-            && write_whole(&path, |out| fresh.encode(&self.about, out)).is_ok()
+            && put_index(&path, &self.about, &fresh).is_ok()
             && let Some(resident) = Resident::load(&path)
         {
             return Ok(Index::Resident(Arc::new(resident)));
@@ -153,7 +154,7 @@ impl Sealed {
                 Index::Fresh(index) => return Ok(fresh(&index)),
                 Index::Resident(index) => match resident(&index, &path) {
                     Ok(answer) => return Ok(answer),
-                    Err(source) if retry => return Err(Error::Io { path, source }),
+                    Err(source) if retry => return Err(Error::Io(files::Error { path, source })),
                     Err(_) => {
                         let mut index = self.index.lock();
                         *index = self.rebuilt()?;
@@ -222,21 +223,13 @@ impl Sealed {
     }
 }
 
-/// Temporary file, fsync, rename, fsync of the folder: all of it or nothing.
-fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+fn put_index(path: &Path, about: &About, fresh: &Fresh) -> Result<(), files::Error> {
     let temporary = path.with_extension("tmp");
-    let written = (|| {
-        let mut out = BufWriter::with_capacity(64 * 1024, File::create(&temporary)?);
-        write(&mut out)?;
-        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_dir(path.parent().expect("a file of ours lies in a folder"))
-    })();
-    if written.is_err() {
-        // Best effort: half a file on a full disk is in the way.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let file = File::create(&temporary).map_err(at(&temporary))?;
+    put_whole(&file, &temporary, path, || {
+        let mut out = BufWriter::with_capacity(64 * 1024, &file);
+        fresh.encode(about, &mut out).and_then(|()| out.flush()).map_err(at(&temporary))
+    })
 }
 
 /// Scans a sealed segment; everything in it was durable, so whatever is bad is damage.
@@ -250,7 +243,7 @@ fn scan_sealed(path: &Path, first: Pos, last: Pos, before: Option<u64>) -> Resul
         holes.push(Hole { after: good, upto: last, offset: rest.unwrap_or(end) });
     }
     let lost = holes.iter().map(|h| h.upto.0 - h.after.0).sum();
-    let log_bytes = fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?.len();
+    let log_bytes = fs::metadata(path).map_err(at(path))?.len();
     fresh.holes = holes;
     let about = About {
         first,
@@ -297,7 +290,7 @@ pub(super) fn scan(
     upper: Pos,
     limit: Option<u64>,
 ) -> Result<Scan, Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = at(path);
     let file = File::open(path).map_err(io)?;
     let mut bytes = [0; HEAD_BYTES];
     let read = (&file).read(&mut bytes).map_err(io)?;

@@ -60,7 +60,7 @@ impl Folder {
                 format!("a node is running on `{}`", dir.display()),
                 format!("ask it: `--data-dir {}` instead of `--offline`", dir.display()),
             ),
-            OpenError::Log(log::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Fail::usage(
+            OpenError::Log(log::Error::Io(e)) if e.source.kind() == io::ErrorKind::NotFound => Fail::usage(
                 format!("there is no log in `{}`", dir.display()),
                 "give the `data` folder of a node's config",
             ),

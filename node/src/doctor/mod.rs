@@ -166,7 +166,7 @@ fn stopped(config: &Config) -> facts::Stopped {
                 trouble: None,
             }
         }
-        Err(citybrain_hub::log::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(citybrain_hub::log::Error::Io(e)) if e.source.kind() == std::io::ErrorKind::NotFound => {
             facts::Stopped { in_use, ..facts::Stopped::default() }
         }
         Err(e) => facts::Stopped { in_use, trouble: Some(with_causes(&e)), ..facts::Stopped::default() },
