@@ -14,7 +14,7 @@ use super::view::{Asking, LinkView, Lost, Role, Stage};
 use crate::engine::{self, Error, Haste, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
+use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome, Word};
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, LogId, Pos};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -302,7 +302,7 @@ impl Driver {
             if now >= child.alive_at && child.out.session().is_some() {
                 child.alive_at = now + cx.alive_every_ms();
                 let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-                publish(outlet, cx.topic(Verb::UpAck, address), Message::Alive(me).encode()).await?;
+                publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(me).encode()).await?;
             }
             if is_show || !child.shown {
                 child.shown = true;
@@ -354,7 +354,9 @@ impl Driver {
         if !address.is_child_of(&cx.address) {
             cx.ignored(1);
             return match driver::decode(&payload) {
-                Ok(Message::Hello(hello)) if verb == Verb::Hello => turn_away(&cx, &address, &hello, outlet).await,
+                Ok(Message::Word(Word::Hello(hello))) if verb == Verb::Hello => {
+                    turn_away(&cx, &address, &hello, outlet).await
+                }
                 _ => Ok(()),
             };
         }
@@ -378,42 +380,41 @@ impl Driver {
             _ => {}
         }
         match driver::decode(&payload) {
-            Ok(message) => self.hear(verb, address, message, outlet).await,
-            Err(e) => {
-                tracing::debug!(peer = %address, error = %e, "A message of a child does not decode.");
-                if let Some(child) = self.child(&address) {
-                    child.view.bad_messages += 1;
-                }
-                Ok(())
-            }
+            Ok(Message::Word(word)) => return self.hear(verb, address, word, outlet).await,
+            Ok(Message::Frame(_)) => {}
+            Err(e) => tracing::debug!(peer = %address, error = %e, "A message of a child does not decode."),
         }
+        if let Some(child) = self.child(&address) {
+            child.view.bad_messages += 1;
+        }
+        Ok(())
     }
 
-    /// A message of a child's about the session.
-    async fn hear(&mut self, verb: Verb, address: Address, message: Message<'_>, outlet: &Outlet) -> Result<(), End> {
+    /// What a child says of its session.
+    async fn hear(&mut self, verb: Verb, address: Address, word: Word, outlet: &Outlet) -> Result<(), End> {
         let (cx, now) = (self.cx.clone(), self.cx.now());
         self.touched.insert(address.clone());
         let Some(child) = self.child(&address) else { return Ok(()) };
-        match (verb, message) {
-            (Verb::DownAck, Message::Ack(ack)) => {
+        match (verb, word) {
+            (Verb::DownAck, Word::Ack(ack)) => {
                 child.hear(now);
                 if child.out.on_ack(now, &ack) == Acked::Beyond {
                     let why = Lost::because("the child acknowledged more than there is");
                     child.ask_for_hello(&cx, &address, outlet, why).await?;
                 }
             }
-            (Verb::DownAck, Message::Alive(party)) => {
+            (Verb::DownAck, Word::Alive(party)) => {
                 if child.out.session().is_some_and(|s| s.party == party) {
                     child.hear(now);
                 } else if !child.is_greeting {
                     // It believes in a session that is over, as after a copy of it was here and went.
                     let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
                     let refuse = Refuse::new(me, party.boot, Reason::Unknown, "this session is over");
-                    publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(refuse).encode()).await?;
+                    publish(outlet, cx.topic(Verb::UpAck, &address), Word::Refuse(refuse).encode()).await?;
                 }
             }
-            (Verb::Hello, Message::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
-            (Verb::Hello, Message::Bye(party)) => {
+            (Verb::Hello, Word::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
+            (Verb::Hello, Word::Bye(party)) => {
                 let holder = cx.hub.state(|s| s.peers.get(&address).and_then(|p| p.party));
                 // The will of an older connection comes late; it is not about the present one.
                 let is_asking = child.view.asking.as_ref().is_some_and(|a| a.inc == party.inc);
@@ -455,7 +456,7 @@ impl Driver {
         let Some(child) = self.child(&address) else { return Ok(()) };
         child.is_greeting = false;
         child.shown = false;
-        let message = match greeted.outcome {
+        let word = match greeted.outcome {
             Ok(Greeting::Welcome { hello, welcome, session }) => {
                 child.hear(now);
                 child.is_gone = false;
@@ -464,7 +465,7 @@ impl Driver {
                 child.view.stage = Stage::Up;
                 child.out.up(session, welcome.from, cx.hub.reader().last());
                 tracing::info!(peer = %address, lease = welcome.lease, name = %hello.name, "A child has a session.");
-                Message::Welcome(*welcome)
+                Word::Welcome(*welcome)
             }
             Ok(Greeting::Refuse { refuse, asking }) => {
                 // The holder's session, if there is one, goes on.
@@ -478,7 +479,7 @@ impl Driver {
                 } else if refuse.reason != Reason::Prove {
                     child.view.refused_another = Some(refuse.detail.clone());
                 }
-                Message::Refuse(*refuse)
+                Word::Refuse(*refuse)
             }
             Err(Error::Stopping) => return Err(End::Stop),
             Err(e) => {
@@ -488,7 +489,7 @@ impl Driver {
         };
         let next = child.next_hello.take();
         self.touched.insert(address.clone());
-        publish(outlet, cx.topic(Verb::UpAck, &address), message.encode()).await?;
+        publish(outlet, cx.topic(Verb::UpAck, &address), word.encode()).await?;
         if let Some(hello) = next {
             self.greet(address, *hello, now);
         }
@@ -556,7 +557,7 @@ impl Child {
         let Some(to) = self.out.session().map(|s| s.party.boot) else { return Ok(()) };
         let why = why.into();
         let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-        let refuse = Message::Refuse(Refuse::new(me, to, Reason::Unknown, &why.text)).encode();
+        let refuse = Word::Refuse(Refuse::new(me, to, Reason::Unknown, &why.text)).encode();
         self.end(Stage::Hello, why);
         publish(outlet, cx.topic(Verb::UpAck, address), refuse).await
     }
@@ -572,7 +573,7 @@ async fn turn_away(cx: &Context, address: &Address, hello: &Hello, outlet: &Outl
     let answer = cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, hello));
     // If the log does not read it hears nothing, and asks again.
     let Ok(OnHello::Refuse(refuse)) = answer else { return Ok(()) };
-    publish(outlet, cx.topic(Verb::UpAck, address), Message::Refuse(*refuse).encode()).await
+    publish(outlet, cx.topic(Verb::UpAck, address), Word::Refuse(*refuse).encode()).await
 }
 
 /// Asks the pure handshake, mints if it demands it, and commits what it says.

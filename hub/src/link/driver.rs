@@ -11,7 +11,7 @@ use crate::note::Note;
 use crate::state::Me;
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{self, Ack, Message};
+use citybrain_shared::wire::{self, Ack, Message, Word};
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Lane, LogId, Pos, config};
 use std::cell::RefCell;
@@ -222,7 +222,7 @@ async fn answer(
             Received::Refuse(refuse) => match &refused {
                 // Full: it has been told already.
                 Some(tx) => drop(tx.try_send(refuse.detail)),
-                None => messages.push((child, Message::Refuse(refuse).encode())),
+                None => messages.push((child, Word::Refuse(refuse).encode())),
             },
             Received::Ignore => {}
         };
@@ -245,7 +245,7 @@ async fn answer(
             if is_crowded {
                 ack.credit = ack.credit.min(1);
             }
-            messages.push((child, Message::Ack(ack).encode()));
+            messages.push((child, Word::Ack(ack).encode()));
         }
         for (child, message) in messages {
             if outlet.publish(cx.topic(verb, &child), message, false).await.is_err() {
@@ -367,7 +367,7 @@ mod tests {
             reply.send(Ok(Received::Ack(full))).unwrap();
             answers.send(Pending { child: child.clone(), ticket }).await.ok().unwrap();
             let (_, message, _) = published.recv().await.unwrap();
-            let Ok(Message::Ack(ack)) = decode(&message) else { panic!("no acknowledgement") };
+            let Ok(Message::Word(Word::Ack(ack))) = decode(&message) else { panic!("no acknowledgement") };
             assert_eq!(ack.credit, credit);
             drop(waiting);
         }

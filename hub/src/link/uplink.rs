@@ -18,7 +18,7 @@ use bytes::Bytes;
 use citybrain_shared::Address;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Ack, Hello, Message, Party, Refuse, Welcome};
+use citybrain_shared::wire::{Ack, Hello, Message, Party, Refuse, Welcome, Word};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -134,7 +134,7 @@ impl Link {
         let party = Party { inc: self.me.inc, boot: self.me.boot };
         let own = &cx.address;
         let filters = [Verb::UpAck, Verb::Down, Verb::Ask].map(|v| cx.topic(v, own)).to_vec();
-        let will = (cx.topic(Verb::Hello, own), Message::Bye(party).encode());
+        let will = (cx.topic(Verb::Hello, own), Word::Bye(party).encode());
         (self.up.dial)(format!("{own}@{:x}", self.me.boot.nonce), will, filters)
     }
 
@@ -191,7 +191,7 @@ impl Link {
                         let _ = cx.hub.note(notes, Haste::Lazy).await;
                     }
                     let party = Party { inc: self.me.inc, boot: self.me.boot };
-                    let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Message::Bye(party).encode(), true);
+                    let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Word::Bye(party).encode(), true);
                     // A broker that does not take it publishes the will instead.
                     let _ = tokio::time::timeout(Duration::from_millis(200), bye).await;
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -242,7 +242,7 @@ impl Link {
             self.alive_at = now + self.cx.alive_every_ms();
             let party = Party { inc: self.me.inc, boot: self.me.boot };
             let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
-            let said = outlet.publish(topic, Message::Alive(party).encode(), false).await;
+            let said = outlet.publish(topic, Word::Alive(party).encode(), false).await;
             said.map_err(End::again)?;
         }
         if now >= self.shown_at + SHOW_EVERY_MS {
@@ -281,7 +281,7 @@ impl Link {
         let hello = cx
             .with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying))
             .map_err(unreadable)?;
-        let message = Message::Hello(hello.clone()).encode();
+        let message = Word::Hello(hello.clone()).encode();
         self.said = Some(hello);
         self.awaiting = true;
         self.hello_at = now + HELLO_AFTER_MS;
@@ -336,12 +336,16 @@ impl Link {
 
     /// What the parent says of the session.
     async fn hear(&mut self, payload: &[u8]) -> Result<(), End> {
-        match driver::decode(payload) {
-            Ok(Message::Ack(ack)) => self.on_ack(&ack),
-            Ok(Message::Welcome(welcome)) => return self.on_welcome(&welcome).await,
-            Ok(Message::Refuse(refuse)) => return self.on_refuse(refuse).await,
-            Ok(Message::Alive(party)) => self.on_alive(party),
-            Ok(_) | Err(_) => self.view.bad_messages += 1,
+        let Ok(Message::Word(word)) = driver::decode(payload) else {
+            self.view.bad_messages += 1;
+            return Ok(());
+        };
+        match word {
+            Word::Ack(ack) => self.on_ack(&ack),
+            Word::Welcome(welcome) => return self.on_welcome(&welcome).await,
+            Word::Refuse(refuse) => return self.on_refuse(refuse).await,
+            Word::Alive(party) => self.on_alive(party),
+            Word::Hello(_) | Word::Bye(_) => self.view.bad_messages += 1,
         }
         Ok(())
     }
