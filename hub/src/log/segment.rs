@@ -22,15 +22,32 @@ pub(super) struct Sealed {
     index_bytes: AtomicU64,
     /// A log that is only looked at writes nothing.
     read_only: bool,
-    index: Mutex<Index>,
+    /// `None`: nobody has asked yet.
+    index: Mutex<Option<Index>>,
 }
 
 #[derive(Clone)]
 enum Index {
-    Unloaded,
     /// Sealed a moment ago, or its file cannot be written.
     Fresh(Arc<Fresh>),
     Resident(Arc<Resident>),
+}
+
+impl Index {
+    fn holes(&self) -> &[Hole] {
+        match self {
+            Index::Fresh(index) => &index.holes,
+            Index::Resident(index) => &index.holes,
+        }
+    }
+
+    /// An entry at or before `want`.
+    fn point(&self, want: Pos) -> Option<(Pos, u64)> {
+        match self {
+            Index::Fresh(index) => index.point(want),
+            Index::Resident(index) => index.point(want),
+        }
+    }
 }
 
 /// How to read from one segment.
@@ -63,7 +80,7 @@ pub(super) fn index_path(log: &Path) -> PathBuf {
 impl Sealed {
     /// Takes over the index of the segment that was just closed.
     pub(super) fn fresh(path: PathBuf, about: About, fresh: Fresh, read_only: bool) -> Sealed {
-        let index = Mutex::new(Index::Fresh(Arc::new(fresh)));
+        let index = Mutex::new(Some(Index::Fresh(Arc::new(fresh))));
         Sealed { about, path, index_bytes: AtomicU64::new(0), read_only, index }
     }
 
@@ -86,7 +103,7 @@ impl Sealed {
             && about.log_bytes == len
         {
             let index_bytes = AtomicU64::new(fs::metadata(&index).map_or(0, |m| m.len()));
-            return Ok(Sealed { about, path, index_bytes, read_only, index: Mutex::new(Index::Unloaded) });
+            return Ok(Sealed { about, path, index_bytes, read_only, index: Mutex::new(None) });
         }
         let (about, fresh) = scan_sealed(&path, first, Pos(next.0 - 1), before)?;
         let sealed = Sealed::fresh(path, about, fresh, read_only);
@@ -97,7 +114,7 @@ impl Sealed {
     /// Writes the index file of a fresh index and keeps only its resident part. A failure costs
     /// memory now and a scan at the next start, nothing else.
     pub(super) fn write_index(&self) {
-        let Index::Fresh(fresh) = self.index.lock().clone() else { return };
+        let Some(Index::Fresh(fresh)) = self.index.lock().clone() else { return };
         if self.read_only {
             return;
         }
@@ -105,7 +122,7 @@ impl Sealed {
         let written = put_index(&path, &self.about, &fresh);
         self.index_bytes.store(fs::metadata(&path).map_or(0, |m| m.len()), Relaxed);
         match written.map(|()| Resident::load(&path)) {
-            Ok(Some(resident)) => *self.index.lock() = Index::Resident(Arc::new(resident)),
+            Ok(Some(resident)) => *self.index.lock() = Some(Index::Resident(Arc::new(resident))),
             Ok(None) => tracing::warn!(path = %path.display(), "An index does not read back; kept in memory."),
             Err(error) => {
                 tracing::warn!(error = %with_causes(&error), "An index could not be written; kept in memory.");
@@ -119,14 +136,15 @@ impl Sealed {
     }
 
     fn index(&self) -> Result<Index, Error> {
-        let mut index = self.index.lock();
-        if matches!(*index, Index::Unloaded) {
-            *index = match Resident::load(&index_path(&self.path)) {
-                Some(resident) if resident.about == self.about => Index::Resident(Arc::new(resident)),
-                _ => self.rebuilt()?,
-            };
+        let mut known = self.index.lock();
+        if let Some(index) = &*known {
+            return Ok(index.clone());
         }
-        Ok(index.clone())
+        let index = match Resident::load(&index_path(&self.path)) {
+            Some(resident) if resident.about == self.about => Index::Resident(Arc::new(resident)),
+            _ => self.rebuilt()?,
+        };
+        Ok(known.insert(index).clone())
     }
 
     fn rebuilt(&self) -> Result<Index, Error> {
@@ -148,26 +166,23 @@ impl Sealed {
         resident: impl Fn(&Resident, &Path) -> io::Result<R>,
     ) -> Result<R, Error> {
         let path = index_path(&self.path);
-        for retry in [false, true] {
-            match self.index()? {
-                Index::Unloaded => unreachable!("`index` loads"),
-                Index::Fresh(index) => return Ok(fresh(&index)),
-                Index::Resident(index) => match resident(&index, &path) {
-                    Ok(answer) => return Ok(answer),
-                    Err(source) if retry => return Err(Error::Io(files::Error { path, source })),
-                    Err(_) => {
-                        let mut index = self.index.lock();
-                        *index = self.rebuilt()?;
-                    }
-                },
-            }
+        let asked = |index| match index {
+            Index::Fresh(index) => Ok(fresh(&index)),
+            Index::Resident(index) => resident(&index, &path),
+        };
+        if let Ok(answer) = asked(self.index()?) {
+            return Ok(answer);
         }
-        unreachable!("the second try returns")
+        let rebuilt = {
+            let mut known = self.index.lock();
+            known.insert(self.rebuilt()?).clone()
+        };
+        Ok(asked(rebuilt).map_err(at(&path))?)
     }
 
     pub(super) fn find(&self, key: u64) -> Result<Option<Pos>, Error> {
         // The usual answer is no, by the filter, without a copy of the handle.
-        if let Index::Resident(index) = &*self.index.lock()
+        if let Some(Index::Resident(index)) = &*self.index.lock()
             && !index.may_hold(key)
         {
             return Ok(None);
@@ -177,11 +192,8 @@ impl Sealed {
 
     pub(super) fn plan(&self, want: Pos, urgent: bool) -> Result<Plan, Error> {
         let head = Head { first: self.about.first, before: self.about.before };
-        let (start, hole) = match self.index()? {
-            Index::Unloaded => unreachable!("`index` loads"),
-            Index::Fresh(index) => (index.point(want), index::hole_from(&index.holes, want)),
-            Index::Resident(index) => (index.point(want), index::hole_from(&index.holes, want)),
-        };
+        let index = self.index()?;
+        let (start, hole) = (index.point(want), index::hole_from(index.holes(), want));
         let targets = if !urgent {
             None
         } else if want > self.about.last_urgent {
@@ -214,12 +226,7 @@ impl Sealed {
         if self.about.lost == 0 {
             return Ok(Vec::new());
         }
-        let holes = match self.index()? {
-            Index::Unloaded => unreachable!("`index` loads"),
-            Index::Fresh(index) => index.holes.clone(),
-            Index::Resident(index) => index.holes.clone(),
-        };
-        Ok(holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
+        Ok(self.index()?.holes().iter().map(|hole| Damage::new(&self.path, hole)).collect())
     }
 }
 
