@@ -9,7 +9,7 @@ use citybrain_hub::door::packet::{Ack, Head, Version, kind, put_ack, reason};
 use citybrain_hub::door::{Ingress as _, Publish};
 use citybrain_hub::ingress::Ingress;
 use citybrain_hub::link::admit::admit;
-use citybrain_hub::link::frames::unpack;
+use citybrain_hub::link::pack::unpack;
 use citybrain_hub::note::Note;
 use citybrain_shared::config::Config;
 use citybrain_shared::event::{self, Envelope};

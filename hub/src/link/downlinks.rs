@@ -5,9 +5,10 @@
 
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
-use super::frames::{Audience, Outbox};
+use super::frames::Audience;
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::{Halt, Outbound};
+use super::outbox::Outbox;
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{Asking, LinkView, Lost, Role, Stage};

@@ -1,7 +1,7 @@
 //! What both drivers share: the clock, the facts of this node, commits, answers to frames, backoff.
 
-use super::frames::unpack;
 use super::handshake::{Mint, Own, Terms};
+use super::pack::unpack;
 use super::pipe::Outlet;
 use super::sender::{self, Ms};
 use super::view::{Links, Lost};

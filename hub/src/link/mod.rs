@@ -19,6 +19,8 @@
 //! | [`sender`] | pure: windows, acknowledgements, going back, timers |
 //! | [`pace`] | pure: how many bytes a line carries, and how many may be under way on it |
 //! | [`frames`] | which records are for a peer, and how they become a frame |
+//! | [`outbox`] | what goes down, for all children at once |
+//! | [`pack`] | frames' bodies by zstd |
 //! | [`outbound`] | the sending half of a live link |
 //! | [`uplink`] | the driver towards the parent |
 //! | [`downlinks`] | the driver towards all children |
@@ -45,7 +47,9 @@ pub mod frames;
 pub(crate) mod handshake;
 pub(crate) mod judge;
 pub(crate) mod outbound;
+pub(crate) mod outbox;
 pub(crate) mod pace;
+pub mod pack;
 pub mod pipe;
 pub(crate) mod sender;
 #[cfg(test)]

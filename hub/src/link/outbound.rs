@@ -2,8 +2,9 @@
 //! bookkeeping of what the peer acknowledged.
 
 use super::driver::{Context, End};
-use super::frames::{self, Audience, Outbox, Press};
+use super::frames::{self, Audience, Press};
 use super::handshake::Session;
+use super::outbox::Outbox;
 use super::pipe::Outlet;
 use super::sender::{Acked, Ms, Sender, Terms};
 use super::view::{LaneView, LinkView};
