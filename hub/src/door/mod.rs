@@ -17,7 +17,6 @@
 //! | [`route`] | from the log to those who asked |
 //! | [`trie`] | which filters match a topic |
 //! | [`message`] | what a record says to a subscriber |
-//! | [`meta`] | what the door keeps in a record's header |
 //! | [`share`] | shared subscriptions: groups that take turns |
 //! | [`seats`] | who is connected, who has left a session behind |
 //! | [`crowd`] | how many connections an address and a user have |
@@ -44,7 +43,6 @@ pub(crate) mod feed;
 pub(crate) mod held;
 pub(crate) mod local;
 pub(crate) mod message;
-pub(crate) mod meta;
 pub mod outside;
 pub mod packet;
 pub(crate) mod route;
@@ -76,6 +74,7 @@ use self::sys::Sys;
 use self::trie::LEVELS_MAX;
 use self::users::RefusedLogin;
 use crate::engine::{Haste, Offered, Ticket};
+use crate::meta;
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::{Retained, State};
 use citybrain_shared::record::Draft;
@@ -364,7 +363,7 @@ impl Door {
         }
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
-        let fits = meta::put(client, &properties, &mut door);
+        let fits = meta::put(client, properties.expiry_s, |out| properties.put_forwarded(out), &mut door);
         let publish = Publish {
             client,
             user: &user.name,

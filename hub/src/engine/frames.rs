@@ -1,13 +1,14 @@
 //! What becomes of a peer's frame: judged, its records admitted one by one, and committed with the
 //! new cursor in one group.
 
+use super::Error;
 use super::deciding::{decided, stamp};
 use super::worker::Engine;
-use super::{Error, Received};
-use crate::link::admit::admit;
-use crate::link::judge::{self, Verdict};
-use crate::link::pack::unpack;
 use crate::note::{DeadLetter, Note, reason};
+use crate::protocol::Received;
+use crate::protocol::admit::admit;
+use crate::protocol::judge::{self, Verdict};
+use crate::protocol::pack::unpack;
 use crate::state::{State, class};
 use bytes::Bytes;
 use citybrain_shared::limits::{HISTORIES_PER_NODE_MAX, ORIGINS_PER_CHILD_MAX};

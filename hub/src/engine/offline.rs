@@ -2,9 +2,10 @@
 
 use super::open::{Error, Facts, fold};
 use super::{Hub, Queues, Shared, Work};
+use crate::log;
 use crate::policy;
 use crate::state::State;
-use crate::{log, store};
+use crate::store;
 use citybrain_shared::record::Header;
 use citybrain_shared::words::with_causes;
 use parking_lot::RwLock;

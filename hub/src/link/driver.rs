@@ -1,13 +1,14 @@
 //! What both drivers share: the clock, the facts of this node, commits, answers to frames, backoff.
 
 use super::handshake::{Mint, Own, Terms};
-use super::pack::unpack;
 use super::pipe::Outlet;
 use super::sender::{self, Ms};
 use super::view::{Links, Lost};
-use crate::engine::{Error, Haste, Hub, Received, Ticket};
+use crate::engine::{Error, Haste, Hub, Ticket};
 use crate::log;
 use crate::note::Note;
+use crate::protocol::Received;
+use crate::protocol::pack::unpack;
 use crate::state::Me;
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};

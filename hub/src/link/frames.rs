@@ -2,10 +2,10 @@
 
 use super::handshake::{Session, log_at};
 use super::outbox::Outbox;
-use super::pack::pack;
 use super::sender::Send;
 use crate::log::{Error as LogError, Reader};
 use crate::note::{DeadLetter, Note, reason};
+use crate::protocol::pack::pack;
 use citybrain_shared::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
 use citybrain_shared::record::{Direction, Header, Origin, TTL_OVER_MS};
 use citybrain_shared::wire::{Epoch, FrameBuilder, FrameHead, Party};

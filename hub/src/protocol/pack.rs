@@ -4,7 +4,7 @@ use citybrain_shared::wire::UNPACKED_BYTES_MAX;
 
 /// zstd level 1, if that makes it smaller by at least an eighth. A single record may be larger than what a
 /// receiver unpacks; it goes as it is.
-pub(super) fn pack(body: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn pack(body: &[u8]) -> Option<Vec<u8>> {
     const WORTH_IT_BYTES_MIN: usize = 256;
     if !(WORTH_IT_BYTES_MIN..=UNPACKED_BYTES_MAX).contains(&body.len()) {
         return None;
