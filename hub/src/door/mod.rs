@@ -163,6 +163,10 @@ const WILLS_BYTES: usize = 1024 * 1024;
 /// Those that could not be committed are tried again after so long.
 const WILLS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// Connections may take so long to end when the node stops. Less than the 5 s that the node gives all its tasks, so
+/// that it is the door that says so, and ends by itself.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+
 /// What is to be done about a will: committed, and then told to those who are there.
 #[derive(Default)]
 struct Saying {
@@ -498,7 +502,7 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
     let mut connections: Vec<JoinSet<()>> = open.join_all().await;
     door.stop.send_replace(true);
     door.seats.kick_all(reason::SHUTTING_DOWN);
-    let ended = tokio::time::timeout(Duration::from_secs(5), async {
+    let ended = tokio::time::timeout(STOP_WITHIN, async {
         for tasks in connections.iter_mut().chain([&mut tasks]) {
             while tasks.join_next().await.is_some() {}
         }

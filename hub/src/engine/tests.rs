@@ -336,7 +336,7 @@ fn a_record_too_large_for_the_peer_is_parked_once_and_the_lane_goes_on() {
         epochs: &epochs,
         session: &session,
         audience: &Audience::Up(Address::parse("c").unwrap()),
-        outbox: None,
+        downward: None,
         compress: false,
         now_us: 0,
     };

@@ -4,11 +4,11 @@
 //! in tasks of its own, so that no child waits for another.
 
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
+use super::downward::Downward;
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
 use super::frames::Audience;
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::{Halt, Outbound};
-use super::outbox::Outbox;
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{Asking, LinkView, Lost, Role, Stage};
@@ -109,7 +109,7 @@ impl Downlinks {
 }
 
 struct Child {
-    out: Outbound,
+    outbound: Outbound,
     view: LinkView,
     heard: Option<Instant>,
     heard_ms: Option<Ms>,
@@ -144,8 +144,8 @@ pub struct Driver {
     dial: Dial,
     commands: mpsc::Receiver<Command>,
     children: BTreeMap<Address, Child>,
-    outbox: Outbox,
-    /// The outbox has not caught up with the log yet.
+    downward: Downward,
+    /// It has not caught up with the log yet.
     is_behind: bool,
     waiting: HashMap<u64, Waiting>,
     questions: u64,
@@ -157,7 +157,7 @@ pub struct Driver {
     shown_at: Ms,
     /// Children with something new since the last look at them.
     touched: BTreeSet<Address>,
-    /// All children are looked at then, or once the outbox has something new.
+    /// All children are looked at then, or once something new goes down.
     wake_at: Ms,
     goal: Pos,
 }
@@ -165,13 +165,13 @@ pub struct Driver {
 impl Driver {
     fn new(cx: Context, dial: Dial, commands: mpsc::Receiver<Command>) -> Driver {
         let (greeted_tx, greeted) = mpsc::channel(HANDSHAKES_MAX);
-        let outbox = Outbox::new(cx.hub.reader().last());
+        let downward = Downward::new(cx.hub.reader().last());
         Driver {
             cx: Arc::new(cx),
             dial,
             commands,
             children: BTreeMap::new(),
-            outbox,
+            downward,
             is_behind: false,
             waiting: HashMap::new(),
             questions: driver::random_u128() as u64,
@@ -256,17 +256,17 @@ impl Driver {
         let cx = self.cx.clone();
         let reader = cx.hub.reader();
         let mut told = Pos::ZERO;
-        match self.outbox.fill(&reader) {
+        match self.downward.fill(&reader) {
             Ok(caught_up) => self.is_behind = !caught_up,
             // Children read the log themselves, and say which of them cannot.
             Err(e) => {
-                tracing::warn!(error = %with_causes(&e), "The log cannot be read for the children's outbox.");
-                self.outbox = Outbox::new(reader.last());
+                tracing::warn!(error = %with_causes(&e), "The log cannot be read for what goes down to children.");
+                self.downward = Downward::new(reader.last());
                 // What the old one had not come to may be for any of them.
                 told = reader.last();
             }
         }
-        let goal = self.outbox.goal().max(told);
+        let goal = self.downward.goal().max(told);
         let is_show = now >= self.shown_at + SHOW_EVERY_MS;
         let touched = std::mem::take(&mut self.touched);
         let is_for_all = is_show || now >= self.wake_at || goal != self.goal;
@@ -282,16 +282,17 @@ impl Driver {
         let (place, mut has) = (cx.hub.place().map_err(|_| End::Stop)?, Vec::new());
         for address in &due {
             let Some(child) = self.children.get_mut(address) else { continue };
-            child.out.sender.on_log_grew(goal);
-            child.out.sender.on_tick(now);
+            child.outbound.sender.on_log_grew(goal);
+            child.outbound.sender.on_tick(now);
             let is_place = place.is_some() && has.len() < LAZY_NOTES;
-            child.out.note_due(now, &reader, is_place.then_some(&mut has));
-            let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.out.sender.patience_ms());
-            if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
+            child.outbound.note_due(now, &reader, is_place.then_some(&mut has));
+            let limit =
+                PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.outbound.sender.patience_ms());
+            if child.outbound.sender.waiting_ms(now) > limit && !child.is_greeting {
                 child.ask_for_hello(&cx, address, outlet, Lost::no_progress()).await?;
             }
             loop {
-                match child.out.send_next(&cx, &reader, Some(&self.outbox), outlet).await {
+                match child.outbound.send_next(&cx, &reader, Some(&self.downward), outlet).await {
                     Ok(true) => continue,
                     Ok(false) => {}
                     Err(Halt::End(end)) => return Err(end),
@@ -300,17 +301,17 @@ impl Driver {
                 }
                 break;
             }
-            if now >= child.alive_at && child.out.session().is_some() {
+            if now >= child.alive_at && child.outbound.session().is_some() {
                 child.alive_at = now + cx.alive_every_ms();
                 let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
                 publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(me).encode()).await?;
             }
             if is_show || !child.shown {
                 child.shown = true;
-                child.out.show(&mut child.view);
+                child.outbound.show(&mut child.view);
                 cx.links.set(&child.view, child.heard);
             }
-            self.wake_at = child.out.poll_timeout().map_or(self.wake_at, |at| self.wake_at.min(at));
+            self.wake_at = child.outbound.poll_timeout().map_or(self.wake_at, |at| self.wake_at.min(at));
         }
         if let Some(place) = place {
             place.note_lazily(&has);
@@ -331,7 +332,7 @@ impl Driver {
             }
             let audience = Audience::Down(address.clone());
             let child = Child {
-                out: Outbound::new(self.cx.address.clone(), self.cx.sender_terms(), audience),
+                outbound: Outbound::new(self.cx.address.clone(), self.cx.sender_terms(), audience),
                 view: LinkView::new(address.clone(), Role::Down),
                 heard: None,
                 heard_ms: None,
@@ -399,13 +400,13 @@ impl Driver {
         match (verb, word) {
             (Verb::DownAck, Word::Ack(ack)) => {
                 child.hear(now);
-                if child.out.on_ack(now, &ack) == Acked::Beyond {
+                if child.outbound.on_ack(now, &ack) == Acked::Beyond {
                     let why = Lost::because("the child acknowledged more than there is");
                     child.ask_for_hello(&cx, &address, outlet, why).await?;
                 }
             }
             (Verb::DownAck, Word::Alive(party)) => {
-                if child.out.session().is_some_and(|s| s.party == party) {
+                if child.outbound.session().is_some_and(|s| s.party == party) {
                     child.hear(now);
                 } else if !child.is_greeting {
                     // It believes in a session that is over, as after a copy of it was here and went.
@@ -464,13 +465,13 @@ impl Driver {
                 (child.view.asking, child.view.refused_another) = (None, None);
                 child.view.reconnects += u64::from(child.view.stage != Stage::Connecting);
                 child.view.stage = Stage::Up;
-                child.out.up(session, welcome.from, cx.hub.reader().last());
+                child.outbound.up(session, welcome.from, cx.hub.reader().last());
                 tracing::info!(peer = %address, lease = welcome.lease, name = %hello.name, "A child has a session.");
                 Word::Welcome(*welcome)
             }
             Ok(Greeting::Refuse { refuse, asking }) => {
                 // The holder's session, if there is one, goes on.
-                if refuse.reason != Reason::Prove && child.out.session().is_none() {
+                if refuse.reason != Reason::Prove && child.outbound.session().is_none() {
                     let (reason, detail) = (refuse.reason, refuse.detail.clone());
                     if !matches!(child.view.stage, Stage::Refused { reason: r, .. } if r == reason) {
                         tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
@@ -498,7 +499,7 @@ impl Driver {
     }
 
     async fn command(&mut self, command: Command, outlet: &Outlet) -> Result<(), End> {
-        let is_there = |child| self.children.get(child).is_some_and(|c| c.out.session().is_some() && !c.is_gone);
+        let is_there = |child| self.children.get(child).is_some_and(|c| c.outbound.session().is_some() && !c.is_gone);
         let Asked { child, target, body, within, reply } = match command {
             Command::Ask(asked) => asked,
             Command::Forget { child, reply } => {
@@ -541,7 +542,7 @@ impl Child {
     }
 
     fn end(&mut self, stage: Stage, why: Lost) {
-        self.out.down();
+        self.outbound.down();
         self.view.stage = stage;
         (self.view.last_reason, self.view.refused_another) = (Some(why), None);
         self.shown = false;
@@ -555,7 +556,7 @@ impl Child {
         outlet: &Outlet,
         why: impl Into<Lost>,
     ) -> Result<(), End> {
-        let Some(to) = self.out.session().map(|s| s.party.boot) else { return Ok(()) };
+        let Some(to) = self.outbound.session().map(|s| s.party.boot) else { return Ok(()) };
         let why = why.into();
         let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
         let refuse = Word::Refuse(Refuse::new(me, to, Reason::Unknown, &why.text)).encode();

@@ -1,7 +1,7 @@
 //! Frames from the log: what of it is for a peer, and how much fits.
 
+use super::downward::Downward;
 use super::handshake::{Session, log_at};
-use super::outbox::Outbox;
 use super::sender::Send;
 use crate::log::{Error as LogError, Reader};
 use crate::note::{DeadLetter, Note, reason};
@@ -57,7 +57,7 @@ pub struct Press<'a> {
     pub epochs: &'a [Epoch],
     pub session: &'a Session,
     pub audience: &'a Audience,
-    pub outbox: Option<&'a Outbox>,
+    pub downward: Option<&'a Downward>,
     pub compress: bool,
     /// µs since 1970.
     pub now_us: i64,
@@ -145,10 +145,10 @@ impl Press<'_> {
     }
 
     fn fill(&self, filling: &mut Filling<'_>) -> Result<(), Error> {
-        if let (Some(outbox), Audience::Down(child)) = (self.outbox, self.audience)
-            && let Some(due) = outbox.for_child(child, filling.send.lane, filling.send.looked)
+        if let (Some(downward), Audience::Down(child)) = (self.downward, self.audience)
+            && let Some(due) = downward.for_child(child, filling.send.lane, filling.send.looked)
         {
-            return self.fill_with(filling, due, outbox.upto());
+            return self.fill_with(filling, due, downward.upto());
         }
         self.fill_from_log(filling)
     }

@@ -17,7 +17,7 @@
 //! | [`sender`] | pure: windows, acknowledgements, going back, timers |
 //! | [`pace`] | pure: how many bytes a line carries, and how many may be under way on it |
 //! | [`frames`] | which records are for a peer, and how they become a frame |
-//! | [`outbox`] | what goes down, for all children at once |
+//! | [`downward`] | what goes down, for all children at once |
 //! | [`outbound`] | the sending half of a live link |
 //! | [`uplink`] | the driver towards the parent |
 //! | [`downlinks`] | the driver towards all children |
@@ -38,11 +38,11 @@
 pub mod ask;
 pub mod backlog;
 pub mod downlinks;
+pub(crate) mod downward;
 pub(crate) mod driver;
 pub mod frames;
 pub(crate) mod handshake;
 pub(crate) mod outbound;
-pub(crate) mod outbox;
 pub(crate) mod pace;
 pub mod pipe;
 pub(crate) mod sender;

@@ -1,10 +1,10 @@
 //! The sending half of a live link, as both drivers use it: the machine, the frames, and the
 //! bookkeeping of what the peer acknowledged.
 
+use super::downward::Downward;
 use super::driver::{Context, End};
 use super::frames::{self, Audience, Press};
 use super::handshake::Session;
-use super::outbox::Outbox;
 use super::pipe::Outlet;
 use super::sender::{Acked, Ms, Sender, Terms};
 use super::view::{LaneView, LinkView};
@@ -23,7 +23,7 @@ const HAS_AFTER_MS: Ms = 200;
 const HAS_ACKS_MAX: u32 = 64;
 
 /// A frame to publish, and what to write down about it.
-struct Outgoing {
+struct Due {
     message: Vec<u8>,
     parked: Vec<Note>,
     lane: Lane,
@@ -152,7 +152,7 @@ impl Outbound {
         acked
     }
 
-    /// Sends the next frame; false: there is none to send now. `outbox`: of all children.
+    /// Sends the next frame; false: there is none to send now. `downward`: of all children.
     ///
     /// # Errors
     /// [`Halt`]: nothing more can be sent in this session.
@@ -160,27 +160,27 @@ impl Outbound {
         &mut self,
         cx: &Context,
         reader: &Reader,
-        outbox: Option<&Outbox>,
+        downward: Option<&Downward>,
         outlet: &Outlet,
     ) -> Result<bool, Halt> {
-        let next = self.next(cx.now(), &cx.hub, reader, outbox, cx.config.compress).map_err(|e| {
+        let next = self.next(cx.now(), &cx.hub, reader, downward, cx.config.compress).map_err(|e| {
             let error = with_causes(&e);
             tracing::warn!(peer = %self.audience.peer(), error, "The session ends because the log cannot serve it.");
             Halt::Unread(e)
         })?;
-        let Some(outgoing) = next else { return Ok(false) };
+        let Some(due) = next else { return Ok(false) };
         // On disk before the frame that skips it: otherwise a crash would lose it in silence.
-        cx.commit(outgoing.parked, Haste::Now).await.map_err(|e| match e {
+        cx.commit(due.parked, Haste::Now).await.map_err(|e| match e {
             Error::Stopping => Halt::End(End::Stop),
             e => Halt::Unnoted(e),
         })?;
-        self.on_told(outgoing.lane, outgoing.upto);
-        if !outgoing.message.is_empty() {
+        self.on_told(due.lane, due.upto);
+        if !due.message.is_empty() {
             let topic = match &self.audience {
                 Audience::Up(_) => cx.topic(Verb::Up, &self.address),
                 Audience::Down(child) => cx.topic(Verb::Down, child),
             };
-            outlet.publish(topic, outgoing.message, false).await.map_err(|e| Halt::End(End::again(e)))?;
+            outlet.publish(topic, due.message, false).await.map_err(|e| Halt::End(End::again(e)))?;
         }
         Ok(true)
     }
@@ -194,9 +194,9 @@ impl Outbound {
         now: Ms,
         hub: &Hub,
         reader: &Reader,
-        outbox: Option<&Outbox>,
+        downward: Option<&Downward>,
         compress: bool,
-    ) -> Result<Option<Outgoing>, frames::Error> {
+    ) -> Result<Option<Due>, frames::Error> {
         let Some(session) = &self.session else { return Ok(None) };
         let mut is_fresh = false;
         while let Some(send) = self.sender.poll_send(now) {
@@ -213,7 +213,7 @@ impl Outbound {
                 epochs: &self.epochs,
                 session,
                 audience: &self.audience,
-                outbox,
+                downward,
                 compress,
                 now_us: chrono::Utc::now().timestamp_micros(),
             };
@@ -225,12 +225,12 @@ impl Outbound {
                     self.sender.on_sent(now, send.lane, built.upto, message.len());
                     self.sent_records += u64::from(built.records);
                     self.sent_bytes += message.len() as u64;
-                    return Ok(Some(Outgoing { message, parked: built.parked, lane, upto }));
+                    return Ok(Some(Due { message, parked: built.parked, lane, upto }));
                 }
                 None => {
                     self.sender.on_skipped(now, send.lane, built.upto);
                     if !built.parked.is_empty() {
-                        return Ok(Some(Outgoing { message: Vec::new(), parked: built.parked, lane, upto }));
+                        return Ok(Some(Due { message: Vec::new(), parked: built.parked, lane, upto }));
                     }
                 }
             }
@@ -238,7 +238,7 @@ impl Outbound {
         Ok(None)
     }
 
-    /// What an [`Outgoing`] parked is on disk: it is not parked again.
+    /// What an [`Due`] parked is on disk: it is not parked again.
     fn on_told(&mut self, lane: Lane, upto: Pos) {
         let told = &mut self.told_upto[lane as usize];
         *told = upto.max(*told);

@@ -34,6 +34,11 @@ const PROGRESS_AFTER_MS: Ms = 5_000;
 /// A broker that does not answer, ms.
 const CONNECT_WITHIN_MS: u64 = 10_000;
 
+/// A bye on its way into the pipe: a node that stops waits no longer for a connection that is busy.
+const BYE_WITHIN: Duration = Duration::from_millis(200);
+/// From the pipe to the socket: the connection ends with the pipe, and nothing says when it is empty.
+const BYE_LEAVES_WITHIN: Duration = Duration::from_millis(20);
+
 /// Makes a pipe to the parent's broker: client id, will (topic, payload), filters.
 pub(crate) type Dial = Box<dyn FnMut(String, (String, Vec<u8>), Vec<String>) -> Pipe + Send>;
 
@@ -85,7 +90,7 @@ fn unreadable(e: Error) -> End {
 struct Link {
     up: Uplink,
     cx: Arc<Context>,
-    out: Outbound,
+    outbound: Outbound,
     view: LinkView,
     heard: Option<std::time::Instant>,
     me: Me,
@@ -106,7 +111,7 @@ struct Link {
 impl Link {
     fn new(up: Uplink) -> Link {
         Link {
-            out: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
+            outbound: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
             view: LinkView::new(up.parent.clone(), Role::Up),
             heard: None,
             me: Me::default(),
@@ -158,13 +163,13 @@ impl Link {
         let mut committed = cx.hub.committed();
         let reader = cx.hub.reader();
         (self.hellos, self.stalls, self.hello_at) = (0, 0, cx.now());
-        self.out.down();
+        self.outbound.down();
         loop {
             let now = cx.now();
             if let Err(end) = self.tick(now, &outlet).await {
                 return end;
             }
-            self.out.sender.on_log_grew(*committed.borrow_and_update());
+            self.outbound.sender.on_log_grew(*committed.borrow_and_update());
             if let Err(end) = self.send(&outlet, &reader).await {
                 return end;
             }
@@ -186,7 +191,7 @@ impl Link {
                 Some(why) = refused.recv() => self.bounced(cx.now(), Lost::because(why)),
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
                 () = driver::stopped(stop) => {
-                    let notes = self.out.notes(&reader);
+                    let notes = self.outbound.notes(&reader);
                     if !notes.is_empty() {
                         // The engine ends after the links; what it refuses is only sent again.
                         let _ = cx.hub.note(notes, Haste::Lazy).await;
@@ -194,8 +199,8 @@ impl Link {
                     let party = Party { inc: self.me.inc, boot: self.me.boot };
                     let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Word::Bye(party).encode(), true);
                     // A broker that does not take it publishes the will instead.
-                    let _ = tokio::time::timeout(Duration::from_millis(200), bye).await;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    let _ = tokio::time::timeout(BYE_WITHIN, bye).await;
+                    tokio::time::sleep(BYE_LEAVES_WITHIN).await;
                     return End::Stop;
                 }
             }
@@ -204,18 +209,18 @@ impl Link {
 
     fn deadline(&self, now: Ms) -> Ms {
         let show = self.shown_at + SHOW_EVERY_MS;
-        let hello = self.out.session().is_none().then_some(self.hello_at);
-        [Some(show.max(now + 1)), self.out.poll_timeout(), hello].into_iter().flatten().min().unwrap_or(now)
+        let hello = self.outbound.session().is_none().then_some(self.hello_at);
+        [Some(show.max(now + 1)), self.outbound.poll_timeout(), hello].into_iter().flatten().min().unwrap_or(now)
     }
 
     /// Timers.
     async fn tick(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
-        self.out.sender.on_tick(now);
+        self.outbound.sender.on_tick(now);
         let limit = PROGRESS_AFTER_MS
             .max(2 * self.cx().config.resend_after_ms)
-            .max(2 * self.out.sender.patience_ms())
-            .max((3.0 * self.out.sender.rtt_ms().unwrap_or(0.0)) as Ms);
-        if self.out.sender.waiting_ms(now) > limit {
+            .max(2 * self.outbound.sender.patience_ms())
+            .max((3.0 * self.outbound.sender.rtt_ms().unwrap_or(0.0)) as Ms);
+        if self.outbound.sender.waiting_ms(now) > limit {
             self.stalls += 1;
             if self.stalls >= HELLOS_MAX {
                 let why = "frames are not acknowledged, session after session";
@@ -226,12 +231,12 @@ impl Link {
         match self.cx.hub.place().map_err(|_| End::Stop)? {
             Some(place) => {
                 let mut notes = Vec::new();
-                self.out.note_due(now, &self.cx.hub.reader(), Some(&mut notes));
+                self.outbound.note_due(now, &self.cx.hub.reader(), Some(&mut notes));
                 place.note_lazily(&notes);
             }
-            None => self.out.note_due(now, &self.cx.hub.reader(), None),
+            None => self.outbound.note_due(now, &self.cx.hub.reader(), None),
         }
-        if self.out.session().is_none() && now >= self.hello_at {
+        if self.outbound.session().is_none() && now >= self.hello_at {
             if self.awaiting && self.hellos >= HELLOS_MAX {
                 self.awaiting = false;
                 return Err(End::again(Lost::because("the parent does not answer")));
@@ -239,7 +244,7 @@ impl Link {
             self.hello(now, outlet).await?;
         }
         // A node that shows itself wakes often enough for this.
-        if now >= self.alive_at && self.out.session().is_some() {
+        if now >= self.alive_at && self.outbound.session().is_some() {
             self.alive_at = now + self.cx.alive_every_ms();
             let party = Party { inc: self.me.inc, boot: self.me.boot };
             let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
@@ -254,7 +259,7 @@ impl Link {
 
     /// Ends the session, if any, and has a hello said at once.
     fn again(&mut self, now: Ms, why: impl Into<Lost>) {
-        self.out.down();
+        self.outbound.down();
         self.awaiting = false;
         self.hello_at = now;
         self.view.last_reason = Some(why.into().or_login(self.view.last_reason.take()));
@@ -296,7 +301,7 @@ impl Link {
     async fn send(&mut self, outlet: &Outlet, reader: &crate::log::Reader) -> Result<(), End> {
         let cx = self.cx();
         loop {
-            match self.out.send_next(&cx, reader, None, outlet).await {
+            match self.outbound.send_next(&cx, reader, None, outlet).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(Halt::End(end)) => return Err(end),
@@ -322,7 +327,7 @@ impl Link {
             }
             Some(Verb::Ask) => {
                 // Who has no session does not answer: the question is for whoever holds the address.
-                if self.out.session().is_some() {
+                if self.outbound.session().is_some() {
                     self.ask(payload, outlet);
                 }
                 Ok(())
@@ -353,7 +358,7 @@ impl Link {
 
     fn on_ack(&mut self, ack: &Ack) {
         let now = self.cx.now();
-        match self.out.on_ack(now, ack) {
+        match self.outbound.on_ack(now, ack) {
             Acked::Progress => (self.stalls, self.bounces) = (0, 0),
             Acked::Nothing => {}
             Acked::Beyond => self.again(now, Lost::because("the parent acknowledged more than there is")),
@@ -362,7 +367,7 @@ impl Link {
 
     /// That it was heard is all it is for, if it is the one in session.
     fn on_alive(&mut self, party: Party) {
-        if self.out.session().is_some_and(|s| s.party != party) {
+        if self.outbound.session().is_some_and(|s| s.party != party) {
             self.again(self.cx.now(), Lost::because("the parent has started anew"));
         }
     }
@@ -389,7 +394,7 @@ impl Link {
                 (self.awaiting, self.hellos) = (false, 0);
                 self.refusals.reset();
                 let party = Party { inc: self.me.inc, boot: self.me.boot };
-                self.out.up(session, party, cx.hub.reader().last());
+                self.outbound.up(session, party, cx.hub.reader().last());
                 self.stage(Stage::Up);
                 tracing::info!(peer = %self.up.parent, lease = welcome.lease, "The link to the parent is up.");
             }
@@ -456,7 +461,7 @@ impl Link {
     }
 
     fn ended(&mut self, why: Lost) {
-        self.out.down();
+        self.outbound.down();
         self.awaiting = false;
         self.view.reconnects += 1;
         tracing::debug!(peer = %self.up.parent, reason = %why.text, "The connection to the parent's broker ended.");
@@ -475,7 +480,7 @@ impl Link {
 
     fn show(&mut self, now: Ms) {
         self.shown_at = now;
-        self.out.show(&mut self.view);
+        self.outbound.show(&mut self.view);
         self.cx().links.set(&self.view, self.heard);
     }
 }

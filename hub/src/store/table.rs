@@ -36,8 +36,10 @@ const PIECE_BYTES: usize = 4096;
 const SEGMENT_BYTES: usize = 512 * 1024;
 /// Longer keys are shortened by a hash: 256 keys lie in an inner node of sled's tree.
 const KEY_BYTES: usize = 192;
-/// 20 ms apart.
+/// sled lets go of its lock a moment after it was dropped. One second of tries: whoever has it longer is another
+/// process.
 const LOCK_TRIES: u32 = 50;
+const LOCK_TRY_EVERY: Duration = Duration::from_millis(20);
 const META: &[u8] = b"m";
 
 /// The rows, checked when they were opened.
@@ -69,7 +71,7 @@ impl Table {
                 // sled lets go of its lock a moment after it was dropped.
                 Err(Fault::Error(Error::Locked { .. })) if tries < LOCK_TRIES => {
                     tries += 1;
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(LOCK_TRY_EVERY);
                 }
                 result => return result,
             }

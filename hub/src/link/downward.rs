@@ -12,7 +12,7 @@ const READS_MAX: usize = 16;
 /// The downward records of the newest part of the log, so that many children need not each look
 /// through all that goes up. One for all children; filled by one reader.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct Downward {
     /// Covers the positions in (`after`, `upto`].
     after: Pos,
     upto: Pos,
@@ -20,15 +20,15 @@ pub struct Outbox {
 }
 
 /// Index entries kept, about 200 bytes each. A child that is further behind reads the log itself.
-const OUTBOX_ITEMS_MAX: usize = 16 * 1024;
+const ITEMS_MAX: usize = 16 * 1024;
 
 /// Children hear of the log's growth at such steps even if nothing is for them, so that their
 /// cursors follow.
 const STEP_POSITIONS: u64 = super::sender::COVER_RECORDS_MIN;
 
-impl Outbox {
-    pub fn new(last: Pos) -> Outbox {
-        Outbox { after: last, upto: last, items: VecDeque::new() }
+impl Downward {
+    pub fn new(last: Pos) -> Downward {
+        Downward { after: last, upto: last, items: VecDeque::new() }
     }
 
     /// Looks through what was committed since. False if there is more to look through.
@@ -57,7 +57,7 @@ impl Outbox {
                 }
             }
             self.upto = last;
-            while self.items.len() > OUTBOX_ITEMS_MAX {
+            while self.items.len() > ITEMS_MAX {
                 self.after = self.items.pop_front().map_or(self.after, |(pos, ..)| pos);
             }
         }
@@ -75,7 +75,7 @@ impl Outbox {
         newest.max(Pos(self.upto.0 / STEP_POSITIONS * STEP_POSITIONS))
     }
 
-    /// Positions after `looked` that are for `child`, oldest first; `None` if the outbox does not
+    /// Positions after `looked` that are for `child`, oldest first; `None` if this does not
     /// go back so far, or no further: a lane that reads the log itself may be ahead of it, and the
     /// other one must get there, too.
     pub(super) fn for_child(&self, child: &Address, lane: Lane, looked: Pos) -> Option<impl Iterator<Item = Pos>> {
@@ -96,17 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn the_outbox_finds_a_childs_records_and_says_when_it_cannot() {
-        let mut outbox = Outbox::new(Pos(10));
+    fn a_childs_records_are_found_and_it_is_said_where_they_cannot_be() {
+        let mut downward = Downward::new(Pos(10));
         for (pos, target) in [(12, "c/s"), (13, "c/t"), (20, "c/**")] {
-            outbox.items.push_back((Pos(pos), Lane::Routine, Selector::parse(target).unwrap()));
+            downward.items.push_back((Pos(pos), Lane::Routine, Selector::parse(target).unwrap()));
         }
-        outbox.upto = Pos(25);
-        let due = |looked| outbox.for_child(&a("c/s"), Lane::Routine, Pos(looked)).map(|i| i.collect::<Vec<_>>());
+        downward.upto = Pos(25);
+        let due = |looked| downward.for_child(&a("c/s"), Lane::Routine, Pos(looked)).map(|i| i.collect::<Vec<_>>());
         assert_eq!(due(10), Some(vec![Pos(12), Pos(20)]));
         assert_eq!(due(12), Some(vec![Pos(20)]));
         assert_eq!(due(9), None);
         assert_eq!((due(24), due(25)), (Some(Vec::new()), None), "what is beyond it only the log knows");
-        assert_eq!(outbox.goal(), Pos(20));
+        assert_eq!(downward.goal(), Pos(20));
     }
 }
