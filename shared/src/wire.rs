@@ -67,6 +67,7 @@ pub enum Error {
     Bomb { max: usize },
 }
 
+#[allow(clippy::large_enum_variant, reason = "one at a time, taken apart where it is decoded")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<'a> {
     /// [`FrameBuilder::finish`] makes its bytes.
