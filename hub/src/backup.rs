@@ -21,6 +21,7 @@
 //! two names in one step, so that a power cut finds one of the two there and never none: a node that
 //! found none would begin anew.
 
+use crate::files::{self, at, sync_folder};
 use crate::log::{self, Damage, Reader};
 use crate::store;
 use citybrain_shared::Pos;
@@ -51,12 +52,8 @@ pub struct About {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot use `{path}`")]
-    Io {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] files::Error),
     #[error("`{path}` is there already")]
     Exists { path: PathBuf },
     #[error("a node is running on `{path}`")]
@@ -80,7 +77,7 @@ impl Error {
     fn is_of_the_moment(&self, newest: &Path) -> bool {
         let gone = |source: &io::Error| source.kind() == io::ErrorKind::NotFound;
         match self {
-            Error::Io { source, .. } | Error::Log(log::Error::Io { source, .. }) => gone(source),
+            Error::Io(e) | Error::Log(log::Error::Io(e)) => gone(&e.source),
             Error::Damaged { damage, .. } => damage.iter().all(|d| d.segment.file_name() == newest.file_name()),
             Error::Gap { .. } => true,
             _ => false,
@@ -93,11 +90,6 @@ const MARK: &str = "restored";
 pub(crate) const RESTORED: &str = "restored from a backup";
 const ABOUT: &str = "backup.json";
 
-pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    |source| Error::Io { path, source }
-}
-
 /// Why the next start on this folder must begin a new history, if something since the last one says so.
 pub(crate) fn mark(dir: &Path) -> Option<String> {
     let text = fs::read(dir.join(MARK)).ok()?;
@@ -107,7 +99,7 @@ pub(crate) fn mark(dir: &Path) -> Option<String> {
 /// Marks a folder so; the mark survives a power cut.
 pub(crate) fn put_mark(dir: &Path, why: &str, from: &str) -> Result<(), Error> {
     write_synced(&dir.join(MARK), format!("{why}\n{from}").as_bytes())?;
-    sync(dir)
+    Ok(sync_folder(dir)?)
 }
 
 /// That there is none is no error.
@@ -152,7 +144,7 @@ pub fn take(dir: &Path, target: &Path, taken_at: String) -> Result<About, Error>
             last: reader.last(),
             bytes,
         };
-        write_synced(&part.join(ABOUT), &serde_json::to_vec_pretty(&about).map_err(|e| io_at(&part)(e.into()))?)?;
+        write_synced(&part.join(ABOUT), &serde_json::to_vec_pretty(&about).map_err(|e| at(&part)(e.into()))?)?;
         Ok(about)
     });
     finish(&part, target, taken)
@@ -223,7 +215,7 @@ pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Er
         copy_folder(&backup.join("snapshots"), &part.join("snapshots"), Sealed::Copy)?;
         copy_log(&reader.files(), &part.join("log"), Sealed::Copy)?;
         put_mark(&part, RESTORED, &format!("from {}, taken at {}\n", backup.display(), said.taken_at))?;
-        sync_all(&part)
+        Ok(sync_all(&part)?)
     })();
     let placed = laid.and_then(|()| put_in_place(&part, dir));
     if placed.is_err() {
@@ -241,7 +233,7 @@ fn is_mount(dir: &Path) -> bool {
 /// Puts the folder `part` where `dir` is, and what is there aside; returns where to.
 fn put_in_place(part: &Path, dir: &Path) -> Result<Option<PathBuf>, Error> {
     if !dir.exists() {
-        fs::rename(part, dir).map_err(io_at(dir))?;
+        fs::rename(part, dir).map_err(at(dir))?;
         sync_above(dir)?;
         return Ok(None);
     }
@@ -249,12 +241,12 @@ fn put_in_place(part: &Path, dir: &Path) -> Result<Option<PathBuf>, Error> {
     let place = place.expect("one of endless names is free");
     // The copy gets the name that the old folder will have: `part` is what a try that failed has left, and
     // is removed by the next.
-    fs::rename(part, &place).map_err(io_at(part))?;
+    fs::rename(part, &place).map_err(at(part))?;
     if let Err(errno) = renameat_with(CWD, &place, CWD, dir, RenameFlags::EXCHANGE) {
-        fs::rename(&place, part).map_err(io_at(&place))?;
+        fs::rename(&place, part).map_err(at(&place))?;
         // Not every file system can.
         if !matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) {
-            return Err(io_at(dir)(errno.into()));
+            return Err(at(dir)(errno.into()).into());
         }
         put_one_after_the_other(part, dir, &place)?;
     }
@@ -263,16 +255,16 @@ fn put_in_place(part: &Path, dir: &Path) -> Result<Option<PathBuf>, Error> {
 }
 
 fn put_one_after_the_other(part: &Path, dir: &Path, place: &Path) -> Result<(), Error> {
-    fs::rename(dir, place).map_err(io_at(dir))?;
+    fs::rename(dir, place).map_err(at(dir))?;
     fs::rename(part, dir).map_err(|source| {
         // As it was: a node that finds nothing here begins anew.
         let _ = fs::rename(place, dir);
-        io_at(dir)(source)
+        at(dir)(source).into()
     })
 }
 
 fn sync_above(path: &Path) -> Result<(), Error> {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), sync)
+    path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), |above| Ok(sync_folder(above)?))
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {
@@ -292,17 +284,17 @@ pub(crate) fn beside(target: &Path, suffix: &str) -> Result<PathBuf, Error> {
 fn beside_existing(target: &Path, suffix: &str) -> Result<PathBuf, Error> {
     let part = sibling(target, suffix);
     if part.exists() {
-        fs::remove_dir_all(&part).map_err(io_at(&part))?;
+        fs::remove_dir_all(&part).map_err(at(&part))?;
     }
     // Residents' matters, as in a node's own folder: not for every user of the machine.
-    fs::DirBuilder::new().recursive(true).mode(0o750).create(&part).map_err(io_at(&part))?;
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(&part).map_err(at(&part))?;
     Ok(part)
 }
 
 pub(crate) fn finish<T>(part: &Path, target: &Path, done: Result<T, Error>) -> Result<T, Error> {
     let renamed = done.and_then(|value| {
         sync_all(part)?;
-        fs::rename(part, target).map_err(io_at(target))?;
+        fs::rename(part, target).map_err(at(target))?;
         sync_above(target)?;
         Ok(value)
     });
@@ -321,22 +313,22 @@ enum Sealed {
 
 fn copy_file(from: &Path, to: &Path, how: Sealed) -> Result<u64, Error> {
     if how == Sealed::Link && fs::hard_link(from, to).is_ok() {
-        return Ok(fs::metadata(to).map_err(io_at(to))?.len());
+        return Ok(fs::metadata(to).map_err(at(to))?.len());
     }
-    fs::copy(from, to).map_err(io_at(from))
+    Ok(fs::copy(from, to).map_err(at(from))?)
 }
 
 /// Snapshots: whole files that never change, and may go while we look.
 fn copy_folder(from: &Path, to: &Path, how: Sealed) -> Result<(), Error> {
-    fs::create_dir_all(to).map_err(io_at(to))?;
+    fs::create_dir_all(to).map_err(at(to))?;
     let Ok(items) = fs::read_dir(from) else { return Ok(()) };
     for item in items {
-        let path = item.map_err(io_at(from))?.path();
+        let path = item.map_err(at(from))?.path();
         if path.extension().is_none_or(|e| e != "snap") {
             continue;
         }
         match copy_file(&path, &to.join(path.file_name().unwrap_or_default()), how) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(Error::Io(e)) if e.source.kind() == io::ErrorKind::NotFound => {}
             done => drop(done?),
         }
     }
@@ -345,7 +337,7 @@ fn copy_folder(from: &Path, to: &Path, how: Sealed) -> Result<(), Error> {
 
 /// Copies these segments, oldest first, and of the newest no more than the bytes that it says.
 fn copy_log(files: &[(PathBuf, u64)], to: &Path, how: Sealed) -> Result<u64, Error> {
-    fs::create_dir_all(to).map_err(io_at(to))?;
+    fs::create_dir_all(to).map_err(at(to))?;
     let (mut bytes, mut copied) = (0, Vec::<PathBuf>::new());
     for (i, (path, len)) in files.iter().enumerate() {
         let target = to.join(path.file_name().unwrap_or_default());
@@ -354,10 +346,10 @@ fn copy_log(files: &[(PathBuf, u64)], to: &Path, how: Sealed) -> Result<u64, Err
         match done {
             Ok(n) => bytes += n,
             // Retention took it meanwhile, and before it all that are older: the log begins later.
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && !is_newest => {
+            Err(Error::Io(e)) if e.source.kind() == io::ErrorKind::NotFound && !is_newest => {
                 bytes = 0;
                 for file in copied.drain(..) {
-                    fs::remove_file(&file).map_err(io_at(&file))?;
+                    fs::remove_file(&file).map_err(at(&file))?;
                 }
                 continue;
             }
@@ -378,30 +370,31 @@ fn copy_log(files: &[(PathBuf, u64)], to: &Path, how: Sealed) -> Result<u64, Err
 
 /// The first `len` bytes of a file: behind them another process may be writing.
 fn copy_start(from: &Path, to: &Path, len: u64) -> Result<u64, Error> {
-    let file = File::open(from).map_err(io_at(from))?;
-    let mut out = File::create(to).map_err(io_at(to))?;
-    let copied = io::copy(&mut file.take(len), &mut out).map_err(io_at(to))?;
+    let file = File::open(from).map_err(at(from))?;
+    let mut out = File::create(to).map_err(at(to))?;
+    let copied = io::copy(&mut file.take(len), &mut out).map_err(at(to))?;
     if copied < len {
-        return Err(io_at(from)(io::ErrorKind::UnexpectedEof.into()));
+        return Err(at(from)(io::ErrorKind::UnexpectedEof.into()).into());
     }
     Ok(copied)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut file = File::create(path).map_err(io_at(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_at(path))
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), files::Error> {
+    let mut file = File::create(path).map_err(at(path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(path))
 }
 
-fn sync(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|f| f.sync_all()).map_err(io_at(path))
-}
-
-fn sync_all(dir: &Path) -> Result<(), Error> {
-    for item in fs::read_dir(dir).map_err(io_at(dir))? {
-        let path = item.map_err(io_at(dir))?.path();
-        if path.is_dir() { sync_all(&path)? } else { sync(&path)? }
+/// All files in a folder, and then itself.
+fn sync_all(dir: &Path) -> Result<(), files::Error> {
+    for item in fs::read_dir(dir).map_err(at(dir))? {
+        let path = item.map_err(at(dir))?.path();
+        if path.is_dir() { sync_all(&path)? } else { sync_file(&path)? }
     }
-    sync(dir)
+    sync_folder(dir)
+}
+
+fn sync_file(path: &Path) -> Result<(), files::Error> {
+    File::open(path).and_then(|f| f.sync_all()).map_err(at(path))
 }
 
 #[cfg(test)]

@@ -10,10 +10,14 @@
 //! | [`operator`] | what people did to a node, as events of its log |
 //! | [`backup`] | copies of a data folder, and putting them back |
 //! | [`portable`] | a log as one text file, and back |
+//! | [`protocol`] | pure: what the engine asks of a frame that a link has brought |
 //! | [`engine`] | the one writer: takes offers and frames, commits them in groups, then tells everybody |
 //! | [`ingress`] | what came in at a door, made an event or a dead letter |
+//! | [`files`] | one error for files and folders, and how a file is put there whole |
 //! | [`stamp`] | by what a file is known to have changed |
 //! | [`tls`] | TLS for the door and for links: certificates and keys from files |
+//! | `meta` | what the door keeps in a record's header |
+//! | [`broker`] | how another broker is reached: what every client of one has in common |
 //! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
 //! | [`link`] | child and parent: a pure protocol machine, and the driver that does its I/O |
 //!
@@ -23,15 +27,19 @@
 #![warn(unreachable_pub)]
 
 pub mod backup;
+pub mod broker;
 pub mod door;
 pub mod engine;
+pub mod files;
 pub mod ingress;
 pub mod link;
 pub mod log;
+pub(crate) mod meta;
 pub mod note;
 pub mod operator;
 pub mod policy;
 pub mod portable;
+pub mod protocol;
 pub mod stamp;
 pub mod state;
 pub mod store;

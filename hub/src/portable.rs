@@ -18,7 +18,8 @@
 //! | `{"pos":N,"chain":HEX,"record":BASE64}` | a record in its log form, one each, without gaps |
 //! | last | [`Foot`] |
 
-use crate::backup::{self, Error as BackupError, RESTORED, beside, finish, io_at, put_mark};
+use crate::backup::{self, Error as BackupError, RESTORED, beside, finish, put_mark};
+use crate::files::{self, at};
 use crate::log::{self, Log, Options};
 use crate::store;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -105,6 +106,12 @@ pub enum Error {
     Cut { line: u64 },
     #[error(transparent)]
     Folder(#[from] BackupError),
+}
+
+impl From<files::Error> for Error {
+    fn from(error: files::Error) -> Error {
+        Error::Folder(error.into())
+    }
 }
 
 /// Text on its way out, counted and hashed.
@@ -202,7 +209,7 @@ fn is_zstd(path: &Path) -> bool {
 fn snapshot<W: Write>(dir: &Path, first: Pos, last: Pos, lines: &mut Lines<W>) -> Result<(), Error> {
     let fits = |pos: Pos| pos.next() >= first && pos <= last;
     let Some((_, path)) = store::newest_whole(dir, fits) else { return Err(Error::Gap { first }) };
-    let bytes = fs::read(&path).map_err(io_at(&path))?;
+    let bytes = fs::read(&path).map_err(at(&path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for piece in bytes.chunks(PIECE_BYTES) {
         lines.put(&Line::Snapshot { snapshot: name.clone(), bytes: BASE64_STANDARD.encode(piece) })?;
@@ -217,7 +224,7 @@ fn snapshot<W: Write>(dir: &Path, first: Pos, last: Pos, lines: &mut Lines<W>) -
 pub fn import(from: impl BufRead, dir: &Path) -> Result<Done, Error> {
     let is_empty = fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
     if is_empty {
-        fs::remove_dir(dir).map_err(io_at(dir))?;
+        fs::remove_dir(dir).map_err(at(dir))?;
     }
     let part = beside(dir, "importing")?;
     let laid = lay(from, &part);
@@ -306,7 +313,7 @@ fn lay(from: impl BufRead, part: &Path) -> Result<Done, Error> {
                         why: "something stands behind the last line".into(),
                     });
                 }
-                fs::create_dir_all(part.join("snapshots")).map_err(io_at(part))?;
+                fs::create_dir_all(part.join("snapshots")).map_err(at(part))?;
                 return Ok(Done { head, records, bytes: text.bytes });
             }
         }
@@ -333,10 +340,10 @@ fn settle(log: &mut Log, chains: &mut Vec<(Pos, String, u64)>) -> Result<(), Err
 }
 
 fn append(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(io_at(folder))?;
+    fs::create_dir_all(folder).map_err(at(folder))?;
     let path = folder.join(name);
     let file = fs::File::options().create(true).append(true).open(&path);
-    Ok(file.and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all())).map_err(io_at(&path))?)
+    Ok(file.and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all())).map_err(at(&path))?)
 }
 
 fn hex(hash: u64) -> String {

@@ -7,6 +7,7 @@
 
 use crate::stamp::Stamp;
 use citybrain_shared::config::{self, ClientName};
+use citybrain_shared::words::with_causes;
 use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 /// Files that cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read `{path}` as PEM: {source}")]
+    #[error("cannot read `{path}` as PEM")]
     File { path: PathBuf, source: pem::Error },
     #[error("`{path}` has no certificate (`-----BEGIN CERTIFICATE-----`)")]
     Empty { path: PathBuf },
@@ -34,7 +35,7 @@ pub enum Error {
     NotX509 { path: PathBuf },
     #[error("the certificate in `{cert}` and the key in `{key}` do not belong together")]
     Mismatch { cert: PathBuf, key: PathBuf },
-    #[error("`{cert}` and `{key}` cannot be used: {source}")]
+    #[error("`{cert}` and `{key}` cannot be used")]
     Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
     #[error("the certificates in `{path}` cannot be used to verify others: {why}")]
     Ca { path: PathBuf, why: String },
@@ -259,7 +260,9 @@ impl Server {
                     current.1 = new;
                 }
                 // Half of a change may be there; the other half changes the files again.
-                Err(error) => tracing::warn!(%error, "The changed TLS files are of no use; the ones before stay."),
+                Err(error) => {
+                    tracing::warn!(error = %with_causes(&error), "The changed TLS files are of no use; the ones before stay.")
+                }
             }
         }
         current.1.clone()
@@ -458,7 +461,9 @@ mod tests {
             let client_crl = crl.map(path);
             let files =
                 ServerFiles { pair, client_ca, client_crl, client_required: true, client_name: ClientName::CommonName };
-            Server::open(files).map(drop).map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
+            Server::open(files)
+                .map(drop)
+                .map_err(|e| with_causes(&e).replace(&format!("{}/", dir.path().display()), ""))
         };
         assert_eq!(open("cert", "key", Some("cert"), None), Ok(()));
         let no = |cert, key, ca| open(cert, key, ca, None).unwrap_err();

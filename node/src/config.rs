@@ -7,6 +7,7 @@ use citybrain_hub::door::users;
 use citybrain_hub::tls;
 use citybrain_shared::config::{self, Config, Places, Problem, Variables};
 use citybrain_shared::words;
+use citybrain_shared::words::with_causes;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -173,7 +174,7 @@ fn tls(config: &Config, places: &Places) -> Vec<Problem> {
             _ => "cert_file",
         };
         let place = places.value(&format!("{section}.{key}"));
-        problems.push(Problem::new(e.to_string(), place, "PEM files: certificates, and the key of the first"));
+        problems.push(Problem::new(with_causes(&e), place, "PEM files: certificates, and the key of the first"));
     };
     for (i, l) in config.listener.iter().enumerate() {
         if let Some(files) = tls::ServerFiles::of(l) {

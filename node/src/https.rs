@@ -1,6 +1,7 @@
 //! The client's side of TLS: whom it trusts, and what it shows. For the CLI, webhooks and replays alike.
 
 use citybrain_hub::tls::{self, Client, Pair};
+use citybrain_shared::words::with_causes;
 use std::path::{Path, PathBuf};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
@@ -59,7 +60,7 @@ impl Trust {
     fn roots(&self) -> Result<Vec<Vec<u8>>, String> {
         let roots: Vec<Vec<u8>> = match self {
             Trust::Anybody => Vec::new(),
-            Trust::File(file) => tls::trusted(file).map_err(|e| e.to_string())?,
+            Trust::File(file) => tls::trusted(file).map_err(|e| with_causes(&e))?,
             Trust::System => rustls_native_certs::load_native_certs().certs.iter().map(|der| der.to_vec()).collect(),
         };
         if roots.is_empty() {
@@ -85,7 +86,7 @@ pub fn without_path(url: &str) -> String {
 }
 
 fn shown(pair: &Pair) -> Result<ClientCert, String> {
-    let chain = tls::trusted(&pair.cert).map_err(|e| e.to_string())?;
+    let chain = tls::trusted(&pair.cert).map_err(|e| with_causes(&e))?;
     let chain: Vec<_> = chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     let key = std::fs::read(&pair.key).map_err(|e| format!("cannot read `{}`: {e}", pair.key.display()))?;
     let key = PrivateKey::from_pem(&key).map_err(|e| format!("cannot use `{}`: {e}", pair.key.display()))?;

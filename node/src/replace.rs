@@ -1,6 +1,7 @@
 //! A file of ours changed in one step: whoever reads it sees the old one or the new one, whole, after a
 //! power cut too.
 
+use citybrain_hub::files::{self, at, folder_of, put_whole};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -42,9 +43,9 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
     };
     // Of a process of this number that was killed; in a container it is always the same.
     let _ = fs::remove_file(&temporary);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
-    let done = (|| {
-        file.write_all(bytes)?;
+    let file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let write = || {
+        (&file).write_all(bytes)?;
         if let Some(about) = &before {
             // Only root can give a file away; anybody else owns it already or leaves it with himself.
             let _ = fchown(&file, Some(about.uid()), Some(about.gid()));
@@ -53,14 +54,10 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
             // What it was made with is masked: root's umask must not shut the node's own user out.
             file.set_permissions(Permissions::from_mode(mode))?;
         }
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
-    })();
-    if done.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    done
+        Ok(())
+    };
+    let put = put_whole(&file, &temporary, path, || write().map_err(at(&temporary)));
+    put.map_err(|e: files::Error| e.source)
 }
 
 /// What kept an [`edit`] from being done; what was there stays.
@@ -93,10 +90,6 @@ pub fn edit<E>(
     };
     let text = change(before).map_err(Stopped::Change)?;
     replace(path, text.as_bytes(), rights).map_err(Stopped::Write)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

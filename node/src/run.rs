@@ -14,12 +14,13 @@ use crate::turns::{READING_MAX, SENDING_MAX};
 use crate::webhook::Webhooks;
 use crate::{files, program_pages};
 use citybrain_hub::Hub;
+use citybrain_hub::broker::{self, Broker, Servers};
 use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::outside::{self, Outside};
 use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::ingress::Ingress;
-use citybrain_hub::link::pipe::{self, Broker, Servers};
+use citybrain_hub::link::pipe;
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
@@ -339,7 +340,7 @@ fn broker(
         return Err(miette!(code = UNUSABLE, "`{url}` needs `ca_file`"));
     }
     // It is read again for each connection; one that cannot be is said at the start.
-    file.map(pipe::password_in).transpose().map_err(|why| miette!(code = UNUSABLE, "{why}"))?;
+    file.map(broker::password_in).transpose().map_err(|why| miette!(code = UNUSABLE, "{why}"))?;
     Ok(Broker {
         servers: Servers::new(servers.into_iter().map(|s| (s.host, s.port))),
         username,

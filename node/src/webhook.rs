@@ -29,6 +29,7 @@ use citybrain_hub::state::WEBHOOK;
 use citybrain_shared::case::{self, Outside};
 use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Header, Kind, event_key};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Lane, Pos, event, words};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, Report, miette};
@@ -226,7 +227,7 @@ impl Sender {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(webhook = self.config.name, %error, "The log does not read; trying again.");
+                    tracing::warn!(webhook = self.config.name, error = %with_causes(&error), "The log does not read; trying again.");
                     self.pause(PAUSE_FIRST)?;
                     continue;
                 }

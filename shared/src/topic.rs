@@ -10,6 +10,9 @@
 
 use crate::address::Address;
 
+/// Begins the filter of a shared subscription, `$share/NAME/FILTER`.
+pub const SHARE: &str = "$share/";
+
 /// Longest topic or filter, bytes (MQTT's own bound).
 pub const BYTES_MAX: usize = 65_535;
 
@@ -42,7 +45,7 @@ pub fn check_topic(topic: &str) -> Result<(), Error> {
 /// When `filter` is no topic filter. `$share/…` is checked as one.
 pub fn check_filter(filter: &str) -> Result<(), Error> {
     check_text(filter)?;
-    let filter = match filter.strip_prefix("$share/") {
+    let filter = match filter.strip_prefix(SHARE) {
         None => filter,
         Some(rest) => {
             let (name, inner) = rest.split_once('/').ok_or(Error::Share)?;

@@ -67,12 +67,20 @@ pub enum Error {
     Bomb { max: usize },
 }
 
+#[allow(clippy::large_enum_variant, reason = "one at a time, taken apart where it is decoded")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<'a> {
+    /// [`FrameBuilder::finish`] makes its bytes.
+    Frame(Frame<'a>),
+    Word(Word),
+}
+
+/// What two nodes say to each other about a session and its frames.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
     Hello(Hello),
     Welcome(Welcome),
     Refuse(Refuse),
-    Frame(Frame<'a>),
     Ack(Ack),
     /// The sender ends its session on purpose.
     Bye(Party),
@@ -80,11 +88,7 @@ pub enum Message<'a> {
     Alive(Party),
 }
 
-impl Message<'_> {
-    /// The bytes of any message but a frame (which [`FrameBuilder::finish`] makes).
-    ///
-    /// # Panics
-    /// On [`Message::Frame`].
+impl Word {
     pub fn encode(&self) -> Vec<u8> {
         fn json(kind: u8, body: &impl Serialize) -> Vec<u8> {
             let mut out = open(kind, 512);
@@ -94,11 +98,10 @@ impl Message<'_> {
             seal(out)
         }
         match self {
-            Message::Hello(m) => json(1, m),
-            Message::Welcome(m) => json(2, m),
-            Message::Refuse(m) => json(3, m),
-            Message::Frame(_) => panic!("frames are made by FrameBuilder"),
-            Message::Ack(a) => {
+            Word::Hello(m) => json(1, m),
+            Word::Welcome(m) => json(2, m),
+            Word::Refuse(m) => json(3, m),
+            Word::Ack(a) => {
                 let mut core = Vec::with_capacity(96);
                 put_party(&mut core, a.from);
                 core.extend_from_slice(&a.to.counter.to_le_bytes());
@@ -114,8 +117,8 @@ impl Message<'_> {
                 put_end(&mut out);
                 seal(out)
             }
-            Message::Bye(p) => json(6, p),
-            Message::Alive(p) => json(7, p),
+            Word::Bye(p) => json(6, p),
+            Word::Alive(p) => json(7, p),
         }
     }
 }
@@ -163,9 +166,9 @@ pub fn decode<'a>(
     }
     let json_error = |e: serde_json::Error| Error::Json(e.to_string());
     Ok(match kind {
-        1 => Message::Hello(serde_json::from_slice(r.rest).map_err(json_error)?),
-        2 => Message::Welcome(serde_json::from_slice(r.rest).map_err(json_error)?),
-        3 => Message::Refuse(serde_json::from_slice(r.rest).map_err(json_error)?),
+        1 => Message::Word(Word::Hello(serde_json::from_slice(r.rest).map_err(json_error)?)),
+        2 => Message::Word(Word::Welcome(serde_json::from_slice(r.rest).map_err(json_error)?)),
+        3 => Message::Word(Word::Refuse(serde_json::from_slice(r.rest).map_err(json_error)?)),
         4 => {
             let mut c = Reader::new(core.ok_or(Error::Lacks(FIELD_CORE))?);
             let from = take_party(&mut c)?;
@@ -203,10 +206,10 @@ pub fn decode<'a>(
             let upto = Pos(u64::from_le_bytes(c.array()?));
             let credit = u16::from_le_bytes(c.array()?);
             let [gap] = c.array()?;
-            Message::Ack(Ack { from, to, lease, log, lane, upto, credit, gap: gap != 0 })
+            Message::Word(Word::Ack(Ack { from, to, lease, log, lane, upto, credit, gap: gap != 0 }))
         }
-        6 => Message::Bye(serde_json::from_slice(r.rest).map_err(json_error)?),
-        7 => Message::Alive(serde_json::from_slice(r.rest).map_err(json_error)?),
+        6 => Message::Word(Word::Bye(serde_json::from_slice(r.rest).map_err(json_error)?)),
+        7 => Message::Word(Word::Alive(serde_json::from_slice(r.rest).map_err(json_error)?)),
         k => return Err(Error::Kind(k)),
     })
 }

@@ -6,6 +6,7 @@ use crate::log::{self, Entry};
 use crate::note::Note;
 use crate::state::State;
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 use std::future::Future;
 use std::pin::Pin;
 use tokio::sync::watch;
@@ -131,13 +132,13 @@ pub(crate) fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, by
                     chunk.upto = pos;
                     chunk.entries.push(entry);
                 }
-                Err(log::Error::Io { .. }) => {
-                    tracing::warn!(pos = pos.0, %error, "The log cannot be read for subscribers; they wait.");
+                Err(log::Error::Io(_)) => {
+                    tracing::warn!(pos = pos.0, error = %with_causes(&error), "The log cannot be read for subscribers; they wait.");
                     chunk.broken = true;
                 }
                 _ => {
                     chunk.upto = pos;
-                    tracing::error!(pos = pos.0, %error, "A record cannot be read for subscribers; it is stepped over.");
+                    tracing::error!(pos = pos.0, error = %with_causes(&error), "A record cannot be read for subscribers; it is stepped over.");
                     chunk.unreadable += 1;
                 }
             }

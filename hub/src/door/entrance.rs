@@ -20,6 +20,10 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// What one WebSocket message may hold beside the largest packet: clients may put several in one.
 const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
 
+/// Without a file descriptor left the next try fails, too: not so often that it costs a core, often enough for whoever
+/// waits.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// Where clients come in.
 pub struct Entrance {
     listener: TcpListener,
@@ -66,7 +70,7 @@ impl Entrance {
                 Err(error) => {
                     // Out of file descriptors: existing connections go on, new ones wait.
                     tracing::warn!(%error, "Cannot accept a connection.");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                     continue;
                 }
             };

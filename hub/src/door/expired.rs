@@ -4,7 +4,7 @@
 //! message that came meanwhile stays. A clock that has just been set removes nothing.
 //! **Operation**: the door looks at some of them every second, in the order of their topics.
 
-use super::meta::Meta;
+use crate::meta::Meta;
 use crate::note::Note;
 use crate::state::Retained;
 use std::collections::BTreeMap;
@@ -71,9 +71,9 @@ fn is_over(r: &Retained, now_us: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::meta;
     use super::super::packet::publish::Properties;
     use super::*;
+    use crate::meta;
     use crate::state::State;
     use bytes::Bytes;
     use citybrain_shared::Pos;
@@ -81,7 +81,7 @@ mod tests {
 
     fn kept(pos: u64, expiry_s: Option<u32>) -> Retained {
         let mut door = Vec::new();
-        assert!(meta::put("p", &Properties { expiry_s, ..Properties::default() }, &mut door));
+        assert!(meta::put("p", expiry_s, |out| Properties::default().put_forwarded(out), &mut door));
         Retained { pos: Pos(pos), qos: 1, payload: Bytes::from_static(b"1"), door: door.into(), committed_us: 0 }
     }
 

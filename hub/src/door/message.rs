@@ -1,12 +1,12 @@
 //! A message as subscribers get it: made of a record, or live.
 
 use super::connection::Alias;
-use super::meta::Meta;
 use super::packet::Version;
 use super::packet::publish::Out;
 use super::route::Sub;
 use super::share::Group;
 use crate::log::Entry;
+use crate::meta::Meta;
 use crate::state::Retained;
 use bytes::Bytes;
 use citybrain_shared::record::{Direction, Header, TTL_OVER_MS};

@@ -17,7 +17,6 @@
 //! | [`route`] | from the log to those who asked |
 //! | [`trie`] | which filters match a topic |
 //! | [`message`] | what a record says to a subscriber |
-//! | [`meta`] | what the door keeps in a record's header |
 //! | [`share`] | shared subscriptions: groups that take turns |
 //! | [`seats`] | who is connected, who has left a session behind |
 //! | [`crowd`] | how many connections an address and a user have |
@@ -44,7 +43,6 @@ pub(crate) mod feed;
 pub(crate) mod held;
 pub(crate) mod local;
 pub(crate) mod message;
-pub(crate) mod meta;
 pub mod outside;
 pub mod packet;
 pub(crate) mod route;
@@ -76,6 +74,7 @@ use self::sys::Sys;
 use self::trie::LEVELS_MAX;
 use self::users::RefusedLogin;
 use crate::engine::{Haste, Offered, Ticket};
+use crate::meta;
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::{Retained, State};
 use citybrain_shared::record::Draft;
@@ -163,6 +162,10 @@ const WILLS_BYTES: usize = 1024 * 1024;
 
 /// Those that could not be committed are tried again after so long.
 const WILLS_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Connections may take so long to end when the node stops. Less than the 5 s that the node gives all its tasks, so
+/// that it is the door that says so, and ends by itself.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
 
 /// What is to be done about a will: committed, and then told to those who are there.
 #[derive(Default)]
@@ -364,7 +367,7 @@ impl Door {
         }
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
-        let fits = meta::put(client, &properties, &mut door);
+        let fits = meta::put(client, properties.expiry_s, |out| properties.put_forwarded(out), &mut door);
         let publish = Publish {
             client,
             user: &user.name,
@@ -499,7 +502,7 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
     let mut connections: Vec<JoinSet<()>> = open.join_all().await;
     door.stop.send_replace(true);
     door.seats.kick_all(reason::SHUTTING_DOWN);
-    let ended = tokio::time::timeout(Duration::from_secs(5), async {
+    let ended = tokio::time::timeout(STOP_WITHIN, async {
         for tasks in connections.iter_mut().chain([&mut tasks]) {
             while tasks.join_next().await.is_some() {}
         }

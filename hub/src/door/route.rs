@@ -11,8 +11,8 @@
 use super::core::{Core, read_on};
 use super::counters::Counters;
 use super::message::{Item, Me, Message, Waiting, parts};
-use super::meta::Meta;
 use super::trie::Trie;
+use crate::meta::Meta;
 use crate::state::{FILTER_BYTES, filter_cost};
 use bytes::Bytes;
 use citybrain_shared::record::Header;

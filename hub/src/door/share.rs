@@ -30,9 +30,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
-/// First level of the filters, and of the groups' names in the state.
-pub(crate) const PREFIX: &str = "$share/";
-
 /// Messages that one member may have at a time.
 const HAND_MAX: usize = 128;
 
@@ -55,7 +52,7 @@ const OPTIONS: u8 = 2 | 8;
 
 /// The filter of a shared subscription: `None` for any other; `Some(Err)`: a broken one.
 pub(crate) fn filter_of(name: &str) -> Option<Result<&str, ()>> {
-    let rest = name.strip_prefix(PREFIX)?;
+    let rest = name.strip_prefix(topic::SHARE)?;
     Some(match rest.split_once('/') {
         Some((group, filter))
             if !group.is_empty() && !group.contains(['+', '#']) && topic::check_filter(filter).is_ok() =>
@@ -67,7 +64,7 @@ pub(crate) fn filter_of(name: &str) -> Option<Result<&str, ()>> {
 }
 
 pub(crate) fn is_shared(filter: &str) -> bool {
-    filter.starts_with(PREFIX)
+    filter.starts_with(topic::SHARE)
 }
 
 /// All groups of a door.
@@ -231,7 +228,7 @@ impl Shares {
         }
         let mut groups = self.groups.lock();
         let mut orphans: Vec<String> = look_ahead(&*door.core, |s| {
-            let from = (Bound::Included(PREFIX), Bound::Unbounded);
+            let from = (Bound::Included(topic::SHARE), Bound::Unbounded);
             let named: HashSet<&str> = s
                 .sessions
                 .iter()

@@ -2,8 +2,8 @@
 
 use super::worker::Engine;
 use super::{Error, Outcome, Settled, receipts};
-use crate::door::meta::{self, Meta};
 use crate::log;
+use crate::meta::{self, Meta};
 use crate::note::{DeadLetter, Note};
 use crate::operator;
 use crate::state::{RETIRED_TYPE, RETURNED_TYPE, State, class};

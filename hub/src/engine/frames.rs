@@ -1,13 +1,14 @@
 //! What becomes of a peer's frame: judged, its records admitted one by one, and committed with the
 //! new cursor in one group.
 
+use super::Error;
 use super::deciding::{decided, stamp};
 use super::worker::Engine;
-use super::{Error, Received};
-use crate::link::admit::admit;
-use crate::link::frames::unpack;
-use crate::link::judge::{self, Verdict};
 use crate::note::{DeadLetter, Note, reason};
+use crate::protocol::Received;
+use crate::protocol::admit::admit;
+use crate::protocol::judge::{self, Verdict};
+use crate::protocol::pack::unpack;
 use crate::state::{State, class};
 use bytes::Bytes;
 use citybrain_shared::limits::{HISTORIES_PER_NODE_MAX, ORIGINS_PER_CHILD_MAX};
@@ -122,9 +123,9 @@ impl Engine {
             }
             let header = record.header(now);
             let mut bytes = Vec::new();
-            if header.encode(record.payload, &mut bytes).is_err() {
-                continue; // its fields came out of 16-bit lengths and fit again
-            }
+            header
+                .encode(record.payload, &mut bytes)
+                .expect("its origin is an address, of 255 bytes at most, and its other texts came with 16-bit lengths");
             taken += 1;
             match record.direction {
                 Direction::Down => {

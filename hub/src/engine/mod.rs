@@ -41,10 +41,12 @@ pub use worker::Engine;
 use self::jots::Jots;
 use crate::log::Reader;
 use crate::note::Note;
+use crate::protocol::Received;
 use crate::state::State;
 use bytes::Bytes;
 use citybrain_shared::record::{self, Draft};
-use citybrain_shared::wire::{Ack, Epoch, Refuse};
+use citybrain_shared::wire::Epoch;
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Lane, Pos, limits};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::ops::{Deref, DerefMut};
@@ -101,6 +103,13 @@ pub enum Trouble {
     Broken(String),
 }
 
+impl Trouble {
+    /// Whoever asks for it is told of the causes, too.
+    pub(super) fn broken(error: &dyn std::error::Error) -> Trouble {
+        Trouble::Broken(with_causes(error))
+    }
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("the node is stopping")]
@@ -129,17 +138,6 @@ pub enum Settled {
     Closed,
     /// Closed, and its payload taken.
     Taken(Outcome),
-}
-
-/// What became of a frame.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Received {
-    /// To be sent back: committed, duplicate or gap, it always says what is durable here.
-    Ack(Ack),
-    /// The session is not (or no longer) good.
-    Refuse(Refuse),
-    /// Damaged, or of an older connection: counted, to be dropped in silence.
-    Ignore,
 }
 
 /// Completes after the fsync; in the order of the offers.

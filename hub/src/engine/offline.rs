@@ -2,10 +2,12 @@
 
 use super::open::{Error, Facts, fold};
 use super::{Hub, Queues, Shared, Work};
+use crate::log;
 use crate::policy;
 use crate::state::State;
-use crate::{log, store};
+use crate::store;
 use citybrain_shared::record::Header;
+use citybrain_shared::words::with_causes;
 use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +58,7 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
             None
         }
         Err(e) => {
-            let why = format!("the state does not read: {e}");
+            let why = format!("the state does not read: {}", with_causes(&e));
             facts.rebuilt = Some(format!("{why}; a start makes it anew"));
             remarks.push(why);
             None

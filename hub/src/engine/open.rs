@@ -3,13 +3,14 @@
 use super::jots::Jots;
 use super::upkeep::Space;
 use super::worker::Engine;
-use super::{Hub, Queues, Shared, Work};
+use super::{Hub, Queues, Shared, Waiting, Work};
+use crate::backup;
 use crate::log::{self, Log, Reader};
 use crate::note::Note;
+use crate::operator;
 use crate::policy::{self, Policy};
 use crate::state::{State, rows};
 use crate::store::{self, Opened, Store};
-use crate::{backup, operator};
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
@@ -117,8 +118,44 @@ pub(super) fn open_on(
     disk: Arc<dyn log::Disk>,
 ) -> Result<(Hub, Engine, Facts), Error> {
     let started = Instant::now();
+    let mut recovered = recover(config, &policy, disk.clone())?;
+    let (unproven, mut facts) = (recovered.unproven.take(), std::mem::take(&mut recovered.facts));
+    let reader = recovered.log.reader();
+    let (queues, waiting) = Queues::new();
+    let (committed, watcher) = watch::channel(reader.last());
+    let mut engine = Engine::new(recovered, config, policy, disk, waiting, committed);
+    let jots = engine.boot(unproven.as_deref())?;
+    engine.tell_operators()?;
+    if unproven.is_some() {
+        // Only now: until the new history is committed, another start must begin it.
+        let dir = &config.node.data;
+        backup::forget_mark(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    }
+    engine.watch_space();
+    engine.look_around();
+    (facts.first, facts.last) = (reader.first(), reader.last());
+    facts.records = facts.last.0 + 1 - facts.first.0;
+    facts.took_ms = started.elapsed().as_millis() as u64;
+    let shared = engine.shared.clone();
+    Ok((Hub { queues, shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
+}
+
+/// What a data folder holds, brought to agree.
+struct Recovered {
+    log: Log,
+    store: Store,
+    state: State,
+    /// The store's rows are as of here.
+    stored: Pos,
+    /// Why this start must begin a new history.
+    unproven: Option<String>,
+    ballast_is_gone: bool,
+    facts: Facts,
+}
+
+/// True: the disk is full, and the ballast given up.
+fn open_log(config: &Config, disk: Arc<dyn log::Disk>) -> Result<(log::Opened, bool), Error> {
     let dir = &config.node.data;
-    make_folder(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
     let log_dir = dir.join("log");
     // On a full disk the ballast goes first: a node must start there, to serve what it has.
     let is_full = disk.free_bytes(dir) < limits::BALLAST_BYTES / 4;
@@ -129,7 +166,13 @@ pub(super) fn open_on(
     // Not made again before there is room: the engine sees to it.
     let ballast_bytes = if is_full { 0 } else { limits::BALLAST_BYTES };
     let options = log::Options { segment_bytes: config.store.segment_bytes, ballast_bytes, ..Default::default() };
-    let opened = Log::open_on(&log_dir, options, disk.clone())?;
+    Ok((Log::open_on(&log_dir, options, disk)?, is_full))
+}
+
+fn recover(config: &Config, policy: &policy::Make, disk: Arc<dyn log::Disk>) -> Result<Recovered, Error> {
+    let dir = &config.node.data;
+    make_folder(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    let (opened, ballast_is_gone) = open_log(config, disk)?;
     let log = opened.log;
     let (mut store, found) = Store::open(dir, config.store.cache_bytes)?;
     let mut facts = Facts {
@@ -196,60 +239,58 @@ pub(super) fn open_on(
     }
     let state = folded.state;
     facts.replayed = state.applied.0 - upto.0;
-    let shared = Arc::new(Shared {
-        house: RwLock::default(),
-        committed: Default::default(),
-        state: RwLock::new(state),
-        trouble: RwLock::new(None),
-        work: Work::default(),
-        history: Default::default(),
-    });
-    let (queues, waiting) = Queues::new();
-    let (committed, watcher) = watch::channel(reader.last());
-    let now = Instant::now();
-    let mut engine = Engine {
-        snapshot_at: store.newest_snapshot(),
-        is_snapshot_due: false,
-        snapshot_failed_at: None,
-        lent: None,
-        log,
-        disk,
-        store: Some(store),
-        shared: shared.clone(),
-        waiting,
-        committed,
-        config: config.store.clone(),
-        dir: dir.clone(),
-        me: config.node.address.clone(),
-        labels: config.node.labels.clone(),
-        parent: config.node.address.parent().filter(|_| config.parent.is_some()),
-        credit: config.link.credit(),
-        policy,
-        fresh_keys: HashMap::new(),
-        stored: upto,
-        last_store: now,
-        last_housekeeping: now,
-        lazy_since: None,
-        broken_since: None,
-        space: Space::Enough,
-        unwatched_bytes: 0,
-        ballast_is_gone: is_full,
-    };
-    let jots = engine.boot(unproven.as_deref())?;
-    engine.tell_operators()?;
-    if unproven.is_some() {
-        // Only now: until the new history is committed, another start must begin it.
-        backup::forget_mark(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
-    }
-    engine.watch_space();
-    engine.look_around();
-    (facts.first, facts.last) = (reader.first(), reader.last());
-    facts.records = facts.last.0 + 1 - facts.first.0;
-    facts.took_ms = started.elapsed().as_millis() as u64;
-    Ok((Hub { queues, shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
+    Ok(Recovered { log, store, state, stored: upto, unproven, ballast_is_gone, facts })
 }
 
 impl Engine {
+    fn new(
+        recovered: Recovered,
+        config: &Config,
+        policy: policy::Make,
+        disk: Arc<dyn log::Disk>,
+        waiting: Waiting,
+        committed: watch::Sender<Pos>,
+    ) -> Engine {
+        let Recovered { log, store, state, stored, ballast_is_gone, .. } = recovered;
+        let shared = Arc::new(Shared {
+            house: RwLock::default(),
+            committed: Default::default(),
+            state: RwLock::new(state),
+            trouble: RwLock::new(None),
+            work: Work::default(),
+            history: Default::default(),
+        });
+        let now = Instant::now();
+        Engine {
+            snapshot_at: store.newest_snapshot(),
+            is_snapshot_due: false,
+            snapshot_failed_at: None,
+            lent: None,
+            log,
+            disk,
+            store: Some(store),
+            shared,
+            waiting,
+            committed,
+            config: config.store.clone(),
+            dir: config.node.data.clone(),
+            me: config.node.address.clone(),
+            labels: config.node.labels.clone(),
+            parent: config.node.address.parent().filter(|_| config.parent.is_some()),
+            credit: config.link.credit(),
+            policy,
+            fresh_keys: HashMap::new(),
+            stored,
+            last_store: now,
+            last_housekeeping: now,
+            lazy_since: None,
+            broken_since: None,
+            space: Space::Enough,
+            unwatched_bytes: 0,
+            ballast_is_gone,
+        }
+    }
+
     /// Commits the notes that begin this start.
     fn boot(&mut self, unproven: Option<&str>) -> Result<Jots, Error> {
         let shared = self.shared.clone();

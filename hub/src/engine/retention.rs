@@ -12,7 +12,8 @@ use crate::log::Segment;
 use crate::note::Note;
 use crate::state::State;
 use crate::store::Store;
-use citybrain_shared::{Address, Lane, Pos};
+use citybrain_shared::words::with_causes;
+use citybrain_shared::{Address, Lane, Pos, topic};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The oldest position that somebody still needs, and who.
@@ -42,7 +43,7 @@ pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
     }
     for (client, session) in state.sessions.iter() {
         // For a shared filter the group's own session speaks.
-        if session.filters.keys().any(|f| !f.starts_with(crate::door::share::PREFIX)) {
+        if session.filters.keys().any(|f| !f.starts_with(topic::SHARE)) {
             need(session.needs_from(), &|| format!("the session of `{client}`"));
         }
     }
@@ -111,7 +112,7 @@ impl Engine {
         match self.log.trim(keep_from) {
             Ok(Some((first, last))) => tracing::info!(first = first.0, upto = last.0, "Old segments were removed."),
             Ok(None) => {}
-            Err(e) => tracing::error!(error = %e, "Old segments could not be removed."),
+            Err(e) => tracing::error!(error = %with_causes(&e), "Old segments could not be removed."),
         }
     }
 

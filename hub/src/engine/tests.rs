@@ -9,8 +9,9 @@ mod too_large;
 use super::*;
 use crate::door::message::Message;
 use crate::door::packet::publish::Properties;
-use crate::door::{Ingress as _, Publish, meta};
+use crate::door::{Ingress as _, Publish};
 use crate::ingress::Ingress;
+use crate::meta;
 use crate::state::Presence;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Direction, Header, Kind};
@@ -50,7 +51,7 @@ impl Node {
     /// Retained, of QoS 1.
     fn publish(&self, topic: &str, payload: &[u8]) -> Outcome {
         let mut door = Vec::new();
-        assert!(meta::put("dev", &Properties::default(), &mut door));
+        assert!(meta::put("dev", None, |out| Properties::default().put_forwarded(out), &mut door));
         let publish = Publish { retain: true, door: &door, ..Publish::plain("dev", topic, payload) };
         let draft = Ingress::new(&self.config).take(&publish).draft.unwrap();
         run(async { wait(self.hub.offer(vec![draft]).await?).await }).unwrap()[0]
@@ -335,7 +336,7 @@ fn a_record_too_large_for_the_peer_is_parked_once_and_the_lane_goes_on() {
         epochs: &epochs,
         session: &session,
         audience: &Audience::Up(Address::parse("c").unwrap()),
-        outbox: None,
+        downward: None,
         compress: false,
         now_us: 0,
     };

@@ -102,7 +102,7 @@ impl Engine {
         // Notes that were written and not synced kept their positions over the failure: the state must
         // know them before anything follows them.
         if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
-            *self.shared.trouble.write() = Some(Trouble::Broken(with_causes(&e)));
+            *self.shared.trouble.write() = Some(Trouble::broken(&e));
             return;
         }
         let shared = self.shared.clone();
@@ -129,7 +129,7 @@ impl Engine {
                 tracing::info!(upto = upto.0, "The log can be written again.");
             }
             Err(e) => {
-                *self.shared.trouble.write() = Some(Trouble::Broken(e.to_string()));
+                *self.shared.trouble.write() = Some(Trouble::broken(&e));
                 return;
             }
         }
@@ -163,7 +163,7 @@ impl Engine {
         {
             match self.log.restore_ballast(limits::BALLAST_BYTES) {
                 Ok(()) => self.ballast_is_gone = false,
-                Err(error) => tracing::warn!(%error, "The ballast could not be put back."),
+                Err(error) => tracing::warn!(error = %with_causes(&error), "The ballast could not be put back."),
             }
         }
         let space = match self.config.free_bytes_min {
@@ -215,11 +215,11 @@ impl Engine {
                 self.give_up_ballast();
                 // The rows that were taken are only in memory now: fold them again from the log.
                 let mut state = shared.state.write();
-                *self.shared.trouble.write() = Some(Trouble::Broken(with_causes(&e)));
+                *self.shared.trouble.write() = Some(Trouble::broken(&e));
                 self.broken_since = Some(Instant::now());
                 tracing::error!(error = %with_causes(&e), "The state cannot be stored; it is read back from the log.");
                 if let Err(e) = self.reload(&mut state) {
-                    tracing::error!(error = %e, "The state cannot be read back yet.");
+                    tracing::error!(error = %with_causes(&e), "The state cannot be read back yet.");
                 }
             }
         }
@@ -229,7 +229,7 @@ impl Engine {
     pub(super) fn give_up_ballast(&mut self) {
         match self.log.release_ballast() {
             Ok(()) => self.ballast_is_gone = true,
-            Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
+            Err(error) => tracing::error!(error = %with_causes(&error), "The ballast cannot be given up."),
         }
     }
 

@@ -3,10 +3,11 @@
 use super::deciding::{park_if_unfit, stamp};
 use super::upkeep::{Lent, Space};
 use super::{
-    Change, Error, Haste, Job, Offered, Outcome, Received, Settled, Shared, Trouble, Waiting, all_fit, history_of, open,
+    Change, Error, Haste, Job, Offered, Outcome, Settled, Shared, Trouble, Waiting, all_fit, history_of, open,
 };
 use crate::log::{self, Disk, Log};
 use crate::note::Note;
+use crate::protocol::Received;
 use crate::state::State;
 use crate::store::Store;
 use citybrain_shared::config::Store as StoreConfig;
@@ -343,7 +344,7 @@ impl Engine {
         self.take_back();
         let shared = self.shared.clone();
         if let Err(e) = self.reload(&mut shared.state.write()) {
-            tracing::error!(error = %e, "The state cannot be read back yet.");
+            tracing::error!(error = %with_causes(&e), "The state cannot be read back yet.");
         }
         Error::Unwritable(why)
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::door::Ingress as _;
-use crate::door::meta::Meta;
 use crate::door::packet::publish::Properties;
+use crate::meta::Meta;
 use chrono::SecondsFormat;
 use serde_json::Value;
 

@@ -4,17 +4,19 @@
 //! in tasks of its own, so that no child waits for another.
 
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
+use super::downward::Downward;
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
-use super::frames::{Audience, Outbox};
+use super::frames::Audience;
 use super::handshake::{self, Holder, OnHello, Session};
-use super::outbound::Outbound;
+use super::outbound::{Halt, Outbound};
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{Asking, LinkView, Lost, Role, Stage};
 use crate::engine::{self, Error, Haste, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
+use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome, Word};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, LogId, Pos};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -107,7 +109,7 @@ impl Downlinks {
 }
 
 struct Child {
-    out: Outbound,
+    outbound: Outbound,
     view: LinkView,
     heard: Option<Instant>,
     heard_ms: Option<Ms>,
@@ -142,8 +144,8 @@ pub struct Driver {
     dial: Dial,
     commands: mpsc::Receiver<Command>,
     children: BTreeMap<Address, Child>,
-    outbox: Outbox,
-    /// The outbox has not caught up with the log yet.
+    downward: Downward,
+    /// It has not caught up with the log yet.
     is_behind: bool,
     waiting: HashMap<u64, Waiting>,
     questions: u64,
@@ -155,7 +157,7 @@ pub struct Driver {
     shown_at: Ms,
     /// Children with something new since the last look at them.
     touched: BTreeSet<Address>,
-    /// All children are looked at then, or once the outbox has something new.
+    /// All children are looked at then, or once something new goes down.
     wake_at: Ms,
     goal: Pos,
 }
@@ -163,13 +165,13 @@ pub struct Driver {
 impl Driver {
     fn new(cx: Context, dial: Dial, commands: mpsc::Receiver<Command>) -> Driver {
         let (greeted_tx, greeted) = mpsc::channel(HANDSHAKES_MAX);
-        let outbox = Outbox::new(cx.hub.reader().last());
+        let downward = Downward::new(cx.hub.reader().last());
         Driver {
             cx: Arc::new(cx),
             dial,
             commands,
             children: BTreeMap::new(),
-            outbox,
+            downward,
             is_behind: false,
             waiting: HashMap::new(),
             questions: driver::random_u128() as u64,
@@ -254,17 +256,17 @@ impl Driver {
         let cx = self.cx.clone();
         let reader = cx.hub.reader();
         let mut told = Pos::ZERO;
-        match self.outbox.fill(&reader) {
+        match self.downward.fill(&reader) {
             Ok(caught_up) => self.is_behind = !caught_up,
             // Children read the log themselves, and say which of them cannot.
             Err(e) => {
-                tracing::warn!(error = %e, "The log cannot be read for the children's outbox.");
-                self.outbox = Outbox::new(reader.last());
+                tracing::warn!(error = %with_causes(&e), "The log cannot be read for what goes down to children.");
+                self.downward = Downward::new(reader.last());
                 // What the old one had not come to may be for any of them.
                 told = reader.last();
             }
         }
-        let goal = self.outbox.goal().max(told);
+        let goal = self.downward.goal().max(told);
         let is_show = now >= self.shown_at + SHOW_EVERY_MS;
         let touched = std::mem::take(&mut self.touched);
         let is_for_all = is_show || now >= self.wake_at || goal != self.goal;
@@ -280,49 +282,36 @@ impl Driver {
         let (place, mut has) = (cx.hub.place().map_err(|_| End::Stop)?, Vec::new());
         for address in &due {
             let Some(child) = self.children.get_mut(address) else { continue };
-            child.out.sender.on_log_grew(goal);
-            child.out.sender.on_tick(now);
+            child.outbound.sender.on_log_grew(goal);
+            child.outbound.sender.on_tick(now);
             let is_place = place.is_some() && has.len() < LAZY_NOTES;
-            child.out.note_due(now, &reader, is_place.then_some(&mut has));
-            let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.out.sender.patience_ms());
-            if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
+            child.outbound.note_due(now, &reader, is_place.then_some(&mut has));
+            let limit =
+                PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.outbound.sender.patience_ms());
+            if child.outbound.sender.waiting_ms(now) > limit && !child.is_greeting {
                 child.ask_for_hello(&cx, address, outlet, Lost::no_progress()).await?;
             }
             loop {
-                match child.out.next(cx.now(), &cx.hub, &reader, Some(&self.outbox), cx.config.compress) {
-                    Ok(None) => break,
-                    Ok(Some(outgoing)) => {
-                        // On disk before the frame that skips it.
-                        match cx.commit(outgoing.parked, Haste::Now).await {
-                            Ok(()) => child.out.on_told(outgoing.lane, outgoing.upto),
-                            Err(Error::Stopping) => return Err(End::Stop),
-                            Err(e) => {
-                                child.ask_for_hello(&cx, address, outlet, e.to_string()).await?;
-                                break;
-                            }
-                        }
-                        if !outgoing.message.is_empty() {
-                            publish(outlet, cx.topic(Verb::Down, address), outgoing.message).await?;
-                        }
-                    }
-                    Err(e) => {
-                        tracing::warn!(peer = %address, error = %e, "The session ends because the log cannot serve it.");
-                        child.ask_for_hello(&cx, address, outlet, e.to_string()).await?;
-                        break;
-                    }
+                match child.outbound.send_next(&cx, &reader, Some(&self.downward), outlet).await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(Halt::End(end)) => return Err(end),
+                    Err(Halt::Unnoted(e)) => child.ask_for_hello(&cx, address, outlet, e).await?,
+                    Err(Halt::Unread(e)) => child.ask_for_hello(&cx, address, outlet, e).await?,
                 }
+                break;
             }
-            if now >= child.alive_at && child.out.session().is_some() {
+            if now >= child.alive_at && child.outbound.session().is_some() {
                 child.alive_at = now + cx.alive_every_ms();
                 let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-                publish(outlet, cx.topic(Verb::UpAck, address), Message::Alive(me).encode()).await?;
+                publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(me).encode()).await?;
             }
             if is_show || !child.shown {
                 child.shown = true;
-                child.out.show(&mut child.view);
+                child.outbound.show(&mut child.view);
                 cx.links.set(&child.view, child.heard);
             }
-            self.wake_at = child.out.poll_timeout().map_or(self.wake_at, |at| self.wake_at.min(at));
+            self.wake_at = child.outbound.poll_timeout().map_or(self.wake_at, |at| self.wake_at.min(at));
         }
         if let Some(place) = place {
             place.note_lazily(&has);
@@ -343,7 +332,7 @@ impl Driver {
             }
             let audience = Audience::Down(address.clone());
             let child = Child {
-                out: Outbound::new(self.cx.address.clone(), self.cx.sender_terms(), audience),
+                outbound: Outbound::new(self.cx.address.clone(), self.cx.sender_terms(), audience),
                 view: LinkView::new(address.clone(), Role::Down),
                 heard: None,
                 heard_ms: None,
@@ -366,25 +355,17 @@ impl Driver {
         };
         if !address.is_child_of(&cx.address) {
             cx.ignored(1);
-            if verb == Verb::Hello
-                && let Ok(Message::Hello(hello)) = driver::decode(&payload)
-            {
-                // Nothing is kept of a node that is no child; it only hears why.
-                let me = cx.hub.state(|s| s.me.clone());
-                let answer =
-                    cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, &hello));
-                // If the log does not read it hears nothing, and asks again.
-                if let Ok(OnHello::Refuse(refuse)) = answer {
-                    publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(*refuse).encode()).await?;
+            return match driver::decode(&payload) {
+                Ok(Message::Word(Word::Hello(hello))) if verb == Verb::Hello => {
+                    turn_away(&cx, &address, &hello, outlet).await
                 }
-            }
-            return Ok(());
+                _ => Ok(()),
+            };
         }
-        let now = cx.now();
         match verb {
             Verb::Up => {
                 let Some(child) = self.child(&address) else { return Ok(()) };
-                child.hear(now);
+                child.hear(cx.now());
                 child.view.received_frames += 1;
                 child.view.received_bytes += payload.len() as u64;
                 return intake.take(&address, &address, payload);
@@ -400,44 +381,49 @@ impl Driver {
             }
             _ => {}
         }
-        let message = match driver::decode(&payload) {
-            Ok(m) => m,
-            Err(e) => {
-                tracing::debug!(peer = %address, error = %e, "A message of a child does not decode.");
-                if let Some(child) = self.child(&address) {
-                    child.view.bad_messages += 1;
-                }
-                return Ok(());
-            }
-        };
+        match driver::decode(&payload) {
+            Ok(Message::Word(word)) => return self.hear(verb, address, word, outlet).await,
+            Ok(Message::Frame(_)) => {}
+            Err(e) => tracing::debug!(peer = %address, error = %e, "A message of a child does not decode."),
+        }
+        if let Some(child) = self.child(&address) {
+            child.view.bad_messages += 1;
+        }
+        Ok(())
+    }
+
+    /// What a child says of its session.
+    async fn hear(&mut self, verb: Verb, address: Address, word: Word, outlet: &Outlet) -> Result<(), End> {
+        let (cx, now) = (self.cx.clone(), self.cx.now());
         self.touched.insert(address.clone());
         let Some(child) = self.child(&address) else { return Ok(()) };
-        match (verb, message) {
-            (Verb::DownAck, Message::Ack(ack)) => {
+        match (verb, word) {
+            (Verb::DownAck, Word::Ack(ack)) => {
                 child.hear(now);
-                if child.out.on_ack(now, &ack) == Acked::Beyond {
-                    child.ask_for_hello(&cx, &address, outlet, "the child acknowledged more than there is").await?;
+                if child.outbound.on_ack(now, &ack) == Acked::Beyond {
+                    let why = Lost::because("the child acknowledged more than there is");
+                    child.ask_for_hello(&cx, &address, outlet, why).await?;
                 }
             }
-            (Verb::DownAck, Message::Alive(party)) => {
-                if child.out.session().is_some_and(|s| s.party == party) {
+            (Verb::DownAck, Word::Alive(party)) => {
+                if child.outbound.session().is_some_and(|s| s.party == party) {
                     child.hear(now);
                 } else if !child.is_greeting {
                     // It believes in a session that is over, as after a copy of it was here and went.
                     let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
                     let refuse = Refuse::new(me, party.boot, Reason::Unknown, "this session is over");
-                    publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(refuse).encode()).await?;
+                    publish(outlet, cx.topic(Verb::UpAck, &address), Word::Refuse(refuse).encode()).await?;
                 }
             }
-            (Verb::Hello, Message::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
-            (Verb::Hello, Message::Bye(party)) => {
+            (Verb::Hello, Word::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
+            (Verb::Hello, Word::Bye(party)) => {
                 let holder = cx.hub.state(|s| s.peers.get(&address).and_then(|p| p.party));
                 // The will of an older connection comes late; it is not about the present one.
                 let is_asking = child.view.asking.as_ref().is_some_and(|a| a.inc == party.inc);
                 if holder == Some(party) || is_asking {
                     child.is_gone = true;
                     child.view.asking = None;
-                    child.end(Stage::Away, "the child said bye, or its connection broke".into());
+                    child.end(Stage::Away, Lost::because("the child said bye, or its connection broke"));
                 }
             }
             _ => child.view.bad_messages += 1,
@@ -472,20 +458,20 @@ impl Driver {
         let Some(child) = self.child(&address) else { return Ok(()) };
         child.is_greeting = false;
         child.shown = false;
-        let message = match greeted.outcome {
+        let word = match greeted.outcome {
             Ok(Greeting::Welcome { hello, welcome, session }) => {
                 child.hear(now);
                 child.is_gone = false;
                 (child.view.asking, child.view.refused_another) = (None, None);
                 child.view.reconnects += u64::from(child.view.stage != Stage::Connecting);
                 child.view.stage = Stage::Up;
-                child.out.up(session, welcome.from, cx.hub.reader().last());
+                child.outbound.up(session, welcome.from, cx.hub.reader().last());
                 tracing::info!(peer = %address, lease = welcome.lease, name = %hello.name, "A child has a session.");
-                Message::Welcome(*welcome)
+                Word::Welcome(*welcome)
             }
             Ok(Greeting::Refuse { refuse, asking }) => {
                 // The holder's session, if there is one, goes on.
-                if refuse.reason != Reason::Prove && child.out.session().is_none() {
+                if refuse.reason != Reason::Prove && child.outbound.session().is_none() {
                     let (reason, detail) = (refuse.reason, refuse.detail.clone());
                     if !matches!(child.view.stage, Stage::Refused { reason: r, .. } if r == reason) {
                         tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
@@ -495,17 +481,17 @@ impl Driver {
                 } else if refuse.reason != Reason::Prove {
                     child.view.refused_another = Some(refuse.detail.clone());
                 }
-                Message::Refuse(*refuse)
+                Word::Refuse(*refuse)
             }
             Err(Error::Stopping) => return Err(End::Stop),
             Err(e) => {
-                child.view.last_reason = Some(e.to_string().into());
+                child.view.last_reason = Some(e.into());
                 return Ok(());
             }
         };
         let next = child.next_hello.take();
         self.touched.insert(address.clone());
-        publish(outlet, cx.topic(Verb::UpAck, &address), message.encode()).await?;
+        publish(outlet, cx.topic(Verb::UpAck, &address), word.encode()).await?;
         if let Some(hello) = next {
             self.greet(address, *hello, now);
         }
@@ -513,7 +499,7 @@ impl Driver {
     }
 
     async fn command(&mut self, command: Command, outlet: &Outlet) -> Result<(), End> {
-        let is_there = |child| self.children.get(child).is_some_and(|c| c.out.session().is_some() && !c.is_gone);
+        let is_there = |child| self.children.get(child).is_some_and(|c| c.outbound.session().is_some() && !c.is_gone);
         let Asked { child, target, body, within, reply } = match command {
             Command::Ask(asked) => asked,
             Command::Forget { child, reply } => {
@@ -556,7 +542,7 @@ impl Child {
     }
 
     fn end(&mut self, stage: Stage, why: Lost) {
-        self.out.down();
+        self.outbound.down();
         self.view.stage = stage;
         (self.view.last_reason, self.view.refused_another) = (Some(why), None);
         self.shown = false;
@@ -570,10 +556,10 @@ impl Child {
         outlet: &Outlet,
         why: impl Into<Lost>,
     ) -> Result<(), End> {
-        let Some(to) = self.out.session().map(|s| s.party.boot) else { return Ok(()) };
+        let Some(to) = self.outbound.session().map(|s| s.party.boot) else { return Ok(()) };
         let why = why.into();
         let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-        let refuse = Message::Refuse(Refuse::new(me, to, Reason::Unknown, &why.text)).encode();
+        let refuse = Word::Refuse(Refuse::new(me, to, Reason::Unknown, &why.text)).encode();
         self.end(Stage::Hello, why);
         publish(outlet, cx.topic(Verb::UpAck, address), refuse).await
     }
@@ -581,6 +567,15 @@ impl Child {
 
 async fn publish(outlet: &Outlet, topic: String, payload: impl Into<Bytes>) -> Result<(), End> {
     outlet.publish(topic, payload, false).await.map_err(End::again)
+}
+
+/// Nothing is kept of a node that is no child; it only hears why.
+async fn turn_away(cx: &Context, address: &Address, hello: &Hello, outlet: &Outlet) -> Result<(), End> {
+    let me = cx.hub.state(|s| s.me.clone());
+    let answer = cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, hello));
+    // If the log does not read it hears nothing, and asks again.
+    let Ok(OnHello::Refuse(refuse)) = answer else { return Ok(()) };
+    publish(outlet, cx.topic(Verb::UpAck, address), Word::Refuse(*refuse).encode()).await
 }
 
 /// Asks the pure handshake, mints if it demands it, and commits what it says.

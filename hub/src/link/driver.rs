@@ -1,17 +1,18 @@
 //! What both drivers share: the clock, the facts of this node, commits, answers to frames, backoff.
 
-use super::frames::unpack;
 use super::handshake::{Mint, Own, Terms};
 use super::pipe::Outlet;
 use super::sender::{self, Ms};
 use super::view::{Links, Lost};
-use crate::engine::{Error, Haste, Hub, Received, Ticket};
+use crate::engine::{Error, Haste, Hub, Ticket};
 use crate::log;
 use crate::note::Note;
+use crate::protocol::Received;
+use crate::protocol::pack::unpack;
 use crate::state::Me;
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{self, Ack, Message};
+use citybrain_shared::wire::{self, Ack, Message, Word};
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Lane, LogId, Pos, config};
 use std::cell::RefCell;
@@ -175,8 +176,8 @@ pub(crate) enum End {
 }
 
 impl End {
-    pub(crate) fn again(why: impl std::fmt::Display) -> End {
-        End::Again(why.to_string().into())
+    pub(crate) fn again(why: impl Into<Lost>) -> End {
+        End::Again(why.into())
     }
 }
 
@@ -222,7 +223,7 @@ async fn answer(
             Received::Refuse(refuse) => match &refused {
                 // Full: it has been told already.
                 Some(tx) => drop(tx.try_send(refuse.detail)),
-                None => messages.push((child, Message::Refuse(refuse).encode())),
+                None => messages.push((child, Word::Refuse(refuse).encode())),
             },
             Received::Ignore => {}
         };
@@ -245,7 +246,7 @@ async fn answer(
             if is_crowded {
                 ack.credit = ack.credit.min(1);
             }
-            messages.push((child, Message::Ack(ack).encode()));
+            messages.push((child, Word::Ack(ack).encode()));
         }
         for (child, message) in messages {
             if outlet.publish(cx.topic(verb, &child), message, false).await.is_err() {
@@ -314,7 +315,7 @@ impl Intake {
             return Ok(());
         };
         let came = Came { peer: peer.clone(), child: child.clone(), payload, room };
-        way.frames.send(came).map_err(|_| End::again("answers can no longer be sent"))
+        way.frames.send(came).map_err(|_| End::again(Lost::because("answers can no longer be sent")))
     }
 }
 
@@ -367,7 +368,7 @@ mod tests {
             reply.send(Ok(Received::Ack(full))).unwrap();
             answers.send(Pending { child: child.clone(), ticket }).await.ok().unwrap();
             let (_, message, _) = published.recv().await.unwrap();
-            let Ok(Message::Ack(ack)) = decode(&message) else { panic!("no acknowledgement") };
+            let Ok(Message::Word(Word::Ack(ack))) = decode(&message) else { panic!("no acknowledgement") };
             assert_eq!(ack.credit, credit);
             drop(waiting);
         }

@@ -13,12 +13,11 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | [`judge`] | pure: does a frame continue what is held? The engine asks it |
-//! | [`admit`] | pure: may a record of a frame come from this peer, and is it one? The engine asks it |
 //! | [`handshake`] | pure: how a session begins, and what each node must first do to its own log |
 //! | [`sender`] | pure: windows, acknowledgements, going back, timers |
 //! | [`pace`] | pure: how many bytes a line carries, and how many may be under way on it |
 //! | [`frames`] | which records are for a peer, and how they become a frame |
+//! | [`downward`] | what goes down, for all children at once |
 //! | [`outbound`] | the sending half of a live link |
 //! | [`uplink`] | the driver towards the parent |
 //! | [`downlinks`] | the driver towards all children |
@@ -29,21 +28,20 @@
 //! | [`backlog`] | what waits for whom, counted in the log |
 //!
 //! Deliberately absent: the receiving half. The engine is the receiver, because taking a frame is
-//! part of its commit; it calls [`judge::judge`], [`admit::admit`] and [`judge::answer`].
+//! part of its commit; what it asks of a frame is in [`crate::protocol`].
 //!
 //! **Known limit.** A node that is restored from backups several times in a row, to before the new
 //! histories that it minted in between, and that meets peers that know different ones of them, may
 //! send a record twice under two names. One restore of each side at any time is proven by simulation
 //! (`tests/simulation.rs`).
 
-pub mod admit;
 pub mod ask;
 pub mod backlog;
 pub mod downlinks;
+pub(crate) mod downward;
 pub(crate) mod driver;
 pub mod frames;
 pub(crate) mod handshake;
-pub(crate) mod judge;
 pub(crate) mod outbound;
 pub(crate) mod pace;
 pub mod pipe;

@@ -1,14 +1,19 @@
 //! The sending half of a live link, as both drivers use it: the machine, the frames, and the
 //! bookkeeping of what the peer acknowledged.
 
-use super::frames::{self, Audience, Outbox, Press};
+use super::downward::Downward;
+use super::driver::{Context, End};
+use super::frames::{self, Audience, Press};
 use super::handshake::Session;
+use super::pipe::Outlet;
 use super::sender::{Acked, Ms, Sender, Terms};
 use super::view::{LaneView, LinkView};
-use crate::engine::{Hub, history_of};
+use crate::engine::{Error, Haste, Hub, history_of};
 use crate::log::Reader;
 use crate::note::Note;
+use citybrain_shared::topic::Verb;
 use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameBuilder, Party};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Lane, Pos};
 use std::collections::BTreeSet;
 
@@ -18,12 +23,22 @@ const HAS_AFTER_MS: Ms = 200;
 const HAS_ACKS_MAX: u32 = 64;
 
 /// A frame to publish, and what to write down about it.
-pub(crate) struct Outgoing {
-    pub message: Vec<u8>,
-    pub parked: Vec<Note>,
-    pub lane: Lane,
+struct Due {
+    message: Vec<u8>,
+    parked: Vec<Note>,
+    lane: Lane,
     /// How far it goes.
-    pub upto: Pos,
+    upto: Pos,
+}
+
+/// Why nothing more can be sent in a session.
+pub(crate) enum Halt {
+    /// The connection or the node has ended.
+    End(End),
+    /// What is passed over cannot be noted.
+    Unnoted(Error),
+    /// The log cannot serve the session.
+    Unread(frames::Error),
 }
 
 pub(crate) struct Outbound {
@@ -137,18 +152,51 @@ impl Outbound {
         acked
     }
 
+    /// Sends the next frame; false: there is none to send now. `downward`: of all children.
+    ///
+    /// # Errors
+    /// [`Halt`]: nothing more can be sent in this session.
+    pub(crate) async fn send_next(
+        &mut self,
+        cx: &Context,
+        reader: &Reader,
+        downward: Option<&Downward>,
+        outlet: &Outlet,
+    ) -> Result<bool, Halt> {
+        let next = self.next(cx.now(), &cx.hub, reader, downward, cx.config.compress).map_err(|e| {
+            let error = with_causes(&e);
+            tracing::warn!(peer = %self.audience.peer(), error, "The session ends because the log cannot serve it.");
+            Halt::Unread(e)
+        })?;
+        let Some(due) = next else { return Ok(false) };
+        // On disk before the frame that skips it: otherwise a crash would lose it in silence.
+        cx.commit(due.parked, Haste::Now).await.map_err(|e| match e {
+            Error::Stopping => Halt::End(End::Stop),
+            e => Halt::Unnoted(e),
+        })?;
+        self.on_told(due.lane, due.upto);
+        if !due.message.is_empty() {
+            let topic = match &self.audience {
+                Audience::Up(_) => cx.topic(Verb::Up, &self.address),
+                Audience::Down(child) => cx.topic(Verb::Down, child),
+            };
+            outlet.publish(topic, due.message, false).await.map_err(|e| Halt::End(End::again(e)))?;
+        }
+        Ok(true)
+    }
+
     /// The next frame, until there is none to send now.
     ///
     /// # Errors
     /// [`frames::Error`]: end the session.
-    pub(crate) fn next(
+    fn next(
         &mut self,
         now: Ms,
         hub: &Hub,
         reader: &Reader,
-        outbox: Option<&Outbox>,
+        downward: Option<&Downward>,
         compress: bool,
-    ) -> Result<Option<Outgoing>, frames::Error> {
+    ) -> Result<Option<Due>, frames::Error> {
         let Some(session) = &self.session else { return Ok(None) };
         let mut is_fresh = false;
         while let Some(send) = self.sender.poll_send(now) {
@@ -165,7 +213,7 @@ impl Outbound {
                 epochs: &self.epochs,
                 session,
                 audience: &self.audience,
-                outbox,
+                downward,
                 compress,
                 now_us: chrono::Utc::now().timestamp_micros(),
             };
@@ -177,12 +225,12 @@ impl Outbound {
                     self.sender.on_sent(now, send.lane, built.upto, message.len());
                     self.sent_records += u64::from(built.records);
                     self.sent_bytes += message.len() as u64;
-                    return Ok(Some(Outgoing { message, parked: built.parked, lane, upto }));
+                    return Ok(Some(Due { message, parked: built.parked, lane, upto }));
                 }
                 None => {
                     self.sender.on_skipped(now, send.lane, built.upto);
                     if !built.parked.is_empty() {
-                        return Ok(Some(Outgoing { message: Vec::new(), parked: built.parked, lane, upto }));
+                        return Ok(Some(Due { message: Vec::new(), parked: built.parked, lane, upto }));
                     }
                 }
             }
@@ -190,8 +238,8 @@ impl Outbound {
         Ok(None)
     }
 
-    /// What an [`Outgoing`] parked is on disk: it is not parked again.
-    pub(crate) fn on_told(&mut self, lane: Lane, upto: Pos) {
+    /// What an [`Due`] parked is on disk: it is not parked again.
+    fn on_told(&mut self, lane: Lane, upto: Pos) {
         let told = &mut self.told_upto[lane as usize];
         *told = upto.max(*told);
     }

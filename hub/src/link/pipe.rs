@@ -1,23 +1,21 @@
-//! What carries link messages: an MQTT client, used as a pipe only. Beside
-//! `door/outside/client.rs` the one file that names rumqttc.
+//! What carries link messages: an MQTT client, used as a pipe only.
 //!
 //! A pipe may lose, repeat and reorder; the link's own acknowledgements make good for it. One pipe
 //! is one connection: whoever holds it makes a new one after [`Event::Disconnected`], because a
 //! client that reconnects by itself silently forgets what it had accepted.
 
 use super::view::{Cause, Lost};
+use crate::broker::{self, Broker};
 use crate::door::LocalClient;
-use crate::tls::{self, ClientFiles};
+use crate::tls;
 use bytes::Bytes;
 use citybrain_shared::words::with_causes;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions,
-    Packet, QoS, StateError, SubscribeFilter, TlsConfiguration, TlsError, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event as Mqtt, EventLoop, LastWill, Packet, QoS, StateError,
+    SubscribeFilter, TlsError,
 };
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Messages and bytes that wait for the driver. Beyond it messages are dropped, as the network
@@ -86,7 +84,7 @@ impl Pipe {
     /// One that ends at once, as a connection does that cannot be made.
     fn refused(why: String) -> Pipe {
         let (closed, _) = mpsc::channel(1);
-        Pipe { outlet: Outlet(OutletKind::Local(closed)), inlet: Inlet(InletKind::Refused(why.into())) }
+        Pipe { outlet: Outlet(OutletKind::Local(closed)), inlet: Inlet(InletKind::Refused(Lost::because(why))) }
     }
 }
 
@@ -111,7 +109,7 @@ impl Outlet {
 impl Inlet {
     /// The next event; after `Disconnected` only that. Cancel-safe.
     pub async fn recv(&mut self) -> Event {
-        let closed = || Event::Disconnected("the connection was closed".into());
+        let closed = || Event::Disconnected(Lost::because("the connection was closed"));
         match &mut self.0 {
             InletKind::Mqtt { rx, queued_bytes, dropped, .. } => {
                 match dropped.swap(0, Ordering::Relaxed) {
@@ -189,107 +187,11 @@ pub fn local(mut client: LocalClient) -> Pipe {
     LocalPipe { tx, rx }.into()
 }
 
-/// The servers of one broker, of which each new connection takes the next: whoever lost the one that
-/// was killed is at another at once.
-#[derive(Clone, Debug)]
-pub struct Servers {
-    all: Arc<[(String, u16)]>,
-    turn: Arc<AtomicUsize>,
-}
-
-impl Servers {
-    /// Hosts and ports; at least one.
-    ///
-    /// # Panics
-    /// When there is none.
-    pub fn new(all: impl IntoIterator<Item = (String, u16)>) -> Servers {
-        let all: Arc<[_]> = all.into_iter().collect();
-        assert!(!all.is_empty(), "a broker has a server");
-        Servers { all, turn: Arc::default() }
-    }
-
-    fn next(&self) -> (String, u16) {
-        self.all[self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len()].clone()
-    }
-}
-
-impl std::fmt::Display for Servers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, (host, port)) in self.all.iter().enumerate() {
-            write!(f, "{}{host}:{port}", if i == 0 { "" } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
-/// How to reach a broker.
-#[derive(Clone, Debug)]
-pub struct Broker {
-    pub servers: Servers,
-    pub username: Option<String>,
-    /// Read for each connection, so that a corrected one counts.
-    pub password_file: Option<PathBuf>,
-    /// Read for each connection.
-    pub tls: Option<ClientFiles>,
-    pub keep_alive_s: u16,
-    /// Largest link message, bytes.
-    pub message_bytes_max: usize,
-}
-
-/// The password in its file, without the line's end.
-///
-/// # Errors
-/// Why it cannot be read.
-pub fn password_in(path: &Path) -> Result<String, String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|e| format!("cannot read the password in {}: {e}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// What every connection to a broker has in common.
-///
-/// # Errors
-/// Why the files of TLS or of the password cannot be used.
-pub(crate) fn options(broker: &Broker, client_id: String, packet_bytes_max: usize) -> Result<MqttOptions, String> {
-    let (host, port) = broker.servers.next();
-    let mut options = MqttOptions::new(client_id, host, port);
-    options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
-    options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
-    if let Some(user) = &broker.username {
-        let password = broker.password_file.as_deref().map(password_in).transpose()?;
-        options.set_credentials(user.clone(), password.unwrap_or_default());
-    }
-    if let Some(files) = &broker.tls {
-        let config = files.config().map_err(|e| e.to_string())?;
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
-    }
-    Ok(options)
-}
-
-/// The client of one connection, and what must be polled for it to go on.
-pub(crate) fn client(options: MqttOptions, requests_max: usize) -> (AsyncClient, EventLoop) {
-    let (client, mut events) = AsyncClient::new(options, requests_max);
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    events.set_network_options(network);
-    (client, events)
-}
-
-/// A connection that stands may take as long over one packet as it may be silent. (rumqttc has one time
-/// for this and for dialling, where less is better: a try that hangs keeps the next one waiting.)
-pub(crate) fn be_patient(events: &mut EventLoop, keep_alive: Duration) {
-    let mut network = events.network_options();
-    if network.connection_timeout() < keep_alive.as_secs() {
-        network.set_connection_timeout(keep_alive.as_secs());
-        events.set_network_options(network);
-    }
-}
-
 /// Opens one connection with a clean session. The poll task is spawned here and ends with it.
 ///
 /// `will`: topic and payload that the broker publishes, retained, when the connection breaks.
 pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>)>, filters: Vec<String>) -> Pipe {
-    let mut options = match options(broker, client_id, broker.message_bytes_max + PACKET_SLACK_BYTES) {
+    let mut options = match broker::options(broker, client_id, broker.message_bytes_max + PACKET_SLACK_BYTES) {
         Ok(options) => options,
         Err(why) => return Pipe::refused(why),
     };
@@ -297,7 +199,7 @@ pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>
     if let Some((topic, payload)) = will {
         options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     }
-    let (client, events) = self::client(options, OUTBOX_MESSAGES_MAX);
+    let (client, events) = broker::client(options, OUTBOX_MESSAGES_MAX);
     let (tx, rx) = mpsc::channel(INBOX_MESSAGES_MAX);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let dropped = Arc::new(AtomicU64::new(0));
@@ -337,18 +239,18 @@ async fn poll(
         match events.poll().await {
             Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
                 let keep_alive = events.mqtt_options.keep_alive();
-                be_patient(&mut events, keep_alive);
+                broker::be_patient(&mut events, keep_alive);
                 let filters = filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtMostOnce));
                 if client.try_subscribe_many(filters).is_err() {
-                    break "cannot subscribe".into();
+                    break Lost::because("cannot subscribe");
                 }
             }
             Ok(Mqtt::Incoming(Packet::SubAck(ack))) => {
                 if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) {
-                    break "the broker refuses the subscription: check the account's rights".into();
+                    break Lost::because("the broker refuses the subscription: check the account's rights");
                 }
                 if tx.try_send(Event::Connected).is_err() {
-                    break "the driver is gone".into();
+                    break Lost::because("the driver is gone");
                 }
             }
             Ok(Mqtt::Incoming(Packet::Publish(p))) => {
@@ -364,7 +266,7 @@ async fn poll(
                     }
                 }
             }
-            Ok(Mqtt::Incoming(Packet::Disconnect)) => break "the broker ended the connection".into(),
+            Ok(Mqtt::Incoming(Packet::Disconnect)) => break Lost::because("the broker ended the connection"),
             Ok(_) => {}
             Err(e) => break lost(&e),
         }

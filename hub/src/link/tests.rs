@@ -13,7 +13,7 @@ use bytes::Bytes;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::topic::Verb;
-use citybrain_shared::wire::{Cursor, FrameBuilder, FrameHead, Message, Party};
+use citybrain_shared::wire::{Cursor, FrameBuilder, FrameHead, Message, Party, Word};
 use citybrain_shared::{Address, Lane, LogId, Pos, limits, topic};
 use parking_lot::Mutex;
 use std::path::Path;
@@ -257,7 +257,7 @@ fn an_urgent_frame_does_not_wait_behind_one_for_which_the_engine_has_no_room() {
         let mut acked = Vec::new();
         while acked.len() < 2 {
             let (_, payload, _) = out.recv().await.unwrap();
-            if let Ok(Message::Ack(ack)) = super::driver::decode(&payload) {
+            if let Ok(Message::Word(Word::Ack(ack))) = super::driver::decode(&payload) {
                 assert_eq!((ack.upto, ack.gap), (Pos(1), false));
                 acked.push(ack.lane);
             }
@@ -318,7 +318,7 @@ fn a_child_whose_session_a_late_will_has_ended_gets_a_new_one() {
         let party = child.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
         let topic = topic::link(&parent.config.link.root, Verb::Hello, &a("c/s"));
         let to = broker.0.lock().to_parent.clone().unwrap();
-        to.send((topic, Message::Bye(party).encode().into())).await.unwrap();
+        to.send((topic, Word::Bye(party).encode().into())).await.unwrap();
         until("the parent takes it for gone", || !is_up(&&parent)).await;
         until("it has a session again", || both.iter().all(is_up)).await;
         parent.offer(5000..5003, r#","target":"c/s""#).await;

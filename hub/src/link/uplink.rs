@@ -8,17 +8,18 @@ use super::downlinks::Downlinks;
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS};
 use super::frames::Audience;
 use super::handshake::{self, OnRefuse, OnWelcome, Saying};
-use super::outbound::Outbound;
-use super::pipe::{self, Broker, Event, Outlet, Pipe};
+use super::outbound::{Halt, Outbound};
+use super::pipe::{self, Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{LinkView, Lost, Role, Stage};
+use crate::broker::Broker;
 use crate::engine::{Error, Haste};
 use crate::state::Me;
 use bytes::Bytes;
 use citybrain_shared::Address;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Hello, Message, Party};
+use citybrain_shared::wire::{Ack, Hello, Message, Party, Refuse, Welcome, Word};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -32,6 +33,11 @@ const HELLOS_MAX: u32 = 3;
 const PROGRESS_AFTER_MS: Ms = 5_000;
 /// A broker that does not answer, ms.
 const CONNECT_WITHIN_MS: u64 = 10_000;
+
+/// A bye on its way into the pipe: a node that stops waits no longer for a connection that is busy.
+const BYE_WITHIN: Duration = Duration::from_millis(200);
+/// From the pipe to the socket: the connection ends with the pipe, and nothing says when it is empty.
+const BYE_LEAVES_WITHIN: Duration = Duration::from_millis(20);
 
 /// Makes a pipe to the parent's broker: client id, will (topic, payload), filters.
 pub(crate) type Dial = Box<dyn FnMut(String, (String, Vec<u8>), Vec<String>) -> Pipe + Send>;
@@ -84,7 +90,7 @@ fn unreadable(e: Error) -> End {
 struct Link {
     up: Uplink,
     cx: Arc<Context>,
-    out: Outbound,
+    outbound: Outbound,
     view: LinkView,
     heard: Option<std::time::Instant>,
     me: Me,
@@ -105,7 +111,7 @@ struct Link {
 impl Link {
     fn new(up: Uplink) -> Link {
         Link {
-            out: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
+            outbound: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
             view: LinkView::new(up.parent.clone(), Role::Up),
             heard: None,
             me: Me::default(),
@@ -134,7 +140,7 @@ impl Link {
         let party = Party { inc: self.me.inc, boot: self.me.boot };
         let own = &cx.address;
         let filters = [Verb::UpAck, Verb::Down, Verb::Ask].map(|v| cx.topic(v, own)).to_vec();
-        let will = (cx.topic(Verb::Hello, own), Message::Bye(party).encode());
+        let will = (cx.topic(Verb::Hello, own), Word::Bye(party).encode());
         (self.up.dial)(format!("{own}@{:x}", self.me.boot.nonce), will, filters)
     }
 
@@ -148,7 +154,7 @@ impl Link {
             e = tokio::time::timeout(within, inlet.recv()) => match e {
                 Ok(Event::Connected) => {}
                 Ok(Event::Disconnected(why)) => return End::Again(why),
-                Ok(Event::Message { .. } | Event::Dropped(_)) | Err(_) => return End::again("the broker does not answer"),
+                Ok(Event::Message { .. } | Event::Dropped(_)) | Err(_) => return End::again(Lost::because("the broker does not answer")),
             },
             () = driver::stopped(stop) => return End::Stop,
         }
@@ -157,13 +163,13 @@ impl Link {
         let mut committed = cx.hub.committed();
         let reader = cx.hub.reader();
         (self.hellos, self.stalls, self.hello_at) = (0, 0, cx.now());
-        self.out.down();
+        self.outbound.down();
         loop {
             let now = cx.now();
             if let Err(end) = self.tick(now, &outlet).await {
                 return end;
             }
-            self.out.sender.on_log_grew(*committed.borrow_and_update());
+            self.outbound.sender.on_log_grew(*committed.borrow_and_update());
             if let Err(end) = self.send(&outlet, &reader).await {
                 return end;
             }
@@ -182,19 +188,19 @@ impl Link {
                     Event::Connected => {}
                 },
                 r = committed.changed() => if r.is_err() { return End::Stop },
-                Some(why) = refused.recv() => self.bounced(cx.now(), why),
+                Some(why) = refused.recv() => self.bounced(cx.now(), Lost::because(why)),
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
                 () = driver::stopped(stop) => {
-                    let notes = self.out.notes(&reader);
+                    let notes = self.outbound.notes(&reader);
                     if !notes.is_empty() {
                         // The engine ends after the links; what it refuses is only sent again.
                         let _ = cx.hub.note(notes, Haste::Lazy).await;
                     }
                     let party = Party { inc: self.me.inc, boot: self.me.boot };
-                    let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Message::Bye(party).encode(), true);
+                    let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Word::Bye(party).encode(), true);
                     // A broker that does not take it publishes the will instead.
-                    let _ = tokio::time::timeout(Duration::from_millis(200), bye).await;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    let _ = tokio::time::timeout(BYE_WITHIN, bye).await;
+                    tokio::time::sleep(BYE_LEAVES_WITHIN).await;
                     return End::Stop;
                 }
             }
@@ -203,45 +209,46 @@ impl Link {
 
     fn deadline(&self, now: Ms) -> Ms {
         let show = self.shown_at + SHOW_EVERY_MS;
-        let hello = self.out.session().is_none().then_some(self.hello_at);
-        [Some(show.max(now + 1)), self.out.poll_timeout(), hello].into_iter().flatten().min().unwrap_or(now)
+        let hello = self.outbound.session().is_none().then_some(self.hello_at);
+        [Some(show.max(now + 1)), self.outbound.poll_timeout(), hello].into_iter().flatten().min().unwrap_or(now)
     }
 
     /// Timers.
     async fn tick(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
-        self.out.sender.on_tick(now);
+        self.outbound.sender.on_tick(now);
         let limit = PROGRESS_AFTER_MS
             .max(2 * self.cx().config.resend_after_ms)
-            .max(2 * self.out.sender.patience_ms())
-            .max((3.0 * self.out.sender.rtt_ms().unwrap_or(0.0)) as Ms);
-        if self.out.sender.waiting_ms(now) > limit {
+            .max(2 * self.outbound.sender.patience_ms())
+            .max((3.0 * self.outbound.sender.rtt_ms().unwrap_or(0.0)) as Ms);
+        if self.outbound.sender.waiting_ms(now) > limit {
             self.stalls += 1;
             if self.stalls >= HELLOS_MAX {
-                return Err(End::again("frames are not acknowledged, session after session"));
+                let why = "frames are not acknowledged, session after session";
+                return Err(End::again(Lost::because(why)));
             }
             self.again(now, Lost::no_progress());
         }
         match self.cx.hub.place().map_err(|_| End::Stop)? {
             Some(place) => {
                 let mut notes = Vec::new();
-                self.out.note_due(now, &self.cx.hub.reader(), Some(&mut notes));
+                self.outbound.note_due(now, &self.cx.hub.reader(), Some(&mut notes));
                 place.note_lazily(&notes);
             }
-            None => self.out.note_due(now, &self.cx.hub.reader(), None),
+            None => self.outbound.note_due(now, &self.cx.hub.reader(), None),
         }
-        if self.out.session().is_none() && now >= self.hello_at {
+        if self.outbound.session().is_none() && now >= self.hello_at {
             if self.awaiting && self.hellos >= HELLOS_MAX {
                 self.awaiting = false;
-                return Err(End::again("the parent does not answer"));
+                return Err(End::again(Lost::because("the parent does not answer")));
             }
             self.hello(now, outlet).await?;
         }
         // A node that shows itself wakes often enough for this.
-        if now >= self.alive_at && self.out.session().is_some() {
+        if now >= self.alive_at && self.outbound.session().is_some() {
             self.alive_at = now + self.cx.alive_every_ms();
             let party = Party { inc: self.me.inc, boot: self.me.boot };
             let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
-            let said = outlet.publish(topic, Message::Alive(party).encode(), false).await;
+            let said = outlet.publish(topic, Word::Alive(party).encode(), false).await;
             said.map_err(End::again)?;
         }
         if now >= self.shown_at + SHOW_EVERY_MS {
@@ -252,7 +259,7 @@ impl Link {
 
     /// Ends the session, if any, and has a hello said at once.
     fn again(&mut self, now: Ms, why: impl Into<Lost>) {
-        self.out.down();
+        self.outbound.down();
         self.awaiting = false;
         self.hello_at = now;
         self.view.last_reason = Some(why.into().or_login(self.view.last_reason.take()));
@@ -280,7 +287,7 @@ impl Link {
         let hello = cx
             .with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying))
             .map_err(unreadable)?;
-        let message = Message::Hello(hello.clone()).encode();
+        let message = Word::Hello(hello.clone()).encode();
         self.said = Some(hello);
         self.awaiting = true;
         self.hello_at = now + HELLO_AFTER_MS;
@@ -294,23 +301,13 @@ impl Link {
     async fn send(&mut self, outlet: &Outlet, reader: &crate::log::Reader) -> Result<(), End> {
         let cx = self.cx();
         loop {
-            match self.out.next(cx.now(), &cx.hub, reader, None, cx.config.compress) {
-                Ok(None) => return Ok(()),
-                Ok(Some(outgoing)) => {
-                    // On disk before the frame that skips it: otherwise a crash would lose it in silence.
-                    match cx.commit(outgoing.parked, Haste::Now).await {
-                        Ok(()) => self.out.on_told(outgoing.lane, outgoing.upto),
-                        Err(Error::Stopping) => return Err(End::Stop),
-                        Err(e) => return Err(End::again(e)),
-                    }
-                    if !outgoing.message.is_empty() {
-                        let topic = cx.topic(Verb::Up, &cx.address);
-                        outlet.publish(topic, outgoing.message, false).await.map_err(End::again)?;
-                    }
-                }
-                Err(e) => {
-                    tracing::warn!(peer = %self.up.parent, error = %e, "The session ends because the log cannot serve it.");
-                    self.again(cx.now(), e.to_string());
+            match self.outbound.send_next(&cx, reader, None, outlet).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(Halt::End(end)) => return Err(end),
+                Err(Halt::Unnoted(e)) => return Err(End::again(e)),
+                Err(Halt::Unread(e)) => {
+                    self.again(cx.now(), e);
                     self.hello_at = cx.now() + self.refusals.next_ms();
                     return Ok(());
                 }
@@ -326,97 +323,115 @@ impl Link {
             Some(Verb::Down) => {
                 self.view.received_frames += 1;
                 self.view.received_bytes += payload.len() as u64;
-                return intake.take(&self.up.parent, &cx.address, payload);
+                intake.take(&self.up.parent, &cx.address, payload)
             }
             Some(Verb::Ask) => {
                 // Who has no session does not answer: the question is for whoever holds the address.
-                if self.out.session().is_some() {
+                if self.outbound.session().is_some() {
                     self.ask(payload, outlet);
                 }
-                return Ok(());
+                Ok(())
             }
-            Some(Verb::UpAck) => {}
+            Some(Verb::UpAck) => self.hear(&payload).await,
             _ => {
                 self.view.bad_messages += 1;
-                return Ok(());
+                Ok(())
             }
         }
-        let now = cx.now();
-        match driver::decode(&payload) {
-            Ok(Message::Ack(ack)) => match self.out.on_ack(now, &ack) {
-                Acked::Progress => (self.stalls, self.bounces) = (0, 0),
-                Acked::Nothing => {}
-                Acked::Beyond => self.again(now, "the parent acknowledged more than there is"),
-            },
-            Ok(Message::Welcome(welcome)) => {
-                let Some(said) = &self.said else { return Ok(()) };
-                let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&self.up.parent).cloned()));
-                self.me = me;
-                let outcome = cx.with_own(&self.me, |own| {
-                    let (terms, parent) = (&cx.terms, &self.up.parent);
-                    handshake::on_welcome(own, terms, parent, peer.as_ref(), said, self.awaiting, &welcome)
-                });
-                match outcome.map_err(unreadable)? {
-                    OnWelcome::Ignore => {}
-                    OnWelcome::Again(why) => {
-                        let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
-                        self.again(now, why);
-                        self.hello_at = now + wait;
-                    }
-                    OnWelcome::Up { notes, session } => {
-                        if let Err(e) = cx.commit(notes, Haste::Lazy).await {
-                            return Err(End::again(e));
-                        }
-                        self.saying = Saying { id: self.saying.id, ..Saying::default() };
-                        (self.awaiting, self.hellos) = (false, 0);
-                        self.refusals.reset();
-                        let party = Party { inc: self.me.inc, boot: self.me.boot };
-                        self.out.up(session, party, cx.hub.reader().last());
-                        self.stage(Stage::Up);
-                        tracing::info!(peer = %self.up.parent, lease = welcome.lease, "The link to the parent is up.");
-                    }
-                }
+    }
+
+    /// What the parent says of the session.
+    async fn hear(&mut self, payload: &[u8]) -> Result<(), End> {
+        let Ok(Message::Word(word)) = driver::decode(payload) else {
+            self.view.bad_messages += 1;
+            return Ok(());
+        };
+        match word {
+            Word::Ack(ack) => self.on_ack(&ack),
+            Word::Welcome(welcome) => return self.on_welcome(&welcome).await,
+            Word::Refuse(refuse) => return self.on_refuse(refuse).await,
+            Word::Alive(party) => self.on_alive(party),
+            Word::Hello(_) | Word::Bye(_) => self.view.bad_messages += 1,
+        }
+        Ok(())
+    }
+
+    fn on_ack(&mut self, ack: &Ack) {
+        let now = self.cx.now();
+        match self.outbound.on_ack(now, ack) {
+            Acked::Progress => (self.stalls, self.bounces) = (0, 0),
+            Acked::Nothing => {}
+            Acked::Beyond => self.again(now, Lost::because("the parent acknowledged more than there is")),
+        }
+    }
+
+    /// That it was heard is all it is for, if it is the one in session.
+    fn on_alive(&mut self, party: Party) {
+        if self.outbound.session().is_some_and(|s| s.party != party) {
+            self.again(self.cx.now(), Lost::because("the parent has started anew"));
+        }
+    }
+
+    async fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), End> {
+        let (cx, now) = (self.cx(), self.cx.now());
+        let Some(said) = &self.said else { return Ok(()) };
+        let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&self.up.parent).cloned()));
+        self.me = me;
+        let outcome = cx.with_own(&self.me, |own| {
+            let (terms, parent) = (&cx.terms, &self.up.parent);
+            handshake::on_welcome(own, terms, parent, peer.as_ref(), said, self.awaiting, welcome)
+        });
+        match outcome.map_err(unreadable)? {
+            OnWelcome::Ignore => {}
+            OnWelcome::Again(why) => {
+                let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
+                self.again(now, Lost::because(why));
+                self.hello_at = now + wait;
             }
-            Ok(Message::Refuse(refuse)) => {
-                let Some(said) = &self.said else { return Ok(()) };
-                let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
-                match outcome.map_err(unreadable)? {
-                    OnRefuse::Ignore => {}
-                    OnRefuse::Again => self.bounced(now, refuse.detail),
-                    OnRefuse::Prove(mut at) => {
-                        at.truncate(BOOTS_KEPT);
-                        self.saying.prove = at;
-                        self.again(now, refuse.detail);
-                        self.hellos = self.hellos.saturating_sub(1);
-                    }
-                    OnRefuse::Mint(mint) => {
-                        if let Err(e) = cx.mint(&mint).await {
-                            return Err(End::again(e));
-                        }
-                        self.saying.minted_for = Some(mint.held);
-                        self.again(now, refuse.detail);
-                        // Should it not be enough, the next try is not at once.
-                        self.hello_at = now + self.refusals.next_ms();
-                    }
-                    OnRefuse::Wait => {
-                        self.again(now, refuse.detail.clone());
-                        self.hello_at = now + self.refusals.next_ms().max(500);
-                        self.hellos = 0;
-                        let stage = Stage::Refused { reason: refuse.reason, detail: refuse.detail };
-                        if self.view.stage != stage {
-                            tracing::warn!(peer = %self.up.parent, reason = refuse.reason.as_str(), "The parent refuses this node.");
-                        }
-                        self.stage(stage);
-                    }
-                }
+            OnWelcome::Up { notes, session } => {
+                cx.commit(notes, Haste::Lazy).await.map_err(End::again)?;
+                self.saying = Saying { id: self.saying.id, ..Saying::default() };
+                (self.awaiting, self.hellos) = (false, 0);
+                self.refusals.reset();
+                let party = Party { inc: self.me.inc, boot: self.me.boot };
+                self.outbound.up(session, party, cx.hub.reader().last());
+                self.stage(Stage::Up);
+                tracing::info!(peer = %self.up.parent, lease = welcome.lease, "The link to the parent is up.");
             }
-            // That it was heard is all it is for, if it is the one in session.
-            Ok(Message::Alive(party)) => {
-                if self.out.session().is_some_and(|s| s.party != party) {
-                    self.again(now, "the parent has started anew");
-                }
+        }
+        Ok(())
+    }
+
+    async fn on_refuse(&mut self, refuse: Refuse) -> Result<(), End> {
+        let (cx, now) = (self.cx(), self.cx.now());
+        let Some(said) = &self.said else { return Ok(()) };
+        let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
+        match outcome.map_err(unreadable)? {
+            OnRefuse::Ignore => {}
+            OnRefuse::Again => self.bounced(now, Lost::because(refuse.detail)),
+            OnRefuse::Prove(mut at) => {
+                at.truncate(BOOTS_KEPT);
+                self.saying.prove = at;
+                self.again(now, Lost::because(refuse.detail));
+                self.hellos = self.hellos.saturating_sub(1);
             }
-            Ok(_) | Err(_) => self.view.bad_messages += 1,
+            OnRefuse::Mint(mint) => {
+                cx.mint(&mint).await.map_err(End::again)?;
+                self.saying.minted_for = Some(mint.held);
+                self.again(now, Lost::because(refuse.detail));
+                // Should it not be enough, the next try is not at once.
+                self.hello_at = now + self.refusals.next_ms();
+            }
+            OnRefuse::Wait => {
+                self.again(now, Lost::because(refuse.detail.clone()));
+                self.hello_at = now + self.refusals.next_ms().max(500);
+                self.hellos = 0;
+                let stage = Stage::Refused { reason: refuse.reason, detail: refuse.detail };
+                if self.view.stage != stage {
+                    tracing::warn!(peer = %self.up.parent, reason = refuse.reason.as_str(), "The parent refuses this node.");
+                }
+                self.stage(stage);
+            }
         }
         Ok(())
     }
@@ -446,7 +461,7 @@ impl Link {
     }
 
     fn ended(&mut self, why: Lost) {
-        self.out.down();
+        self.outbound.down();
         self.awaiting = false;
         self.view.reconnects += 1;
         tracing::debug!(peer = %self.up.parent, reason = %why.text, "The connection to the parent's broker ended.");
@@ -465,7 +480,7 @@ impl Link {
 
     fn show(&mut self, now: Ms) {
         self.shown_at = now;
-        self.out.show(&mut self.view);
+        self.outbound.show(&mut self.view);
         self.cx().links.set(&self.view, self.heard);
     }
 }

@@ -1,6 +1,7 @@
 //! What engineers see of a node's links.
 
 use citybrain_shared::wire::Reason;
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Inc, Pos};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -68,6 +69,10 @@ pub struct Lost {
 }
 
 impl Lost {
+    pub(crate) fn because(text: impl Into<String>) -> Lost {
+        Lost { cause: Cause::Other, text: text.into() }
+    }
+
     pub(crate) fn no_progress() -> Lost {
         Lost { cause: Cause::NoProgress, text: "frames were not acknowledged in time".into() }
     }
@@ -79,9 +84,10 @@ impl Lost {
     }
 }
 
-impl<T: Into<String>> From<T> for Lost {
-    fn from(text: T) -> Lost {
-        Lost { cause: Cause::Other, text: text.into() }
+/// With its causes, of which the last often says the most.
+impl<E: std::error::Error> From<E> for Lost {
+    fn from(error: E) -> Lost {
+        Lost::because(with_causes(&error))
     }
 }
 
@@ -219,5 +225,13 @@ mod tests {
         assert!(!down(Stage::Up));
         assert!(down(Stage::Away) && down(Stage::Connecting) && down(Stage::Hello), "still the same absence");
         assert!(!down(Stage::Up));
+    }
+
+    #[test]
+    fn a_session_that_an_error_ends_says_what_the_operating_system_says() {
+        let source = std::io::Error::from_raw_os_error(5);
+        let error = super::super::frames::Error::Log(crate::files::at("/log/1".as_ref())(source).into());
+        let text = Lost::from(error).text;
+        assert_eq!(text, "the log cannot be read: cannot use `/log/1`: Input/output error (os error 5)");
     }
 }

@@ -2,7 +2,7 @@
 //! to write its snapshot.
 
 use super::Error;
-use super::disk::sync_dir;
+use crate::files::{self, at, sync_folder};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,7 +16,7 @@ const NAME: &str = "ballast";
 pub fn release(dir: &Path) -> Result<(), Error> {
     let path = dir.join(NAME);
     match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io { path, source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io(files::Error { path, source })),
         _ => Ok(()),
     }
 }
@@ -36,11 +36,11 @@ pub(super) fn create(dir: &Path, bytes: u64) -> Result<(), Error> {
             file.write_all(&block[..n as usize])?;
             left -= n;
         }
-        file.sync_all()?;
-        sync_dir(dir)
+        file.sync_all()
     })();
-    made.map_err(|source| {
+    let made = made.map_err(at(&path)).and_then(|()| sync_folder(dir));
+    made.map_err(|e| {
         let _ = fs::remove_file(&path);
-        Error::Io { path, source }
+        e.into()
     })
 }

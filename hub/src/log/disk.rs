@@ -47,11 +47,6 @@ impl Disk for Real {
     }
 }
 
-/// Makes names in `dir` (created, renamed, removed files) survive a power cut.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 /// A disk that fails on order.
 #[cfg(test)]
 pub(super) mod test {

@@ -1,12 +1,13 @@
 //! A log's folder: which segments there are, what they hold at a start, and who may write.
 
-use super::disk::{Disk, Real, sync_dir};
+use super::disk::{Disk, Real};
 use super::format::{HEAD_BYTES, Head};
 use super::index::{About, Hole};
 use super::reader::{Inner, Reader, Shared};
 use super::segment::{self, Sealed, path_of};
 use super::tail::Tail;
 use super::{Damage, Error, Found, Options};
+use crate::files::{self, at, sync_folder};
 use citybrain_shared::Pos;
 use parking_lot::RwLock;
 use std::fs::{self, File};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub fn open_read_only(dir: &Path) -> Result<(Reader, Found), Error> {
     let firsts = list(dir, false)?;
     if firsts.is_empty() {
-        return Err(Error::Io { path: dir.to_owned(), source: io::ErrorKind::NotFound.into() });
+        return Err(Error::Io(files::Error { path: dir.to_owned(), source: io::ErrorKind::NotFound.into() }));
     }
     let options = Options { tail_bytes: 0, ..Options::default() };
     let Loaded { inner, found, .. } = load(dir, &firsts, &options, true)?;
@@ -35,10 +36,10 @@ pub fn open_read_only(dir: &Path) -> Result<(Reader, Found), Error> {
 /// # Errors
 /// [`Error::Io`], also when there is a log already.
 pub fn begin(dir: &Path, first: Pos, before: u64) -> Result<(), Error> {
-    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let io = at(dir);
     fs::create_dir_all(dir).map_err(io)?;
     if !list(dir, false)?.is_empty() {
-        return Err(io(io::ErrorKind::AlreadyExists.into()));
+        return Err(io(io::ErrorKind::AlreadyExists.into()).into());
     }
     create(&Real, dir, Head { first, before }).map(drop)
 }
@@ -52,12 +53,12 @@ pub fn is_in_use(dir: &Path) -> Result<bool, Error> {
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => return Err(Error::Io { path, source }),
+        Err(source) => return Err(files::Error { path, source }.into()),
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(fs::TryLockError::WouldBlock) => Ok(true),
-        Err(fs::TryLockError::Error(source)) => Err(Error::Io { path, source }),
+        Err(fs::TryLockError::Error(source)) => Err(files::Error { path, source }.into()),
     }
 }
 
@@ -146,7 +147,7 @@ pub(super) fn special(about: &About) -> Pos {
 /// First positions of the segments in `dir`, ascending. Segments in which nothing was ever written
 /// are left out, unless there is no other, and with `tidy` removed, with half-written indexes.
 pub(super) fn list(dir: &Path, tidy: bool) -> Result<Vec<Pos>, Error> {
-    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let io = at(dir);
     let mut firsts = Vec::new();
     for item in fs::read_dir(dir).map_err(io)? {
         let path = item.map_err(io)?.path();
@@ -180,7 +181,7 @@ pub(super) fn list(dir: &Path, tidy: bool) -> Result<Vec<Pos>, Error> {
 /// Removes a file. That there is none is no error.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io { path: path.to_owned(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(at(path)(source).into()),
         _ => Ok(()),
     }
 }
@@ -192,23 +193,23 @@ pub(super) fn create(disk: &dyn Disk, dir: &Path, head: Head) -> Result<File, Er
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
         disk.write(&path, &file, &head.encode(), 0)?;
         disk.sync(&path, &file)?;
-        sync_dir(dir)?;
         Ok(file)
     })();
-    created.map_err(|source| {
+    let created = created.map_err(at(&path)).and_then(|file| sync_folder(dir).map(|()| file));
+    created.map_err(|e| {
         // If it cannot be removed either, the next start ignores it: nothing was written to it.
         let _ = fs::remove_file(&path);
-        Error::Io { path, source }
+        e.into()
     })
 }
 
 pub(super) fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("lock");
-    let io = |source| Error::Io { path: path.clone(), source };
+    let io = at(&path);
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(Error::Locked { path }),
-        Err(fs::TryLockError::Error(source)) => Err(io(source)),
+        Err(fs::TryLockError::Error(source)) => Err(io(source).into()),
     }
 }

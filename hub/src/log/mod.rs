@@ -64,13 +64,14 @@ pub use folder::{begin, hold, is_in_use, open_read_only};
 pub use format::{RECORD_BYTES_MAX, RECORD_BYTES_MIN};
 pub use reader::{Entry, Reader};
 
+use crate::files::{self, at, sync_folder};
 use bytes::Bytes;
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 #[cfg(test)]
 pub(crate) use disk::test::Faulty;
 pub(crate) use disk::{Disk, Real};
 
-use disk::sync_dir;
 use folder::{Loaded, create, list, load, lock, remove, special};
 use format::{HEAD_BYTES, Head};
 use index::{About, Fresh, Hole};
@@ -119,12 +120,8 @@ impl Default for Options {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot use `{path}`")]
-    Io {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] files::Error),
     /// The records after `after` up to and including `upto` are lost. Read on after `upto`.
     #[error("the log is damaged at byte {offset} of `{path}`: records {} to {upto} cannot be read", after.next())]
     Damaged { after: Pos, upto: Pos, path: PathBuf, offset: u64 },
@@ -231,21 +228,21 @@ impl Log {
     }
 
     pub(crate) fn open_on(dir: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<Opened, Error> {
-        let io = |source| Error::Io { path: dir.to_owned(), source };
+        let io = at(dir);
         fs::create_dir_all(dir).map_err(io)?;
         let lock = lock(dir)?;
         let mut firsts = list(dir, true)?;
         if firsts.is_empty() {
             create(&*disk, dir, Head { first: Pos(1), before: 0 })?;
             if let Some(above) = dir.parent() {
-                sync_dir(above).map_err(io)?;
+                sync_folder(above)?;
             }
             firsts.push(Pos(1));
         }
         let loaded = load(dir, &firsts, &options, false)?;
         let Loaded { inner, found, barrier, head_bad } = loaded;
         let path = inner.path.clone();
-        let io = |source| Error::Io { path: path.clone(), source };
+        let io = at(&path);
         let file = File::options().read(true).write(true).open(&path).map_err(io)?;
         (|| {
             if head_bad {
@@ -257,10 +254,10 @@ impl Log {
             let mut unsure = vec![0; (inner.bytes - barrier) as usize];
             file.read_exact_at(&mut unsure, barrier)?;
             disk.write(&path, &file, &unsure, barrier)?;
-            disk.sync(&path, &file)?;
-            sync_dir(dir)
+            disk.sync(&path, &file)
         })()
         .map_err(io)?;
+        sync_folder(dir)?;
         if options.ballast_bytes > 0 {
             // Without room for it the node runs all the same; the owner tries again later.
             let _ = ballast::create(dir, options.ballast_bytes);
@@ -338,7 +335,7 @@ impl Log {
             && let Err(error) = self.rotate()
         {
             // The commit stands. The segment grows beyond its size until a new one can be made.
-            tracing::warn!(%error, "A new log segment could not be begun.");
+            tracing::warn!(error = %with_causes(&error), "A new log segment could not be begun.");
         }
         Ok(self.last)
     }
@@ -379,10 +376,10 @@ impl Log {
     pub fn reopen(&mut self) -> Result<(), Error> {
         self.join_sealer();
         let path = self.path.clone();
-        let io = |source| Error::Io { path: path.clone(), source };
+        let io = at(&path);
         let file = File::options().read(true).write(true).open(&path).map_err(io)?;
         if file.metadata().map_err(io)?.len() < self.durable.bytes {
-            return Err(io(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter")));
+            return Err(io(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter")).into());
         }
         file.set_len(self.durable.bytes).map_err(io)?;
         self.disk.sync(&path, &file).map_err(io)?;
@@ -392,7 +389,7 @@ impl Log {
             Err(error) => return Err(error),
         };
         if !good {
-            return Err(io(io::Error::new(io::ErrorKind::InvalidData, "the file's end is not what was written")));
+            return Err(io(io::Error::new(io::ErrorKind::InvalidData, "the file's end is not what was written")).into());
         }
         self.file = file;
         self.in_file = 0;
@@ -424,7 +421,7 @@ impl Log {
                 return Err(error);
             }
         }
-        sync_dir(&self.dir).map_err(|source| Error::Io { path: self.dir.clone(), source })?;
+        sync_folder(&self.dir)?;
         Ok(Some((first.about.first, last.about.last)))
     }
 
@@ -505,7 +502,7 @@ impl Log {
 
     fn poisoned(&mut self, source: io::Error) -> Error {
         self.poison = Some(source.to_string());
-        Error::Io { path: self.path.clone(), source }
+        Error::Io(files::Error { path: self.path.clone(), source })
     }
 
     fn publish(&mut self) {

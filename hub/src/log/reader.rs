@@ -6,6 +6,7 @@ use super::segment::{Plan, Sealed};
 use super::tail::Tail;
 use super::walk::{Step, Walk};
 use super::{Damage, Error};
+use crate::files::at;
 use bytes::Bytes;
 use citybrain_shared::{Lane, Pos, record};
 use parking_lot::RwLock;
@@ -398,7 +399,7 @@ fn read_place(place: Place, want: Pos, lane: Option<Lane>, taken: &mut Taken) ->
             return Ok(plan.last.next());
         }
     }
-    let io = |source| Error::Io { path: plan.path.clone(), source };
+    let io = at(&plan.path);
     let chunk = taken.bytes_max.saturating_sub(taken.bytes).saturating_add(LEAD_BYTES).min(READ_BYTES);
     let file = File::open(&plan.path).map_err(io)?;
     let mut walk = Walk::new(file, plan.salt, plan.start, plan.limit, plan.last, chunk).map_err(io)?;

@@ -1,11 +1,12 @@
 //! A sealed segment: a file that no longer changes, and the index beside it.
 
-use super::disk::sync_dir;
 use super::format::{HEAD_BYTES, Head};
 use super::index::{self, About, Fresh, Hole, Resident};
 use super::walk::{Step, Walk};
 use super::{Damage, Error};
+use crate::files::{self, at, put_whole};
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -21,15 +22,32 @@ pub(super) struct Sealed {
     index_bytes: AtomicU64,
     /// A log that is only looked at writes nothing.
     read_only: bool,
-    index: Mutex<Index>,
+    /// `None`: nobody has asked yet.
+    index: Mutex<Option<Index>>,
 }
 
 #[derive(Clone)]
 enum Index {
-    Unloaded,
     /// Sealed a moment ago, or its file cannot be written.
     Fresh(Arc<Fresh>),
     Resident(Arc<Resident>),
+}
+
+impl Index {
+    fn holes(&self) -> &[Hole] {
+        match self {
+            Index::Fresh(index) => &index.holes,
+            Index::Resident(index) => &index.holes,
+        }
+    }
+
+    /// An entry at or before `want`.
+    fn point(&self, want: Pos) -> Option<(Pos, u64)> {
+        match self {
+            Index::Fresh(index) => index.point(want),
+            Index::Resident(index) => index.point(want),
+        }
+    }
 }
 
 /// How to read from one segment.
@@ -62,7 +80,7 @@ pub(super) fn index_path(log: &Path) -> PathBuf {
 impl Sealed {
     /// Takes over the index of the segment that was just closed.
     pub(super) fn fresh(path: PathBuf, about: About, fresh: Fresh, read_only: bool) -> Sealed {
-        let index = Mutex::new(Index::Fresh(Arc::new(fresh)));
+        let index = Mutex::new(Some(Index::Fresh(Arc::new(fresh))));
         Sealed { about, path, index_bytes: AtomicU64::new(0), read_only, index }
     }
 
@@ -76,7 +94,7 @@ impl Sealed {
         before: Option<u64>,
         read_only: bool,
     ) -> Result<Sealed, Error> {
-        let io = |source| Error::Io { path: path.clone(), source };
+        let io = at(&path);
         let len = fs::metadata(&path).map_err(io)?.len();
         let index = index_path(&path);
         if let Some(about) = index::about(&index)
@@ -85,7 +103,7 @@ impl Sealed {
             && about.log_bytes == len
         {
             let index_bytes = AtomicU64::new(fs::metadata(&index).map_or(0, |m| m.len()));
-            return Ok(Sealed { about, path, index_bytes, read_only, index: Mutex::new(Index::Unloaded) });
+            return Ok(Sealed { about, path, index_bytes, read_only, index: Mutex::new(None) });
         }
         let (about, fresh) = scan_sealed(&path, first, Pos(next.0 - 1), before)?;
         let sealed = Sealed::fresh(path, about, fresh, read_only);
@@ -96,18 +114,18 @@ impl Sealed {
     /// Writes the index file of a fresh index and keeps only its resident part. A failure costs
     /// memory now and a scan at the next start, nothing else.
     pub(super) fn write_index(&self) {
-        let Index::Fresh(fresh) = self.index.lock().clone() else { return };
+        let Some(Index::Fresh(fresh)) = self.index.lock().clone() else { return };
         if self.read_only {
             return;
         }
         let path = index_path(&self.path);
-        let written = write_whole(&path, |out| fresh.encode(&self.about, out));
+        let written = put_index(&path, &self.about, &fresh);
         self.index_bytes.store(fs::metadata(&path).map_or(0, |m| m.len()), Relaxed);
         match written.map(|()| Resident::load(&path)) {
-            Ok(Some(resident)) => *self.index.lock() = Index::Resident(Arc::new(resident)),
+            Ok(Some(resident)) => *self.index.lock() = Some(Index::Resident(Arc::new(resident))),
             Ok(None) => tracing::warn!(path = %path.display(), "An index does not read back; kept in memory."),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "An index could not be written; kept in memory.");
+                tracing::warn!(error = %with_causes(&error), "An index could not be written; kept in memory.");
             }
         }
     }
@@ -118,21 +136,22 @@ impl Sealed {
     }
 
     fn index(&self) -> Result<Index, Error> {
-        let mut index = self.index.lock();
-        if matches!(*index, Index::Unloaded) {
-            *index = match Resident::load(&index_path(&self.path)) {
-                Some(resident) if resident.about == self.about => Index::Resident(Arc::new(resident)),
-                _ => self.rebuilt()?,
-            };
+        let mut known = self.index.lock();
+        if let Some(index) = &*known {
+            return Ok(index.clone());
         }
-        Ok(index.clone())
+        let index = match Resident::load(&index_path(&self.path)) {
+            Some(resident) if resident.about == self.about => Index::Resident(Arc::new(resident)),
+            _ => self.rebuilt()?,
+        };
+        Ok(known.insert(index).clone())
     }
 
     fn rebuilt(&self) -> Result<Index, Error> {
         let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
         let path = index_path(&self.path);
         if !self.read_only
-            && write_whole(&path, |out| fresh.encode(&self.about, out)).is_ok()
+            && put_index(&path, &self.about, &fresh).is_ok()
             && let Some(resident) = Resident::load(&path)
         {
             return Ok(Index::Resident(Arc::new(resident)));
@@ -147,26 +166,23 @@ impl Sealed {
         resident: impl Fn(&Resident, &Path) -> io::Result<R>,
     ) -> Result<R, Error> {
         let path = index_path(&self.path);
-        for retry in [false, true] {
-            match self.index()? {
-                Index::Unloaded => unreachable!("`index` loads"),
-                Index::Fresh(index) => return Ok(fresh(&index)),
-                Index::Resident(index) => match resident(&index, &path) {
-                    Ok(answer) => return Ok(answer),
-                    Err(source) if retry => return Err(Error::Io { path, source }),
-                    Err(_) => {
-                        let mut index = self.index.lock();
-                        *index = self.rebuilt()?;
-                    }
-                },
-            }
+        let asked = |index| match index {
+            Index::Fresh(index) => Ok(fresh(&index)),
+            Index::Resident(index) => resident(&index, &path),
+        };
+        if let Ok(answer) = asked(self.index()?) {
+            return Ok(answer);
         }
-        unreachable!("the second try returns")
+        let rebuilt = {
+            let mut known = self.index.lock();
+            known.insert(self.rebuilt()?).clone()
+        };
+        Ok(asked(rebuilt).map_err(at(&path))?)
     }
 
     pub(super) fn find(&self, key: u64) -> Result<Option<Pos>, Error> {
         // The usual answer is no, by the filter, without a copy of the handle.
-        if let Index::Resident(index) = &*self.index.lock()
+        if let Some(Index::Resident(index)) = &*self.index.lock()
             && !index.may_hold(key)
         {
             return Ok(None);
@@ -176,11 +192,8 @@ impl Sealed {
 
     pub(super) fn plan(&self, want: Pos, urgent: bool) -> Result<Plan, Error> {
         let head = Head { first: self.about.first, before: self.about.before };
-        let (start, hole) = match self.index()? {
-            Index::Unloaded => unreachable!("`index` loads"),
-            Index::Fresh(index) => (index.point(want), index::hole_from(&index.holes, want)),
-            Index::Resident(index) => (index.point(want), index::hole_from(&index.holes, want)),
-        };
+        let index = self.index()?;
+        let (start, hole) = (index.point(want), index::hole_from(index.holes(), want));
         let targets = if !urgent {
             None
         } else if want > self.about.last_urgent {
@@ -213,30 +226,17 @@ impl Sealed {
         if self.about.lost == 0 {
             return Ok(Vec::new());
         }
-        let holes = match self.index()? {
-            Index::Unloaded => unreachable!("`index` loads"),
-            Index::Fresh(index) => index.holes.clone(),
-            Index::Resident(index) => index.holes.clone(),
-        };
-        Ok(holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
+        Ok(self.index()?.holes().iter().map(|hole| Damage::new(&self.path, hole)).collect())
     }
 }
 
-/// Temporary file, fsync, rename, fsync of the folder: all of it or nothing.
-fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+fn put_index(path: &Path, about: &About, fresh: &Fresh) -> Result<(), files::Error> {
     let temporary = path.with_extension("tmp");
-    let written = (|| {
-        let mut out = BufWriter::with_capacity(64 * 1024, File::create(&temporary)?);
-        write(&mut out)?;
-        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_dir(path.parent().expect("a file of ours lies in a folder"))
-    })();
-    if written.is_err() {
-        // Best effort: half a file on a full disk is in the way.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let file = File::create(&temporary).map_err(at(&temporary))?;
+    put_whole(&file, &temporary, path, || {
+        let mut out = BufWriter::with_capacity(64 * 1024, &file);
+        fresh.encode(about, &mut out).and_then(|()| out.flush()).map_err(at(&temporary))
+    })
 }
 
 /// Scans a sealed segment; everything in it was durable, so whatever is bad is damage.
@@ -250,7 +250,7 @@ fn scan_sealed(path: &Path, first: Pos, last: Pos, before: Option<u64>) -> Resul
         holes.push(Hole { after: good, upto: last, offset: rest.unwrap_or(end) });
     }
     let lost = holes.iter().map(|h| h.upto.0 - h.after.0).sum();
-    let log_bytes = fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?.len();
+    let log_bytes = fs::metadata(path).map_err(at(path))?.len();
     fresh.holes = holes;
     let about = About {
         first,
@@ -297,7 +297,7 @@ pub(super) fn scan(
     upper: Pos,
     limit: Option<u64>,
 ) -> Result<Scan, Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = at(path);
     let file = File::open(path).map_err(io)?;
     let mut bytes = [0; HEAD_BYTES];
     let read = (&file).read(&mut bytes).map_err(io)?;

@@ -443,7 +443,7 @@ fn after_a_failed_write_nothing_is_accepted_until_it_is_reopened() {
     fill(&mut log, 5);
     disk.fail_write(0, io::ErrorKind::StorageFull);
     add(&mut log, &[plain(6)]);
-    assert!(matches!(log.commit(), Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull));
+    assert!(matches!(log.commit(), Err(Error::Io(e)) if e.source.kind() == io::ErrorKind::StorageFull));
     assert!(matches!(log.commit(), Err(Error::Poisoned { .. })));
     assert!(matches!(log.write(), Err(Error::Poisoned { .. })));
     assert_eq!(read_all(&log.reader(), None).0.len(), 5);

@@ -20,7 +20,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use crate::files::{self, at, put_whole, sync_folder};
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -39,12 +41,8 @@ const ROWS_TOGETHER: usize = 4_096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot use `{path}`")]
-    Io {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] files::Error),
     #[error("`{path}` is in use by another process")]
     Locked { path: PathBuf },
     /// The store is to be closed and opened again.
@@ -113,7 +111,7 @@ impl Store {
     /// good snapshot, without one it is empty, at position zero.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<(Store, Opened), Error> {
         let (state, snapshots) = (dir.join("state"), dir.join("snapshots"));
-        let io = |source| Error::Io { path: dir.to_owned(), source };
+        let io = at(dir);
         snapshot::tidy(&snapshots);
         // Made once sled's folder is there: if it is there alone, sled's folder has gone.
         let known = snapshots.exists();
@@ -130,7 +128,7 @@ impl Store {
                     if !existed || !known {
                         sync_files(&state)?;
                         fs::create_dir_all(&snapshots).map_err(io)?;
-                        sync(dir)?;
+                        sync_folder(dir)?;
                     }
                     let opened = Opened { rows, upto: table.upto(), rebuilt: None };
                     return Ok((Store::of(dir, table), opened));
@@ -155,7 +153,7 @@ impl Store {
         store.write(Vec::new(), upto)?;
         sync_files(&state)?;
         fs::create_dir_all(&snapshots).map_err(io)?;
-        sync(dir)?;
+        sync_folder(dir)?;
         let rebuilt = match upto {
             Pos::ZERO => format!("The state was made anew, empty, without a snapshot, because {reason}."),
             _ => format!("The state was made anew from the snapshot at {upto}, because {reason}."),
@@ -197,24 +195,18 @@ impl Store {
         let dir = self.dir.join("snapshots");
         let path = snapshot::path_of(&dir, upto);
         let temporary = path.with_extension("tmp");
-        let io = |source| Error::Io { path: path.clone(), source };
-        let written: Result<u64, Error> = (|| {
-            let mut out = snapshot::Writing::create(&temporary, upto, self.table.rows()).map_err(io)?;
+        let file = File::create(&temporary).map_err(at(&temporary))?;
+        let bytes = put_whole(&file, &temporary, &path, || {
+            let io = at(&temporary);
+            let mut out = snapshot::Writing::begin(&file, upto, self.table.rows()).map_err(io)?;
             self.table.each_row(|key, value| match given_up.load(Ordering::Relaxed) {
-                false => out.put_row(key, value).map_err(io),
+                false => Ok(out.put_row(key, value).map_err(io)?),
                 true => Err(Error::GivenUp),
             })?;
-            let bytes = out.finish().map_err(io)?;
-            fs::rename(&temporary, &path).map_err(io)?;
-            sync(&dir)?;
-            Ok(bytes)
-        })();
-        let bytes = written.inspect_err(|_| {
-            // Best effort: half a file on a full disk is in the way.
-            let _ = fs::remove_file(&temporary);
+            Ok::<_, Error>(out.finish().map_err(io)?)
         })?;
         for (_, old) in snapshot::list(&dir).into_iter().skip(SNAPSHOTS_KEPT) {
-            fs::remove_file(&old).map_err(|source| Error::Io { path: old, source })?;
+            fs::remove_file(&old).map_err(at(&old))?;
         }
         Ok(Snapshot { pos: upto, rows: self.table.rows(), bytes, trim_to: self.trim_floor() })
     }
@@ -230,7 +222,7 @@ impl Store {
         let Some((pos, path)) = snapshots(&self.dir).into_iter().next() else { return Pos::ZERO };
         if self.checked != pos {
             if let Err(error) = snapshot::check(&path) {
-                tracing::error!(%error, "A snapshot of the state is damaged.");
+                tracing::error!(error = %with_causes(&error), "A snapshot of the state is damaged.");
                 return self.trim_floor();
             }
             self.checked = pos;
@@ -270,13 +262,13 @@ pub fn rewind(dir: &Path, log_end: Pos) -> Result<(), Error> {
         move_aside(dir)?;
     }
     for (_, path) in snapshots(dir).into_iter().filter(|(pos, _)| *pos > log_end) {
-        fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+        fs::remove_file(&path).map_err(at(&path))?;
     }
     // One that came back after a power cut would be of records that are others by then.
     let folder = dir.join("snapshots");
-    match File::open(&folder).and_then(|f| f.sync_all()) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(|source| Error::Io { path: folder, source }),
+    match sync_folder(&folder) {
+        Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other?),
     }
 }
 
@@ -311,7 +303,7 @@ pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
     };
     let snapshots = snapshots(dir)
         .into_iter()
-        .map(|(pos, path)| (pos, snapshot::read(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| e.to_string())))
+        .map(|(pos, path)| (pos, snapshot::read(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| with_causes(&e))))
         .collect();
     Ok(Verdict { state, snapshots })
 }
@@ -339,7 +331,7 @@ impl Scratch {
         let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         let copy = |above: &Path| {
             let copy = Scratch::make(above)?;
-            copy_folder(folder, &copy.0).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
+            copy_folder(folder, &copy.0).map_err(at(folder))?;
             Ok(copy)
         };
         dir.parent().and_then(|above| copy(above).ok()).map_or_else(|| copy(&std::env::temp_dir()), Ok)
@@ -351,7 +343,7 @@ impl Scratch {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = above.join(format!("{SCRATCH}{}-{n}", std::process::id()));
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|source| Error::Io { path: path.clone(), source })?;
+        made.map_err(at(&path))?;
         Ok(Scratch(path))
     }
 
@@ -391,7 +383,7 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Renames `state` to `state.damaged-N` and removes older ones.
 fn move_aside(dir: &Path) -> Result<(), Error> {
-    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let io = at(dir);
     let mut old: Vec<(u32, PathBuf)> = Vec::new();
     for item in fs::read_dir(dir).map_err(io)? {
         let path = item.map_err(io)?.path();
@@ -405,20 +397,16 @@ fn move_aside(dir: &Path) -> Result<(), Error> {
     for (_, path) in old {
         fs::remove_dir_all(path).map_err(io)?;
     }
-    sync(dir)
-}
-
-fn sync(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(|source| Error::Io { path: dir.to_owned(), source })
+    Ok(sync_folder(dir)?)
 }
 
 /// sled syncs little of what it writes beside its main file.
 fn sync_files(dir: &Path) -> Result<(), Error> {
-    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let io = at(dir);
     for item in fs::read_dir(dir).map_err(io)? {
         File::open(item.map_err(io)?.path()).and_then(|file| file.sync_all()).map_err(io)?;
     }
-    sync(dir)
+    Ok(sync_folder(dir)?)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -4,7 +4,9 @@
 //! key, value; at the end the crc32c (4) of all before. Little-endian.
 
 use super::{Error, Rows, take};
+use crate::files::at;
 use citybrain_shared::Pos;
+use citybrain_shared::words::with_causes;
 use crc32c::{crc32c, crc32c_append};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -47,22 +49,22 @@ pub(super) fn newest_good(dir: &Path) -> Option<(Pos, Rows)> {
     list(dir).into_iter().find_map(|(_, path)| match read(&path) {
         Ok(good) => Some(good),
         Err(error) => {
-            tracing::error!(error = %error, "A snapshot of the state is damaged.");
+            tracing::error!(error = %with_causes(&error), "A snapshot of the state is damaged.");
             None
         }
     })
 }
 
 /// A snapshot file that is being written.
-pub(super) struct Writing {
-    out: BufWriter<File>,
+pub(super) struct Writing<'a> {
+    out: BufWriter<&'a File>,
     crc: u32,
     bytes: u64,
 }
 
-impl Writing {
-    pub(super) fn create(path: &Path, upto: Pos, rows: u64) -> io::Result<Writing> {
-        let out = BufWriter::with_capacity(64 * 1024, File::create(path)?);
+impl Writing<'_> {
+    pub(super) fn begin(file: &File, upto: Pos, rows: u64) -> io::Result<Writing<'_>> {
+        let out = BufWriter::with_capacity(64 * 1024, file);
         let mut file = Writing { out, crc: 0, bytes: 0 };
         file.put(&MAGIC)?;
         file.put(&VERSION.to_le_bytes())?;
@@ -84,10 +86,10 @@ impl Writing {
         self.put(value)
     }
 
-    /// Syncs it and returns its size.
+    /// All of it is with the kernel then; returns its size.
     pub(super) fn finish(mut self) -> io::Result<u64> {
         self.put(&self.crc.to_le_bytes())?;
-        self.out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        self.out.flush()?;
         Ok(self.bytes)
     }
 }
@@ -98,9 +100,7 @@ impl Writing {
 /// [`Error::Io`]; [`Error::Snapshot`] when it is damaged.
 pub(super) fn read(path: &Path) -> Result<(Pos, Rows), Error> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| BufReader::new(file).read_to_end(&mut bytes))
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    File::open(path).and_then(|file| BufReader::new(file).read_to_end(&mut bytes)).map_err(at(path))?;
     decode(&bytes)
         .ok_or_else(|| Error::Snapshot { path: path.to_owned(), reason: "its checksum does not hold".to_owned() })
 }
@@ -110,7 +110,7 @@ pub(super) fn read(path: &Path) -> Result<(Pos, Rows), Error> {
 /// # Errors
 /// As [`read`].
 pub(super) fn check(path: &Path) -> Result<(), Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = at(path);
     let file = File::open(path).map_err(io)?;
     let len = file.metadata().map_err(io)?.len();
     let bad = || Error::Snapshot { path: path.to_owned(), reason: "its checksum does not hold".to_owned() };

@@ -16,6 +16,7 @@
 //! carried out batch by batch, again after a crash; one more small batch forgets it.
 
 use super::{Error, Row, Rows, take};
+use crate::files::{self, at};
 use citybrain_shared::Pos;
 use crc32c::crc32c;
 use std::cell::Cell;
@@ -35,8 +36,10 @@ const PIECE_BYTES: usize = 4096;
 const SEGMENT_BYTES: usize = 512 * 1024;
 /// Longer keys are shortened by a hash: 256 keys lie in an inner node of sled's tree.
 const KEY_BYTES: usize = 192;
-/// 20 ms apart.
+/// sled lets go of its lock a moment after it was dropped. One second of tries: whoever has it longer is another
+/// process.
 const LOCK_TRIES: u32 = 50;
+const LOCK_TRY_EVERY: Duration = Duration::from_millis(20);
 const META: &[u8] = b"m";
 
 /// The rows, checked when they were opened.
@@ -68,7 +71,7 @@ impl Table {
                 // sled lets go of its lock a moment after it was dropped.
                 Err(Fault::Error(Error::Locked { .. })) if tries < LOCK_TRIES => {
                     tries += 1;
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(LOCK_TRY_EVERY);
                 }
                 result => return result,
             }
@@ -84,7 +87,7 @@ impl Table {
             Err(_) => return Err(Fault::Damaged("opening it failed".to_owned())),
         };
         let own = path.join("db");
-        let file = File::open(&own).map_err(|source| Fault::Error(Error::Io { path: own, source }))?;
+        let file = File::open(&own).map_err(|source| Fault::Error(Error::Io(files::Error { path: own, source })))?;
         Ok((Table { path: path.to_owned(), db, file, meta }, rows))
     }
 
@@ -119,7 +122,7 @@ impl Table {
         let meta = quietly(|| write_rows(&self.db, self.meta, &rows, upto))
             .map_err(|reason| Error::Failed { reason })?
             .map_err(|error| from_sled(&self.path, error))?;
-        self.file.sync_data().map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        self.file.sync_data().map_err(at(&self.path))?;
         self.meta = meta;
         Ok(())
     }
@@ -161,9 +164,9 @@ fn open_sled(path: &Path, cache_bytes: u64) -> Result<(sled::Db, Meta, Rows), Fa
 fn fault(path: &Path, error: sled::Error) -> Fault {
     use io::ErrorKind::*;
     match from_sled(path, error) {
-        Error::Io { path, source } => match source.kind() {
+        Error::Io(files::Error { path, source }) => match source.kind() {
             StorageFull | PermissionDenied | ReadOnlyFilesystem | QuotaExceeded | OutOfMemory => {
-                Fault::Error(Error::Io { path, source })
+                Fault::Error(Error::Io(files::Error { path, source }))
             }
             _ => Fault::Damaged(format!("opening it failed: {source}")),
         },
@@ -178,7 +181,7 @@ fn from_sled(path: &Path, error: sled::Error) -> Error {
         sled::Error::Io(source) if source.to_string().contains("could not acquire lock") => {
             Error::Locked { path: path.to_owned() }
         }
-        sled::Error::Io(source) => Error::Io { path: path.to_owned(), source },
+        sled::Error::Io(source) => Error::Io(files::Error { path: path.to_owned(), source }),
         other => Error::Failed { reason: other.to_string() },
     }
 }

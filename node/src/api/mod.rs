@@ -82,6 +82,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use citybrain_shared::limits;
 use citybrain_shared::view::{Answer, Failure, View};
+use citybrain_shared::words::with_causes;
 use std::sync::Arc;
 
 impl Ctx {
@@ -203,7 +204,8 @@ impl Refusal {
 
     fn log(error: &citybrain_hub::log::Error) -> Refusal {
         let hint = "`citybrain store verify DIR` says what is damaged; the rest stays readable";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log", format!("the log does not read: {error}"), hint)
+        let detail = format!("the log does not read: {}", with_causes(error));
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log", detail, hint)
     }
 }
 

@@ -13,6 +13,7 @@ use citybrain_hub::engine::{self, OpenError};
 use citybrain_hub::link::view::{LinkView, Role};
 use citybrain_hub::{Hub, log};
 use citybrain_shared::config::{Config, Variables, parse};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, view};
 use std::io::{self, Read};
 use std::path::Path;
@@ -60,13 +61,13 @@ impl Folder {
                 format!("a node is running on `{}`", dir.display()),
                 format!("ask it: `--data-dir {}` instead of `--offline`", dir.display()),
             ),
-            OpenError::Log(log::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Fail::usage(
+            OpenError::Log(log::Error::Io(e)) if e.source.kind() == io::ErrorKind::NotFound => Fail::usage(
                 format!("there is no log in `{}`", dir.display()),
                 "give the `data` folder of a node's config",
             ),
             e => Fail::no(
                 "unreadable",
-                format!("`{}` does not read: {e}", dir.display()),
+                format!("`{}` does not read: {}", dir.display(), with_causes(&e)),
                 "`citybrain store verify DIR` says what is damaged",
             ),
         };

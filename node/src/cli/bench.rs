@@ -12,6 +12,7 @@ use super::render::Measured;
 use super::{Fail, Output};
 use crate::run::open_bare;
 use citybrain_hub::Hub;
+use citybrain_hub::broker::{Broker, Servers};
 use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::{Door, serve};
 use citybrain_hub::engine::{self, Outcome};
@@ -213,8 +214,8 @@ async fn link(child: &Config, hub: Hub, dir: &Path, events: usize) -> miette::Re
     let (parent, thread) = open_bare(&config)?;
     let (stop, stopped) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:0").await.into_diagnostic()?;
-    let broker = pipe::Broker {
-        servers: pipe::Servers::new([("127.0.0.1".into(), listener.local_addr().into_diagnostic()?.port())]),
+    let broker = Broker {
+        servers: Servers::new([("127.0.0.1".into(), listener.local_addr().into_diagnostic()?.port())]),
         username: None,
         password_file: None,
         tls: None,

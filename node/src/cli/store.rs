@@ -288,7 +288,7 @@ fn snapshot(dir: &Path, target: &Path) -> Result<view::StoreChange, Fail> {
     let about = backup::take(dir, target, now()).map_err(|e| match &e {
         backup::Error::Exists { .. } => Fail::usage(e.to_string(), "give a folder that is not there yet"),
         // Whatever the copy was of: only the backup is written.
-        backup::Error::Io { source, .. } if is_of_target(source) => unwritten(target, source),
+        backup::Error::Io(e) if is_of_target(&e.source) => unwritten(target, &e.source),
         e => failed(e),
     })?;
     let notes = vec![

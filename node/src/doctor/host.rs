@@ -4,6 +4,7 @@ use super::facts::{Certificate, Host};
 use crate::certificates;
 use chrono::{DateTime, Utc};
 use citybrain_shared::config::Config;
+use citybrain_shared::words::with_causes;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
@@ -152,7 +153,7 @@ fn certificates(config: &Config) -> Vec<Certificate> {
             Ok(v) => {
                 Certificate { key, from: Some(v.from.into()), until: Some(v.until.into()), is_list, trouble: None }
             }
-            Err(e) => Certificate { key, is_list, trouble: Some(e.to_string()), ..Certificate::default() },
+            Err(e) => Certificate { key, is_list, trouble: Some(with_causes(&e)), ..Certificate::default() },
         }
     };
     certificates::of(config).into_iter().map(look).collect()

@@ -25,6 +25,7 @@ use citybrain_hub::log::Reader;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::view::{self, LinkRole};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Pos, limits};
 use facts::{Ahead, Node};
 use std::sync::atomic::Ordering::Relaxed;
@@ -165,10 +166,10 @@ fn stopped(config: &Config) -> facts::Stopped {
                 trouble: None,
             }
         }
-        Err(citybrain_hub::log::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(citybrain_hub::log::Error::Io(e)) if e.source.kind() == std::io::ErrorKind::NotFound => {
             facts::Stopped { in_use, ..facts::Stopped::default() }
         }
-        Err(e) => facts::Stopped { in_use, trouble: Some(e.to_string()), ..facts::Stopped::default() },
+        Err(e) => facts::Stopped { in_use, trouble: Some(with_causes(&e)), ..facts::Stopped::default() },
     }
 }
 

@@ -214,7 +214,7 @@ impl Judge<'_> {
     fn filter(&mut self, path: &str, filter: &str) {
         if let Err(e) = topic::check_filter(filter) {
             self.bad(path, format!("`{filter}` is no topic filter: {e}"), "such as `in/air/+` or `in/#`");
-        } else if filter.starts_with("$share/") {
+        } else if filter.starts_with(topic::SHARE) {
             let help = "leave `$share/NAME/` out: who may use the filter may also share it";
             self.bad(path, format!("no topic matches `{filter}`: it is how a client subscribes"), help);
         }

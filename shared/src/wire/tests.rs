@@ -63,7 +63,7 @@ fn a_frame_carries_records_with_their_origins() {
 
 #[test]
 fn acks_byes_and_signs_of_life_survive_the_wire() {
-    let ack = Message::Ack(Ack {
+    let ack = Word::Ack(Ack {
         from: party(),
         to: Boot { counter: 1, nonce: 2 },
         lease: 3,
@@ -73,16 +73,16 @@ fn acks_byes_and_signs_of_life_survive_the_wire() {
         credit: 8,
         gap: true,
     });
-    assert_eq!(decode(&ack.encode(), no).unwrap(), ack);
-    for message in [Message::Bye(party()), Message::Alive(party())] {
-        assert_eq!(decode(&message.encode(), no).unwrap(), message);
+    assert_eq!(decode(&ack.encode(), no).unwrap(), Message::Word(ack));
+    for word in [Word::Bye(party()), Word::Alive(party())] {
+        assert_eq!(decode(&word.encode(), no).unwrap(), Message::Word(word));
     }
 }
 
 #[test]
 fn an_unknown_field_is_skipped_unless_it_is_critical() {
     for (tag, want) in [(0x0077u16, None), (0x8077, Some(Error::Critical(0x8077)))] {
-        let plain = Message::Bye(party()).encode();
+        let plain = Word::Bye(party()).encode();
         let mut out = plain[..8].to_vec();
         put_field(&mut out, tag, b"new");
         out.extend_from_slice(&plain[8..]);
@@ -140,5 +140,5 @@ fn a_frames_lane_is_known_without_reading_the_rest_of_it() {
             assert!(lane_of(&bytes[..cut]).is_none_or(|l| l == lane));
         }
     }
-    assert_eq!(lane_of(&Message::Alive(party()).encode()), None);
+    assert_eq!(lane_of(&Word::Alive(party()).encode()), None);
 }

@@ -5,9 +5,10 @@ use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe};
 use super::super::packet::publish::In;
 use super::super::packet::{Ack, Fault, Head, LONG, Version, kind, put_ack, put_pingresp, reason};
 use super::super::route::{CHUNK_DELIVERIES, live_message};
-use super::super::{Publish, Taken, meta, now_us};
+use super::super::{Publish, Taken, now_us};
 use super::{After, Answer, Connection, End, Offer};
 use crate::engine::Offered;
+use crate::meta;
 use crate::note::Note;
 use bytes::{Buf, Bytes};
 use citybrain_shared::limits::DEAD_LETTER_BYTES_MAX;
@@ -295,7 +296,7 @@ impl Connection<'_> {
             return Ok(());
         }
         let mut door = Vec::with_capacity(self.client.len() + 64);
-        let fits = meta::put(&self.client, &p.properties, &mut door);
+        let fits = meta::put(&self.client, p.properties.expiry_s, |out| p.properties.put_forwarded(out), &mut door);
         let publish = Publish {
             client: &self.client,
             user: &self.user.name,

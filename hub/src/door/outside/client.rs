@@ -1,7 +1,7 @@
 //! The connection to an outside broker: MQTT 3.1.1, a session that the broker keeps, QoS 1 both
-//! ways, acknowledged by hand. The one file of the door that names rumqttc.
+//! ways, acknowledged by hand.
 
-use crate::link::pipe::{self, Broker};
+use crate::broker::{self, Broker};
 use bytes::Bytes;
 use citybrain_shared::words::with_causes;
 use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, Outgoing, Packet, QoS};
@@ -76,11 +76,11 @@ impl Client {
         filters: Vec<String>,
         packet_bytes_max: usize,
     ) -> Result<Client, String> {
-        let mut options = pipe::options(broker, id.to_owned(), packet_bytes_max)?;
+        let mut options = broker::options(broker, id.to_owned(), packet_bytes_max)?;
         options.set_clean_session(false);
         options.set_manual_acks(true);
         options.set_inflight(WINDOW as u16);
-        let (client, event_loop) = pipe::client(options, REQUESTS_MAX);
+        let (client, event_loop) = broker::client(options, REQUESTS_MAX);
         let (tx, events) = mpsc::channel(INBOX_MAX);
         let task = tokio::spawn(poll(event_loop, client.clone(), filters, tx)).abort_handle();
         Ok(Client { client, events, task })
@@ -140,7 +140,7 @@ async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, 
             Ok(Mqtt::Incoming(Packet::ConnAck(ack))) => {
                 is_known = ack.session_present;
                 let keep_alive = events.mqtt_options.keep_alive();
-                pipe::be_patient(&mut events, keep_alive);
+                broker::be_patient(&mut events, keep_alive);
                 let filters = filters.iter().map(|f| rumqttc::SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
                 if client.try_subscribe_many(filters).is_ok() {
                     continue;
@@ -176,7 +176,7 @@ async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::pipe::Servers;
+    use crate::broker::Servers;
     use crate::tls::ClientFiles;
 
     #[test]

@@ -221,7 +221,7 @@ impl Subscribe {
             if options & 3 == 3 || options & 0x30 == 0x30 {
                 return Err(Fault::protocol("QoS 3, or retain handling 3"));
             }
-            if options & 4 != 0 && filter.starts_with("$share/") {
+            if options & 4 != 0 && filter.starts_with(topic::SHARE) {
                 return Err(Fault::protocol("no-local with a shared subscription"));
             }
             entries.push((filter.to_owned(), options));

@@ -390,7 +390,7 @@ impl Core for Fake {
 }
 
 fn broken() -> log::Error {
-    log::Error::Io { path: "log".into(), source: std::io::Error::other("the test says so") }
+    log::Error::Io(crate::files::at("log".as_ref())(std::io::Error::other("the test says so")))
 }
 
 /// Every QoS 1 or 2 publish, and every retained one, is a message; below `in/` it is an event of

@@ -119,6 +119,27 @@ fn a_disk_that_fails_in_any_step_costs_nothing_that_was_told() {
     }
 }
 
+#[test]
+fn a_state_that_cannot_be_read_back_says_what_the_operating_system_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, disk) = on_faulty(dir.path());
+    assert!(matches!(try_offer(&node, "before"), Ok(Outcome::Committed(_))));
+    // The store would be made anew, and has no room for its first file.
+    std::fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
+    std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("state/conf")).unwrap();
+    disk.fail_sync(0);
+    assert!(matches!(try_offer(&node, "refused"), Err(Error::Unwritable(_))));
+    disk.heal();
+    wait_for("it names the reason", || {
+        node.hub.trouble().is_some_and(|why| why.to_string().contains("state`: No space left on device"))
+    });
+    std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+    healed(&node, "after");
+    node.close();
+}
+
 fn newest_segment(dir: &Path) -> PathBuf {
     let logs = std::fs::read_dir(dir.join("log")).unwrap().map(|e| e.unwrap().path());
     logs.filter(|p| p.extension().is_some_and(|e| e == "log")).max().unwrap()

@@ -4,11 +4,11 @@
 //!
 //! [`run`] returns what is wrong, so that broken machines can be shown to be noticed.
 
-use crate::engine::Received;
 use crate::link::handshake::{self, Holder, OnHello, OnRefuse, OnWelcome, Own, Saying, Session, Terms};
-use crate::link::judge::{self, Verdict};
 use crate::link::sender::{self, Ms, Sender};
 use crate::note::Note;
+use crate::protocol::Received;
+use crate::protocol::judge::{self, Verdict};
 use crate::state::{Me, Peer, State, slot};
 use citybrain_shared::config::Enrol;
 use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameHead, Hello, Refuse, Welcome};

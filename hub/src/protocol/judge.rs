@@ -1,9 +1,19 @@
 //! Whether a frame continues what the receiver holds. Pure; the engine asks inside its commit step.
 
-use crate::engine::Received;
 use crate::state::{Peer, slot};
 use citybrain_shared::Pos;
 use citybrain_shared::wire::{Ack, Cursor, FrameHead, Party, Reason, Refuse};
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Received {
+    /// To be sent back: committed, duplicate or gap, it always says what is durable here.
+    Ack(Ack),
+    /// The session is not (or no longer) good.
+    Refuse(Refuse),
+    /// Damaged, or of an older connection: counted, to be dropped in silence.
+    Ignore,
+}
 
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@
 //! | 2 + n | properties as on the wire, without alias and expiry |
 //! | rest | the payload as published, where the record's own is another (bit 1) |
 
-use super::packet::publish::Properties;
 use std::borrow::Cow;
 
 /// Header fields have a two-byte length.
@@ -24,17 +23,23 @@ pub(crate) struct Meta<'a> {
     pub payload: Option<&'a [u8]>,
 }
 
-/// Appends to `out` what [`Meta::decode`] reads. Too large for a header: false, `out` is of no use.
-pub(crate) fn put(client: &str, properties: &Properties<'_>, out: &mut Vec<u8>) -> bool {
-    out.push(u8::from(properties.expiry_s.is_some()));
+/// Appends to `out` what [`Meta::decode`] reads; `forwarded` appends the properties. Too large for a header: false,
+/// `out` is of no use.
+pub(crate) fn put(
+    client: &str,
+    expiry_s: Option<u32>,
+    forwarded: impl FnOnce(&mut Vec<u8>),
+    out: &mut Vec<u8>,
+) -> bool {
+    out.push(u8::from(expiry_s.is_some()));
     out.extend_from_slice(&(client.len() as u16).to_be_bytes());
     out.extend_from_slice(client.as_bytes());
-    if let Some(s) = properties.expiry_s {
+    if let Some(s) = expiry_s {
         out.extend_from_slice(&s.to_be_bytes());
     }
     let at = out.len();
     out.extend_from_slice(&[0, 0]);
-    properties.put_forwarded(out);
+    forwarded(out);
     let len = out.len() - at - 2;
     out[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
     client.len() <= BYTES_MAX && out.len() <= BYTES_MAX
@@ -88,6 +93,7 @@ fn lengthy(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::door::packet::publish::Properties;
     use proptest::prelude::*;
 
     proptest! {
@@ -98,7 +104,7 @@ mod tests {
             if let Some(s) = expiry { raw.push(2); raw.extend_from_slice(&s.to_be_bytes()); }
             let properties = Properties::parse(&raw).unwrap();
             let mut door = Vec::new();
-            prop_assert!(put(&client, &properties, &mut door));
+            prop_assert!(put(&client, properties.expiry_s, |out| properties.put_forwarded(out), &mut door));
             let plain = door.clone();
             if let Some(p) = &payload { door = with_payload(&door, p.as_bytes()).unwrap(); }
             prop_assert_eq!(&*without_payload(&door), &plain[..]);
@@ -119,6 +125,7 @@ mod tests {
     fn properties_too_large_for_a_header_are_noticed() {
         let mut raw = vec![3, 0xff, 0xf0];
         raw.extend(std::iter::repeat_n(b'x', 0xfff0));
-        assert!(!put("a client", &Properties::parse(&raw).unwrap(), &mut Vec::new()));
+        let properties = Properties::parse(&raw).unwrap();
+        assert!(!put("a client", None, |out| properties.put_forwarded(out), &mut Vec::new()));
     }
 }
