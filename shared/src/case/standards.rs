@@ -35,7 +35,9 @@ impl Case {
             // Above they watch, and here it is being done: the resident hears the latter.
             Status::Handling if self.is_watched() => (4, "任务处理", "督办", "in_progress"),
             Status::Handling => (4, "任务处理", "办理", "in_progress"),
-            Status::Resolved if self.finding.as_ref().is_some_and(|f| f.passed) => (6, "核实结案", "答复", self.done_word()),
+            Status::Resolved if self.finding.as_ref().is_some_and(|f| f.passed) => {
+                (6, "核实结案", "答复", self.done_word())
+            }
             Status::Resolved => (5, "处理反馈", "答复", self.done_word()),
             Status::Evaluated => (6, "核实结案", "回访", self.done_word()),
             Status::Closed => (7, "综合评价", "办结", self.closed_word()),

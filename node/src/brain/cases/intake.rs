@@ -159,8 +159,7 @@ pub fn word(value: &Value) -> Option<String> {
 pub fn place(data: &Value) -> Option<Place> {
     let location = if data["location"].is_null() { &data["place"] } else { &data["location"] };
     let degrees = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
-    let number =
-        |names: [&str; 2]| names.iter().find_map(|n| degrees(&location[*n]).or_else(|| degrees(&data[*n])));
+    let number = |names: [&str; 2]| names.iter().find_map(|n| degrees(&location[*n]).or_else(|| degrees(&data[*n])));
     let text = word(location).or_else(|| word(&location["text"])).or_else(|| word(&location["address"]));
     // A device that knows no better says 0/0, half of it, or something beyond the poles; the words count then.
     let says = |at: &(f64, f64)| case::is_on_earth(at.0, at.1) && *at != (0.0, 0.0);

@@ -305,7 +305,10 @@ fn a_press_where_nobody_has_heard_that_help_has_gone_is_an_incident_of_its_own()
     let held = |at: &str, id: &str| world.places[at].cases.get(id);
     for at in ["c", "c/s", "c/s/b"] {
         let new = held(at, "2").unwrap();
-        assert_eq!((new.case.owner.as_str(), new.case.urgent, new.case.place.clone()), ("c/s/b", true, Some(place.clone())));
+        assert_eq!(
+            (new.case.owner.as_str(), new.case.urgent, new.case.place.clone()),
+            ("c/s/b", true, Some(place.clone()))
+        );
         let again = new.history.iter().filter(|e| e.text.starts_with(AGAIN)).count();
         assert_eq!((again, held(at, "3").is_none()), (1, true), "the second press is of the same incident, at {at}");
         assert_eq!(held(at, ID).unwrap().history.last().unwrap().step, "resolved");
@@ -320,4 +323,3 @@ fn a_press_where_nobody_has_heard_that_help_has_gone_is_an_incident_of_its_own()
     world.settle();
     assert_eq!(world.places["c/s/b"].cases.count(), 2);
 }
-

@@ -76,7 +76,8 @@ fn resolved(contact: Contact) -> World {
     let mut world = World::new();
     let new = Opening { has_contact: !contact.is_empty(), by: "前台".into(), ..opening(ID, "L") };
     world.open("c/s/a", new, contact);
-    for (verb, who) in [(Verb::Accept, "李队"), (Verb::Dispatch, "站长"), (Verb::Start, "h"), (Verb::Resolve, "h")] {
+    for (verb, who) in [(Verb::Accept, "李队"), (Verb::Dispatch, "站长"), (Verb::Start, "h"), (Verb::Resolve, "h")]
+    {
         assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
     }
     world.settle();
