@@ -248,7 +248,7 @@ fn cases_and_services(tree: &Tree, all: &mut Answers) {
         vec!["dispatch", &case, "--by", "a", "--unit", "城管"],
         vec!["start", &case, "--by", "b", "--contacted"],
         vec!["resolve", &case, "--by", "b", "--text", "已清", "--evidence", "photo-after=https://x/1"],
-        vec!["evaluate", &case, "--by", "c", "--solved", "solved", "--satisfied", "yes"],
+        vec!["evaluate", &case, "--by", "c", "--role", "resident", "--solved", "solved", "--satisfied", "yes"],
         vec!["close", &case, "--by", "c"],
     ] {
         all.of(&[&["case"], &step[..], &to].concat());
