@@ -242,3 +242,27 @@ fn an_alarm_whose_rule_raises_another_or_none_now_ends_with_its_rule() {
         assert!(!node.alarm("smoke", "f").unwrap().active, "{then}");
     }
 }
+
+#[test]
+fn a_reload_knows_of_alarms_that_no_rule_ends_any_more() {
+    let mut node = Node::new(&(SMOKE.to_owned() + WATER));
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    let left = |node: &Node| node.rules.left().map(|a| format!("{}/{}", a.name, a.key)).collect::<Vec<_>>();
+    assert_eq!(left(&node), [""; 0]);
+    node.reload(SMOKE);
+    assert_eq!(left(&node), [""; 0], "its own rule ends it, and the other has raised nothing");
+    node.reload(WATER);
+    assert_eq!(left(&node), ["smoke/f"]);
+    let ends = "[[rule]]\nname = \"end\"\non = [\"all.clear\"]\nby = \"event.subject\"\nthen = [{ clear = { alarm = \"smoke\" } }]\n";
+    // `check` refuses to clear what no rule raises.
+    node.reload(
+        &(ends.to_owned()
+            + &SMOKE
+                .replace("on = [\"city.smoke.*\"]", "on = [\"other\"]")
+                .replace("name = \"smoke\"", "name = \"anew\"")
+                .replace("raise = {", "raise = { alarm = \"smoke\",")),
+    );
+    assert_eq!(left(&node), [""; 0], "another rule ends it by its name");
+    node.hear("all.clear", "f", &json!({}));
+    assert!(!node.alarm("smoke", "f").unwrap().active);
+}
