@@ -89,6 +89,8 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
             if !is_another && a.reach == reach {
                 return None;
             }
+            // Only told further, it is still the alarm of whoever raised it.
+            let (rule, rule_key) = if is_another { (rule, rule_key) } else { (a.rule.clone(), a.rule_key.clone()) };
             // Worse than what was acknowledged is news again.
             let acknowledged = a.acknowledged && severity >= a.severity;
             let mut changed_at = a.changed_at.clone();

@@ -76,7 +76,7 @@ impl Rules {
             (self.latest_us, self.dirty_started) = (header.committed_us, true);
             self.late = (0, 0);
         }
-        let down_us = header.committed_us - self.latest_us + AWAKE_US;
+        let down_us = (header.committed_us - self.latest_us).max(0) + AWAKE_US;
         if self.set.has_absences {
             self.note_time(header.committed_us);
         }

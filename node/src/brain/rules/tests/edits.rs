@@ -88,7 +88,9 @@ fn an_alarm_of_two_rules_is_told_as_far_as_the_one_that_reaches_further() {
             node.hear(kind, "x", &json!(level));
             node.wait(S);
         }
-        let id = node.alarm("storm", "").unwrap().id.clone();
+        let alarm = node.alarm("storm", "").unwrap();
+        assert_eq!(alarm.rule, "a", "it is still the alarm of whoever raised it");
+        let id = alarm.id.clone();
         assert!(city_of(&node).alarms.get(&id).is_some_and(|a| a.active), "{first}, {second}");
         node.hear("wind.b", "x", &json!(0));
         assert!(!node.alarm("storm", "").unwrap().active);
@@ -265,4 +267,18 @@ fn a_reload_knows_of_alarms_that_no_rule_ends_any_more() {
     assert_eq!(left(&node), [""; 0], "another rule ends it by its name");
     node.hear("all.clear", "f", &json!({}));
     assert!(!node.alarm("smoke", "f").unwrap().active);
+}
+
+#[test]
+fn a_clock_that_is_set_back_a_little_brings_no_absence_forward() {
+    let rule = "[[rule]]\nname = \"silent\"\non = [\"t\"]\nabsent = \"20m\"\nthen = [{ raise = { title = \"x\" } }]\n";
+    let mut node = Node::new(rule);
+    node.hear("t", "a", &json!(1));
+    node.wait(400 * S);
+    node.hear("other", "a", &json!(1));
+    node.write_rows();
+    node.now -= 200 * S;
+    node.restart();
+    node.wait(900 * S);
+    assert_eq!(node.fired("silent"), 0);
 }
