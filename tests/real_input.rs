@@ -371,6 +371,13 @@ on = ["city.air.hourly"]
 only = "event.data['PM_US Post'] != null"
 absent = "3h"
 then = [{ raise = { title = "no reading for three hours" } }]
+# Of what is read and no number nothing can be computed.
+[[rule]]
+name = "clean"
+on = ["city.air.hourly"]
+window = { within = "3h", value = "event.data['PM_US Post']" }
+when = "window.min < 45.0"
+then = [{ emit = { type = "air.clean" } }]
 "#;
 
 /// Two weeks of readings that rise, fall and fail.
@@ -418,7 +425,9 @@ fn readings_of_air_drive_threshold_duration_and_absence_rules() {
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         let ran: Value = serde_json::from_slice(&ran.stdout).expect("it prints JSON");
         assert_eq!(ran["events"], told["readings"]);
-        for rule in ["foul", "foul-for-long", "silent"] {
+        let of_clean = ran["rules"].as_array().expect("a list").iter().find(|r| r["name"] == "clean");
+        assert_eq!(of_clean.expect("it is in the file")["errors"], told["holes"], "in {}", file.display());
+        for rule in ["foul", "foul-for-long", "silent", "clean"] {
             let fired = ran["fired"].as_array().expect("a list").iter();
             let fired = fired.filter(|f| f["rule"] == rule && f["what"] == "fired").count() as u64;
             assert!(fired > 0, "{rule} never fires in {}: {told}", file.display());

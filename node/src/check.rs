@@ -78,6 +78,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         tree.parent(i);
         tree.alarms(i);
         tree.devices(i);
+        tree.doubts(i);
         for j in 0..i {
             tree.pair(j, i);
         }
@@ -237,6 +238,17 @@ impl Tree {
                 ));
             }
         }
+        self.notes.extend(notes);
+    }
+
+    /// What rules may have meant otherwise.
+    fn doubts(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        let files = self.files.iter().filter_map(|f| f.config.as_ref());
+        let known: Vec<&str> =
+            files.flat_map(|c| &c.category).flat_map(|c| [c.code.as_str(), c.name.as_str()]).collect();
+        let told = crate::brain::rules::check::doubts(config, &self.files[i].places, &known);
+        let notes: Vec<String> = told.iter().map(|n| format!("{}: {n}", self.path(i))).collect();
         self.notes.extend(notes);
     }
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 FOUL, CLEAN = 150, 100
 LONG, FOR = 115, timedelta(hours=6)
 SILENT = timedelta(hours=3)
+LOW, LATELY = 45, timedelta(hours=3)
 
 
 def main():
@@ -22,7 +23,8 @@ def main():
             for r in csv.DictReader(file)
         ]
     readings = [(at, None if text in ("", "NA") else float(text)) for at, text in rows]
-    foul = held = silent = 0
+    foul = held = silent = clean = 0
+    seen = []
     is_foul, since, is_held = False, None, False
     last, is_silent = None, False
     for at, value in readings:
@@ -34,6 +36,8 @@ def main():
         if value is None:
             continue
         last, is_silent = at, False
+        seen = [(when, seen_then) for when, seen_then in seen if when > at - LATELY] + [(at, value)]
+        clean += min(seen_then for _, seen_then in seen) < LOW
         if not is_foul and value > FOUL:
             foul, is_foul = foul + 1, True
         elif is_foul and value < CLEAN:
@@ -44,7 +48,7 @@ def main():
             since, is_held = None, False
     holes = sum(1 for _, value in readings if value is None)
     said = {"readings": len(readings), "holes": holes, "foul": foul, "is_foul": is_foul}
-    print(json.dumps({**said, "foul-for-long": held, "silent": silent}))
+    print(json.dumps({**said, "foul-for-long": held, "silent": silent, "clean": clean}))
 
 
 main()

@@ -10,7 +10,7 @@ use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, now, several, with_next};
 use crate::brain::Brain;
-use crate::brain::rules::{AskError, LOADED, Wish};
+use crate::brain::rules::{AskError, LOADED, Rules, Wish};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -31,6 +31,10 @@ const ALARMS_DEFAULT: usize = 200;
 const ALARMS_MAX: usize = 5000;
 /// Cases that are named beside one alarm: it may have been raised, and opened one, a thousand times.
 const CASES_SHOWN: usize = 5;
+/// Nodes below that are named when they are not heard.
+const UNHEARD_SHOWN: usize = 20;
+/// Alarms that a reload says it leaves behind.
+const LEFT_SHOWN: usize = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -82,11 +86,18 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let at = now();
     let behind = wanted.after.as_deref().map(read).transpose()?;
     let limit = wanted.limit.unwrap_or(ALARMS_DEFAULT).clamp(1, ALARMS_MAX);
+    let links = (ctx.links)();
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {
             let (alarms, cases) = (Vec::new(), Vec::new());
-            return view::Alarms { active: 0, unacknowledged: 0, alarms, cases, next: None };
+            let (unheard, unheard_more) = (Vec::new(), 0);
+            return view::Alarms { active: 0, unacknowledged: 0, alarms, unheard, unheard_more, cases, next: None };
         };
+        // Alarms of nodes that are asked about only.
+        let asked = |a: &&Address| wanted.address.as_ref().is_none_or(|w| w.covers(a));
+        let mut silent = super::status::unheard(state, &ctx.config, &links).filter(asked).cloned();
+        let unheard: Vec<Address> = silent.by_ref().take(UNHEARD_SHOWN).collect();
+        let unheard_more = silent.count() as u64;
         let table = &brain.rules.alarms;
         let fits = |a: &&Alarm| {
             (!wanted.active.unwrap_or(true) || a.active)
@@ -103,6 +114,8 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         alarms.truncate(limit);
         let active = || table.iter().filter(|a| a.active);
         view::Alarms {
+            unheard,
+            unheard_more,
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
             next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),
@@ -280,6 +293,19 @@ fn not_reloaded(why: String) -> Refusal {
 /// A second one waits: what a first one that fails goes back to must be what was before it.
 static RELOADING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// Alarms that the rules in force will not end, and how many more there are.
+fn left(rules: &Rules) -> (Vec<view::AlarmLeft>, u64) {
+    let of = |a: &Alarm| view::AlarmLeft {
+        id: a.id.clone(),
+        name: a.name.clone(),
+        key: a.key.clone(),
+        rule: a.rule.clone(),
+    };
+    let mut all = rules.left();
+    let first = all.by_ref().take(LEFT_SHOWN).map(of).collect();
+    (first, all.count() as u64)
+}
+
 /// Reads the config file again and puts its rules in force; all else in it waits for a start.
 ///
 /// # Errors
@@ -319,7 +345,10 @@ pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded,
             return Err(e.to_string());
         }
     }
+    let (left, left_more) = hub.state(|s| Brain::of(s).map(|b| left(&b.rules))).unwrap_or_default();
     Ok(view::Reloaded {
+        left,
+        left_more,
         rules: after.len() as u64,
         added: after.iter().filter(|n| !before.contains(n)).cloned().collect(),
         removed: before.into_iter().filter(|n| !after.contains(n)).collect(),

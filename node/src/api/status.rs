@@ -193,6 +193,13 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
     nodes
 }
 
+/// Nodes below that are not heard at present: none of the children's links that are up leads to them.
+pub fn unheard<'s>(state: &'s State, config: &'s Config, links: &'s [view::Link]) -> impl Iterator<Item = &'s Address> {
+    let is_up = |l: &&view::Link| l.role == LinkRole::Down && l.state == "up";
+    let heard = move |a: &Address| links.iter().filter(is_up).any(|l| l.peer.covers(a));
+    state.registry.keys().filter(move |a| **a != config.node.address && !heard(a))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +244,13 @@ mod tests {
             expired_records: 0,
             round_trip_us: None,
         };
+        let links = [link];
+        let silent: Vec<&str> = unheard(&state, &config, &links).map(Address::as_str).collect();
+        assert_eq!(silent, ["c/b"], "what a child that is heard has below it is heard through it");
+        let [link] = links;
+        let away = [view::Link { state: "away".into(), ..link.clone() }];
+        let silent: Vec<&str> = unheard(&state, &config, &away).map(Address::as_str).collect();
+        assert_eq!(silent, ["c/a", "c/a/x", "c/b"]);
         let nodes = tree_nodes(&state, &config, &[link], 6_000_000);
         let short: Vec<(&str, &str, Option<u64>)> =
             nodes.iter().map(|n| (n.address.as_str(), n.state.as_str(), n.last_heard_ms_ago)).collect();

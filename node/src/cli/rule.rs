@@ -21,9 +21,10 @@ pub enum Rule {
     Test {
         /// The node's TOML file
         file: PathBuf,
-        /// What `citybrain events --json` prints: its events come at the moments when the node had them. Or
-        /// CloudEvents, one JSON object a line, each with its `time`. `-` is standard input. Or rows that a
-        /// mapping makes events of, as for `citybrain replay`: CSV, with a known header or --mapping
+        /// What `citybrain events --json` prints: its events come at the moments when the node had them, and what
+        /// its own rules had made is left out. Or CloudEvents, one JSON object a line, each with its `time`. `-` is
+        /// standard input. Or rows that a mapping makes events of, as for `citybrain replay`: CSV, with a known
+        /// header or --mapping
         #[arg(long, value_name = "FILE")]
         events: PathBuf,
         /// How rows become events
@@ -32,7 +33,8 @@ pub enum Rule {
         #[command(flatten)]
         set: Set,
     },
-    /// Read the config file again and put its rules in force; windows and alarms stay
+    /// Read the config file again and put its rules in force; windows and alarms stay, and what waits is planned
+    /// anew where a rule was edited
     Reload {
         #[command(flatten)]
         yes: Yes,

@@ -356,23 +356,40 @@ impl<'t> Reading<'t> {
             }
             let at = error.span().map(|s| s.start);
             let culprit = at.and_then(|at| {
-                table
-                    .iter()
-                    .find(|(k, v)| v.span().contains(&at) || k.span().contains(&at))
-                    .map(|(k, _)| k.get_ref().to_string())
+                table.iter().find_map(|(k, v)| {
+                    let inner = innermost(k, v, at)?;
+                    Some((k.get_ref().to_string(), inner.to_owned()))
+                })
             });
-            let Some(key) = culprit else {
+            let Some((key, inner)) = culprit else {
                 self.push(sentence(error.message()), error.span().unwrap_or(head), "");
                 return None;
             };
             let span = error.span().unwrap_or(head.clone());
             if self.broken.insert(join(path, &key)) {
-                self.push(format!("`{key}`: {}", sentence(error.message())), span, help_for(&key, error.message()));
+                self.push(format!("`{inner}`: {}", sentence(error.message())), span, help_for(&inner, error.message()));
             }
             table.remove(key.as_str());
         }
         None
     }
+}
+
+/// The innermost key, from this one on, at that place of the text. What `[[a.b]]` holds stands behind it, and not
+/// within it.
+fn innermost<'k>(key: &'k Spanned<Cow<'_, str>>, value: &'k Spanned<DeValue<'_>>, at: usize) -> Option<&'k str> {
+    let inner = match value.get_ref() {
+        DeValue::Table(table) => table.iter().find_map(|(k, v)| innermost(k, v, at)),
+        DeValue::Array(items) => items.iter().find_map(|item| innermost(key, item, at).filter(|k| *k != key.get_ref())),
+        _ => None,
+    };
+    let is_here = || key.span().contains(&at) || value.span().contains(&at) || in_entries(value, at);
+    inner.or_else(|| is_here().then(|| key.get_ref().as_ref()))
+}
+
+/// Is it within one of the entries of a list?
+fn in_entries(value: &Spanned<DeValue<'_>>, at: usize) -> bool {
+    matches!(value.get_ref(), DeValue::Array(items) if items.iter().any(|item| item.span().contains(&at)))
 }
 
 fn join(above: &str, key: &str) -> String {
@@ -602,6 +619,30 @@ x = 1
                 "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, preset, map, reach, rule, category, calendar, cases, service, scene, cap, open311, webhook, homeassistant)",
             ]
         );
+    }
+
+    #[test]
+    fn a_word_deep_in_a_list_that_is_not_known_hides_nothing_else() {
+        let rule = |then: &str| {
+            format!("[node]\naddress = \"c\"\ndata = \"d\"\n[[rule]]\nname = \"a\"\non = [\"t\"]\nquiet = 3\n{then}\n")
+        };
+        let raise = "raise = { title = \"x\", reach = \"stret\" }";
+        for then in [format!("[[rule.then]]\n{raise}"), format!("then = [{{ {raise} }}]")] {
+            let parsed = parse(&rule(&then), &Variables::new());
+            let told: Vec<String> = parsed
+                .problems
+                .iter()
+                .map(|p| format!("{} ({})", p.message, p.help.clone().unwrap_or_default()))
+                .collect();
+            assert!(
+                told.iter()
+                    .any(|t| t.starts_with("`reach`: unknown variant `stret`")
+                        && t.ends_with("(did you mean `street`?)")),
+                "{told:?}"
+            );
+            assert!(told.iter().any(|t| t.starts_with("`quiet`")), "{told:?}");
+            assert_eq!(parsed.config.unwrap().rule.len(), 1, "the rule is there to be judged further");
+        }
     }
 
     #[test]

@@ -134,7 +134,8 @@ pub fn unseen(config: &Config) -> Vec<String> {
     for (i, (later, maps)) in all.iter().enumerate() {
         // A filter that ends in `#` covers more than its devices send.
         let listens = |m: &&Map| !m.skip && !m.filter.ends_with('#');
-        for (first, earlier) in &all[..i] {
+        // The same one twice is said where it stands.
+        for (first, earlier) in all[..i].iter().filter(|(first, _)| first.name != later.name) {
             let takes = |m: &&Map| !m.skip && maps.iter().filter(listens).any(|of| takes_from(&m.filter, &of.filter));
             if let Some(taken) = earlier.iter().find(takes) {
                 told.push(format!(
@@ -339,6 +340,7 @@ mod tests {
         let found = told("preset = [\"esphome\", \"homeassistant\"]", "");
         assert!(found.len() == 1 && found[0].contains("name `esphome` behind `homeassistant`"), "{found:?}");
         assert_eq!(told("preset = [\"homeassistant\", \"esphome\"]", ""), [""; 0]);
+        assert_eq!(told("preset = [\"zigbee2mqtt\", \"zigbee2mqtt\"]", ""), [""; 0]);
         assert_eq!(told("preset = [\"zigbee2mqtt\", \"tasmota\", \"shelly\", \"esphome\"]", ""), [""; 0]);
         assert_eq!(told("preset = \"huawei\"", &own("#", "")), [""; 0], "a wildcard covers no `$`");
         let closed = "[access]\npublish = [\"in/#\"]\n";

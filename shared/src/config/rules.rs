@@ -28,7 +28,7 @@ pub struct Rule {
     /// The condition must hold for this long.
     #[serde(default, rename = "for")]
     pub hold: Option<Duration>,
-    /// Instead of an event: nothing for this long since the last one.
+    /// Instead of an event: nothing for this long since the last one, time apart when the node was down.
     #[serde(default)]
     pub absent: Option<Duration>,
     /// CEL: when the condition is over. Default: until somebody clears the alarm.
@@ -60,7 +60,7 @@ pub struct Window {
     #[serde(default)]
     pub kind: WindowKind,
     pub within: Duration,
-    /// CEL: the value whose sum, min, max, avg and distinct are wanted.
+    /// CEL: the value whose sum, min, max, avg and distinct are wanted; of all but the last it must be a number.
     #[serde(default)]
     pub value: Option<String>,
 }

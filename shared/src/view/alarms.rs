@@ -56,6 +56,9 @@ pub struct Alarm {
     pub shelved_until: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shelved_by: Option<String>,
+    /// How bad it was then: worse, it comes off the shelf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_severity: Option<AlarmSeverity>,
     /// The rule that raised it, and the `by` it was raised for.
     #[serde(default)]
     pub rule: String,
@@ -86,6 +89,12 @@ pub struct Alarms {
     pub unacknowledged: u64,
     /// Worst first, then newest first.
     pub alarms: Vec<Alarm>,
+    /// Nodes below that are not heard at present, at most 20: what they have raised since is not here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Address>,
+    /// How many more there are than `unheard` says.
+    #[serde(default)]
+    pub unheard_more: u64,
     /// Of each of these the newest case that was opened beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<AlarmCase>,
@@ -171,6 +180,8 @@ pub struct RulesTested {
     pub unread: Vec<String>,
     /// How many more could not be read than `unread` says.
     pub unread_more: u64,
+    /// Events that rules of this node had made when it recorded them: what is tested makes its own.
+    pub left_out: u64,
     pub fired: Vec<Firing>,
     pub rules: Vec<RuleState>,
 }
@@ -184,6 +195,9 @@ pub struct Firing {
     /// `fired`, `changed`, `over`; `held` when a dependency held it back at its time; `lapsed` when its
     /// window emptied before the condition had held for long enough.
     pub what: String,
+    /// Of the alarm that it raises, if it raises one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<AlarmSeverity>,
     /// The id of the event that did it; empty for the passing of time.
     #[serde(default)]
     pub event: String,
@@ -192,6 +206,9 @@ pub struct Firing {
     /// What was done, in words.
     #[serde(default)]
     pub done: Vec<String>,
+    /// What could not be filled in or sent, the first of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `POST /v1/reload`.
@@ -201,6 +218,23 @@ pub struct Reloaded {
     pub rules: u64,
     pub added: Vec<String>,
     pub removed: Vec<String>,
+    /// Alarms of this node that no rule in force ends any more, at most 100; somebody must clear them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<AlarmLeft>,
+    /// How many more there are than `left` says.
+    #[serde(default)]
+    pub left_more: u64,
+}
+
+/// An active alarm that has outlived its rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlarmLeft {
+    pub id: String,
+    pub name: String,
+    pub key: String,
+    /// What raised it.
+    pub rule: String,
 }
 
 /// Warnings that came in by CAP and are in force.

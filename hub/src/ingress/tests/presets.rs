@@ -106,6 +106,21 @@ fn zigbee2mqtt() {
                 r#"{"state":"online"}"#,
                 r#"city.device.state.v1 sos/7-301 {"online":true}"#,
             ),
+            (
+                "zigbee2mqtt/hall/north/air/availability",
+                r#"{"state":"offline"}"#,
+                r#"city.device.state.v1 hall/north/air {"online":false}"#,
+            ),
+            // With its Home Assistant integration each action comes once more, as a word.
+            ("zigbee2mqtt/switch/action", "single", "-"),
+            ("zigbee2mqtt/sos/7-301/action", "single", "-"),
+            ("zigbee2mqtt/hall/north/switch/action", "single", "-"),
+            (
+                "zigbee2mqtt/sos/action",
+                r#"{"action":"single"}"#,
+                r#"!city.sos.pressed.v1 sos/action {"action":"single"}"#,
+            ),
+            ("zigbee2mqtt/hall/north/lamp/set", r#"{"state":"ON"}"#, "-"),
             ("zigbee2mqtt/bridge/state", r#"{"state":"online"}"#, "-"),
             ("zigbee2mqtt/lamp/set", r#"{"state":"ON"}"#, "-"),
             ("zigbee2mqtt/lamp/set/brightness", "7", "-"),
@@ -148,6 +163,11 @@ fn tasmota_and_esphome() {
                 "stat/smoke/7/RESULT",
                 r#"{"Switch1":{"Action":"OFF"}}"#,
                 r#"city.smoke.reading.v1 smoke/7 {"smoke":false}"#,
+            ),
+            (
+                "stat/sos/7/RESULT",
+                r#"{"Button2":{"Action":"SINGLE"}}"#,
+                r#"!city.sos.pressed.v1 sos/7 {"Button2":{"Action":"SINGLE"}}"#,
             ),
             ("stat/lamp/RESULT", r#"{"POWER":"ON"}"#, "-"),
             ("cmnd/lamp/POWER", "ON", "-"),
@@ -233,6 +253,31 @@ fn chirpstack() {
             ),
             (
                 topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"press":false}"#),
+                r#"city.sensor.reading.v1 smoke-7 {"press":false}"#,
+            ),
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"button":0,"press":"none"}"#),
+                r#"city.sensor.reading.v1 smoke-7 {"button":0,"press":"none"}"#,
+            ),
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"button":1,"press":false}"#),
+                r#"!city.sos.pressed.v1 smoke-7 {"button":1,"press":false}"#,
+            ),
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"button":0,"press":"long"}"#),
+                r#"!city.sos.pressed.v1 smoke-7 {"button":0,"press":"long"}"#,
+            ),
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"press":false,"sos":true}"#),
+                r#"!city.sos.pressed.v1 smoke-7 {"press":false,"sos":true}"#,
+            ),
+            (
+                topic,
                 &up("{}", ""),
                 r#"city.sensor.reading.v1 smoke-7 {"data":"qg==","devEui":"0101010101010101","fPort":1}"#,
             ),
@@ -262,6 +307,20 @@ fn devices_made_for_a_maker_s_cloud() {
                 r#"{"ts":1451649600512,"values":{"smoke":true}}"#,
                 r#"!city.smoke.reading.v1 meter-7 {"smoke":true}"#,
             ),
+            (
+                "v1/devices/me/telemetry",
+                r#"{"smoke":"true","gas":"false","t":20}"#,
+                r#"!city.smoke.reading.v1 meter-7 {"gas":false,"smoke":true,"t":20}"#,
+            ),
+            ("v1/devices/me/telemetry", r#"{"gas":"0"}"#, r#"city.gas.reading.v1 meter-7 {"gas":false}"#),
+            (
+                "v1/devices/me/telemetry",
+                r#"[{"ts":1451649600512,"values":{"water_leak":"1"}}]"#,
+                r#"!city.leak.reading.v1 meter-7 {"water_leak":true}"#,
+            ),
+            ("v1/devices/me/telemetry", r#"{"sos":"true"}"#, r#"!city.sos.pressed.v1 meter-7 {"sos":"true"}"#),
+            // A density, or whatever else: no danger by itself.
+            ("v1/devices/me/telemetry", r#"{"smoke":0.3}"#, r#"city.sensor.reading.v1 meter-7 {"smoke":0.3}"#),
             ("v1/devices/me/telemetry", r#"[{"a":1},{"b":2}]"#, r#"city.sensor.reading.v1 meter-7 [{"a":1},{"b":2}]"#),
             (
                 "/sys/a1Pk/dev7/thing/event/property/post",
@@ -314,7 +373,7 @@ fn home_assistant_s_states() {
                 r#"city.sensor.reading.v1 binary_sensor.front_door {"state":true}"#,
             ),
             ("ha/sensor/hall/state", "21.5", r#"city.sensor.reading.v1 sensor.hall {"state":21.5}"#),
-            ("ha/sensor/hall/state", "unavailable", r#"city.device.state.v1 sensor.hall {"online":false}"#),
+            ("ha/sensor/hall/state", "unavailable", r#"city.device.event.v1 sensor.hall {"state":"unavailable"}"#),
             ("ha/sensor/hall/friendly_name", "\"Hall\"", "-"),
         ],
     );

@@ -14,6 +14,8 @@ use citybrain_shared::{Address, view};
 
 /// Of those who press one button again, how many numbers are kept beside the first.
 const NUMBERS_MAX: usize = 8;
+/// How the line of history begins that says so of the alarm that a case was opened beside.
+const RAISED_AGAIN: &str = "raised again";
 
 impl Cases {
     pub(super) fn opened_by(&self, header: &Header<'_>, payload: &[u8], now_us: i64) -> Vec<Draft> {
@@ -26,6 +28,9 @@ impl Cases {
         let book = self.book();
         let category = book.category(&opening.category);
         intake::answered(&mut opening, &mut contact, category);
+        if let Some(drafts) = self.raised_again(&opening, now) {
+            return drafts;
+        }
         match self.pressed_again(&opening, &contact, now_us) {
             Some((_, drafts)) => drafts,
             None => match self.has_room(opening.sos) {
@@ -38,6 +43,30 @@ impl Cases {
                 }
             },
         }
+    }
+
+    /// An alarm that flaps is one matter: where a case was opened beside it and is open here, that it was raised
+    /// again is a line of that case. `None`: there is none.
+    fn raised_again(&self, opening: &Opening, now: DateTime<Utc>) -> Option<Vec<Draft>> {
+        let alarm = opening.alarm.as_ref().filter(|_| opening.button.is_none())?;
+        let is_same = |case: &&Case| {
+            case.status.is_open() && self.may_step(&case.id) && self.book().is_same_category(case, opening)
+        };
+        let held = &self.held[&self.beside(alarm).find(is_same)?.id];
+        let (place, title, _) = machine::said(opening);
+        let place = place.filter(|place| Some(place) != held.place_now());
+        let mut drafts = Vec::new();
+        let recorded = held.history.iter().filter(|e| e.text.starts_with(RAISED_AGAIN)).count();
+        if recorded < PRESSES_MAX {
+            let text = if title == held.case.title { RAISED_AGAIN.into() } else { format!("{RAISED_AGAIN}: {title}") };
+            let (by, role, text) = (opening.by.clone(), Some(Role::Worker), Some(text));
+            let ask = Ask { by, role, text, place, ..Ask::default() };
+            for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
+                stepped.because.clone_from(&opening.event);
+                self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+            }
+        }
+        Some(drafts)
     }
 
     /// Records the press of a button on the incident that it has opened, if that is not over: that

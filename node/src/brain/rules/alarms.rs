@@ -5,6 +5,7 @@
 //! remembers it: raised again it is the same alarm, raised once more. **Order**: each change carries
 //! a revision that only grows, so copies converge whatever overtakes what.
 
+use chrono::{DateTime, Utc};
 use citybrain_shared::case::Place;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::prefix::{self, Named};
@@ -82,17 +83,24 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
     let changed = |a: &Alarm| Alarm { rev, asked: None, ..a.clone() };
     match (step, old) {
         (Step::Raise { severity, title, reach, rule, rule_key, .. }, Some(a)) if a.active => {
-            if a.severity == severity && a.title == title {
+            // Whoever was told that it began must hear how it goes on, though its rule reaches less far by now.
+            let reach = reach.min(a.reach);
+            let is_another = a.severity != severity || a.title != title;
+            if !is_another && a.reach == reach {
                 return None;
             }
+            // Only told further, it is still the alarm of whoever raised it.
+            let (rule, rule_key) = if is_another { (rule, rule_key) } else { (a.rule.clone(), a.rule_key.clone()) };
             // Worse than what was acknowledged is news again.
             let acknowledged = a.acknowledged && severity >= a.severity;
             let mut changed_at = a.changed_at.clone();
-            changed_at.push(now);
+            changed_at.extend(is_another.then_some(now));
             changed_at.drain(..changed_at.len().saturating_sub(CHANGES_MAX));
-            Some((Alarm { severity, title, reach, rule, rule_key, acknowledged, changed_at, ..changed(a) }, CHANGED))
+            let a = if stays_shelved(a, severity, now) { changed(a) } else { off_the_shelf(changed(a)) };
+            Some((Alarm { severity, title, reach, rule, rule_key, acknowledged, changed_at, ..a }, CHANGED))
         }
         (Step::Raise { severity, title, reach, rule, rule_key, place }, old) => {
+            let shelved = old.filter(|a| stays_shelved(a, severity, now));
             let alarm = Alarm {
                 id: id_of(&who.owner, &who.name, &who.key),
                 origin: who.owner.clone(),
@@ -114,8 +122,9 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
                 acknowledged_by: None,
                 cleared_at: None,
                 cleared_by: None,
-                shelved_until: old.and_then(|a| a.shelved_until).filter(|t| *t > now),
-                shelved_by: old.and_then(|a| a.shelved_by.clone()),
+                shelved_until: shelved.and_then(|a| a.shelved_until),
+                shelved_by: shelved.and_then(|a| a.shelved_by.clone()),
+                shelved_severity: shelved.and_then(|a| a.shelved_severity),
                 rev,
                 asked: None,
             };
@@ -137,10 +146,28 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
             if !on && a.shelved_until.is_none() {
                 return None;
             }
-            Some((Alarm { shelved_until: on.then_some(until), shelved_by: on.then_some(by), ..changed(a) }, CHANGED))
+            let alarm = match on {
+                true => Alarm {
+                    shelved_until: Some(until),
+                    shelved_by: Some(by),
+                    shelved_severity: Some(a.severity),
+                    ..changed(a)
+                },
+                false => off_the_shelf(changed(a)),
+            };
+            Some((alarm, CHANGED))
         }
         _ => None,
     }
+}
+
+/// Is it on the shelf at that moment, and no worse than when it was put there?
+fn stays_shelved(a: &Alarm, severity: Severity, now: DateTime<Utc>) -> bool {
+    a.shelved_until.is_some_and(|until| until > now) && severity >= a.shelved_severity.unwrap_or(a.severity)
+}
+
+fn off_the_shelf(a: Alarm) -> Alarm {
+    Alarm { shelved_until: None, shelved_by: None, shelved_severity: None, ..a }
 }
 
 /// Every alarm that this node knows of: its own and those that came from below.

@@ -81,6 +81,7 @@ impl Rules {
             until_us,
             raises: Some(alarm.raises),
             severity: Some(alarm.severity),
+            tier: self.me.tier(),
         };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();

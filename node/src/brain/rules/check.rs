@@ -23,6 +23,33 @@ pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
     look.found
 }
 
+/// What the file's own rules may have meant otherwise, a sentence each: attributes that an event may have and that
+/// are nearly those that every event has; categories that none of `known` is. Where no category is known, they are
+/// those of a node above.
+pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
+    let (set, _) = Set::compile(config);
+    let mut told: Vec<String> = set
+        .doubts
+        .into_iter()
+        .map(|(rule, read, meant)| format!("rule `{rule}` reads `event.{read}`; did you mean `event.{meant}`?"))
+        .collect();
+    for (_, rule) in config.rule.iter().enumerate().filter(|(i, _)| places.contains(&format!("rule.{i}"))) {
+        let opened = rule.then.iter().filter_map(|action| match action {
+            Action::Case(x) if !x.category.contains("${") => Some(x.category.as_str()),
+            _ => None,
+        });
+        for category in opened.filter(|c| !known.is_empty() && !known.contains(c)) {
+            let near = closest(category, known.iter().copied());
+            let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            told.push(format!(
+                "rule `{}` opens cases of `{category}`, which no `[[category]]` here is{near}",
+                rule.name
+            ));
+        }
+    }
+    told
+}
+
 struct Look<'a> {
     config: &'a Config,
     places: &'a Places,
@@ -165,7 +192,9 @@ impl Look<'_> {
 
     fn alarm(&mut self, path: &str, name: &str) {
         let known = self.alarms();
-        if known.contains(name) {
+        // An action that does not read may raise it.
+        let unread = |(i, r): (usize, &Rule)| r.then.is_empty() && self.places.contains(&format!("rule.{i}.then"));
+        if known.contains(name) || self.config.rule.iter().enumerate().any(unread) {
             return;
         }
         let help = match closest(name, known.iter().copied()) {

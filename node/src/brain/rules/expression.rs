@@ -42,6 +42,18 @@ const EVENT_FIELDS: [&str; 16] = [
     "correlationid",
     "specversion",
 ];
+/// More that some events have.
+const MORE_FIELDS: [&str; 9] = [
+    "datacontenttype",
+    "dataschema",
+    "data_base64",
+    "causationid",
+    "traceparent",
+    "tracestate",
+    "rulehops",
+    "sequence",
+    "key",
+];
 const NODE_FIELDS: [&str; 4] = ["address", "name", "tier", "labels"];
 const WINDOW_FIELDS: [&str; 7] = ["count", "sum", "min", "max", "avg", "distinct", "within_s"];
 const FUNCTIONS: [&str; 22] = [
@@ -102,7 +114,6 @@ pub struct Expression {
     pub text: String,
     program: Program,
     pub uses_window: bool,
-    pub uses_distinct: bool,
     /// Fields of the window that it reads: only they are made.
     window_fields: Vec<&'static str>,
     /// The JSON pointer that it amounts to, if it only names a place in the event.
@@ -117,21 +128,13 @@ impl Expression {
             // The first one is the cause; those behind it are mostly its echoes.
             e.errors.iter().take(1).map(|e| syntax(text, e)).collect::<Vec<_>>()
         })?;
-        let mut look = Look {
-            text,
-            program: &program,
-            scope,
-            faults: Vec::new(),
-            window: false,
-            distinct: false,
-            bound: Vec::new(),
-        };
+        let mut look = Look { text, program: &program, scope, faults: Vec::new(), window: false, bound: Vec::new() };
         let kind = look.kind(program.expression());
         if wants == Wants::Bool && !matches!(kind, Kind::Bool | Kind::Unknown) {
             let message = format!("it gives {}, not true or false", kind.name());
             look.faults.push(Fault { message, at: 0..text.len(), help: "compare it with something".into() });
         }
-        let (uses_window, uses_distinct, faults) = (look.window, look.distinct, look.faults);
+        let (uses_window, faults) = (look.window, look.faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -141,7 +144,30 @@ impl Expression {
         let window_fields = WINDOW_FIELDS.into_iter().filter(reads).collect();
         let pointer = plain_path(program.expression()).filter(|p| p.starts_with("event."));
         let pointer = pointer.map(|p| p["event".len()..].replace('.', "/"));
-        Ok(Expression { text: text.to_owned(), program, uses_window, uses_distinct, window_fields, pointer })
+        Ok(Expression { text: text.to_owned(), program, uses_window, window_fields, pointer })
+    }
+
+    /// Attributes of an event that it reads, and those which every event may have that are nearly the same.
+    pub fn doubts(&self) -> Vec<(String, &'static str)> {
+        let mut all = Vec::new();
+        paths(self.program.expression(), &mut all);
+        let read = all.iter().filter_map(|path| path.strip_prefix("event.")?.split('.').next());
+        let unusual = read.filter(|a| !EVENT_FIELDS.contains(a) && !MORE_FIELDS.contains(a));
+        let meant = |a: &str| {
+            let goes_on = || EVENT_FIELDS.into_iter().find(|f| a.len() > 1 && f.starts_with(a));
+            citybrain_shared::config::closest(a, EVENT_FIELDS.into_iter()).or_else(goes_on)
+        };
+        unusual.filter_map(|a| Some((a.to_owned(), meant(a)?))).collect()
+    }
+
+    /// Does it ask how many different values the window has?
+    pub fn uses_distinct(&self) -> bool {
+        self.window_fields.contains(&"distinct")
+    }
+
+    /// Does it ask for something that is computed of the window's values?
+    pub fn uses_numbers(&self) -> bool {
+        self.window_fields.iter().any(|field| ["sum", "min", "max", "avg"].contains(field))
     }
 
     fn run(&self, facts: &Facts, window: Option<&Summary>, may_go_on: MayGoOn<'_>) -> Result<Value, String> {
@@ -343,7 +369,7 @@ fn syntax(text: &str, error: &cel::ParseError) -> Fault {
     let start = before + rest.char_indices().nth(skip).map_or(rest.len(), |(i, _)| i);
     if error.msg.contains("argument to has()") {
         let message = "`has()` takes a field with a dot before it".to_owned();
-        let help = "of a name that is no word: `'PM_US Post' in event.data`".into();
+        let help = "of a name that is no word: `'PM_US Post' in event.data && event.data['PM_US Post'] != null`".into();
         return Fault { message, at: 0..text.len(), help };
     }
     // The parser's own words list every token that it would have liked.
@@ -390,7 +416,6 @@ struct Look<'a> {
     scope: Scope,
     faults: Vec<Fault>,
     window: bool,
-    distinct: bool,
     /// Names bound by `all`, `exists`, `map` and the like.
     bound: Vec<String>,
 }
@@ -427,6 +452,11 @@ impl Look<'_> {
             Expr::Call(c) => {
                 let target = c.target.as_deref().map(|t| self.kind(t));
                 let args: Vec<Kind> = c.args.iter().map(|a| self.kind(a)).collect();
+                if c.func_name == "matches"
+                    && let Some(Expr::Literal(LiteralValue::String(pattern))) = c.args.last().map(|a| &a.expr)
+                {
+                    self.pattern(pattern.inner(), e.id);
+                }
                 self.call(&c.func_name, target, &args, e.id)
             }
             Expr::List(l) => {
@@ -493,7 +523,6 @@ impl Look<'_> {
             "event" => return if EVENT_FIELDS[..5].contains(&field) { Kind::Text } else { Kind::Unknown },
             _ => return Kind::Unknown,
         };
-        self.distinct |= root == "window" && field == "distinct";
         if !known.contains(&field) {
             let help = match citybrain_shared::config::closest(field, known.iter().copied()) {
                 Some(near) => format!("did you mean `{root}.{near}`?"),
@@ -505,6 +534,14 @@ impl Look<'_> {
             ("node", "labels") => Kind::Map,
             ("node", _) => Kind::Text,
             _ => Kind::Number,
+        }
+    }
+
+    fn pattern(&mut self, pattern: &str, id: u64) {
+        if let Err(e) = regex::Regex::new(pattern) {
+            let why = e.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            self.fault(pattern, id, format!("`{pattern}` is no pattern: {why}"), "a regular expression".into());
         }
     }
 
@@ -532,7 +569,20 @@ impl Look<'_> {
                 }
                 Kind::Number
             }
-            ("-_", _) => Kind::Number,
+            ("-_", _) => {
+                if let Some(other) = args.iter().find(|k| !matches!(k, Kind::Number | Kind::Unknown)) {
+                    self.fault(word, id, format!("{} where a number is needed", other.name()), String::new());
+                }
+                Kind::Number
+            }
+            ("startsWith" | "endsWith" | "matches", _) => {
+                let is_other = |k: &&Kind| !matches!(k, Kind::Text | Kind::Unknown);
+                if let Some(other) = target.iter().chain(args).find(is_other) {
+                    let help = "`string(…)` makes a string of a number".into();
+                    self.fault(name, id, format!("{} where a string is needed", other.name()), help);
+                }
+                Kind::Bool
+            }
             ("_+_", [a, b]) => {
                 if clash(*a, *b) {
                     let help = "`string(…)` makes a string of a number".into();
@@ -547,7 +597,7 @@ impl Look<'_> {
                     Kind::Unknown
                 }
             }
-            ("@in" | "_in_" | "in" | "contains" | "startsWith" | "endsWith" | "matches", _) => Kind::Bool,
+            ("@in" | "_in_" | "in" | "contains", _) => Kind::Bool,
             ("size" | "int" | "uint" | "double", _) => Kind::Number,
             ("string", _) => Kind::Text,
             _ => {
@@ -592,6 +642,15 @@ fn paths(e: &IdedExpr, all: &mut Vec<String>) {
         match &e.expr {
             Expr::Ident(name) => Some(name.clone()),
             Expr::Select(s) => Some(format!("{}.{}", path(&s.operand)?, s.field)),
+            // `event.data['PM_US Post']`: a field with a name that is no word.
+            Expr::Call(c) if c.func_name == "_[_]" => match c.args.as_slice() {
+                [of, IdedExpr { expr: Expr::Literal(LiteralValue::String(name)), .. }]
+                    if !name.inner().contains(['.', '/', '~']) =>
+                {
+                    Some(format!("{}.{}", path(of)?, name.inner()))
+                }
+                _ => None,
+            },
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
-use citybrain_shared::{Pos, event};
+use citybrain_shared::{Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -27,6 +27,8 @@ const STALE_RECORDS: u32 = 5;
 /// How far the records' time may step back before what was written ahead of it is taken back, too. Less
 /// is an adjustment of the clock, and time stands still until it is made up for.
 const AHEAD_US: i64 = 600_000_000;
+/// What is allowed for devices to come back when a node has started.
+const AWAKE_US: i64 = 60_000_000;
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
 /// Bytes of an event about an alarm that is believed of another node: title, keys and some times. Fifty thousand are kept.
@@ -54,6 +56,13 @@ pub struct Ask {
     pub raises: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
+    /// Of whoever asks: the answer goes as far. A node of an earlier version does not say it.
+    #[serde(default = "top")]
+    pub tier: Tier,
+}
+
+fn top() -> Tier {
+    Tier::City
 }
 
 fn data_of<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
@@ -67,9 +76,13 @@ impl Rules {
             (self.latest_us, self.dirty_started) = (header.committed_us, true);
             self.late = (0, 0);
         }
+        let down_us = (header.committed_us - self.latest_us).max(0) + AWAKE_US;
+        if self.set.has_absences {
+            self.note_time(header.committed_us);
+        }
         match header.kind {
             Kind::Event => {}
-            Kind::Presence if header.origin.is_none() => return self.start(header.committed_us, payload),
+            Kind::Presence if header.origin.is_none() => return self.start(header.committed_us, down_us, payload),
             _ => return,
         }
         if header.name.starts_with(event::OWN) {
@@ -83,10 +96,7 @@ impl Rules {
         }
         let Some(rules) = self.set.on(header.name) else { return };
         self.forget_stale(header.committed_us);
-        // Coarse, so that not every record makes a row to write.
-        if header.committed_us >= self.latest_us.saturating_add(AHEAD_US / 10) {
-            (self.latest_us, self.dirty_started) = (header.committed_us, true);
-        }
+        self.note_time(header.committed_us);
         let me = self.me.clone();
         let origin = header.origin.map_or(me.as_str(), |o| o.address);
         let Some(facts) = Facts::new(payload, origin, header.committed_us, &self.set.node) else { return };
@@ -102,6 +112,13 @@ impl Rules {
                 self.memories[index as usize].failed(why);
             }
             self.dirty_tallies.insert(index);
+        }
+    }
+
+    /// Coarse, so that not every record makes a row to write.
+    fn note_time(&mut self, now_us: i64) {
+        if now_us >= self.latest_us.saturating_add(AHEAD_US / 10) {
+            (self.latest_us, self.dirty_started) = (now_us, true);
         }
     }
 
@@ -126,13 +143,7 @@ impl Rules {
         if key.len() > KEY_BYTES_MAX {
             return Err(format!("`by` gives {} bytes; a key has at most {KEY_BYTES_MAX}", key.len()));
         }
-        let value = match rule.window.as_ref().and_then(|w| w.value.as_ref()) {
-            Some(cel) => Some(match cel.pointer.as_ref().and_then(|p| facts.json.pointer(p)) {
-                Some(found) => found.clone(),
-                None => cel.json(facts, None)?,
-            }),
-            None => None,
-        };
+        let value = value_of(rule, facts)?;
         if !memory.keys.contains_key(&key) {
             for (gone, due) in memory.make_room() {
                 if let Some(d) = due {
@@ -143,6 +154,7 @@ impl Rules {
         }
         let state = memory.keys.entry(key.clone()).or_default();
         self.dirty_keys.insert((index, key.clone()));
+        (state.text, state.deaf_us) = (rule.text, 0);
         let now = at_us.max(state.last_us);
         state.last_us = now;
         let faded = has_faded(rule, state, now);
@@ -218,7 +230,7 @@ impl Rules {
 
     /// The node has started again. A conclusion that three starts did not get rid of is not going to
     /// be spoken: it comes from a replay under other rules.
-    fn start(&mut self, now_us: i64, payload: &[u8]) {
+    fn start(&mut self, now_us: i64, down_us: i64, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Presence {
             id: String,
@@ -232,12 +244,14 @@ impl Rules {
         self.waiting_bytes = self.waiting.iter().map(Intent::bytes).sum();
         self.dropped += (before - self.waiting.len()) as u64;
         self.dirty_waiting |= before > 0;
-        // Nothing could come while the node was down.
+        // Nothing could come while the node was down, and that alone is put off: a box that restarts more often than
+        // a rule waits must miss a dead device all the same.
         for (index, rule) in self.set.rules.iter().enumerate() {
             let Some(absent) = rule.absent_us else { continue };
             for (key, state) in &mut self.memories[index].keys {
                 let Some(due) = state.due.filter(|d| d.at_us < now_us + absent) else { continue };
-                let later = Due { at_us: now_us + absent, ..due };
+                let later = Due { at_us: (due.at_us + down_us).min(now_us + absent), ..due };
+                state.deaf_us += later.at_us - due.at_us;
                 state.due = Some(later);
                 self.due.remove(&(due.at_us, index as u32, key.clone()));
                 self.due.insert((later.at_us, index as u32, key.clone()));
@@ -373,6 +387,71 @@ impl Rules {
         let after = state.due;
         self.set_due(index, &said.key, Some(due), after);
     }
+}
+
+/// What an event brings into the rule's window.
+///
+/// # Errors
+/// It has no such value, or the rule computes with it and it is no number.
+fn value_of(rule: &Rule, facts: &Facts) -> Result<Option<Json>, String> {
+    let Some((window, cel)) = rule.window.as_ref().and_then(|w| Some((w, w.value.as_ref()?))) else { return Ok(None) };
+    let value = match cel.pointer.as_ref().and_then(|p| facts.json.pointer(p)) {
+        Some(found) => found.clone(),
+        None => cel.json(facts, None)?,
+    };
+    if window.numbers && value.as_f64().is_none() {
+        let kind = match value {
+            Json::Null => "null",
+            Json::Bool(_) => "true or false",
+            Json::String(_) => "a string",
+            Json::Array(_) => "a list",
+            Json::Object(_) | Json::Number(_) => "a map",
+        };
+        return Err(format!("`{}` gives {kind}, which is no number to compute with", cel.text));
+    }
+    Ok(Some(value))
+}
+
+/// What waits for a rule whose text is another one now, planned from what is known. What is past by then is due at
+/// once.
+pub(super) fn plan_anew(rule: &Rule, state: &mut KeyState) {
+    if state.text == rule.text {
+        return;
+    }
+    let (now, was_due) = (state.last_us, state.due.take());
+    state.text = rule.text;
+    if let Some(absent) = rule.absent_us {
+        (state.since_us, state.ended) = (None, None);
+        let is_told = state.on || state.held.is_none();
+        state.due = (!is_told).then(|| Due { at_us: now + state.deaf_us + absent, what: What::Absent });
+    } else if state.on {
+        state.due = match &state.ended {
+            _ if rule.clear.is_none() => None,
+            Some(ended) => Some(Due { at_us: ended.at_us + rule.calm_us, what: What::Over }),
+            None => fading(rule, state, now),
+        };
+    } else {
+        let waits = state.since_us.is_some() || was_due.is_some_and(|due| due.what == What::Held);
+        if waits && rule.latches() && still_holds(rule, state) {
+            let since = state.since_us.unwrap_or(now);
+            state.since_us = rule.hold_us.map(|_| since);
+            state.due = match rule.hold_us {
+                Some(hold) => Some(holding(rule, state, since + hold, now)),
+                None => time_to_fire(rule, state, now).map(|at_us| Due { at_us, what: What::Held }),
+            };
+        } else {
+            (state.since_us, state.held) = (None, None);
+        }
+    }
+}
+
+/// Does the condition, as the rule has it now, hold for what was heard last?
+fn still_holds(rule: &Rule, state: &KeyState) -> bool {
+    let Some(when) = &rule.when else { return state.held.is_some() };
+    let Some(held) = &state.held else { return false };
+    let window = rule.window.as_ref().zip(state.window.as_ref()).map(|(w, seen)| seen.summary(w.span, state.last_us));
+    let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node);
+    facts.is_some_and(|facts| when.truth(&facts, window.as_ref()) == Ok(true))
 }
 
 /// What an event makes of a rule's state for one key.

@@ -24,6 +24,12 @@ const HELD_ITEMS_MAX: usize = 16;
 pub struct KeyState {
     /// The newest event's time.
     pub last_us: i64,
+    /// How long nothing could come since then, because the node was down.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deaf_us: i64,
+    /// Of the rule's text by which the rest was planned.
+    #[serde(default)]
+    pub text: u64,
     /// Behind the row's JSON, see [`KeyState::row`].
     #[serde(skip)]
     pub window: Option<Window>,
@@ -45,6 +51,11 @@ pub struct KeyState {
     /// The event since which the condition has been over, while that has to last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Held>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }
 
 impl KeyState {

@@ -228,7 +228,7 @@ impl Rules {
         self.due.clear();
         for (i, memory) in self.memories.iter_mut().enumerate() {
             for (key, state) in &mut memory.keys {
-                state.due = state.due.filter(|due| self.set.rules[i].awaits(due.what));
+                fold::plan_anew(&self.set.rules[i], state);
                 self.dirty_keys.insert((i as u32, key.clone()));
                 self.due.extend(state.due.map(|d| (d.at_us, i as u32, key.clone())));
             }
@@ -270,6 +270,19 @@ impl Rules {
             last_fired_at: m.tally.last_fired_us.map(view::time_of),
             keys_given_way: m.tally.given_way,
         })
+    }
+
+    /// Active alarms of this node that no rule in force will end: theirs is gone, or knows nothing of them.
+    pub fn left(&self) -> impl Iterator<Item = &view::Alarm> {
+        let is_on = |a: &view::Alarm| {
+            let memory = self.index_of(&a.rule).map(|index| &self.memories[index as usize]);
+            memory.and_then(|m| m.keys.get(&a.rule_key)).is_some_and(|state| state.on)
+        };
+        let clears = |a: &view::Alarm| {
+            let mut actions = self.set.rules.iter().flat_map(|r| &r.then);
+            actions.any(|action| matches!(action, rule::Action::Clear { alarm, .. } if *alarm == a.name))
+        };
+        self.alarms.iter().filter(move |a| a.active && a.origin == self.me && !is_on(a) && !clears(a))
     }
 
     /// All of them.
@@ -374,7 +387,8 @@ impl Policy for Rules {
                 let mut state = KeyState::from_row(value)?;
                 match self.index_of(rule) {
                     Some(i) => {
-                        state.due = state.due.filter(|due| self.set.rules[i as usize].awaits(due.what));
+                        // Its file may have been edited while the node was down.
+                        fold::plan_anew(&self.set.rules[i as usize], &mut state);
                         self.due.extend(state.due.map(|d| (d.at_us, i, by.to_owned())));
                         self.memories[i as usize].keys.insert(by.to_owned(), state);
                     }

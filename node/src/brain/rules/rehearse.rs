@@ -1,8 +1,9 @@
 //! Rules over recorded events: what would have fired, and why. The events' own `time` is the clock; of what
 //! a node has recorded, when it was committed there, which is what its rules went by.
 
-use super::Rules;
+use super::fold::HOPS;
 use super::said::{FIRED, Said};
+use super::{Rules, alarms};
 use chrono::DateTime;
 use citybrain_hub::policy::Policy;
 use citybrain_hub::state::State;
@@ -17,13 +18,16 @@ const UNREAD_MAX: usize = 100;
 /// Runs the config's rules over lines of CloudEvents JSON, or of what `citybrain events --json` gives;
 /// each with its number in the file. One that could not even be read says why.
 pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String, String>)>) -> RulesTested {
+    let me = config.node.address.as_str();
     let mut stage = Stage { rules: Rules::new(config), state: State::default(), pos: Pos::ZERO, fired: Vec::new() };
-    let (mut events, mut unread, mut unread_more, mut clock) = (0, Vec::new(), 0, i64::MIN);
+    let (mut events, mut left_out, mut unread, mut unread_more) = (0, 0, Vec::new(), 0);
+    let mut clock = i64::MIN;
     for (number, line) in lines {
         if line.as_ref().is_ok_and(|l| l.trim().is_empty()) {
             continue;
         }
         match line.and_then(|l| read(&l)) {
+            Ok(event) if event.is_concluded_by(me) => left_out += 1,
             Ok(event) => {
                 clock = clock.max(event.at_us);
                 stage.until(clock);
@@ -34,14 +38,29 @@ pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String
             Err(_) => unread_more += 1,
         }
     }
-    RulesTested { events, unread, unread_more, fired: stage.fired, rules: stage.rules.view().rules }
+    RulesTested { events, unread, unread_more, left_out, fired: stage.fired, rules: stage.rules.view().rules }
 }
 
 struct Event {
     kind: String,
     origin: Option<String>,
     at_us: i64,
-    payload: Vec<u8>,
+    json: Json,
+}
+
+impl Event {
+    /// Is it what that node's own rules have made? Those that are tested make it anew, if they do. What a person has
+    /// ended they cannot know.
+    fn is_concluded_by(&self, me: &str) -> bool {
+        if self.origin.as_deref().is_some_and(|origin| origin != me) {
+            return false;
+        }
+        let text = |pointer: &str| self.json.pointer(pointer).and_then(Json::as_str).unwrap_or_default();
+        let is_by_rule = text("/data/cleared_by").starts_with("rule:");
+        let is_of_alarms = self.kind.starts_with("city.brain.alarm.") && (self.kind != alarms::CLEARED || is_by_rule);
+        let is_sent = text("/source").strip_prefix('/') == Some(me) && self.json.get(HOPS).is_some();
+        self.kind.starts_with("city.brain.rule.") || is_of_alarms || is_sent
+    }
 }
 
 fn read(line: &str) -> Result<Event, String> {
@@ -57,7 +76,7 @@ fn read(line: &str) -> Result<Event, String> {
     let time = time.ok_or("it has no `time`: record with `citybrain events --json`, which says when each came")?;
     let at = DateTime::parse_from_rfc3339(&time).map_err(|e| format!("its time `{time}`: {e}"))?;
     let origin = text(event, "origin").or_else(|| outer.and_then(|o| text(o, "origin")));
-    Ok(Event { kind, origin, at_us: at.timestamp_micros(), payload: event.to_string().into_bytes() })
+    Ok(Event { kind, origin, at_us: at.timestamp_micros(), json: event.clone() })
 }
 
 struct Stage {
@@ -80,7 +99,7 @@ impl Stage {
             ..Header::local(Kind::Event, &event.kind)
         };
         self.pos = self.pos.next();
-        self.rules.apply(self.pos, &header, &event.payload);
+        self.rules.apply(self.pos, &header, event.json.to_string().as_bytes());
         self.settle(now_us);
     }
 

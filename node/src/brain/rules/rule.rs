@@ -1,7 +1,6 @@
 //! Rules as they run: compiled, and found by an event's type.
 
 use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
-use super::keys::What;
 use super::template::{JsonTemplate, Template};
 use super::window::{Span, Summary};
 use crate::brain::cases::calendar::Calendar;
@@ -22,6 +21,10 @@ const TYPES_REMEMBERED: usize = 1024;
 pub struct Set {
     pub rules: Vec<Rule>,
     pub node: Arc<NodeFacts>,
+    /// Attributes that rules read and that are nearly those that every event has: rule, read, perhaps meant.
+    pub doubts: Vec<(String, String, &'static str)>,
+    /// Some rule waits for nothing to come.
+    pub has_absences: bool,
     exact: HashMap<String, Vec<u32>>,
     prefixes: Vec<(String, u32)>,
     /// Answers for types seen before.
@@ -30,6 +33,8 @@ pub struct Set {
 
 pub struct Rule {
     pub name: String,
+    /// Of all that its text says: another one where it was edited.
+    pub text: u64,
     pub on: Vec<String>,
     pub only: Option<Expression>,
     by: By,
@@ -61,6 +66,8 @@ pub struct Window {
     pub value: Option<Expression>,
     /// Some expression asks how many different values there were.
     pub distinct: bool,
+    /// Some expression asks for what is computed of the values: they must be numbers.
+    pub numbers: bool,
 }
 
 /// How far the clocks on the walls are ahead of UTC.
@@ -153,16 +160,6 @@ impl Rule {
     /// Fires once and then stays "on" until it is over.
     pub fn latches(&self) -> bool {
         self.raises() || self.hold_us.is_some() || self.absent_us.is_some() || self.clear.is_some()
-    }
-
-    /// May a timer of that kind be its own? One may be left from before the rule was edited.
-    pub fn awaits(&self, what: What) -> bool {
-        match what {
-            // It has not held for long enough, or it is not the time to say so.
-            What::Held => self.hold_us.is_some() || self.raises() && (self.quiet_us > 0 || !self.hours.is_empty()),
-            What::Absent => self.absent_us.is_some(),
-            What::Over => self.clear.is_some(),
-        }
     }
 
     /// The first moment from `at` on, both µs since 1970, that lies in its hours; `None`: within a year none
@@ -272,6 +269,8 @@ impl Set {
         Set {
             rules: Vec::new(),
             node: Arc::new(NodeFacts::new(&config.node)),
+            doubts: Vec::new(),
+            has_absences: false,
             exact: HashMap::new(),
             prefixes: Vec::new(),
             found: HashMap::new(),
@@ -288,8 +287,10 @@ impl Set {
         let calendar = Arc::new(own.unwrap_or_default());
         for (i, rule) in config.rule.iter().enumerate() {
             let (node, calendar) = (set.node.clone(), calendar.clone());
-            let mut compiler = Compiler { faults: Vec::new(), node, calendar, distinct: false };
+            let mut compiler =
+                Compiler { faults: Vec::new(), node, calendar, distinct: false, numbers: false, doubts: Vec::new() };
             let compiled = compiler.rule(rule, config);
+            set.doubts.extend(compiler.doubts.drain(..).map(|(read, meant)| (rule.name.clone(), read, meant)));
             if let (Some(compiled), true) = (compiled, compiler.faults.is_empty()) {
                 set.add(compiled);
             }
@@ -300,6 +301,7 @@ impl Set {
 
     fn add(&mut self, rule: Rule) {
         let index = self.rules.len() as u32;
+        self.has_absences |= rule.absent_us.is_some();
         for pattern in &rule.on {
             match pattern.strip_suffix('*') {
                 Some(prefix) => self.prefixes.push((prefix.to_owned(), index)),
@@ -335,8 +337,11 @@ struct Compiler {
     node: Arc<NodeFacts>,
     calendar: Arc<Calendar>,
     faults: Vec<(String, Fault)>,
-    /// Something that the rule says tells how many different values its window has.
+    /// Something that the rule says asks how many different values its window has, or what they add up to.
     distinct: bool,
+    numbers: bool,
+    /// As [`Set::doubts`].
+    doubts: Vec<(String, &'static str)>,
 }
 
 impl Compiler {
@@ -359,17 +364,24 @@ impl Compiler {
         };
         let then: Vec<Option<Action>> =
             r.then.iter().enumerate().map(|(i, a)| self.action(a, &format!("then.{i}"), scope, r, config)).collect();
+        if (self.distinct || self.numbers) && r.window.as_ref().is_some_and(|w| w.value.is_none()) {
+            let message = "it computes with values, and the window has none".into();
+            let help = "add `value = \"event.data\"`, or whatever stands for the number; `window.count` needs none";
+            self.faults.push(("window".into(), Fault { message, at: 0..0, help: help.into() }));
+        }
         let window = r.window.as_ref().map(|w| Window {
             span: match w.kind {
                 WindowKind::Sliding => Span::Sliding { within: w.within.us() },
                 WindowKind::Tumbling => Span::Tumbling { within: w.within.us(), offset: local_offset_us(config) },
             },
             value: cel(self, "window.value", &w.value, before, Wants::Anything),
-            distinct: self.distinct || [&when, &clear].into_iter().flatten().any(|e| e.uses_distinct),
+            distinct: self.distinct,
+            numbers: self.numbers,
         });
         let hours = self.hours(&r.hours);
         Some(Rule {
             name: r.name.clone(),
+            text: xxh3_64(&serde_json::to_vec(r).expect("a rule has string keys only")),
             on: r.on.clone(),
             only,
             by: by?,
@@ -405,17 +417,30 @@ impl Compiler {
 
     fn cel(&mut self, path: &str, text: &str, scope: Scope, wants: Wants) -> Option<Expression> {
         let faults = match Expression::compile(text, scope, wants) {
-            Ok(cel) => return Some(cel),
+            Ok(cel) => {
+                self.asks([&cel]);
+                return Some(cel);
+            }
             Err(faults) => faults,
         };
         self.faults.extend(faults.into_iter().map(|f| (path.to_owned(), f)));
         None
     }
 
+    fn asks<'e>(&mut self, of_the_window: impl IntoIterator<Item = &'e Expression>) {
+        for e in of_the_window {
+            self.distinct |= e.uses_distinct();
+            self.numbers |= e.uses_numbers();
+            let fresh = e.doubts().into_iter().filter(|doubt| !self.doubts.contains(doubt));
+            let fresh: Vec<_> = fresh.collect();
+            self.doubts.extend(fresh);
+        }
+    }
+
     fn template(&mut self, path: String, text: &str, scope: Scope) -> Option<Template> {
         match Template::compile(text, scope) {
             Ok(t) => {
-                self.distinct |= t.uses_distinct();
+                self.asks(t.expressions());
                 Some(t)
             }
             Err(faults) => {
@@ -428,7 +453,7 @@ impl Compiler {
     fn json(&mut self, path: &str, json: &Json, scope: Scope) -> Option<JsonTemplate> {
         match JsonTemplate::compile(json, scope) {
             Ok(t) => {
-                self.distinct |= t.uses_distinct();
+                self.asks(t.expressions());
                 Some(t)
             }
             Err(faults) => {

@@ -52,7 +52,7 @@ pub struct SaidOf {
 
 impl From<SaidOf> for Firing {
     fn from(s: SaidOf) -> Firing {
-        let SaidOf { rule, key, what, at_us, event, why, done, .. } = s;
-        Firing { at: view::time_of(at_us), rule, key, what, event, why, done }
+        let SaidOf { rule, key, what, at_us, due_us: _, severity, event, why, done, error } = s;
+        Firing { at: view::time_of(at_us), rule, key, what, severity, event, why, done, error }
     }
 }

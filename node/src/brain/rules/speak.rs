@@ -270,12 +270,14 @@ impl<'a> Speaker<'a> {
             match what {
                 "fired" => self.action(rule, key, action, &facts, window, &mut done),
                 "changed" if raise => self.action(rule, key, action, &facts, window, &mut done),
-                "over" => self.end(rule, key, action, &facts, window, &mut done),
                 _ => {}
             }
         }
+        if what == "over" {
+            self.end(rule, key, &facts, window, &mut done);
+        }
         let done = done.into_iter().map(cut).collect();
-        let severity = rule.severity(&facts, window).filter(|_| what == "fired");
+        let severity = rule.severity(&facts, window).filter(|_| ["fired", "changed"].contains(&what));
         let event = if due_us.is_some() { String::new() } else { id };
         let mut why = rule.why(&cause, window);
         for value in why.values_mut() {
@@ -324,7 +326,7 @@ impl<'a> Speaker<'a> {
             Action::Emit { kind, subject, urgent, reach, data } => {
                 let kind = kind.text(facts, window);
                 if is_reserved(&kind) || kind.is_empty() {
-                    done.push(format!("nothing emitted: `{}` is no type for a rule", cut(kind)));
+                    done.push(refused(facts, "nothing emitted", &kind, "is no type for a rule"));
                     return;
                 }
                 let data = data.fill(facts, window);
@@ -364,11 +366,11 @@ impl<'a> Speaker<'a> {
                 let word = if *command { "command" } else { "notice" };
                 let below = Selector::parse(&target).is_ok_and(|s| self.rules.me.covers(&s.root));
                 if !below {
-                    done.push(format!("no {word}: `{}` is not below this node", cut(target)));
+                    done.push(refused(facts, &format!("no {word}"), &target, "is not below this node"));
                     return;
                 }
                 if is_reserved(&kind) || kind.is_empty() {
-                    done.push(format!("no {word}: `{}` is no type for a rule", cut(kind)));
+                    done.push(refused(facts, &format!("no {word}"), &kind, "is no type for a rule"));
                     return;
                 }
                 let data = data.fill(facts, window);
@@ -379,23 +381,19 @@ impl<'a> Speaker<'a> {
         }
     }
 
-    /// The end of what an action began: alarms are cleared, the rest is done and past.
-    fn end(
-        &mut self,
-        rule: &Rule,
-        key: &str,
-        action: &Action,
-        facts: &Facts,
-        window: Option<&Summary>,
-        done: &mut Vec<String>,
-    ) {
-        let Action::Raise { alarm, key: own, .. } = action else { return };
-        let mut all = vec![self.identity(alarm, own.as_ref(), key, facts, window)];
-        // Of a large event not everything is kept that has made an alarm's key; the alarm knows who raised it.
+    /// The end of what a rule began: alarms are cleared, the rest is done and past.
+    fn end(&mut self, rule: &Rule, key: &str, facts: &Facts, window: Option<&Summary>, done: &mut Vec<String>) {
+        let raised = rule.then.iter().filter_map(|action| match action {
+            Action::Raise { alarm, key: own, .. } => Some(self.identity(alarm, own.as_ref(), key, facts, window)),
+            _ => None,
+        });
+        let mut all: Vec<Identity> = raised.collect();
+        // Of a large event not everything is kept that has made an alarm's key, and the rule may have raised one of
+        // another name before it was edited; the alarm knows who raised it.
         let now = self.changed.values().filter(|a| a.active && a.rule == rule.name && a.rule_key == key);
         for a in self.rules.alarms.raised_by(&rule.name, key).chain(now) {
             let who = Identity { owner: a.origin.clone(), name: a.name.clone(), key: a.key.clone() };
-            if a.origin == self.rules.me && a.name == *alarm && !all.contains(&who) {
+            if a.origin == self.rules.me && !all.contains(&who) {
                 all.push(who);
             }
         }
@@ -435,6 +433,9 @@ impl<'a> Speaker<'a> {
             }
             return;
         };
+        // Whoever asks shows what it is told from now on, so it must hear how that goes on and ends.
+        let alarm = Alarm { reach: alarm.reach.min(ask.tier), ..alarm };
+        self.changed.insert(id.clone(), alarm.clone());
         // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
         let is_news = ask.raises.is_some_and(|r| r != alarm.raises) || ask.severity.is_some_and(|s| alarm.severity < s);
         let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
@@ -578,6 +579,14 @@ impl<'a> Speaker<'a> {
             self.drafts.push(draft);
         }
     }
+}
+
+/// What a rule wanted to send and may not, in words; it counts as an error of the rule.
+fn refused(facts: &Facts, what: &str, value: &str, why: &str) -> String {
+    let value = if facts.is_of_persons { "what it gives".into() } else { format!("`{}`", cut(value.to_owned())) };
+    let words = format!("{what}: {value} {why}");
+    facts.lacks(words.as_str());
+    words
 }
 
 fn cut(text: String) -> String {

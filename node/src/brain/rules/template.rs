@@ -15,6 +15,15 @@ enum Part {
     Cel(Expression),
 }
 
+impl Part {
+    fn expression(&self) -> Option<&Expression> {
+        match self {
+            Part::Cel(cel) => Some(cel),
+            Part::Text(_) => None,
+        }
+    }
+}
+
 impl Template {
     /// # Errors
     /// Faults with their places in `text`.
@@ -48,9 +57,8 @@ impl Template {
         if faults.is_empty() { Ok(Template { parts }) } else { Err(faults) }
     }
 
-    /// Does it ask how many different values a window has?
-    pub fn uses_distinct(&self) -> bool {
-        self.parts.iter().any(|p| matches!(p, Part::Cel(cel) if cel.uses_distinct))
+    pub fn expressions(&self) -> Vec<&Expression> {
+        self.parts.iter().filter_map(Part::expression).collect()
     }
 
     /// What cannot be filled in becomes `?`, and counts as an error of the rule: an alarm with a hole in its
@@ -143,12 +151,12 @@ impl JsonTemplate {
         }
     }
 
-    pub fn uses_distinct(&self) -> bool {
+    pub fn expressions(&self) -> Vec<&Expression> {
         match self {
-            JsonTemplate::Constant(_) => false,
-            JsonTemplate::Text(t) => t.uses_distinct(),
-            JsonTemplate::Array(all) => all.iter().any(JsonTemplate::uses_distinct),
-            JsonTemplate::Object(all) => all.iter().any(|(_, t)| t.uses_distinct()),
+            JsonTemplate::Constant(_) => Vec::new(),
+            JsonTemplate::Text(t) => t.expressions(),
+            JsonTemplate::Array(all) => all.iter().flat_map(JsonTemplate::expressions).collect(),
+            JsonTemplate::Object(all) => all.iter().flat_map(|(_, t)| t.expressions()).collect(),
         }
     }
 

@@ -2,7 +2,9 @@
 
 mod calls;
 mod commands;
+mod edits;
 mod floods;
+mod rehearsed;
 mod times;
 
 use super::alarms::{self, Identity, Step, id_of};
@@ -122,6 +124,17 @@ impl Node {
         let presence = json!({"id": format!("x-{}", self.state.me.boot.counter)}).to_string();
         let presence = Draft::new(&Header::local(Kind::Presence, "city.brain.node"), presence.as_bytes()).unwrap();
         self.commit(presence);
+        self.settle();
+    }
+
+    /// Puts other rules in force, as `rule reload` does.
+    fn reload(&mut self, rules: &str) {
+        self.config = config(rules);
+        let (slot, key) = (self.rules.slot(), self.log.len() as u64 + 1);
+        slot.offer(key, Arc::new(self.config.clone()));
+        let header = Header { key, ..Header::local(Kind::Event, super::LOADED) };
+        self.commit(Draft::new(&header, b"{}").unwrap());
+        slot.confirm();
         self.settle();
     }
 
@@ -350,6 +363,50 @@ fn a_timer_of_which_nothing_is_known_is_spoken_once() {
     node.hear("city.lamp", "l", &json!({}));
     node.wait(700 * S);
     assert_eq!(node.fired("offline"), 1);
+}
+
+#[test]
+fn a_value_that_is_no_number_is_an_error_where_a_rule_computes_with_it() {
+    let rule = |name: &str, when: &str| {
+        format!(
+            "[[rule]]\nname = \"{name}\"\non = [\"t\"]\nwindow = {{ within = \"1h\", value = \"event.data\" }}\n\
+             when = \"{when}\"\nthen = [{{ emit = {{ type = \"e.{name}\", reach = \"street\" }} }}]\n"
+        )
+    };
+    let titled = "[[rule]]\nname = \"titled\"\non = [\"t\"]\nwindow = { within = \"1h\", value = \"event.data\" }\n\
+                  then = [{ emit = { type = \"e.titled\", reach = \"street\", data = { mean = \"${window.avg}\" } } }]\n";
+    let mut node = Node::new(
+        &[
+            rule("low", "window.min < 2.0"),
+            rule("many", "window.count >= 5"),
+            rule("different", "window.distinct >= 5"),
+            titled.into(),
+        ]
+        .concat(),
+    );
+    for value in [json!(40), json!("41"), Json::Null, json!("nan"), json!(true)] {
+        node.hear("t", "x", &value);
+    }
+    let seen = node.rules.view().rules;
+    let counts: Vec<(&str, u64, u64)> = seen.iter().map(|r| (r.name.as_str(), r.errors, r.fired)).collect();
+    assert_eq!(counts, [("low", 4, 0), ("many", 0, 1), ("different", 0, 1), ("titled", 4, 1)]);
+    assert!(seen[0].last_error.as_deref().unwrap().contains("no number"), "{:?}", seen[0].last_error);
+    assert_eq!(node.events("e.titled")[0]["data"]["mean"], 40.0);
+}
+
+#[test]
+fn a_message_that_a_rule_may_not_send_is_counted_as_an_error() {
+    for then in [
+        "command = { target = \"${event.subject}\", type = \"x\" }",
+        "notice = { type = \"${event.data}\" }",
+        "emit = { type = \"${event.data}\", reach = \"street\" }",
+    ] {
+        let mut node = Node::new(&format!("[[rule]]\nname = \"r\"\non = [\"t\"]\nthen = [{{ {then} }}]\n"));
+        node.hear("t", "elsewhere/**", &json!("city.brain.alarm.raised"));
+        let seen = &node.rules.view().rules[0];
+        assert_eq!((seen.fired, seen.errors), (1, 1), "{then}");
+        assert!(seen.last_error.is_some());
+    }
 }
 
 #[test]
@@ -804,6 +861,87 @@ fn worse_than_what_was_acknowledged_is_news_again() {
     let (worse, kind) = alarms::step(Some(&a), &who, raise(Severity::Critical), 7).unwrap();
     assert_eq!((less.acknowledged, worse.acknowledged, kind), (true, false, alarms::CHANGED));
     assert!(worse.rev > a.rev);
+}
+
+#[test]
+fn an_alarm_that_is_worse_than_when_it_was_shelved_comes_off_the_shelf() {
+    let who = Identity { owner: Address::parse("c").unwrap(), name: "x".into(), key: String::new() };
+    let raise = |severity| Step::Raise {
+        severity,
+        title: "t".into(),
+        reach: Tier::City,
+        rule: "x".into(),
+        rule_key: String::new(),
+        place: None,
+    };
+    let (a, _) = alarms::step(None, &who, raise(Severity::Minor), 5).unwrap();
+    let (shelved, _) = alarms::step(Some(&a), &who, Step::Shelve { by: "Li".into(), until_us: 1_000 * S }, 6).unwrap();
+    let is_shelved = |a: &Alarm| a.shelved_until.is_some() && a.shelved_by.is_some();
+    let then = |a: &Alarm, severity| alarms::step(Some(a), &who, raise(severity), 7).unwrap().0;
+    assert!(!is_shelved(&then(&shelved, Severity::Critical)));
+    // Flapping is what alarms are shelved for.
+    let less = then(&shelved, Severity::Warning);
+    assert!(is_shelved(&less) && is_shelved(&then(&less, Severity::Minor)));
+    let (over, _) = alarms::step(Some(&shelved), &who, Step::Clear { by: "rule:x".into() }, 8).unwrap();
+    assert!(is_shelved(&then(&over, Severity::Minor)) && !is_shelved(&then(&over, Severity::Major)));
+}
+
+#[test]
+fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt() {
+    let rule = |more: &str| {
+        format!(
+            "[node]\naddress = \"c/s\"\ndata = \"/x\"\n[[category]]\ncode = \"F1\"\nname = \"smoke\"\ndepartment = \"d\"\n\
+             [[rule]]\nname = \"r\"\non = [\"t\"]\n{more}\n"
+        )
+    };
+    let raise = "then = [{ raise = { title = \"x\" } }]";
+    let read = |more: &str| {
+        let text = rule(more);
+        let parsed = parse(&text, &Variables::new());
+        let config = parsed.config.unwrap();
+        let found = super::check::problems(&config, &parsed.places, &text);
+        let found: Vec<String> = found.into_iter().map(|p| p.message).collect();
+        (found, super::check::doubts(&config, &parsed.places, &["F1", "smoke"]))
+    };
+    for (more, about) in [
+        ("window = { within = \"1m\" }\nwhen = \"window.avg > 3\"", "the window has none"),
+        ("window = { within = \"1m\" }\nwhen = \"window.distinct > 3\"", "the window has none"),
+        ("when = \"event.subject.matches('[a')\"", "`[a` is no pattern: unclosed character class"),
+        ("when = \"event.subject.startsWith(3)\"", "a number where a string is needed"),
+        ("when = \"-event.type > 3\"", "a string where a number is needed"),
+    ] {
+        let (found, _) = read(&format!("{more}\n{raise}"));
+        assert!(found.len() == 1 && found[0].contains(about), "{more}: {found:?}");
+    }
+    for (more, meant) in [
+        (format!("when = \"event.typ == 'x'\"\n{raise}"), "`event.typ`; did you mean `event.type`?"),
+        (format!("when = \"event.at > 3\"\n{raise}"), "`event.at`; did you mean `event.at_ms`?"),
+        ("then = [{ raise = { title = \"${event.subjec}\" } }]".into(), "did you mean `event.subject`?"),
+        ("then = [{ case = { category = \"smok\", title = \"x\" } }]".into(), "did you mean `smoke`?"),
+    ] {
+        let (found, doubts) = read(&more);
+        assert!(found.is_empty() && doubts.len() == 1 && doubts[0].contains(meant), "{more}: {found:?} {doubts:?}");
+    }
+    for good in [
+        "window = { within = \"1m\" }\nwhen = \"window.count > 3 && event.subject.matches('[a-c]+')\"",
+        "when = \"-event.data.x > 3 && event.place == 'y' && event.traceparent != ''\"",
+        "by = \"event.data['PM_US Post']\"",
+    ] {
+        assert_eq!(read(&format!("{good}\n{raise}")), (Vec::new(), Vec::new()), "{good}");
+    }
+    let named =
+        "then = [{ case = { category = \"smoke\", title = \"x\" } }, { case = { category = \"F1\", title = \"x\" } }]";
+    assert_eq!(read(named), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn why_a_rule_fired_shows_the_one_field_that_it_reads_by_a_name_that_is_no_word() {
+    let mut node = Node::new(
+        "[[rule]]\nname = \"foul\"\non = [\"air\"]\nwhen = \"event.data['PM_US Post'] > 150\"\nthen = [{ raise = { title = \"x\" } }]\n",
+    );
+    node.hear("air", "x", &json!({"PM_US Post": 167, "TEMP": 5}));
+    let said = &node.events(FIRED)[0]["data"]["fired"][0];
+    assert_eq!(said["why"], json!({"event.data.PM_US Post": 167}));
 }
 
 #[test]

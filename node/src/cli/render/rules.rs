@@ -10,7 +10,8 @@ use std::io::{self, Write};
 pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.alarms.is_empty() {
         let others = if v.active > 0 { format!("; {} are active in all", grouped(v.active)) } else { String::new() };
-        return writeln!(out, "no alarms that fit{others}");
+        writeln!(out, "no alarms that fit{others}")?;
+        return unheard(v, out);
     }
     let has_cases = !v.cases.is_empty();
     let mut titles = vec!["ID", "SEVERITY", "STATE", "RAISED", "TIMES", "ORIGIN", "ALARM", "TITLE"];
@@ -45,7 +46,21 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
         None if shown < v.active => format!(" ({} shown)", grouped(shown)),
         None => String::new(),
     };
-    writeln!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))
+    writeln!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))?;
+    unheard(v, out)
+}
+
+/// What is not in the list, because nobody hears of it.
+fn unheard(v: &view::Alarms, out: &mut dyn Write) -> io::Result<()> {
+    const NAMED: usize = 5;
+    let all = v.unheard.len() as u64 + v.unheard_more;
+    if all == 0 {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = v.unheard.iter().take(NAMED).map(|a| a.as_str()).collect();
+    names.extend((all > NAMED as u64).then_some("…"));
+    let is = if all == 1 { "is" } else { "are" };
+    writeln!(out, "{} below {is} not heard, nor what is raised there: {}", counted(all, "node"), names.join(", "))
 }
 
 pub fn warnings(v: &view::CapWarnings, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -176,15 +191,16 @@ fn rule_rows(rules: &[RuleState], s: &Screen, out: &mut dyn Write) -> io::Result
 
 pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if !v.fired.is_empty() {
-        let mut table = s.table(&["TIME", "RULE", "KEY", "WHAT", "BECAUSE", "DONE"]);
+        let mut table = s.table(&["TIME", "RULE", "KEY", "WHAT", "SEVERITY", "BECAUSE", "DONE"]);
         for f in &v.fired {
             table.add_row(vec![
                 Cell::new(s.zone.whole(f.at)),
                 Cell::new(clean(&f.rule)),
                 Cell::new(clean(&f.key)),
                 s.mark(&f.what, f.what == "fired", Color::Yellow),
+                Cell::new(f.severity.map_or("-", Severity::as_str)),
                 Cell::new(clean(&because(f))),
-                Cell::new(clean(&f.done.join("; "))),
+                Cell::new(clean(&done(f))),
             ]);
         }
         print(&table, out)?;
@@ -192,6 +208,9 @@ pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> i
     }
     rule_rows(&v.rules, s, out)?;
     writeln!(out, "{}, {}", counted(v.events, "event"), counted(v.fired.len() as u64, "firing"))?;
+    if v.left_out > 0 {
+        writeln!(out, "left out, {} that the node's own rules had made", counted(v.left_out, "event"))?;
+    }
     v.unread.iter().try_for_each(|u| writeln!(out, "left out, {}", clean(u)))?;
     match v.unread_more {
         0 => Ok(()),
@@ -207,12 +226,26 @@ fn because(f: &Firing) -> String {
     words.join(", ")
 }
 
+fn done(f: &Firing) -> String {
+    let error = f.error.as_ref().map(|why| format!("error: {why}"));
+    f.done.iter().cloned().chain(error).collect::<Vec<_>>().join("; ")
+}
+
 pub fn reloaded(v: &view::Reloaded, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{} rules in force", grouped(v.rules))?;
     v.added.iter().try_for_each(|n| writeln!(out, "added    {}", clean(n)))?;
     v.removed.iter().try_for_each(|n| writeln!(out, "removed  {}", clean(n)))?;
-    if v.removed.is_empty() {
-        return Ok(());
+    for a in &v.left {
+        let name = if a.key.is_empty() { a.name.clone() } else { format!("{}/{}", a.name, a.key) };
+        writeln!(
+            out,
+            "alarm    {} {} stays: no rule ends it any more; `citybrain alarm clear {0}`",
+            a.id,
+            clean(&name)
+        )?;
     }
-    writeln!(out, "an alarm that a removed rule raised stays until somebody clears it: `citybrain alarm list`")
+    match v.left_more {
+        0 => Ok(()),
+        more => writeln!(out, "and {} more, which `citybrain alarm list` shows", counted(more, "alarm")),
+    }
 }

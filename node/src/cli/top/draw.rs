@@ -310,6 +310,8 @@ mod tests {
             alarms: view::Alarms {
                 active: 1,
                 unacknowledged: 1,
+                unheard: Vec::new(),
+                unheard_more: 0,
                 cases: Vec::new(),
                 alarms: vec![
                     serde_json::from_value(serde_json::json!({

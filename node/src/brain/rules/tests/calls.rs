@@ -176,3 +176,23 @@ fn calls_of_many_people_stand_in_one_group() {
     both.settle();
     assert_eq!((both.incidents().len(), both.groups), (100, 1));
 }
+
+#[test]
+fn an_alarm_that_flaps_is_one_incident_while_that_is_open() {
+    let rule = "[[rule]]\nname = \"wet\"\non = [\"leak\"]\nby = \"event.subject\"\nwhen = \"event.data > 1\"\nclear = \"event.data <= 1\"\n\
+                then = [{ raise = { title = \"wet\" } }, { case = { category = \"leak\", title = \"${event.data} l\" } }]\n";
+    let mut both = Both::new(rule);
+    for round in 0..5 {
+        for (cellar, level) in [("a", 2 + round), ("a", 1), ("b", 2)] {
+            both.node.now += S;
+            both.node.only_hear("leak", cellar, &json!(level));
+            both.settle();
+        }
+    }
+    assert_eq!(both.node.alarm("wet", "a").unwrap().raises, 5);
+    let incidents = both.incidents();
+    assert_eq!(incidents.len(), 2, "one for each cellar");
+    let of_a = incidents.iter().find(|h| h.history.len() > 1).unwrap();
+    let lines: Vec<&str> = of_a.history.iter().skip(1).map(|e| e.text.as_str()).collect();
+    assert_eq!(lines, ["raised again: 3 l", "raised again: 4 l", "raised again: 5 l", "raised again: 6 l"]);
+}
