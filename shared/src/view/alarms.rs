@@ -201,6 +201,9 @@ pub struct Reloaded {
     pub rules: u64,
     pub added: Vec<String>,
     pub removed: Vec<String>,
+    /// Parts of the file that are otherwise than in force, and wait for a start: `service`.
+    #[serde(default)]
+    pub waits: Vec<String>,
 }
 
 /// Warnings that came in by CAP and are in force.

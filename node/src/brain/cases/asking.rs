@@ -10,6 +10,7 @@ use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Ve
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use std::collections::{BTreeMap, HashMap};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Characters of a name, a telephone number, an address.
 const CONTACT_MAX: usize = 200;
@@ -129,6 +130,13 @@ impl Cases {
         machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
+        // Whoever types it again because no answer came would have it done twice.
+        let last = held.wishes.iter().rev().find(|w| w.refused.is_none());
+        if let Some(last) = last.filter(|w| w.verb != Verb::Recall && w.content == content(verb, ask)) {
+            let detail = format!("`{verb}` was asked of {} already, in the same words, and has no answer yet", last.to);
+            let hint = format!("its answer will stand in `citybrain case show {id}`");
+            return Err(Refusal::new("asked-already", detail, hint));
+        }
         if let Some(main) = ask.into.as_ref().filter(|_| verb == Verb::Merge).and_then(|id| self.held.get(id)) {
             self.have_one_owner(&held.case, &main.case)?;
         }
@@ -251,6 +259,12 @@ impl Cases {
             self.contact_draft(&held.case, &Contact { name: ask.by.trim().to_owned(), ..known }, now, drafts);
         }
     }
+}
+
+/// What a wish says, whenever it was said and whatever its case was then.
+pub(super) fn content(verb: Verb, ask: &Ask) -> u64 {
+    let ask = Ask { seen: Vec::new(), ..ask.clone() };
+    xxh3_64(&serde_json::to_vec(&(verb, ask)).expect("a wish has string keys only"))
 }
 
 /// Of whom to call, what is kept.

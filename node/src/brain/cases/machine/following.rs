@@ -70,7 +70,7 @@ impl Turn<'_> {
             self.entry.calls.push(self.book.me.clone());
         }
         // Its seat was given back; whether there is one left is asked anew.
-        if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state == Booked::Booked) {
+        if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state == Booked::GivenBack) {
             booking.state = Booked::Asked;
         }
     }

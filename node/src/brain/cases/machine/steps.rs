@@ -365,6 +365,7 @@ impl Turn<'_> {
             return Err(refuse(format!("`{into}` has {LIST_MAX} followers already")));
         }
         self.end(Status::Closed, ClosedReason::Duplicate);
+        self.free_seat();
         self.case.merged_into = Some(main.id.clone());
         self.entry.to = Some(main.id.clone());
         let mut turn = Turn::new(self.book, &main, step::JOINED, &ask.by, ask.role, self.entry.from.clone(), self.now);

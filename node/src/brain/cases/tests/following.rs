@@ -129,6 +129,7 @@ fn a_seat_that_a_follower_gave_back_is_asked_for_anew() {
             seat: Seat::Visitor,
             seats: 1,
             form: BTreeMap::new(),
+            place: None,
             state: Booked::Asked,
         };
         Opening { booking: Some(booking), ..opening(id, "S") }
