@@ -70,13 +70,17 @@ fn a_stranger_s_first_commands_do_what_the_readme_says() {
             ("export PATH=", "the binary under test is on the path already"),
             ("citybrain top", "needs a terminal"),
             ("citybrain doctor", "what it finds is this machine's"),
-            ("citybrain bench", "measures, for minutes"),
         ])
         .before("citybrain trace ID", LAMP)
         .stands_for("ID", "citybrain events --type city.lamp.failed --json | grep -o '\"id\":\"[0-9]*\"' | grep -o '[0-9]*' | head -1")
         .during("citybrain events --follow", LAMP)
         .during("mosquitto_sub -p 1883", LAMP)
         .go();
+}
+
+#[test]
+fn a_file_of_rows_is_played_from_where_it_stopped() {
+    Walk::of("docs/replay.md").go();
 }
 
 #[test]

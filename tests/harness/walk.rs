@@ -184,7 +184,7 @@ impl<'a> Walker<'a> {
         let files = if walk.has_config { config() } else { Vec::new() };
         let texts = texts.chain(scripts).chain(files.iter().map(|(_, text)| text.clone()));
         let ports = Ports::of(&format!("{page}\n127.0.0.1:8080\n{}", texts.collect::<Vec<_>>().join("\n")));
-        if walk.has_config {
+        if walk.has_config || page.contains("127.0.0.1:8080") {
             // Who names no node asks port 8080.
             shell.run(&ports.of_run("export CITYBRAIN_NODE=http://127.0.0.1:8080"));
         }
@@ -276,6 +276,10 @@ listen = \"127.0.0.1:PORT\"
         let run = Regex::new(r"^citybrain run --config ([^ ]+)(?: 2> [^ ]+)? &$").expect("a pattern");
         if let Some(file) = run.captures(&real) {
             return self.starts(&file[1], at);
+        }
+        // The only node so far.
+        if real == "kill %1" {
+            return self.stop();
         }
         if let Some((_, happens)) = self.walk.during.iter().find(|(c, _)| command.starts_with(c)) {
             let (told, code) = self.beside(&real, happens);

@@ -23,7 +23,7 @@ mod sessions;
 
 pub use directives::{Directive, Directives, Nodes, RECEIPT_TYPE, Receipt, Status};
 pub use peers::{Me, Peer};
-pub use registry::{Known, PRESENCE_TYPE, Presence, RETIRED_TYPE, RETURNED_TYPE, Subtree};
+pub use registry::{Known, PRESENCE_TYPE, Presence, RETIRED_TYPE, RETURNED_TYPE, Subtree, subtree_of};
 pub use runs::Runs;
 pub use sessions::{FILTER_BYTES, OUTSIDE, Session, Sessions, Subscription, WEBHOOK, filter_cost, is_own_session};
 

@@ -89,21 +89,7 @@ impl State {
 
     /// A node's word that a child of it is gone for good, with all below it, or is back.
     pub(super) fn take_subtree(&mut self, header: &Header<'_>, payload: &[u8], is_gone: bool) {
-        #[derive(Deserialize)]
-        struct Event {
-            data: Subtree,
-        }
-        let Ok(Event { data: Subtree { address } }) = serde_json::from_slice(payload) else { return };
-        if header.direction == Direction::Down {
-            return;
-        }
-        let by = match header.origin {
-            Some(o) => Address::parse(o.address).ok(),
-            None => self.address.clone(),
-        };
-        if by.is_none() || by != address.parent() {
-            return;
-        }
+        let Some(address) = subtree_of(self.address.as_ref(), header, payload) else { return };
         let (from, to) =
             if is_gone { (&mut self.registry, &mut self.retired) } else { (&mut self.retired, &mut self.registry) };
         let moved: Vec<(Address, Known)> = from.extract_if(.., |a, _| address.covers(a)).collect();
@@ -118,4 +104,22 @@ impl State {
             self.peer(&address).retired = true;
         }
     }
+}
+
+/// Whom a [`RETIRED_TYPE`] or a [`RETURNED_TYPE`] at the node `me` is about, with all below it; `None`: whoever says
+/// so is not its parent.
+///
+/// [`RETIRED_TYPE`]: super::RETIRED_TYPE
+/// [`RETURNED_TYPE`]: super::RETURNED_TYPE
+pub fn subtree_of(me: Option<&Address>, header: &Header<'_>, payload: &[u8]) -> Option<Address> {
+    #[derive(Deserialize)]
+    struct Event {
+        data: Subtree,
+    }
+    let Event { data: Subtree { address } } = serde_json::from_slice(payload).ok()?;
+    let by = match header.origin {
+        Some(o) => Address::parse(o.address).ok(),
+        None => me.cloned(),
+    };
+    (header.direction != Direction::Down && by.is_some() && by == address.parent()).then_some(address)
 }

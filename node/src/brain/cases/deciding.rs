@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_true, kept};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_hand_over, is_true, kept};
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
@@ -310,13 +310,16 @@ impl Cases {
             Body::HandOver { case, .. } => self.taken_over(case, letter, is_old, now),
             Body::Returned { .. } if !self.believes(letter) => done(letter::NOT_BELIEVED),
             Body::Returned { case, history, .. } => self.sent_home(case, history, letter, now),
-            // What follows its case says in its history whether it was done.
-            Body::Ask { case, verb, ask, .. } if is_old && !follows(*verb, ask) => {
-                self.refused(case, self.lost(), letter, now)
+            Body::Ask { .. } if letter.to != self.me => {
+                Pen { me: &self.me, now }.answered(letter, "sent on", self.send_down(letter, state, now))
             }
-            Body::Ask { case, verb, ask, contact, .. } => self
-                .asked(case, *verb, ask, contact.as_ref(), letter, now)
-                .unwrap_or_else(|refusal| self.refused(case, refusal, letter, now)),
+            Body::Ask { case, verb, ask, contact, .. } => {
+                let wanted = if is_old { still_wanted(*verb, ask) } else { Some(*verb) };
+                let done = wanted
+                    .ok_or_else(|| self.lost())
+                    .and_then(|verb| self.asked(case, verb, ask, contact.as_ref(), letter, now));
+                done.unwrap_or_else(|refusal| self.refused(case, refusal, letter, now))
+            }
             Body::SentBack { case, term, version, why } => self.bounced(case, (*term, *version), why, letter, now),
             Body::Recall { case, by, why, .. } => self.called_back(case, by, why, letter, now),
             Body::Copy { .. } | Body::Refused { .. } => done("known"),
@@ -397,8 +400,7 @@ impl Cases {
         }
         let mut all = self.step(held, verb, ask, &letter.from, now).or_else(|refusal| {
             // Who said it by Open311 was told that it will be read, and waits for no answer.
-            let stays = ask.role == Some(Role::Resident) && ask.by.starts_with(machine::OPEN311);
-            let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
+            let said = is_by_open311(ask).then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
             said.flatten().ok_or(refusal)
         })?;
         if let Some(first) = all.first_mut().filter(|_| follows(verb, ask)) {
@@ -441,15 +443,21 @@ impl Cases {
         letter.is_some() || self.waiting.back_of(&case.id).next().is_some()
     }
 
-    /// Is it a wish that follows its case, of which this box, in place of another, cannot say yet whether it is
-    /// here? It waits with it.
+    /// Is it a wish of which this box, in place of another, cannot say yet where its case is? It waits with the
+    /// case: what says that somebody comes, and what [`follows`].
     pub(super) fn must_wait(&self, letter: &Letter) -> bool {
         let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
-        follows(*verb, ask)
+        (*verb == Verb::Accept || follows(*verb, ask))
             && match self.held.get(case) {
-                None => !self.is_settled() || self.waiting.back_of(case).next().is_some(),
-                Some(held) => *held.case.bound_for() == self.me && self.waits_here(&held.case),
+                None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
+                Some(held) => self.waits_here(&held.case),
             }
+    }
+
+    /// Does a letter that turns here wait before it does? A hand-over that the box before this one may have sent
+    /// on, or back; and what goes after one.
+    pub(super) fn turns_later(&self, header: &Header<'_>, letter: &Letter) -> bool {
+        is_hand_over(letter) && self.is_old(header, letter) || self.must_wait(letter)
     }
 
     fn lost(&self) -> Refusal {
@@ -511,6 +519,17 @@ impl Cases {
 /// whoever says it cannot know that he should say it again.
 fn follows(verb: Verb, ask: &Ask) -> bool {
     verb == Verb::Comment || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
+}
+
+/// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
+/// it. A step may be out of date.
+fn still_wanted(verb: Verb, ask: &Ask) -> Option<Verb> {
+    (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment)
+}
+
+/// Was whoever said it told that it will be read?
+fn is_by_open311(ask: &Ask) -> bool {
+    ask.role == Some(Role::Resident) && ask.by.starts_with(machine::OPEN311)
 }
 
 /// Another number for the same call for help, beside the one that is known; `None`: it is no other, or there are

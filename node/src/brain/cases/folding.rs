@@ -319,24 +319,45 @@ impl Cases {
     /// `is_believed`: what a case that came back tells counts.
     pub(super) fn settle(&mut self, answers: &str, is_believed: bool) {
         if let Some(pos) = self.inbox.place(answers) {
-            let was = self.inbox.remove(pos);
+            let was = self.inbox.remove(pos).map(|posted| posted.letter);
             self.dirty.insert((Dirty::Inbox, format!("{pos:020}")));
+            let case = was.as_ref().map(|letter| letter.body.case().to_owned());
             self.keep_contact(was);
+            self.free_wishes(&case.unwrap_or_default());
         } else if let Some(pos) = self.waiting.place(answers) {
             self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
             // Behind the step that it led to: what is older than that is history.
-            let was = self.waiting.remove(pos).filter(|_| is_believed);
-            if let Some((Letter { body: Body::Returned { case, history, .. }, .. }, _)) = &was {
+            let Some(Posted { letter: was, .. }) = self.waiting.remove(pos) else { return };
+            let case = was.body.case().to_owned();
+            let was = Some(was).filter(|_| is_believed);
+            if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = &was {
                 self.fold(case, history);
                 self.were_called(&case.id, history);
             }
             self.keep_contact(was);
+            self.free_wishes(&case);
+        }
+    }
+
+    /// Wishes that have waited for their case, and need not any more.
+    fn free_wishes(&mut self, case: &str) {
+        let is_free = |posted: &Posted| posted.is_new && !self.must_wait(&posted.letter);
+        let free = self.waiting.wishes_of(case).filter(|(_, posted)| is_free(posted));
+        let free: Vec<u64> = free.map(|(pos, _)| pos).collect();
+        free.into_iter().for_each(|pos| self.take_up(pos));
+    }
+
+    /// What waited may be decided.
+    pub(super) fn take_up(&mut self, pos: u64) {
+        if let Some(posted) = self.waiting.remove(pos) {
+            self.inbox.insert(pos, posted);
+            self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
         }
     }
 
     /// Whom to call, as a hand-over brought it: kept by whoever has taken the case, and by nobody else.
-    fn keep_contact(&mut self, was: Option<Posted>) {
-        let Some((Letter { body: Body::HandOver { case: given, contact: Some(contact), .. }, .. }, _)) = was else {
+    fn keep_contact(&mut self, was: Option<Letter>) {
+        let Some(Letter { body: Body::HandOver { case: given, contact: Some(contact), .. }, .. }) = was else {
             return;
         };
         let Some(held) = self.held.get_mut(&given.id).filter(|h| h.case.owner == self.me && !h.is_forgotten()) else {
@@ -421,9 +442,9 @@ impl Cases {
         if own && letter.from == self.me && letter.to != self.me {
             self.note_sent(&letter);
         } else if letter.to != self.me {
-            self.apply_passing(pos, header, (letter, log));
+            self.apply_passing(pos, header, Posted { letter, log, is_new: false });
         } else if is_true(header, &letter) {
-            self.apply_received(pos, header, (letter, log));
+            self.apply_received(pos, header, Posted { letter, log, is_new: false });
         }
     }
 
@@ -462,10 +483,8 @@ impl Cases {
 
     /// A letter for another node, which comes by here.
     fn apply_passing(&mut self, pos: Pos, header: &Header<'_>, posted: Posted) {
-        let letter = &posted.0;
-        if self.turns(header, letter) && self.is_old(header, letter) && is_hand_over(letter) {
-            return self.post(pos, posted, true);
-        }
+        let letter = &posted.letter;
+        let waits = self.turns(header, letter) && self.turns_later(header, letter);
         // On its way down: those between must know as much as those below.
         match &letter.body {
             // Somebody comes, and this node is between him and the press, or above both.
@@ -485,11 +504,15 @@ impl Cases {
             }
             _ => {}
         }
+        if waits {
+            let is_new = !is_hand_over(&posted.letter);
+            self.post(pos, Posted { is_new, ..posted }, true);
+        }
     }
 
     /// A letter for this node.
     fn apply_received(&mut self, pos: Pos, header: &Header<'_>, posted: Posted) {
-        let letter = &posted.0;
+        let letter = &posted.letter;
         let is_old = self.is_old(header, letter);
         match &letter.body {
             Body::Copy { case, entry, history, answers } => {
@@ -501,14 +524,19 @@ impl Cases {
                 if let Some(wish) = answers {
                     self.granted(&case.id, wish);
                 }
+                let id = case.id.clone();
+                self.free_wishes(&id);
             }
             Body::HandOver { case, history, .. } | Body::Recall { case, history, .. } => {
                 self.fold(case, history);
                 self.post(pos, posted, is_old);
             }
-            Body::Ask { .. } => {
-                let waits = is_old || self.must_wait(letter);
-                self.post(pos, posted, waits);
+            Body::Ask { case, .. } => {
+                // This box's own wish, which comes back by way of the one that gives the case.
+                let is_own = |held: &Held| held.wishes.iter().any(|w| w.id == letter.id);
+                let is_new = !is_old || (letter.from == self.me && self.held.get(case).is_some_and(is_own));
+                let waits = !is_new || self.must_wait(letter);
+                self.post(pos, Posted { is_new, ..posted }, waits);
             }
             Body::SentBack { .. } => self.post(pos, posted, is_old),
             // Whether he knows of it is judged when everybody has spoken.
@@ -558,18 +586,17 @@ impl Cases {
 
     pub(super) fn post(&mut self, pos: Pos, posted: Posted, waits: bool) {
         let (kind, letters) = if waits { (Dirty::Waiting, &mut self.waiting) } else { (Dirty::Inbox, &mut self.inbox) };
-        let case = posted.0.body.case().to_owned();
+        let case = posted.letter.body.case().to_owned();
         letters.insert(pos.0, posted);
         self.dirty.insert((kind, format!("{:020}", pos.0)));
         if !waits {
             return;
         }
         // A wish that came just before its case waits with it.
-        let is_such = |letter: &Letter| letter.body.case() == case && self.must_wait(letter);
-        let such: Vec<u64> = self.inbox.iter().filter(|(_, (l, _))| is_such(l)).map(|(pos, _)| pos).collect();
-        for pos in such {
-            if let Some(posted) = self.inbox.remove(pos) {
-                self.waiting.insert(pos, posted);
+        let wishes = self.inbox.wishes_of(&case).filter(|(_, wish)| self.must_wait(&wish.letter));
+        for pos in wishes.map(|(pos, _)| pos).collect::<Vec<_>>() {
+            if let Some(wish) = self.inbox.remove(pos) {
+                self.waiting.insert(pos, Posted { is_new: true, ..wish });
                 self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
             }
         }

@@ -94,6 +94,9 @@ const HISTORY_MAX: usize = 300;
 const WISHES_MAX: usize = 16;
 /// Letters and timers in one group: a few milliseconds of work.
 const TOGETHER: usize = 64;
+
+/// Letters looked at for a group: those about one case take turns.
+const LOOKED_AT: usize = 16 * TOGETHER;
 /// Presses of one button that are recorded on its incident, so that one that is stuck does not push
 /// out what people did; all of them are in the log.
 const PRESSES_MAX: usize = 50;

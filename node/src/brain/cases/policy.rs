@@ -1,10 +1,12 @@
 //! How the engine sees cases: records in, drafts, timers and rows out.
 
 use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
-use super::{Above, Cases, Dirty, Held, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, machine, succession};
+use super::{
+    Above, Cases, Dirty, Held, LOOKED_AT, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, machine, succession,
+};
 use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
-use citybrain_hub::state::State;
+use citybrain_hub::state::{RETIRED_TYPE, State, subtree_of};
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::{Address, Lane, Pos, view};
@@ -38,8 +40,7 @@ impl Policy for Cases {
                 // Of its own it looks only after those cases that it has sent straight down.
                 let is_own = header.origin.is_none() && header.direction == Direction::Down;
                 match is_own {
-                    // One that the box before this one may have sent on, or back.
-                    false if turns && is_hand_over(&letter) && self.is_old(header, &letter) => Vec::new(),
+                    false if turns && self.turns_later(header, &letter) => Vec::new(),
                     false if turns => self.send_down(&letter, state, now).into_iter().collect(),
                     true if is_hand_over(&letter) => {
                         let back = self.send_down(&letter, state, now);
@@ -69,12 +70,14 @@ impl Policy for Cases {
         let now = view::time_of(now_us);
         let mut drafts = Vec::new();
         self.succeed(state, now, &mut drafts);
-        let were_answered = !self.is_first();
-        let old = self.ripe().into_iter().map(|letter| (letter, were_answered));
         // One decision a case in a group: the next one must see what the first has done.
         let mut touched: HashSet<&str> = HashSet::new();
         let mut booked: HashSet<&str> = HashSet::new();
-        for (letter, is_old) in old.chain(self.inbox.values().map(|l| (l, false))).take(TOGETHER) {
+        let mut decided = 0;
+        for (letter, is_old) in self.in_turn().take(LOOKED_AT) {
+            if decided == TOGETHER {
+                break;
+            }
             let into = match &letter.body {
                 Body::Ask { ask: Ask { into: Some(into), .. }, .. } => self.find(into).ok().map(|h| h.case.id.as_str()),
                 _ => None,
@@ -91,6 +94,7 @@ impl Policy for Cases {
                 continue;
             }
             touched.extend(both.into_iter().flatten());
+            decided += 1;
             drafts.extend(self.answer(letter, is_old, state, now));
         }
         drafts.extend(self.late_calls(now));
@@ -166,6 +170,10 @@ impl Policy for Cases {
                 self.look_at_bookings();
             }
             return self.apply_started(header);
+        }
+        if header.name == RETIRED_TYPE && header.kind == Kind::Event {
+            subtree_of(Some(&self.me), header, payload).iter().for_each(|gone| self.apply_retired(gone));
+            return;
         }
         let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else {
             return;
@@ -293,6 +301,7 @@ impl Policy for Cases {
             self.editions.insert(code.to_owned(), serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if text == "s" {
             self.succession = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+            self.succession.look_if_over();
         } else if let Some(child) = text.strip_prefix('o') {
             let child = Address::parse(child).map_err(|e| e.to_string())?;
             self.owed.insert(child, serde_json::from_slice(value).map_err(|e| e.to_string())?);

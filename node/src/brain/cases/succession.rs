@@ -65,6 +65,9 @@ pub(super) struct Succession {
     /// Nodes that have started since then: the roll may have come to a folder that is no more.
     again: BTreeSet<Address>,
     present: BTreeSet<(Address, Lane)>,
+    /// Everybody has spoken: worked out whenever one of the others changes, for it is asked for each letter.
+    #[serde(skip)]
+    over: bool,
 }
 
 /// `data` of [`TOLD`].
@@ -132,9 +135,9 @@ impl Succession {
         self.all.as_ref().is_some_and(|all| all.first)
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn look_if_over(&mut self) {
         let all_below = |all: &All| all.first || all.below.iter().all(|n| self.has_spoken(n));
-        self.is_told() && self.all.as_ref().is_some_and(all_below)
+        self.over = self.is_told() && self.all.as_ref().is_some_and(all_below);
     }
 
     /// Whom the roll is still to be called for: all at the begin, so that who has met no other box here
@@ -154,7 +157,7 @@ impl Succession {
 impl Cases {
     /// May this node act for whatever was at its address before?
     pub(super) fn is_settled(&self) -> bool {
-        !self.has_parent || self.succession.is_over()
+        !self.has_parent || self.succession.over
     }
 
     /// May this node tell those below what it knows?
@@ -182,17 +185,29 @@ impl Cases {
         sender.is_none_or(|sender| !self.succession.present.contains(&(sender, header.lane)))
     }
 
-    /// Letters that have waited and may be decided now; the cases that came back before all others, for
-    /// they say what has become of those, and the newest word on a case first.
-    pub(super) fn ripe(&self) -> Vec<&Letter> {
+    /// Letters that may be decided now, and whether the box that was here may have answered them. The urgent ones
+    /// first: a case keeps its lane, and so its letters their order.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = (&Letter, bool)> {
+        let were_answered = !self.is_first();
+        [true, false].into_iter().flat_map(move |urgent| {
+            let ripe = self.ripe(urgent).into_iter();
+            let ripe = ripe.map(move |posted| (&posted.letter, were_answered && !posted.is_new));
+            ripe.chain(self.inbox.of_lane(urgent).map(|posted| (&posted.letter, false)))
+        })
+    }
+
+    /// Those that have waited; the cases that came back before all others, for they say what has become of those,
+    /// and the newest word on a case first.
+    fn ripe(&self, urgent: bool) -> Vec<&Posted> {
         if self.waiting.is_empty() || !self.is_settled() {
             return Vec::new();
         }
-        let cases = self.waiting.brought_back(TOGETHER);
+        let cases = self.waiting.brought_back(urgent, TOGETHER);
         if !cases.is_empty() {
             return cases;
         }
-        self.waiting.values().filter(|letter| !self.must_wait(letter)).take(TOGETHER).collect()
+        let free = self.waiting.of_lane(urgent).filter(|posted| !self.must_wait(&posted.letter));
+        free.take(TOGETHER).collect()
     }
 
     /// Were the letters that wait answered by nobody, because nobody was here?
@@ -404,22 +419,32 @@ impl Cases {
             }
             _ => {}
         }
+        self.succession.look_if_over();
+    }
+
+    /// Nodes below are gone for good: nobody waits for their word.
+    pub(super) fn apply_retired(&mut self, gone: &Address) {
+        let all = &mut self.succession;
+        all.all.iter_mut().for_each(|all| all.below.retain(|n| !gone.covers(n)));
+        all.again.retain(|n| !gone.covers(n));
+        all.look_if_over();
+        self.dirty.insert((Dirty::Succession, String::new()));
     }
 
     /// What that box wrote was for no box but this one. (What a box before it there wrote may not have been:
     /// that one's letters wait.)
     fn believe(&mut self, node: &Address, log: LogId, lane: Lane) {
-        let theirs = |(letter, from): &Posted| {
+        let theirs = |Posted { letter, log: from, .. }: &Posted| {
             let is_new = !matches!(letter.body, Body::Returned { .. } | Body::Recall { .. });
-            let is_theirs = letter.sender() == node && *from == Some(log) && letter::lane(letter.urgent) == lane;
-            is_new && is_theirs && !self.must_wait(letter)
+            is_new && letter.sender() == node && *from == Some(log) && letter::lane(letter.urgent) == lane
         };
         let theirs: Vec<u64> = self.waiting.iter().filter(|(_, posted)| theirs(posted)).map(|(pos, _)| pos).collect();
         for pos in theirs {
-            if let Some(posted) = self.waiting.remove(pos) {
-                self.inbox.insert(pos, posted);
-                self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
+            match self.waiting.get(pos).is_some_and(|posted| self.must_wait(&posted.letter)) {
+                true => self.waiting.is_new(pos),
+                false => self.take_up(pos),
             }
+            self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Orders in which a lost disk could give a case two owners, or none, or call somebody twice.
 
 use super::*;
+use crate::brain::cases::letters::Posted;
 
 /// A case of `c/s/a` that is accepted there, and known above.
 fn accepted() -> Net {
@@ -521,4 +522,137 @@ fn what_residents_wanted_of_a_lost_box_is_done_by_the_one_in_its_place_and_once(
     assert_eq!(net.owners(CASE), ["c/s/a"]);
     assert_eq!((texts(&net, "还在漏"), texts(&net, "很急")), (1, 1));
     assert!(net.held("c").wishes.is_empty(), "{:?}", net.held("c").wishes);
+}
+
+#[test]
+fn a_step_that_was_refused_long_ago_is_not_done_when_its_owners_box_is_replaced() {
+    let mut net = Net::new();
+    net.open("c/s/a/n", CASE, "G");
+    net.settle();
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/a"));
+    assert!(net.ask("c/s/a", CASE, Verb::Start, &by("h", Role::Worker)));
+    net.settle();
+    // Too early, and so refused.
+    assert!(net.ask("c/s/a/n", CASE, Verb::Reopen, &by("r", Role::Resident)));
+    net.settle();
+    for (verb, ask) in [
+        (Verb::Resolve, by("h", Role::Worker)),
+        (Verb::Evaluate, by("r", Role::Resident)),
+        (Verb::Close, by("boss", Role::Supervisor)),
+    ] {
+        assert!(net.ask("c/s/a", CASE, verb, &ask), "{verb}");
+    }
+    net.settle();
+    net.replace("c/s/a", 0);
+    net.settle();
+    assert_eq!((net.held("c").case.status, net.held("c").case.reopened), (Status::Closed, 0));
+}
+
+#[test]
+fn a_wish_is_done_as_soon_as_its_case_is_taken_whatever_else_a_new_box_waits_for() {
+    let said = Ask { text: Some("还在漏".into()), ..by("r", Role::Resident) };
+    let was_heard = |net: &Net| net.held("c/s/a").history.iter().filter(|e| e.text == "还在漏").count();
+    // A first box, whose child is believed at once.
+    let mut net = Net::empty();
+    ["c/s/a", "c/s/a/n"].iter().for_each(|n| net.begin(n));
+    net.cut("c/s/a");
+    net.open("c/s/a/n", CASE, "G");
+    net.due("c/s/a/n");
+    assert!(net.held("c/s/a/n").case.handing_to.is_some());
+    assert!(net.ask("c/s/a/n", CASE, Verb::Comment, &said));
+    net.settle();
+    assert_eq!((net.owners(CASE), was_heard(&net)), (vec!["c/s/a"], 1));
+    // Another box, to which a new case comes behind what is said of it.
+    let mut net = Net::new();
+    net.cut("c/s/a/k");
+    net.replace("c/s/a", 0);
+    net.settle();
+    net.open("c/s/b", CASE, "L");
+    assert!(net.ask("c/s/b", CASE, Verb::Accept, &by("w", Role::Worker)));
+    net.settle();
+    assert!(net.give("c/s/b", "c/s/a"));
+    let line = ("c/s/b".to_owned(), "c/s".to_owned());
+    let waits = &mut net.lines.get_mut(&line).unwrap().waits;
+    let behind = waits.split_off(waits.iter().position(|r| r.draft.header().name == letter::LETTER).unwrap());
+    net.settle();
+    assert!(net.ask("c/s", CASE, Verb::Comment, &said));
+    net.settle();
+    net.lines.get_mut(&line).unwrap().waits.extend(behind);
+    net.settle();
+    assert_eq!((net.owners(CASE), was_heard(&net)), (vec!["c/s/a"], 1));
+    assert!(net.places["c/s/a"].cases.awaited().is_some(), "one below has nothing to say yet");
+}
+
+#[test]
+fn what_is_said_of_a_case_that_waits_where_its_way_turns_goes_behind_it() {
+    let mut net = accepted();
+    net.cut("c/s");
+    assert!(net.give("c/s/a", "c/s/b"));
+    net.cut("c/s/a");
+    net.settle();
+    net.replace("c/s", 0);
+    net.cut.clear();
+    net.cut("c/s/a/k");
+    net.settle();
+    let waits = |net: &Net| net.places["c/s"].cases.waiting.values().any(|l| l.to == a("c/s/b"));
+    assert!(waits(&net), "the hand-over");
+    assert!(net.ask("c/s/a", CASE, Verb::Comment, &Ask { text: Some("很急".into()), ..by("r", Role::Resident) }));
+    net.settle();
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/b"]);
+    for at in ["c", "c/s", "c/s/a", "c/s/b"] {
+        let held = net.held(at);
+        assert_eq!(held.history.iter().filter(|e| e.text == "很急").count(), 1, "{at}");
+        assert!(held.wishes.is_empty(), "{at}: {:?}", held.wishes);
+    }
+}
+
+#[test]
+fn that_somebody_comes_is_not_refused_because_a_box_waits_for_those_below() {
+    let mut net = waiting_for_one_below();
+    assert!(net.ask("c", CASE, Verb::Accept, &by("值班", Role::Worker)));
+    net.settle();
+    assert!(net.held("c").wishes.iter().all(|w| w.refused.is_none()));
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    // Taken, it has been accepted already, which is what he hears then.
+    assert!(net.held("c").wishes.iter().all(|w| w.refused.is_some()));
+}
+
+#[test]
+fn nobody_waits_for_the_word_of_a_node_that_is_gone_for_good() {
+    let retired = |at: &str, gone: &str| citybrain_hub::engine::subtree(&a(at), &a(gone), true, "gone");
+    let mut net = accepted();
+    // The one above knows those below from the one above it.
+    net.replace("c/s", 0);
+    net.settle();
+    net.cut("c/s/a/n");
+    net.replace("c/s/a", 0);
+    net.settle();
+    assert_eq!(net.places["c/s/a"].cases.awaited().map(|w| w.nodes), Some(vec![a("c/s/a/n")]));
+    net.commit("c/s/a", vec![retired("c/s/a", "c/s/a/n")], None);
+    net.settle();
+    assert_eq!((net.owners(CASE), net.places["c/s/a"].cases.awaited()), (vec!["c/s/a"], None));
+    // And what the one above was once told of it is no reason to wait for it a second time.
+    net.places.get_mut("c/s").unwrap().heard.remove("c/s/a/n");
+    net.replace("c/s/a", 0);
+    net.settle();
+    assert_eq!(net.places["c/s/a"].cases.awaited(), None);
+}
+
+#[test]
+fn what_is_urgent_is_decided_before_all_else_that_a_new_box_has_to_decide() {
+    let mut cases = node("c/s");
+    let posted = |n: u64| {
+        let body = Body::SentBack { case: format!("{n}"), term: 1, version: 1, why: String::new() };
+        let (from, to) = (a("c/s/a"), a("c/s"));
+        let letter = Letter { id: n.to_string(), from, via: None, to, urgent: n == 150, body };
+        Posted { letter, log: None, is_new: true }
+    };
+    (0..200).for_each(|n| cases.inbox.insert(n, posted(n)));
+    let order: Vec<&str> = cases.in_turn().map(|(letter, _)| letter.id.as_str()).take(3).collect();
+    assert_eq!(order, ["150", "0", "1"]);
 }
