@@ -224,7 +224,7 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
     std::fs::write(&node.config, format!("{text}\n{more}")).expect("it is written");
     run(&["config", "reload", "--yes", "--node", &node.url()])
         .says(0, &["changed in the file and not in force until a start: service (`citybrain config diff FILE`)"]);
-    assert_eq!(node.get("/v1/services")["services"], json!([]), "it is not offered yet");
+    assert_eq!(node.get("/v1/services").expect("services")["services"], json!([]), "it is not offered yet");
 }
 
 #[test]

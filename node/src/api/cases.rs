@@ -133,7 +133,7 @@ pub async fn list(
     let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
     let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id, place)).transpose()?;
     let mut contacts = BTreeMap::new();
-    let mut seen_last = after.clone().filter(|_| is_any || service.is_some());
+    let mut seen_last = after.clone().filter(|_| is_any);
     loop {
         let last = look(&ctx, |cases| {
             let (mut seen, mut last) = (0, None);

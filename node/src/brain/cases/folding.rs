@@ -249,7 +249,9 @@ impl Cases {
                 self.beside.remove(beside);
             }
             imported.iter().for_each(|there| drop(self.imported.remove(there)));
-            booking.iter().for_each(|booking| drop(self.bookings.remove(booking)));
+            if let Some(booking) = &booking {
+                self.bookings.remove(booking);
+            }
             self.changed.remove(&changed);
             self.open.remove(id);
             self.open_since.remove(&opened);
