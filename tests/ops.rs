@@ -147,7 +147,8 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
         (l.len() == 2).then_some(l)
     });
     let (new, rubbish) = (pos_of(&letters[0]), pos_of(&letters[1]));
-    run(&["dlq", "retry", &new, "--node", &url]).says(2, &["goes through ingress again", "--yes"]);
+    run(&["dlq", "retry", &new, "--node", &url])
+        .says(2, &["what was published goes through ingress on its topic", "--yes"]);
     run(&["dlq", "retry", &new, &rubbish, "--yes", "--node", &url])
         .says(1, &["refused", "still not-cloudevents", "2 still open"]);
     // With a map for it the same bytes are an event.

@@ -213,11 +213,18 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
     diff().says(1, &["rule.", "window.count >= 6"]);
     let (status, answer) = node.post("/v1/reload", &json!({}));
     assert_eq!((status, answer["rules"].as_u64()), (200, Some(3)), "{answer}");
+    assert_eq!(answer["waits"], json!([]), "{answer}");
     // What is shown as running is what runs.
     diff().says(0, &["no difference"]);
     say(node, "n5", "city.noise", "x", &json!({}));
     let raised = wait_alarm(node, "counts on", |a| a["name"] == "noise");
     assert_eq!(raised["title"], "6 complaints");
+    // What else was changed is told, and waits.
+    let more = "[[service]]\ncode = \"haircut\"\nname = \"h\"\n";
+    std::fs::write(&node.config, format!("{text}\n{more}")).expect("it is written");
+    run(&["config", "reload", "--yes", "--node", &node.url()])
+        .says(0, &["changed in the file and not in force until a start: service (`citybrain config diff FILE`)"]);
+    assert_eq!(node.get("/v1/services").expect("services")["services"], json!([]), "it is not offered yet");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! All that a start would find wrong, without starting: for one config file, or a tree of them.
 
 mod calendars;
+mod offers;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +78,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         tree.certificates(i);
         tree.parent(i);
         tree.alarms(i);
+        tree.offers(i);
         tree.devices(i);
         tree.doubts(i);
         for j in 0..i {
@@ -84,6 +86,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         }
     }
     tree.notes.extend(calendars::notes(&tree.files));
+    tree.notes.extend(calendars::run_out(&tree.files, chrono::Utc::now()));
     let Tree { mut files, found, parents, notes } = tree;
     for (file, more) in files.iter_mut().zip(found) {
         file.problems.extend(more);
@@ -208,6 +211,20 @@ impl Tree {
         let Some(config) = self.config(i) else { return };
         let notes: Vec<String> = presets::unseen(config).iter().map(|n| format!("{}: {n}", self.path(i))).collect();
         self.notes.extend(notes);
+    }
+
+    /// What a service or a scene names may also be inherited from a node whose file is not here.
+    fn offers(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        let (unknown, absent) = offers::unknown(&self.files, config);
+        let absent: Vec<&str> = absent.iter().map(|node| node.as_str()).collect();
+        for offers::Unknown { key, message, help } in unknown {
+            if absent.is_empty() {
+                self.bad(i, &key, message, help);
+            } else {
+                self.notes.push(format!("{}: `{key}`: {message}; {} may have it", self.path(i), absent.join(", ")));
+            }
+        }
     }
 
     /// A rule may look at an alarm of a node whose file is not here; it may also have been meant otherwise.

@@ -11,6 +11,8 @@ pub type Labels = BTreeMap<String, String>;
 
 /// The label that says how many people live at a node and below it.
 pub const POPULATION: &str = "population";
+/// The label that says which district (区) a node, and all below it, is of.
+pub const DISTRICT: &str = "district";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a selector: {reason}; write ADDRESS or ADDRESS/**, then optionally @tier and [label=value,…]")]

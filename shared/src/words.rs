@@ -64,9 +64,14 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// A text from outside without control characters, so that it cannot steer a terminal.
+/// A text from outside in one line and without control characters, so that it cannot steer a terminal.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let plain = |c: char| match c {
+        '\n' | '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.replace("\r\n", "\n").chars().map(plain).collect()
 }
 
 /// So many characters are enough to recognise a text by.
@@ -125,6 +130,7 @@ mod tests {
     fn a_text_from_outside_is_cut_between_characters_and_steers_no_terminal() {
         assert_eq!([0, 2, 3, 9].map(|n| beginning("路灯 7", n)), ["", "路灯", "路灯 ", "路灯 7"]);
         assert_eq!(short(&"灯".repeat(65)), "灯".repeat(64));
-        assert_eq!(clean("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(clean("a\u{1b}[2Jb\r"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(clean("三号门\r\n夜里\n很吵\t"), "三号门 夜里 很吵 ");
     }
 }

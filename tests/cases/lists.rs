@@ -203,21 +203,25 @@ fn all_cases_are_exported_as_a_table_and_as_lines_also_through_the_links() {
         ms(clock.expect(name)["due"].as_str().expect("a time"))
     };
     // By hand: what each column is, with quotes where a spreadsheet needs them, and no formula.
-    let head = "id,kind,status,closed_reason,category,category_name,department,governance,channel,title,owner,unit,opened_at,\
+    let head = "\u{feff}id,kind,status,closed_reason,category,category_name,department,governance,channel,title,owner,unit,opened_at,\
         opened,dispatched,signed,contacted,resolved,closed,handler_says,check,resident_solved,resident_satisfied,\
-        response_due,solution_due,late,returns,reworks,reopened,merged_into,lat,lon,place";
+        response_due,solution_due,late,returns,reworks,reopened,merged_into,lat,lon,place,\
+        on_its_way_to,urgent,description,dispatch_due,suspended,extended,excluded,escalations,service,slot,seats,seat,\
+        booking";
     let times = ["opened", "dispatched", "signed", "contacted", "outcome/at", "closed"];
     let times = times.map(|t| at(&format!("/case/{t}"))).join(",");
     let row = format!(
         "{full},appeal,closed,unsolved,SJ0102,暴露垃圾,城管,law,12345,\"'=1+1, \"\"三号门\"\"\",c/s/m,环卫所,c/s/m,{times},\
-         partly,passed,unsolved,mostly,{},{},false,1,2,0,,30.698,103.8368,'-三号门",
+         partly,passed,unsolved,mostly,{},{},false,1,2,0,,30.698,103.8368,'-三号门,\
+         ,false,,,false,false,false,0,,,,,",
         due("response"),
         due("solution")
     );
     let opened = owner.get(&format!("/v1/cases/{bare}")).expect("shown")["case"]["opened"].clone();
     let opened = ms(opened.as_str().expect("a time"));
-    let open_row =
-        format!("{bare},appeal,submitted,,QUICK,急修,,,api,t,c/s/m,,c/s/m,{opened},,,,,,,,,,,,false,0,0,0,,,,");
+    let open_row = format!(
+        "{bare},appeal,submitted,,QUICK,急修,,,api,t,c/s/m,,c/s/m,{opened},,,,,,,,,,,,false,0,0,0,,,,,,false,,,false,false,false,0,,,,,"
+    );
     let whole = exported(owner, &[]);
     assert_eq!(whole, format!("{head}\n{open_row}\n{row}\n"));
     assert_eq!(exported(city, &["--at", COMMUNITY]), whole, "through the links it is the same");

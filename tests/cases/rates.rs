@@ -147,6 +147,7 @@ fn are(node: &Node, query: &str, wanted: &[(&str, [u64; 12], [f64; 4])]) {
 fn a_city() -> (Tree, String) {
     let mut tree = Tree::with(&[M, M2, K], &HashMap::new(), CONFIG);
     for (node, labels) in [
+        (K, "population = \"3000\""),
         ("c", "population = \"48000\""),
         ("c/s", "district = \"温江区\"\npopulation = \"20000\""),
         ("c/t", "district = \"武侯区\""),
@@ -201,6 +202,24 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     assert_eq!(of_people(&told["total"]), json!(["all", 18, 20_000, 9.0]), "its own people, and no node's");
     assert!(told["rows"].as_array().expect("rows").iter().all(|row| row["people"].is_null()));
     are(tree.node("c"), "by=district", &[("武侯区", k.1, k.2), ("温江区", street.0, street.1)]);
+    // A district that only the street above has said.
+    wait_for("its parent's district is known", || {
+        (rates(tree.node(M), "by=district")["rows"][0]["key"] == "温江区").then_some(())
+    });
+    are(tree.node(M), "by=district", &[("温江区", m.1, m.2)]);
+    // What is asked for by a slip is no answer of nothing.
+    let city = tree.node("c");
+    let slip = |more: &[&str], says: &[&str]| {
+        let done = run(&[&["rates", "--node", &city.url()], more].concat());
+        assert_ne!(done.code, 0, "{more:?}: {}", done.out);
+        says.iter().for_each(|word| assert!(done.err.contains(word), "{more:?}: {}", done.err));
+    };
+    slip(&["--category", "liter"], &["`liter` is no category of this node", "did you mean `litter`?"]);
+    slip(&["--under", "c/s/m3"], &["c knows no node `c/s/m3`", "did you mean `c/s/m"]);
+    run(&["rates", "--category", "litter", "--under", "c/t", "--node", &city.url()])
+        .says(0, &["no case that fits was dispatched yet"]);
+    let street_people = &rates(city, "by=child&under=c/t")["total"]["people"];
+    assert_eq!(*street_people, json!(3000), "those of all its children");
     are(
         tree.node("c"),
         "by=department",
@@ -295,7 +314,7 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     are(tree.node("c"), "by=child", &[("c/t", k.1, k.2), ("c/s", street.0, street.1)]);
     are(tree.node(M2), "by=node", &[m2]);
     let screen = run(&["rates", "--by", "node", "--node", &tree.node("c").url()]);
-    screen.says(0, &["left out: 3 excluded, 0 withdrawn, 0 rejected, 0 merged"]);
+    screen.says(0, &["left out of what was dispatched: 3 excluded, 0 withdrawn, 0 rejected, 0 merged"]);
     let rows: Vec<String> =
         screen.out.lines().skip(1).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).take(3).collect();
     let wanted = [

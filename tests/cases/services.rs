@@ -213,6 +213,37 @@ fn volunteers_are_counted_apart_from_visitors_whether_a_program_or_a_person_asks
 }
 
 #[test]
+fn a_provider_lists_who_comes_and_when_and_only_for_those_who_may_know_it() {
+    let tree = neighbourhood();
+    let (leaf, community) = (tree.node(LEAF), tree.node(COMMUNITY));
+    let typed = |more: &[&str]| {
+        let line = ["service", "request", "sports-day", "--by", "前台"];
+        ran(leaf, &[&line, more].concat()).says(0, &[": booked"]);
+    };
+    typed(&["--seats", "2", "--name", "王大妈", "--phone", "13900000000"]);
+    typed(&["--volunteer", "--name", "小李"]);
+    for word in ["sports-day", "社区运动会"] {
+        let told = ran(community, &["case", "list", "--service", word]);
+        told.says(0, &["WHEN", "2 of 2 that fit"]);
+        let row =
+            |who: &str| told.out.lines().find(|l| l.contains(who)).unwrap_or_else(|| panic!("{who}: {}", told.out));
+        assert!(row("王大妈 13900000000").starts_with("2099-12-05 01:00:00Z  2  "), "{}", told.out);
+        assert!(row("小李").contains("1, to help") && row("小李").contains("booked"), "{}", told.out);
+    }
+    ran(community, &["case", "list", "--service", "haircut"]).says(0, &["no cases that fit"]);
+    ran(community, &["case", "list", "--service", "sport-day"]).says(1, &["did you mean `sports-day`?"]);
+    // Page by page.
+    let page = |after: &str| community.get(&format!("/v1/cases?service=sports-day&limit=1{after}")).expect("a page");
+    let first = page("");
+    let next = first["next"].as_str().expect("there is another");
+    let second = page(&format!("&after={next}"));
+    assert_ne!(first["cases"][0]["id"], second["cases"][0]["id"]);
+    assert_eq!((&second["next"], &second["fit"]), (&Value::Null, &json!(2)));
+    // Other lists name nobody.
+    assert!(!community.get_text("/v1/cases").expect("cases").contains("13900000000"));
+}
+
+#[test]
 fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
     let tree = neighbourhood();
     for at in [LEAF, COMMUNITY] {
@@ -236,7 +267,11 @@ fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
     let city: Value =
         serde_json::from_str(&tree.node("c").get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
     assert_eq!(city["features"].as_array().map(Vec::len), Some(1), "nothing goes up");
-    assert_eq!(tree.node("c").asker().get("/v1/scenes.geojson").header("content-type"), "application/geo+json");
+    let map = tree.node("c").asker().get("/v1/scenes.geojson");
+    assert_eq!(map.header("content-type"), "application/geo+json");
+    // A map that asks every minute is told that nothing has changed.
+    let again = [("if-none-match", map.header("etag"))];
+    assert_eq!(tree.node("c").asker().ask("GET", "/v1/scenes.geojson", &again, "").status, 304);
     let told = ran(tree.node(LEAF), &["scene", "list"]);
     told.says(0, &["autonomy, virtue", "haircut, sports-day, notary"]);
     let row = told.out.lines().find(|l| l.starts_with("silver")).expect("a row");

@@ -25,6 +25,7 @@ use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, Lane, config::Config};
 use serde::Deserialize;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const ALARMS_DEFAULT: usize = 200;
@@ -317,6 +318,7 @@ pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded,
     if fresh.node.address != running.node.address {
         return Err(format!("{} is the file of {} now", from.path.display(), fresh.node.address));
     }
+    let waits = waiting(running, &fresh);
     let names = |c: &Config| c.rule.iter().map(|r| r.name.clone()).collect::<Vec<_>>();
     let before: Vec<String> = hub
         .state(|s| Brain::of(s).map(|b| b.rules.view().rules.into_iter().map(|r| r.name).collect()))
@@ -352,5 +354,14 @@ pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded,
         rules: after.len() as u64,
         added: after.iter().filter(|n| !before.contains(n)).cloned().collect(),
         removed: before.into_iter().filter(|n| !after.contains(n)).collect(),
+        waits,
     })
+}
+
+/// Parts of a file, but for its rules, that are not as a node runs by.
+fn waiting(running: &Config, fresh: &Config) -> Vec<String> {
+    let [running, fresh] = [running, fresh].map(|config| serde_json::to_value(config).unwrap_or_default());
+    let parts = [&running, &fresh].into_iter().filter_map(serde_json::Value::as_object).flat_map(|map| map.keys());
+    let parts: BTreeSet<&String> = parts.filter(|part| *part != "rule").collect();
+    parts.into_iter().filter(|part| running.get(part) != fresh.get(part)).cloned().collect()
 }

@@ -28,6 +28,7 @@ use citybrain_shared::{Address, Lane, view, words};
 use serde::Deserialize;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const CASES_DEFAULT: usize = 100;
@@ -78,8 +79,10 @@ pub struct Wanted {
     /// The unit that handles it, or that was summoned to it and has not reported yet.
     unit: Option<String>,
     department: Option<String>,
+    /// Code or name: those that ask for it, the earliest appointment first, with whom to call.
+    service: Option<String>,
     limit: Option<usize>,
-    /// Cases opened before the one with this id.
+    /// Cases behind the one with this id.
     after: Option<String>,
 }
 
@@ -112,6 +115,12 @@ pub async fn list(
             && wanted.unit.as_ref().is_none_or(|unit| c.unit == *unit || awaits(c).any(is_units))
             && wanted.department.as_ref().is_none_or(|department| c.department == *department)
     };
+    let service = wanted.service.as_deref().map(|word| service_named(&ctx, word)).transpose()?;
+    let place = |c: &Case| if service.is_some() { cases::booked(c) } else { cases::opened(c) };
+    let is_before = |c: &Case, after: &(i64, String)| match service.is_some() {
+        true => place(c) <= *after,
+        false => place(c) >= *after,
+    };
     let (all, mut open, mut overdue) =
         look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now)))?;
     let only_open =
@@ -123,12 +132,18 @@ pub async fn list(
     }
     let is_any = sees_all && wanted.is_any();
     let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
-    let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id)).transpose()?;
-    let mut before = after.clone().filter(|_| is_any);
+    let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id, place)).transpose()?;
+    let mut contacts = BTreeMap::new();
+    let mut seen_last = after.clone().filter(|_| is_any);
     loop {
         let last = look(&ctx, |cases| {
             let (mut seen, mut last) = (0, None);
-            for held in cases.before(before.take(), only_open).take(SLICE) {
+            let then = seen_last.take();
+            let behind: Box<dyn Iterator<Item = &Held>> = match &service {
+                Some(code) => Box::new(cases.asking_for(code, then)),
+                None => Box::new(cases.before(then, only_open)),
+            };
+            for held in behind.take(SLICE) {
                 (seen, last) = (seen + 1, Some(&held.case));
                 if !caller.sees(held, &me) {
                     continue;
@@ -143,10 +158,12 @@ pub async fn list(
                     continue;
                 }
                 fit += 1;
-                if after.as_ref().is_some_and(|after| cases::opened(&case) >= *after) {
+                if after.as_ref().is_some_and(|after| is_before(&case, after)) {
                     continue;
                 }
                 if page.len() < limit {
+                    let contact = held.contact.clone().filter(|_| service.is_some() && caller.sees_persons());
+                    contacts.extend(contact.map(|contact| (case.id.clone(), contact)));
                     page.push(case.into_owned());
                 } else {
                     more = true;
@@ -155,10 +172,10 @@ pub async fn list(
                     }
                 }
             }
-            last.filter(|_| seen == SLICE).map(cases::opened)
+            last.filter(|_| seen == SLICE).map(place)
         })?;
         let Some(last) = last else { break };
-        before = Some(last);
+        seen_last = Some(last);
         tokio::task::yield_now().await;
     }
     if is_any {
@@ -168,9 +185,19 @@ pub async fn list(
         is_heard_of(&ctx, &caller, category).await?;
     }
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
-    let body = view::Cases { cases: page, fit, open, overdue, next: next.clone() };
+    let body = view::Cases { cases: page, fit, open, overdue, contacts, next: next.clone() };
     let response = etag::answer(&ctx, &headers, body);
     Ok(with_next(response, &uri, next))
+}
+
+/// The code of a service that is offered here, or that a case here asks for.
+fn service_named(ctx: &Ctx, word: &str) -> Result<String, Refusal> {
+    let found = look_by(ctx, |brain| match brain.services.find(word, None) {
+        Ok((_, service)) => Ok(service.code.clone()),
+        Err(_) if brain.cases.asking_for(word, None).next().is_some() => Ok(word.to_owned()),
+        Err(unknown) => Err(unknown),
+    })?;
+    Ok(found?)
 }
 
 /// The summons of a case to which nobody has answered yet.
@@ -179,7 +206,7 @@ fn awaits(case: &Case) -> impl Iterator<Item = &Assist> {
 }
 
 /// Is it a category of this node, or of any case here? A list that is empty because of a slip says so.
-async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> Result<(), Refusal> {
+pub(super) async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> Result<(), Refusal> {
     let me = &ctx.config.node.address;
     let known = look(ctx, Cases::categories)?;
     if known.is_empty() || known.iter().any(|c| c.code == category || c.name == category) {
@@ -214,11 +241,16 @@ fn near_or_all(category: &str, known: &[Category]) -> String {
 }
 
 /// Where in the list that case is.
-fn place_of(ctx: &Ctx, caller: &Caller, id: &str) -> Result<(i64, String), Refusal> {
+fn place_of(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: &str,
+    place: impl Fn(&Case) -> (i64, String),
+) -> Result<(i64, String), Refusal> {
     let me = &ctx.config.node.address;
     let seen = |held: &&Held| caller.sees(held, me);
-    let place = look(ctx, |cases| cases.get(id).filter(seen).map(|held| cases::opened(&held.case)))?;
-    place.ok_or_else(|| {
+    let found = look(ctx, |cases| cases.get(id).filter(seen).map(|held| place(&held.case)))?;
+    found.ok_or_else(|| {
         let detail = format!("`after={id}` names no case of this node");
         Refusal::bad("bad-query", detail, "give `--after` the `next` of the page before, or begin anew")
     })
@@ -239,11 +271,12 @@ impl Wanted {
             summoned,
             unit,
             department,
+            service,
             limit: _,
             after: _,
         } = self;
         status.as_deref().is_none_or(|s| s == "all")
-            && [category, kind, unit, department].iter().all(|text| text.is_none())
+            && [category, kind, unit, department, service].iter().all(|text| text.is_none())
             && owner.is_none()
             && !(*mine || *overdue || *reopened || *urgent || *summoned)
     }

@@ -91,7 +91,7 @@ impl Ctx {
     }
 
     /// When what is answered now was true.
-    fn as_of(&self) -> DateTime<Utc> {
+    pub(crate) fn as_of(&self) -> DateTime<Utc> {
         self.offline.unwrap_or_else(now)
     }
 

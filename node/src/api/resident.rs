@@ -8,7 +8,7 @@ use super::open311::told::{is_for_residents, update_status, url_of};
 use crate::brain::cases::Held;
 use crate::brain::cases::machine::{RESIDENT, app_of, is_residents};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Approved, Case, Coming, Entry, Outcome, Tally, Verdict};
+use citybrain_shared::case::{Approved, Case, Coming, Entry, Outcome, Tally, Verdict, step};
 use citybrain_shared::view::CaseShown;
 
 /// Stands where a name would.
@@ -106,7 +106,7 @@ pub fn case(held: &Held) -> Case {
 pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
     let case = case(held);
     // What happens to a booking is nobody's step, and the resident's business.
-    let is_booking = |e: &Entry| matches!(e.step.as_str(), "booked" | "rescheduled");
+    let is_booking = |e: &Entry| matches!(e.step.as_str(), step::BOOKED | step::RESCHEDULED | step::CANCELLED);
     let is_news = |e: &Entry| {
         update_status(&held.case, e).is_some() || is_for_residents(e) || is_booking(e) || is_own(held, &e.by)
     };

@@ -10,6 +10,7 @@ use crate::brain::services::request;
 use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
+use citybrain_shared::config::services::Service;
 use citybrain_shared::{Address, Lane, view};
 use serde::Deserialize;
 use serde_json::json;
@@ -34,18 +35,15 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let word = wanted.search.unwrap_or_default().to_lowercase();
     let now = ctx.as_of();
     let services = look_by(&ctx, |brain| {
-        let calendar = brain.cases.calendar();
-        let fits = |(node, s): &(&Address, &citybrain_shared::config::services::Service)| {
+        let is_over = |node: &Address, s: &Service| request::is_over(s, &brain.services.calendar_of(node), now);
+        let fits = |(node, s): &(&Address, &Service)| {
             let texts = [&s.code, &s.name, &s.description, &s.provider];
             wanted.of.as_ref().is_none_or(|of| of == *node)
                 && (!wanted.activities || s.starts.is_some())
-                && (wanted.past || !request::is_over(s, calendar, now))
+                && (wanted.past || s.starts.is_none() || !is_over(node, s))
                 && texts.iter().any(|t| t.to_lowercase().contains(&word))
         };
-        let offer = |(node, s): (&Address, &citybrain_shared::config::services::Service)| view::Offer {
-            node: node.clone(),
-            service: s.clone(),
-        };
+        let offer = |(node, s): (&Address, &Service)| view::Offer { node: node.clone(), service: s.clone() };
         brain.services.services().filter(fits).map(offer).collect()
     })?;
     Ok(etag::answer(&ctx, &headers, view::Services { services }))
@@ -101,13 +99,13 @@ pub async fn request(
     let caller_speaks_for_others = caller == Caller::Operator;
     let made = make(&ctx, Lane::Routine, &repeat, move |brain, now_us| {
         let now = view::time_of(now_us);
-        let calendar = brain.cases.calendar();
         let id = match brain.cases.keyed(&source, &key, now) {
             Ok(known) => return Ok((Made::known(known), Vec::new())),
             Err(new) => new,
         };
-        let (node, service) = brain.services.find(&code, wanted.of.as_ref())?;
-        let (mut opening, mut contact) = request::opening(node, service, &wanted, id, calendar, now)?;
+        let offered = brain.services.offered(&code, wanted.of.as_ref())?;
+        let free = |at| brain.cases.may_be_free(&offered, at);
+        let (mut opening, mut contact) = request::opening(&offered, &wanted, id, free, now)?;
         // Nobody's token: whoever asks for a service is who gets it, and his name is kept with the number alone.
         if caller_speaks_for_others {
             if contact.name.is_empty() {
@@ -135,7 +133,12 @@ pub async fn scenes(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Res
 }
 
 /// One feature a scene, for any map: RFC 7946.
-pub async fn geojson(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+pub async fn geojson(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let scenes = view::Scenes { scenes: all(&ctx)? };
+    let tag = etag::tag("", &scenes);
+    if etag::is_known(&headers, &tag) {
+        return Ok(etag::unchanged(tag));
+    }
     let feature = |s: view::SceneShown| {
         json!({
             "type": "Feature", "id": format!("{}/{}", s.node, s.scene.code), "geometry": s.scene.geometry,
@@ -146,7 +149,7 @@ pub async fn geojson(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
             },
         })
     };
-    let features: Vec<_> = all(&ctx)?.into_iter().map(feature).collect();
+    let features: Vec<_> = scenes.scenes.into_iter().map(feature).collect();
     let text = json!({"type": "FeatureCollection", "features": features}).to_string();
-    Ok(([(header::CONTENT_TYPE, "application/geo+json")], text).into_response())
+    Ok(etag::tagged(([(header::CONTENT_TYPE, "application/geo+json")], text).into_response(), tag))
 }

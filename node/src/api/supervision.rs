@@ -14,7 +14,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::TimeDelta;
 use citybrain_shared::Address;
-use citybrain_shared::selector::{self, Labels};
+use citybrain_shared::config::closest;
+use citybrain_shared::selector::{DISTRICT, Labels, POPULATION};
 use citybrain_shared::view::{self, GroupBy, RatePeriod};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -22,8 +23,6 @@ use std::sync::Arc;
 
 /// Rows of one answer, some megabytes. What is cut off would be missing in silence.
 const ROWS_MAX: usize = 10_000;
-/// The label that says which district (区) a node is of.
-const DISTRICT: &str = "district";
 const LIST_DEFAULT: usize = 20;
 const LIST_MAX: usize = 200;
 /// Reports of one place, or of one person, that are worth a look.
@@ -49,8 +48,9 @@ impl Default for Rated {
     }
 }
 
-pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Rated { by, mut period, of, under, category, compare } = query(&uri)?;
+    are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
     if let Some(of) = &of {
         let Some(named) = rates::span_of(of) else {
             let hint = "such as `2026-11-23`, `2026-11` or `2026`";
@@ -71,7 +71,7 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     let s = look(&ctx, |cases, _| cases.settings.clone())?;
     let people = people(&ctx);
     let of = |key: &str| match by {
-        _ if key == "all" => people.get(&whole).copied(),
+        _ if key == "all" => people.get(&whole).copied().or_else(|| of_all_children(&whole, &people, &ctx)),
         // A row of the node itself, and each by its owner, is of a part of those who live there.
         GroupBy::Child => Address::parse(key).ok().filter(|a| *a != whole).and_then(|a| people.get(&a).copied()),
         _ => None,
@@ -110,8 +110,9 @@ impl Default for Counted {
 }
 
 /// `GET /v1/case-stats`: how many there are of each, and how long they took.
-pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Counted { by, under, category, days } = query(&uri)?;
+    are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
     let now = ctx.as_of();
     let scope = Scope { under, category, since: since(&ctx, days) };
     let mut counting = counts::Counting::new(by, scope);
@@ -120,6 +121,33 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
     few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
     Ok(ctx.answer(view::CaseStats { by, rows, total, at: now }))
+}
+
+/// # Errors
+/// Nobody here knows such a node, or such a category: an answer of nothing would be taken for one.
+async fn are_known(ctx: &Ctx, caller: &Caller, under: Option<&Address>, category: Option<&str>) -> Result<(), Refusal> {
+    if let Some(category) = category {
+        super::cases::is_heard_of(ctx, caller, category).await?;
+    }
+    let me = &ctx.config.node.address;
+    let Some(under) = under.filter(|under| !under.covers(me)) else { return Ok(()) };
+    // A node in between need not have told of itself for those below it to be there.
+    let nodes: Vec<Address> = ctx.hub.state(|state| state.registry.keys().cloned().collect());
+    if nodes.iter().any(|node| under.covers(node)) || has_cases(ctx, under).await? {
+        return Ok(());
+    }
+    let hint = match closest(under.as_str(), nodes.iter().map(Address::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`citybrain tree` shows which there are".to_owned(),
+    };
+    Err(Refusal::bad("bad-query", format!("{me} knows no node `{under}`"), hint))
+}
+
+/// Are there cases of it, or below it? It may be gone, or have been counted for by another system.
+async fn has_cases(ctx: &Ctx, under: &Address) -> Result<bool, Refusal> {
+    let mut found = false;
+    sweep(ctx, |_, held, _| found |= under.covers(&held.case.owner)).await?;
+    Ok(found)
 }
 
 /// # Errors
@@ -149,6 +177,7 @@ pub struct Watched {
 /// `GET /v1/supervision`: overdue, reopened, hot spots, repeat callers.
 pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Watched { under, category, days, limit, again } = query(&uri)?;
+    are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
     let now = ctx.as_of();
     let scope = Scope { under, category, since: since(&ctx, days) };
     let question = Question {
@@ -196,11 +225,18 @@ fn people(ctx: &Ctx) -> HashMap<Address, u64> {
     let own = (&ctx.config.node.address, &ctx.config.node.labels);
     ctx.hub.state(|state| {
         let known = state.registry.iter().map(|(address, known)| (address, &known.labels));
-        let said = |(address, labels): (&Address, &Labels)| {
-            Some((address.clone(), labels.get(selector::POPULATION)?.parse().ok()?))
-        };
+        let said =
+            |(address, labels): (&Address, &Labels)| Some((address.clone(), labels.get(POPULATION)?.parse().ok()?));
         known.chain([own]).filter_map(said).collect()
     })
+}
+
+/// How many live below a node that does not say it itself, if each of its children does.
+fn of_all_children(whole: &Address, people: &HashMap<Address, u64>, ctx: &Ctx) -> Option<u64> {
+    let children: Vec<Address> =
+        ctx.hub.state(|state| state.registry.keys().filter(|node| node.is_child_of(whole)).cloned().collect());
+    let sum: Option<u64> = children.iter().map(|child| people.get(child).copied()).sum();
+    sum.filter(|_| !children.is_empty())
 }
 
 /// Looks at the cases, with what is known of the nodes' districts.
@@ -208,21 +244,18 @@ fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases, District<'_>) -> T) -> Result<T,
     let own = &ctx.config.node;
     ctx.hub
         .state(|state| {
+            let brain = Brain::of(state)?;
             let district = |of: &Address| {
-                let mut at = Some(of.clone());
-                while let Some(node) = at {
-                    let labels = match state.registry.get(&node) {
-                        _ if node == own.address => Some(&own.labels),
-                        known => known.map(|k| &k.labels),
+                std::iter::successors(Some(of.clone()), Address::parent).find_map(|node| {
+                    let below = || state.registry.get(&node).and_then(|known| known.labels.get(DISTRICT));
+                    let said = match node == own.address {
+                        true => own.labels.get(DISTRICT),
+                        false => below().or_else(|| brain.services.district_of(&node)),
                     };
-                    if let Some(district) = labels.and_then(|l| l.get(DISTRICT)) {
-                        return Some(district.clone());
-                    }
-                    at = node.parent();
-                }
-                None
+                    said.cloned()
+                })
             };
-            Brain::of(state).map(|brain| look(&brain.cases, &district))
+            Some(look(&brain.cases, &district))
         })
         .ok_or_else(super::cases::no_brain)
 }

@@ -504,6 +504,7 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
         read("/v1/scenes.geojson", "Scenes on a map", services::geojson)
             .also(App)
             .gives_as("application/geo+json", "RFC 7946, a feature each")
+            .tagged()
             .or(&[404]),
     ]
 }

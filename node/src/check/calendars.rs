@@ -2,6 +2,7 @@
 
 use crate::brain::cases::calendar::Calendar;
 use crate::config::File;
+use chrono::{DateTime, Utc};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Limit, Unit};
 use std::collections::BTreeMap;
@@ -35,11 +36,40 @@ pub(super) fn notes(files: &[File]) -> Vec<String> {
     notes
 }
 
+/// A limit that would begin now and end where a calendar knows no days off any more.
+pub(super) fn run_out(files: &[File], now: DateTime<Utc>) -> Vec<String> {
+    let configs = || files.iter().filter_map(|f| Some((f, f.config.as_ref()?)));
+    let mut notes = Vec::new();
+    for (file, whose) in configs() {
+        let Some(calendar) = whose.calendar.as_ref().and_then(|c| Calendar::new(c).ok()) else { continue };
+        let Some(unknown) = calendar.unknown_from() else { continue };
+        // Those below that have none go by it, too.
+        let nearest = |c: &Config| {
+            let above = configs().filter(|(_, a)| a.calendar.is_some() && a.node.address.covers(&c.node.address));
+            above.max_by_key(|(_, a)| a.node.address.depth()).map(|(_, a)| a.node.address.clone())
+        };
+        let theirs = configs().filter(|(_, c)| nearest(c).as_ref() == Some(&whose.node.address));
+        let ends = theirs.flat_map(|(_, c)| working(c)).map(|limit| (calendar.day(calendar.due(now, limit)), limit));
+        if let Some((day, limit)) = ends.max_by_key(|(day, _)| *day).filter(|(day, _)| *day >= unknown) {
+            notes.push(format!(
+                "{}: its `[calendar]` knows no days off from {unknown} on; {limit} that begin now end on {day}",
+                file.path.display()
+            ));
+        }
+    }
+    notes
+}
+
 /// Does it have a limit in working time?
 fn counts(config: &Config) -> bool {
+    working(config).next().is_some()
+}
+
+/// Its limits in working time.
+fn working(config: &Config) -> impl Iterator<Item = Limit> {
     let limits = |c: &'_ citybrain_shared::config::cases::Category| [c.response, c.dispatch, c.solution];
-    let is_working = |limit: Limit| !matches!(limit.unit, Unit::Clock(..));
-    config.category.iter().flat_map(limits).flatten().any(is_working)
+    let is_working = |limit: &Limit| !matches!(limit.unit, Unit::Clock(..));
+    config.category.iter().flat_map(limits).flatten().filter(is_working)
 }
 
 #[cfg(test)]
@@ -53,6 +83,22 @@ mod tests {
         assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
         let path = format!("{}.toml", address.replace('/', "-")).into();
         File { path, text, config: parsed.config, problems: Vec::new(), places: parsed.places }
+    }
+
+    #[test]
+    fn a_limit_that_ends_where_no_day_off_is_known_is_told() {
+        let own = "[calendar]\nholidays = [\"2026-10-01..2026-10-07\"]\n";
+        let limits = |solution: &str| {
+            format!("[[category]]\ncode = \"A\"\nname = \"a\"\nresponse = \"99d\"\nsolution = \"{solution}\"\n")
+        };
+        let now: DateTime<Utc> = "2026-11-20T02:00:00Z".parse().unwrap();
+        let of = |solution: &str, now| run_out(&[file("c", own), file("c/s", &limits(solution))], now);
+        assert_eq!(of("20wd", now), [""; 0]);
+        let told =
+            "c.toml: its `[calendar]` knows no days off from 2027-01-01 on; 60wd that begin now end on 2027-02-12";
+        assert_eq!(of("60wd", now), [told]);
+        assert_eq!(of("1wd", "2027-03-01T02:00:00Z".parse().unwrap()).len(), 1, "it is behind us");
+        assert_eq!(run_out(&[file("c", &limits("60wd"))], now), [""; 0], "nobody counts with days off");
     }
 
     #[test]

@@ -84,6 +84,32 @@ fn a_rule_that_looks_at_an_alarm_that_nobody_raises_is_told() {
 }
 
 #[test]
+fn what_a_service_or_a_scene_names_is_looked_for_in_the_files_above_too() {
+    let dir = Dir::new();
+    let city = "[[category]]\ncode = \"litter\"\nname = \"c\"\n[[service]]\ncode = \"haircut\"\nname = \"h\"\n";
+    let offer = |category: &str, service: &str| {
+        let service = format!("[[scene]]\ncode = \"x\"\nname = \"x\"\nservices = [\"own\", \"{service}\"]\n");
+        format!("[[service]]\ncode = \"own\"\nname = \"o\"\ncategory = \"{category}\"\n{service}{}", parent(41081))
+    };
+    let city = dir.file("city", "c", (41081, 41082), city);
+    let good = dir.file("good", "c/s", (41083, 41084), &offer("litter", "haircut"));
+    assert_eq!(dir.problems(&[city.clone(), good.clone()]), Vec::<String>::new());
+    let bad = dir.file("bad", "c/t", (41085, 41086), &offer("liter", "hair-cut"));
+    assert_eq!(
+        dir.problems(&[city, bad.clone()]),
+        [
+            "bad:11 `liter` is no category of this file, nor of those above it (did you mean `litter`?)",
+            "bad:15 `hair-cut` is no service of this file, nor of those above it (did you mean `haircut`?)",
+        ]
+    );
+    // One file alone cannot tell, and a node starts from it.
+    let alone = check(&[bad], &Variables::new());
+    assert!(alone.is_good());
+    let told = alone.notes.iter().filter(|n| n.contains("nor of those above it; c may have it")).count();
+    assert_eq!(told, 2, "{:?}", alone.notes);
+}
+
+#[test]
 fn a_parent_that_is_not_where_it_should_be_is_found() {
     let dir = Dir::new();
     let files = [

@@ -329,6 +329,9 @@ pub struct Which {
     /// Of this department's categories
     #[arg(long)]
     pub department: Option<String>,
+    /// That ask for this service, by code or name, the earliest appointment first: when, seats, and whom to call
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -353,6 +356,7 @@ impl Which {
         query.extend(self.owner.as_ref().map(|o| ("owner", o.to_string())));
         query.extend(self.unit.clone().map(|u| ("unit", u)));
         query.extend(self.department.clone().map(|d| ("department", d)));
+        query.extend(self.service.clone().map(|s| ("service", s)));
         let flags = [
             ("mine", self.mine),
             ("overdue", self.overdue),
@@ -373,8 +377,13 @@ impl Case {
             Case::List(l) => {
                 let mut query = l.which.query();
                 query.push(("limit", l.limit.to_string()));
+                let shown = match &l.which {
+                    Which { service: Some(_), .. } => Output::Bookings,
+                    Which { summoned: true, .. } => Output::Summoned,
+                    _ => Output::Cases,
+                };
                 query.extend(l.after.map(|a| ("after", a)));
-                l.at.ask("/v1/cases", &query, Output::Cases)
+                l.at.ask("/v1/cases", &query, shown)
             }
             Case::Show { id, at } => {
                 at.ask(&format!("/v1/cases/{}", segment(&id.id)), &[], |a| Output::Case(Box::new(a)))

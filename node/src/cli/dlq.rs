@@ -59,7 +59,8 @@ impl Dlq {
             }
             Dlq::Show { pos, at } => at.ask(&format!("/v1/dlq/{pos}"), &[], Output::DeadLetter),
             Dlq::Retry { positions, yes, at } => {
-                let will = "goes through ingress again on its topic; what is taken becomes an event";
+                let will = "is tried again: what was published goes through ingress on its topic and, if it is taken, becomes \
+                            an event; what a webhook's receiver did not take is sent there again";
                 settle(&positions, "/v1/dlq/retry", &yes, &at, will)
             }
             Dlq::Drop { positions, yes, at } => {

@@ -50,6 +50,10 @@ pub enum Output {
     Shown(Answer<view::Shown>),
     Counts(Answer<view::Counts>),
     Cases(Answer<view::Cases>),
+    /// What asks for one service.
+    Bookings(Answer<view::Cases>),
+    /// What this node's units were summoned to.
+    Summoned(Answer<view::Cases>),
     Case(Box<Answer<view::CaseShown>>),
     CasesExport(Vec<citybrain_shared::case::Case>),
     CaseStats(Answer<view::CaseStats>),
@@ -113,7 +117,7 @@ impl Screen {
             color: !plain && !json && io::stdout().is_terminal(),
             color_stderr: !plain && io::stderr().is_terminal(),
             width: columns(),
-            zone: if io::stdout().is_terminal() { Zone::Machine } else { Zone::Utc },
+            zone: if io::stdout().is_terminal() { Zone::machine() } else { Zone::utc() },
         }
     }
 
@@ -201,7 +205,13 @@ impl Screen {
             }
             Output::Links(a) => self.answer(&a, out, node::links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
-            Output::Cases(a) => self.answer(&a, out, |v, s, out| cases::cases(v, &a.head.node, s, out))?,
+            Output::Cases(a) => {
+                self.answer(&a, out, |v, s, out| cases::cases(v, &a.head.node, a.head.as_of, s, out))?;
+            }
+            Output::Bookings(a) => self.answer(&a, out, cases::bookings)?,
+            Output::Summoned(a) => {
+                self.answer(&a, out, |v, s, out| cases::summoned(v, &a.head.node, a.head.as_of, s, out))?;
+            }
             Output::Case(a) => self.answer(&a, out, |v, s, out| cases::case(v, &a.head.node, a.head.as_of, s, out))?,
             Output::CasesExport(all) if self.json => {
                 for case in &all {

@@ -1,6 +1,6 @@
 //! What can be known of a node and its host: plain data. A number that could not be had is `None`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use citybrain_shared::Pos;
 use citybrain_shared::config::Config;
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,10 @@ pub struct Node {
     /// By what working time is counted, and whose `[calendar]` that is.
     pub calendar: String,
     pub calendar_of: Option<String>,
+    /// From where on nobody has said which days are off, if of those before it somebody has.
+    pub days_unknown_from: Option<NaiveDate>,
+    /// The latest day on which something here is due in working time; today at least.
+    pub working_until: Option<NaiveDate>,
     pub dead_letters_open: u64,
     pub lost: u64,
     pub last_pos: Pos,

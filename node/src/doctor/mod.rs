@@ -58,11 +58,16 @@ impl Running {
             .filter(|(bound, _)| **bound <= 100_000)
             .map(|(_, n)| n.load(Relaxed))
             .sum();
-        let (children, calendar, dead_letters_open, lost) = ctx.hub.state(|state| {
+        let (children, calendar, days, dead_letters_open, lost) = ctx.hub.state(|state| {
             let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));
             let children = below.map(|(a, k)| (a.to_string(), k.version.clone())).collect();
             let calendar = Brain::of(state).map(|brain| brain.cases.calendar_shown());
-            (children, calendar, state.dead_letters.len() as u64, state.counters.lost)
+            let days = Brain::of(state).map(|brain| {
+                let (days, now) = (brain.cases.calendar(), ctx.as_of());
+                let latest = brain.cases.latest_working_due().unwrap_or(now).max(now);
+                (days.unknown_from(), days.day(latest))
+            });
+            (children, calendar, days, state.dead_letters.len() as u64, state.counters.lost)
         });
         let node = Node {
             address: ctx.config.node.address.to_string(),
@@ -85,6 +90,8 @@ impl Running {
             refused_logins: (ctx.operations.refused_logins)().iter().map(login_in_words).collect(),
             calendar: calendar.as_ref().map(|c| c.words.clone()).unwrap_or_default(),
             calendar_of: calendar.and_then(|c| c.of).map(|of| of.to_string()),
+            days_unknown_from: days.and_then(|(from, _)| from),
+            working_until: days.map(|(_, until)| until),
             dead_letters_open,
             lost,
             last_pos: reader.last(),

@@ -1,12 +1,13 @@
 //! What is known of a case: its clocks, its place, and who said what of it.
 
 use super::{Booked, ClosedReason, Satisfied, Seat, Solved, Status};
-use crate::config::cases::{Category, Limit};
+use crate::config::cases::{Category, Limit, Unit};
 use crate::{Address, Tier};
 use chrono::{DateTime, Datelike, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A time of a case, from whoever says it. What lies beyond the years that people write would be counted
 /// on with, and past the end of the calendar.
@@ -71,6 +72,12 @@ impl Clock {
         self.name.starts_with(ASSIST)
     }
 
+    /// Does it run in working time? One that was extended (`4wh+2d`) does if any part of it does.
+    pub fn is_working(&self) -> bool {
+        let is_working = |part: &str| Limit::parse(part).is_ok_and(|l| !matches!(l.unit, Unit::Clock(..)));
+        self.limit.split('+').any(is_working)
+    }
+
     /// Is it a limit of the case itself? That nobody came to a press at once is none, and a unit that was
     /// summoned has its own.
     pub fn is_limit(&self) -> bool {
@@ -108,6 +115,17 @@ pub struct Place {
     pub lat: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lon: Option<f64>,
+}
+
+/// As people read it: `3号门 (30.698, 103.836)`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.text.as_str(), self.lat.zip(self.lon)) {
+            (text, None) => f.write_str(text),
+            ("", Some((lat, lon))) => write!(f, "({lat}, {lon})"),
+            (text, Some((lat, lon))) => write!(f, "{text} ({lat}, {lon})"),
+        }
+    }
 }
 
 /// Metres to one degree of latitude.
@@ -341,6 +359,9 @@ pub struct Booking {
     /// Answers that are nobody's secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub form: BTreeMap<String, String>,
+    /// Where it is given, as its node said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     pub state: Booked,
 }
 

@@ -188,8 +188,10 @@ pub mod step {
     pub const SENT_AGAIN: &str = "sent-again";
     /// What was asked for is given.
     pub const BOOKED: &str = "booked";
-    /// What it has seats of is at another time.
+    /// What it has seats of is at another time or place.
     pub const RESCHEDULED: &str = "rescheduled";
+    /// What it has seats of is no longer offered.
+    pub const CANCELLED: &str = "cancelled";
     /// A limit has passed, and nobody above is called.
     pub const MISSED: &str = "missed";
     /// It goes to the owner of another, to be merged into that one.
@@ -260,6 +262,17 @@ words! {
         Booked = "booked",
         /// It was gone; the case is rejected.
         Refused = "refused",
+        /// The node that has given it offers it no longer. It is kept, in case it is offered again.
+        Cancelled = "cancelled",
+        /// The case was withdrawn, rejected or merged; others may have it.
+        GivenBack = "given-back",
+    }
+}
+
+impl Booked {
+    /// May nobody else have it?
+    pub fn has_seat(self) -> bool {
+        matches!(self, Booked::Booked | Booked::Cancelled)
     }
 }
 

@@ -224,6 +224,9 @@ pub struct Reloaded {
     /// How many more there are than `left` says.
     #[serde(default)]
     pub left_more: u64,
+    /// Parts of the file that are otherwise than in force, and wait for a start: `service`.
+    #[serde(default)]
+    pub waits: Vec<String>,
 }
 
 /// An active alarm that has outlived its rule.

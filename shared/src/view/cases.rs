@@ -23,6 +23,9 @@ pub struct Cases {
     /// Of all that the node holds.
     pub open: u64,
     pub overdue: u64,
+    /// Whom to call, by case: of those that ask for one service, and only for workers and supervisors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contacts: BTreeMap<String, Contact>,
     /// Where the next page goes on: `after=…`; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -241,6 +244,8 @@ counts! {
     unsolved,
     /// Nobody asked yet, or nobody answered.
     unanswered,
+    /// Of them: asked, and nobody answered.
+    asked_in_vain,
     satisfied,
     mostly_satisfied,
     dissatisfied,

@@ -10,6 +10,7 @@ use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Ve
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use std::collections::{BTreeMap, HashMap};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Characters of a name, a telephone number, an address.
 const CONTACT_MAX: usize = 200;
@@ -127,6 +128,13 @@ impl Cases {
         machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
+        // Whoever types it again because no answer came would have it done twice.
+        let last = held.wishes.iter().rev().find(|w| w.refused.is_none());
+        if let Some(last) = last.filter(|w| w.verb != Verb::Recall && w.content == content(verb, ask)) {
+            let detail = format!("`{verb}` was asked of {} already, in the same words, and has no answer yet", last.to);
+            let hint = format!("its answer will stand in `citybrain case show {id}`");
+            return Err(Refusal::new("asked-already", detail, hint));
+        }
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
@@ -268,6 +276,12 @@ impl Held {
 pub(super) fn who(by: String, contact: &Contact) -> String {
     let is_he = !contact.name.trim().is_empty() && machine::is_same_person(&contact.name, &by);
     if is_he { machine::RESIDENT.into() } else { by }
+}
+
+/// What a wish says, whenever it was said and whatever its case was then.
+pub(super) fn content(verb: Verb, ask: &Ask) -> u64 {
+    let ask = Ask { seen: Vec::new(), ..ask.clone() };
+    xxh3_64(&serde_json::to_vec(&(verb, ask)).expect("a wish has string keys only"))
 }
 
 /// Of whom to call, what is kept.

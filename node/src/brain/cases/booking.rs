@@ -4,7 +4,7 @@ use super::machine::Stepped;
 use super::{Cases, Dirty};
 use crate::brain::services::{hours, request};
 use chrono::{DateTime, TimeDelta, Utc};
-use citybrain_shared::case::{Booked, Booking, Case, Seat};
+use citybrain_shared::case::{Booked, Booking, Case, Place, Seat, step};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::view;
 use serde::{Deserialize, Serialize};
@@ -44,33 +44,85 @@ impl Cases {
         self.look_at_bookings();
     }
 
-    /// An activity may have been moved: every case of this node that is open may have to say so.
+    /// What is offered, or when people work, may have changed: every case that has seats here may have to say so.
     pub(super) fn look_at_bookings(&mut self) {
-        let open: Vec<String> = self.open.iter().cloned().collect();
-        open.iter().for_each(|id| self.look_at_booking(id));
+        let all: Vec<String> = self.bookings.iter().map(|(_, (_, id))| id.clone()).collect();
+        all.iter().for_each(|id| self.look_at_booking(id));
     }
 
     pub(super) fn look_at_booking(&mut self, id: &str) {
-        match self.held.get(id).is_some_and(|held| self.new_time(&held.case).is_some()) {
-            true => drop(self.to_reschedule.insert(id.to_owned())),
-            false => drop(self.to_reschedule.remove(id)),
+        let now = view::time_of(self.now_us);
+        let is_owed = |case: &Case| lies_ahead(case, now) && self.changed_booking(case).is_some();
+        match self.held.get(id).is_some_and(|held| is_owed(&held.case)) {
+            true => drop(self.to_rebook.insert(id.to_owned())),
+            false => drop(self.to_rebook.remove(id)),
         }
     }
 
-    /// When the activity is now that this case of this node has seats of, begin and end, if it was moved since.
-    fn new_time(&self, case: &Case) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-        let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked)?;
-        let edition = self.editions.get(&booking.service)?;
-        let (now, at) = (*edition.begins.last()?, booking.at?);
-        let is_mine = case.status.is_open() && case.owner == self.me && case.handing_to.is_none();
-        (is_mine && at != now && edition.begins.contains(&at)).then_some((now, edition.until))
+    /// What this case of this node has booked as it is offered now, if that is otherwise than the case says.
+    fn changed_booking(&self, case: &Case) -> Option<Booking> {
+        let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state.has_seat())?;
+        let is_mine = case.owner == self.me && case.handing_to.is_none();
+        let now = Some(self.as_offered(booking)).filter(|_| is_mine)?;
+        (now != *booking).then_some(now)
     }
 
-    /// Tells a case that the activity was moved which it has seats of.
-    pub(super) fn reschedule(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
-        let (at, until) = self.new_time(case)?;
-        let before = case.booking.as_ref().and_then(|b| b.at).map(|at| self.calendar.shown(at)).unwrap_or_default();
-        Some(self.book().reschedule(case, (at, until), &self.calendar.shown(at), &before, now))
+    fn as_offered(&self, booking: &Booking) -> Booking {
+        let mut now = booking.clone();
+        let Some(service) = self.services.iter().find(|s| s.code == booking.service) else {
+            return Booking { state: Booked::Cancelled, ..now };
+        };
+        now.place.clone_from(&service.place);
+        if service.starts.is_some() {
+            let edition =
+                self.editions.get(&service.code).filter(|e| booking.at.is_some_and(|at| e.begins.contains(&at)));
+            // Another than that which was booked: that one is over.
+            let Some((edition, begin)) = edition.and_then(|e| Some((e, *e.begins.last()?))) else {
+                return booking.clone();
+            };
+            (now.at, now.until) = (Some(begin), Some(edition.until).filter(|until| *until != begin));
+            now.state = Booked::Booked;
+        } else {
+            let hours = request::hours_of(service);
+            let is_open = |at| hours::lie_around(&hours, at, booking.until.unwrap_or(at), &self.calendar);
+            let is_given = hours.is_empty() || booking.at.is_none_or(is_open);
+            now.state = if is_given { Booked::Booked } else { Booked::Cancelled };
+        }
+        now
+    }
+
+    /// Tells a case what has become of its seats; whoever is on duty here is called where they are no longer given,
+    /// as somebody must say so to those who count on them.
+    pub(super) fn rebook(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
+        let (before, after) = (case.booking.as_ref()?, self.changed_booking(case)?);
+        let step = match (before.state, after.state) {
+            (_, Booked::Cancelled) => step::CANCELLED,
+            (Booked::Cancelled, _) => step::BOOKED,
+            _ => step::RESCHEDULED,
+        };
+        let time = |at: Option<DateTime<Utc>>| at.map(|at| self.calendar.shown(at)).unwrap_or_default();
+        let place = |p: &Option<Place>| p.as_ref().map(Place::to_string).unwrap_or_default();
+        let mut said = Vec::new();
+        if before.state != after.state {
+            said.push(match (after.state, self.services.iter().any(|s| s.code == before.service)) {
+                (Booked::Cancelled, true) => format!("there is no appointment at {} any more", time(before.at)),
+                (Booked::Cancelled, false) => format!("{} no longer offers it", self.me),
+                _ => "it is offered again".into(),
+            });
+        }
+        if before.at != after.at {
+            said.push(format!("it was to be at {}", time(before.at)));
+        } else if before.until != after.until {
+            let end = |b: &Booking| time(b.until.or(b.at));
+            said.push(format!("it ends at {} now, not at {}", end(&after), end(before)));
+        }
+        if before.place != after.place {
+            let there =
+                [&before.place, &after.place].map(place).map(|p| if p.is_empty() { "no place".into() } else { p });
+            said.push(format!("it is at {} now, not at {}", there[1], there[0]));
+        }
+        let to = Some(time(after.at)).filter(|_| before.at != after.at);
+        Some(self.book().rebook(case, after, step, to, said.join("; "), now))
     }
 
     /// The answer to a request for a service of this node that has none yet.
@@ -131,6 +183,11 @@ impl Cases {
         Some(u32::try_from(u64::from(limit).saturating_sub(given)).unwrap_or(limit))
     }
 
+    /// May an appointment be had, as far as this node knows? Only the one that offers it counts.
+    pub fn may_be_free(&self, offered: &request::Offered<'_>, at: DateTime<Utc>) -> bool {
+        *offered.node != self.me || self.left(offered.service, Some(at), Seat::Visitor).is_none_or(|left| left > 0)
+    }
+
     /// What is free of a service of this node.
     pub fn free(&self, service: &Service, now: DateTime<Utc>) -> view::Free {
         let at = request::activity(service, &self.calendar).map(|(starts, _)| starts);
@@ -152,6 +209,12 @@ impl Cases {
             volunteers: service.starts.as_ref().and_then(|_| self.left(service, at, Seat::Volunteer)),
         }
     }
+}
+
+/// Is what the case has booked still to come? Without a time it is for as long as the case is open.
+fn lies_ahead(case: &Case, now: DateTime<Utc>) -> bool {
+    let end = case.booking.as_ref().and_then(|b| b.until.or(b.at));
+    end.map_or(case.status.is_open(), |end| end > now)
 }
 
 /// How many seats there are; `None` where nothing is counted.

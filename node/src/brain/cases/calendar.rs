@@ -187,6 +187,12 @@ impl Calendar {
         self.exceptions.get(&day).copied().unwrap_or(usual)
     }
 
+    /// The first day of which no file says anything, if any says something: days off are published by the year.
+    pub fn unknown_from(&self) -> Option<NaiveDate> {
+        let (last, _) = self.exceptions.last_key_value()?;
+        NaiveDate::from_ymd_opt(last.year() + 1, 1, 1)
+    }
+
     fn is_plain(&self, from: NaiveDate, days: u64) -> bool {
         self.exceptions.range(from..from + Days::new(days)).next().is_none()
     }

@@ -1,5 +1,6 @@
 //! Records folded into what this node holds: the only way to change it.
 
+use super::asking::content;
 use super::calendar::Calendar;
 use super::letter::{self, Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
@@ -7,9 +8,9 @@ use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
-    awaits_help, is_hand_over, is_true, number_there, opened, spots,
+    awaits_help, booked, is_hand_over, is_true, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Booked, Case, Coming, Entry, Place, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::{Pos, view};
@@ -205,12 +206,11 @@ impl Cases {
         let button = button.map(|b| (b, id.to_owned()));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
         // Once given, a seat is taken, whoever has the case by now, until it is given back.
-        let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
-        let is_given_back = matches!(case.status, Status::Withdrawn | Status::Rejected) || case.is_merged();
-        if let Some(b) = given.filter(|_| !is_given_back) {
+        if let Some(b) = case.booking.as_ref().filter(|b| b.node == self.me && b.state.has_seat()) {
             let seats = self.given.entry((b.service.clone(), b.at, b.until, b.seat)).or_default();
             *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
+        let booking = case.booking.as_ref().map(|b| (b.service.clone(), booked(case)));
         let changed = (case.changed.timestamp_micros(), id.to_owned());
         let opened = opened(case);
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
@@ -246,6 +246,9 @@ impl Cases {
                 self.beside.remove(beside);
             }
             imported.iter().for_each(|there| drop(self.imported.remove(there)));
+            if let Some(booking) = &booking {
+                self.bookings.remove(booking);
+            }
             self.changed.remove(&changed);
             self.open.remove(id);
             self.open_since.remove(&opened);
@@ -270,6 +273,7 @@ impl Cases {
         self.spots.extend(near);
         self.beside.extend(beside);
         self.imported.extend(imported.map(|there| (there, id.to_owned())));
+        self.bookings.extend(booking);
         self.changed.insert(changed);
         self.buttons.extend(button);
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
@@ -308,6 +312,7 @@ impl Cases {
         let above = self.inherited.iter().rev().filter_map(|(of, above)| Some((of, above.calendar.as_ref()?)));
         let nearest = own.chain(above).find_map(|(of, days)| Some((of.clone(), Calendar::new(days).ok()?)));
         (self.calendar_of, self.calendar) = nearest.map(|(of, calendar)| (Some(of), calendar)).unwrap_or_default();
+        self.look_at_bookings();
     }
 
     /// `is_believed`: what a case that came back tells counts.
@@ -448,11 +453,11 @@ impl Cases {
             self.apply_sent(&letter.to, *inc, case);
         }
         let wished = match &letter.body {
-            Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by)),
-            Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by)),
+            Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by, content(*verb, ask))),
+            Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by, 0)),
             _ => None,
         };
-        let Some((case, verb, by)) = wished else { return };
+        let Some((case, verb, by, content)) = wished else { return };
         let Some(held) = self.held.get_mut(case) else { return };
         let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
         let is_press = |ask: &Ask| ask.text.as_ref().is_some_and(|text| text.starts_with(AGAIN));
@@ -466,7 +471,7 @@ impl Cases {
         if by == machine::TIMER {
             return;
         }
-        let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
+        let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), content, refused: None };
         // Asked again, the answer to come is the one that counts.
         held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);

@@ -30,6 +30,13 @@ impl Cases {
         &self.calendar
     }
 
+    /// The latest moment by which something of this node's is due in working time.
+    pub fn latest_working_due(&self) -> Option<DateTime<Utc>> {
+        let own = self.open_ones().map(|held| &held.case).filter(|case| case.owner == self.me);
+        let clocks = own.flat_map(|case| &case.clocks).filter(|clock| clock.runs() && clock.is_working());
+        clocks.filter_map(|clock| clock.due).max()
+    }
+
     /// That, and whose it is.
     pub fn calendar_shown(&self) -> view::CalendarShown {
         view::CalendarShown { of: self.calendar_of.clone(), words: self.calendar.words() }
@@ -70,6 +77,14 @@ impl Cases {
         let all = if only_open { &self.open_since } else { &self.opened };
         let range = (Bound::Unbounded, then.map_or(Bound::Unbounded, Bound::Excluded));
         all.range(range).rev().map(|(_, id)| &self.held[id])
+    }
+
+    /// Cases that ask for this service, the earliest appointment first; behind that one.
+    pub fn asking_for(&self, service: &str, then: Option<(i64, String)>) -> impl Iterator<Item = &Held> {
+        let then = then.unwrap_or((i64::MIN, String::new()));
+        let range = (Bound::Excluded((service.to_owned(), then)), Bound::Unbounded);
+        let all = self.bookings.range(range).take_while(move |(of, _)| of == service);
+        all.map(|(_, (_, id))| &self.held[id])
     }
 
     /// Cases behind this id, oldest first.
@@ -260,6 +275,12 @@ impl Cases {
 /// By what cases are listed: when it was opened, µs since 1970, and its id.
 pub fn opened(case: &Case) -> (i64, String) {
     (case.opened.timestamp_micros(), case.id.clone())
+}
+
+/// By what those are listed that ask for one service: when it is for, µs since 1970, and its id.
+pub fn booked(case: &Case) -> (i64, String) {
+    let at = case.booking.as_ref().and_then(|b| b.at);
+    (at.map_or(i64::MAX, |at| at.timestamp_micros()), case.id.clone())
 }
 
 /// A hash of another system's name and its number of a case.

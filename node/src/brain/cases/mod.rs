@@ -64,7 +64,7 @@ pub mod supervision;
 #[cfg(test)]
 mod tests;
 
-pub use looking::opened;
+pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
 pub use succession::Awaited;
 
@@ -223,6 +223,9 @@ pub struct Wish {
     pub verb: Verb,
     pub by: String,
     pub to: Address,
+    /// What it says, as a hash ([`asking::content`]).
+    #[serde(default)]
+    pub content: u64,
     /// Why it was not done; without it there is no answer yet. A wish that was done is a line of history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -335,8 +338,10 @@ pub struct Cases {
     latest_us: i64,
     /// Of this node's activities: when they were to begin, while that was ahead.
     editions: BTreeMap<String, Edition>,
-    /// Cases of this node with seats of one that was moved since, and have not been told.
-    to_reschedule: BTreeSet<String>,
+    /// Cases that ask for a service, by that and by when it is for ([`looking::booked`]).
+    bookings: BTreeSet<(String, (i64, String))>,
+    /// Those of this node with seats of what it offers otherwise now, and that have not been told.
+    to_rebook: BTreeSet<String>,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -382,7 +387,8 @@ impl Cases {
             now_us: 0,
             latest_us: 0,
             editions: BTreeMap::new(),
-            to_reschedule: BTreeSet::new(),
+            bookings: BTreeSet::new(),
+            to_rebook: BTreeSet::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }

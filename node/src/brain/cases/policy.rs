@@ -59,7 +59,7 @@ impl Policy for Cases {
     }
 
     fn next_due_us(&self) -> Option<i64> {
-        let owes_words = !self.led.is_empty() || !self.forgetting.is_empty() || !self.to_reschedule.is_empty();
+        let owes_words = !self.led.is_empty() || !self.forgetting.is_empty() || !self.to_rebook.is_empty();
         if !self.inbox.is_empty() || owes_words || self.succeeds() {
             return Some(0);
         }
@@ -133,9 +133,9 @@ impl Policy for Cases {
                 self.write(&answer, held.contact.as_ref(), None, now, &mut drafts);
             }
         }
-        for id in self.to_reschedule.iter().take(TOGETHER) {
+        for id in self.to_rebook.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
-            if let Some(told) = self.reschedule(&held.case, now) {
+            if let Some(told) = self.rebook(&held.case, now) {
                 self.write(&told, held.contact.as_ref(), None, now, &mut drafts);
             }
         }
@@ -167,6 +167,10 @@ impl Policy for Cases {
             return self.apply_catalogue(header, payload);
         }
         if header.kind == Kind::Presence {
+            // Of this node it is a start: its config may offer otherwise than the one before.
+            if header.origin.is_none() {
+                self.look_at_bookings();
+            }
             return self.apply_started(header);
         }
         if header.name == RETIRED_TYPE && header.kind == Kind::Event {
@@ -282,7 +286,6 @@ impl Policy for Cases {
             self.held.insert(id.to_owned(), held);
             self.index(id, true);
             self.look_at_followers(id);
-            self.look_at_booking(id);
         } else if let Some(pos) = text.strip_prefix('i') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
@@ -298,7 +301,6 @@ impl Policy for Cases {
             self.rolls.insert(key, serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if let Some(code) = text.strip_prefix('e') {
             self.editions.insert(code.to_owned(), serde_json::from_slice(value).map_err(|e| e.to_string())?);
-            self.look_at_bookings();
         } else if text == "s" {
             self.succession = serde_json::from_slice(value).map_err(|e| e.to_string())?;
             self.succession.look_if_over();

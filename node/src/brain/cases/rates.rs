@@ -211,6 +211,7 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     }
     // Asked, but without an answer, is as if never asked.
     c.unanswered = u64::from(case.said_solved().is_none());
+    c.asked_in_vain = u64::from(case.said_solved().is_none() && case.verdicts().next().is_some());
     c.closed = u64::from(!case.status.is_open());
     c.overdue = u64::from(case.clock(SOLUTION).is_some_and(|c| c.missed_before || c.is_over(now)));
     match case.clock(RESPONSE) {

@@ -125,7 +125,9 @@ impl Look<'_> {
                 self.bad(&at(key), format!("`{key}` belong to an activity"), "add `starts`, or leave it out");
             }
         }
+        // A node below may name what it inherits: `citybrain check` looks for it in the files above.
         if let Some(code) = &s.category
+            && config.node.address.parent().is_none()
             && !config.category.iter().any(|c| c.code == *code)
         {
             let near = closest(code, config.category.iter().map(|c| c.code.as_str()));
@@ -160,8 +162,19 @@ impl Look<'_> {
     }
 }
 
-/// RFC 7946: positions are longitude and latitude; rings are closed and have at least four.
+/// RFC 7946: positions are longitude and latitude; rings are closed and have at least four. A collection in
+/// another is none: what draws it need not read that.
 fn geometry_of(geometry: &Value) -> Result<(), String> {
+    let is_collection = |g: &Value| g["type"] == "GeometryCollection";
+    if is_collection(geometry) {
+        let Some(all) = geometry["geometries"].as_array() else {
+            return Err("a collection has `geometries`".into());
+        };
+        if all.iter().any(is_collection) {
+            return Err("a collection within a collection".into());
+        }
+        return all.iter().try_for_each(geometry_of);
+    }
     let depth = match geometry["type"].as_str() {
         Some("Point") => 0,
         Some("MultiPoint" | "LineString") => 1,
@@ -222,6 +235,13 @@ mod tests {
         assert_eq!(scene(ring), ["a ring has at least four positions, and the last is the first"]);
         let swapped = "geometry = { type = \"Point\", coordinates = [30.69, 103.83] }";
         assert_eq!(scene(swapped), ["[30.69,103.83] is no longitude and latitude"]);
-        assert!(scene("geometry = { type = \"Point\", coordinates = [103.83, 30.69] }").is_empty());
+        let point = "{ type = \"Point\", coordinates = [103.83, 30.69] }";
+        assert!(scene(&format!("geometry = {point}")).is_empty());
+        let collection = |all: &str| format!("{{ type = \"GeometryCollection\", geometries = [{all}] }}");
+        let of = |geometry: &str| scene(&format!("geometry = {geometry}"));
+        assert!(of(&collection(point)).is_empty());
+        assert_eq!(of(&collection(&swapped["geometry = ".len()..])), ["[30.69,103.83] is no longitude and latitude"]);
+        assert_eq!(of(&collection(&collection(point))), ["a collection within a collection"]);
+        assert_eq!(of("{ type = \"GeometryCollection\" }"), ["a collection has `geometries`"]);
     }
 }

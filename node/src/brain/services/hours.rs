@@ -111,6 +111,14 @@ pub fn slots_of(hours: &[Hours], length_s: u32, day: NaiveDate, calendar: &Calen
     all
 }
 
+/// Does that time lie whole within the hours of its day?
+pub fn lie_around(hours: &[Hours], from: DateTime<Utc>, to: DateTime<Utc>, calendar: &Calendar) -> bool {
+    let day = calendar.day(from);
+    let midnight = calendar.begin(day);
+    let moment = |s: u32| midnight + TimeDelta::seconds(s.into());
+    hours.iter().any(|h| h.opens(day, calendar) && moment(h.from_s) <= from && to <= moment(h.to_s))
+}
+
 /// Begins of appointments that lie ahead, in order: from now on, not more than so many days.
 pub fn slots_ahead(
     hours: &[Hours],

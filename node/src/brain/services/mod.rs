@@ -21,6 +21,7 @@ pub mod request;
 mod tests;
 
 use crate::brain::cases::Refusal;
+use crate::brain::cases::calendar::Calendar as Days;
 use crate::brain::cases::letter::{Pen, data};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
@@ -29,7 +30,9 @@ use citybrain_shared::config::cases::{Calendar, Category};
 use citybrain_shared::config::closest;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
+use citybrain_shared::selector::DISTRICT;
 use citybrain_shared::{Address, Lane, Pos, Tier, view};
+use request::Offered;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,11 +56,16 @@ pub struct Catalogue {
     /// When people work there, and at all nodes below that do not say it themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calendar: Option<Calendar>,
+    /// Its label `district`, by which rates below it are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub district: Option<String>,
 }
 
 impl Catalogue {
     fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.scenes.is_empty() && self.categories.is_empty() && self.calendar.is_none()
+        let Catalogue { node: _, services, scenes, categories, calendar, district } = self;
+        let lists = services.is_empty() && scenes.is_empty() && categories.is_empty();
+        lists && calendar.is_none() && district.is_none()
     }
 }
 
@@ -81,6 +89,7 @@ impl Services {
             categories: config.category.clone(),
             // The days of its file are in it already.
             calendar: config.calendar.clone().map(|c| Calendar { days_file: None, ..c }),
+            district: config.node.labels.get(DISTRICT).cloned(),
         };
         // As it will be read again: what JSON has no word for must not be news for ever.
         let own = serde_json::to_value(&own).and_then(serde_json::from_value).unwrap_or(own);
@@ -117,6 +126,26 @@ impl Services {
             let whose = of.map_or(String::new(), |of| format!(" of {of}"));
             Refusal::new("not-found", format!("{} knows no service `{word}`{whose}", self.me), hint)
         })
+    }
+
+    /// As [`Services::find`], with the calendar that its times go by.
+    ///
+    /// # Errors
+    /// None of that name.
+    pub fn offered(&self, word: &str, of: Option<&Address>) -> Result<Offered<'_>, Refusal> {
+        let (node, service) = self.find(word, of)?;
+        Ok(Offered { node, service, calendar: self.calendar_of(node) })
+    }
+
+    /// What a node above says of itself; this one's own is in its config.
+    pub fn district_of(&self, node: &Address) -> Option<&String> {
+        self.known.get(node).and_then(|c| c.district.as_ref())
+    }
+
+    /// By which a node works, this one or one above it: its own, or that of the nearest above it that has one.
+    pub fn calendar_of(&self, node: &Address) -> Days {
+        let above = self.catalogues().filter(|c| c.node.covers(node));
+        above.filter_map(|c| c.calendar.as_ref()).find_map(|c| Days::new(c).ok()).unwrap_or_default()
     }
 
     fn sent(&self, catalogue: &Catalogue, target: &str, id: &str, now_us: i64) -> Draft {

@@ -14,18 +14,27 @@ use std::collections::BTreeMap;
 /// Seats that one request may take.
 const SEATS_MAX: u32 = 20;
 
-/// What a request asks for, as an opening of a case of `node`'s.
+/// A service as a node knows it that may not be the one which offers it.
+pub struct Offered<'a> {
+    pub node: &'a Address,
+    pub service: &'a Service,
+    /// Of the node that offers it: its times are its own, wherever they are asked for.
+    pub calendar: Calendar,
+}
+
+/// What a request asks for, as an opening of a case of the node that offers it. `free`: is an appointment
+/// still to be had, as far as is known?
 ///
 /// # Errors
 /// [`Refusal`]: which answer is missing or wrong, and what would do.
 pub fn opening(
-    node: &Address,
-    service: &Service,
+    offered: &Offered<'_>,
     wanted: &view::ServiceRequest,
     id: String,
-    calendar: &Calendar,
+    free: impl Fn(DateTime<Utc>) -> bool,
     now: DateTime<Utc>,
 ) -> Result<(Opening, Contact), Refusal> {
+    let Offered { node, service, .. } = *offered;
     if wanted.by.trim().is_empty() {
         return Err(Refusal::new("missing", "`by` is missing: who asks for it", "`--by NAME`"));
     }
@@ -35,12 +44,16 @@ pub fn opening(
     if seat == Seat::Volunteer && service.volunteers.is_none() {
         return Err(Refusal::new("bad-request", format!("{} asks for no volunteers", service.name), "leave it out"));
     }
+    if seat == Seat::Visitor && service.places == Some(0) && service.volunteers.is_some() {
+        let detail = format!("{} is for volunteers only", service.name);
+        return Err(Refusal::new("bad-request", detail, "`--volunteer`"));
+    }
     let seats = wanted.seats.unwrap_or(1);
     if !(1..=SEATS_MAX).contains(&seats) || (seats > 1 && service.starts.is_none()) {
         let detail = format!("{seats} seats of {} cannot be requested", service.name);
         return Err(Refusal::new("bad-request", detail, format!("1 to {SEATS_MAX} of an activity, 1 of a service")));
     }
-    let (at, until) = times(service, wanted.slot.as_deref(), calendar, now)?;
+    let (at, until) = times(offered, wanted.slot.as_deref(), free, now)?;
     let booking = Booking {
         node: node.clone(),
         service: service.code.clone(),
@@ -50,6 +63,7 @@ pub fn opening(
         seat,
         seats,
         form,
+        place: service.place.clone(),
         state: Booked::Asked,
     };
     let opening = Opening {
@@ -89,7 +103,13 @@ fn form(
 
 type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
-fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTime<Utc>) -> Result<Span, Refusal> {
+fn times(
+    offered: &Offered<'_>,
+    slot: Option<&str>,
+    free: impl Fn(DateTime<Utc>) -> bool,
+    now: DateTime<Utc>,
+) -> Result<Span, Refusal> {
+    let Offered { service, ref calendar, .. } = *offered;
     if let Some((starts, ends)) = activity(service, calendar) {
         if is_over(service, calendar, now) {
             return Err(Refusal::new(
@@ -115,9 +135,10 @@ fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTi
     };
     let next = || {
         let ahead = hours::slots_ahead(&hours_of(service), length_s, now, service.ahead_days, calendar);
-        let shown: Vec<String> = ahead.iter().take(3).map(|at| calendar.shown(*at)).collect();
+        let shown: Vec<String> =
+            ahead.into_iter().filter(|at| free(*at)).take(3).map(|at| calendar.shown(at)).collect();
         match shown.as_slice() {
-            [] => "none is given".to_owned(),
+            [] => "none is free".to_owned(),
             [one] => format!("`--slot '{one}'`"),
             [one, others @ ..] => format!("such as `--slot '{one}'`; also {}", others.join(", ")),
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::brain::cases::{Cases, Held, Opening};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Booked, Contact, Status, Verb};
+use citybrain_shared::case::{Booked, Booking, Contact, Role, Status, Verb};
 use citybrain_shared::config::{Variables, parse};
 use citybrain_shared::record::Origin;
 use citybrain_shared::{LogId, Selector};
@@ -121,13 +121,23 @@ fn a_changed_catalogue_is_sent_again_and_nobody_speaks_for_a_node_that_is_not_ab
     assert_eq!(beside.services().count(), 0);
 }
 
+/// What a request becomes at a node that knows these services.
+fn opening(
+    services: &Services,
+    cases: &Cases,
+    word: &str,
+    id: &str,
+    wanted: &view::ServiceRequest,
+) -> Result<(Opening, Contact), Refusal> {
+    let offered = services.offered(word, None)?;
+    let wanted = view::ServiceRequest { by: "王大妈".into(), ..wanted.clone() };
+    request::opening(&offered, &wanted, id.to_owned(), |at| cases.may_be_free(&offered, at), now())
+}
+
 /// Opens a request at the node that offers it.
 fn request(cases: &mut Cases, word: &str, id: &str, wanted: &view::ServiceRequest) -> Result<Held, Refusal> {
     let services = Services::new(&config("c/s/m", OFFERS));
-    let (node, service) = services.find(word, None)?;
-    let wanted = view::ServiceRequest { by: "王大妈".into(), ..wanted.clone() };
-    let (opening, contact): (Opening, Contact) =
-        request::opening(node, service, &wanted, id.to_owned(), cases.calendar(), now())?;
+    let (opening, contact) = opening(&services, cases, word, id, wanted)?;
     let (_, drafts) = cases.open(opening, contact, now().timestamp_micros());
     for (i, draft) in drafts.iter().enumerate() {
         let (header, payload) = draft.parts();
@@ -164,6 +174,57 @@ fn an_appointment_is_given_once_and_free_again_when_it_is_given_back() {
 }
 
 #[test]
+fn the_times_of_a_service_are_those_of_the_node_that_offers_it() {
+    // Chengdu's holidays are the city's; the community below has a day off of its own, and other clocks.
+    let workdays = OFFERS.replace("mon-fri 09:00", "workdays 09:00");
+    let mut city = Services::new(&config("c", &format!("{workdays}[calendar]\nholidays = [\"2026-11-24\"]\n")));
+    let own = "[calendar]\nutc_offset = \"+09:00\"\nholidays = [\"2026-11-23\"]\n";
+    let mut below = Services::new(&config("c/s/m", own));
+    let cases = Cases::new(&config("c/s/m", own));
+    let sent = city.on_due(&State::default(), now().timestamp_micros());
+    carry(&mut below, "c", &sent[0]);
+    sent.iter().for_each(|draft| keep(&mut city, draft));
+    let ask = |word: &str, wanted: &view::ServiceRequest| opening(&below, &cases, word, "20261120-0", wanted);
+    let begins = |word, wanted: &_| ask(word, wanted).unwrap().0.booking.unwrap().at.unwrap().to_rfc3339();
+    assert_eq!(begins("haircut", &slot("2026-11-23 09:00")), "2026-11-23T01:00:00+00:00");
+    assert_eq!(begins("sports-day", &view::ServiceRequest::default()), "2026-12-05T01:00:00+00:00");
+    let off = ask("haircut", &slot("2026-11-24 09:00")).unwrap_err();
+    assert_eq!((off.error, off.hint.contains("2026-11-23 09:00")), ("no-slot", true), "{}", off.hint);
+    // A node without a calendar goes by the nearest above it.
+    let street = Services::new(&config("c/s", OFFERS));
+    let sent = street.on_due(&State::default(), now().timestamp_micros());
+    carry(&mut below, "c/s", &sent[0]);
+    let [street, community] = ["c/s", "c/s/m"].map(|node| below.calendar_of(&Address::parse(node).unwrap()));
+    let day = |day: &str| day.parse::<chrono::NaiveDate>().unwrap();
+    assert_eq!((street.works(day("2026-11-23")), street.works(day("2026-11-24"))), (true, false));
+    assert_eq!((community.works(day("2026-11-23")), community.works(day("2026-11-24"))), (false, true));
+}
+
+#[test]
+fn what_is_proposed_instead_is_free_where_that_is_known() {
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();
+    let none = view::ServiceRequest { slot: None, ..slot("") };
+    let hint = request(&mut cases, "haircut", "20261120-1", &none).unwrap_err().hint;
+    assert!(hint.starts_with("such as `--slot '2026-11-23 09:30'`"), "{hint}");
+}
+
+#[test]
+fn what_asks_for_a_service_is_listed_by_when_it_is_for() {
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    for (id, at) in
+        [("20261120-0", "2026-11-24 09:00"), ("20261120-1", "2026-11-23 09:30"), ("20261120-2", "2026-11-23 09:00")]
+    {
+        request(&mut cases, "haircut", id, &slot(at)).unwrap();
+    }
+    request(&mut cases, "sports-day", "20261120-3", &view::ServiceRequest::default()).unwrap();
+    let ids = |then| cases.asking_for("haircut", then).map(|held| held.case.id.as_str()).collect::<Vec<_>>();
+    assert_eq!(ids(None), ["20261120-2", "20261120-1", "20261120-0"]);
+    let second = crate::brain::cases::booked(&cases.get("20261120-1").unwrap().case);
+    assert_eq!(ids(Some(second)), ["20261120-0"]);
+}
+
+#[test]
 fn a_request_that_could_not_be_given_says_what_could() {
     let mut cases = Cases::new(&config("c/s/m", OFFERS));
     let mut error =
@@ -178,6 +239,10 @@ fn a_request_that_could_not_be_given_says_what_could() {
         error("haircut", view::ServiceRequest { form: third_floor, ..slot("2026-11-23 09:00") }).error,
         "bad-request"
     );
+    let services = Services::new(&config("c/s/m", &OFFERS.replace("places = 5", "places = 0")));
+    let none = Cases::new(&config("c/s/m", ""));
+    let helps = opening(&services, &none, "sports-day", "20261120-1", &view::ServiceRequest::default()).unwrap_err();
+    assert_eq!((helps.error, helps.hint.as_str()), ("bad-request", "`--volunteer`"));
     assert!(error("hair-cut", slot("")).hint.contains("did you mean `haircut`?"));
     assert_eq!(
         error("haircut", view::ServiceRequest { volunteer: true, ..slot("2026-11-23 09:00") }).error,
@@ -207,7 +272,10 @@ fn restart(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, cases: &mut Cases, text: &str,
     let config = config("c/s/m", text);
     *cases = Cases::new(&config);
     rows.iter().for_each(|(key, value)| cases.load_row(key, value).unwrap());
-    for mut draft in Services::new(&config).on_due(&State::default(), now.timestamp_micros()) {
+    let presence = Draft::new(&Header::local(Kind::Presence, "city.brain.node"), b"{}").unwrap();
+    for mut draft in
+        Services::new(&config).on_due(&State::default(), now.timestamp_micros()).into_iter().chain([presence])
+    {
         draft.stamp(now.timestamp_micros(), 0);
         let (header, payload) = draft.parts();
         cases.apply(Pos(1), &header, payload);
@@ -332,6 +400,117 @@ fn whoever_has_a_seat_of_an_activity_that_is_moved_is_told_once_and_its_case_has
     );
 }
 
+/// A step of a case that this node can make.
+fn step(cases: &mut Cases, id: &str, verb: Verb, role: Role) {
+    let ask = citybrain_shared::case::Ask {
+        by: role.as_str().into(),
+        role: Some(role),
+        text: Some("x".into()),
+        passed: Some(true),
+        ..Default::default()
+    };
+    let (_, _, drafts) = cases.ask(id, verb, &ask, "w", now().timestamp_micros()).unwrap();
+    for draft in &drafts {
+        let (header, payload) = draft.parts();
+        cases.apply(Pos(1), &header, payload);
+    }
+}
+
+/// What was said last of a booking: the step, what it says, whom it calls; and the booking.
+fn said_last(cases: &Cases, id: &str) -> (String, String, usize, Booking) {
+    let held = cases.get(id).unwrap();
+    let line = held.history.last().unwrap();
+    (line.step.clone(), line.text.clone(), line.calls.len(), held.case.booking.clone().unwrap())
+}
+
+#[test]
+fn an_activity_that_ends_otherwise_or_is_elsewhere_is_told_to_a_case_that_is_over_too() {
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    request(&mut cases, "sports-day", "20261120-0", &view::ServiceRequest::default()).unwrap();
+    for verb in [Verb::Accept, Verb::Dispatch, Verb::Start, Verb::Resolve] {
+        step(&mut cases, "20261120-0", verb, Role::Worker);
+    }
+    for verb in [Verb::Verify, Verb::Close] {
+        step(&mut cases, "20261120-0", verb, Role::Supervisor);
+    }
+    let closed = cases.get("20261120-0").unwrap().case.clone();
+    assert!(!closed.status.is_open());
+    let longer = OFFERS.replace("2026-12-05 12:00", "2026-12-05 13:00");
+    let told = || vec![("20261120-0".to_owned(), "rescheduled".to_owned())];
+    restart(&mut rows, &mut cases, &longer, now());
+    assert_eq!(due_steps(&mut cases, now()), told());
+    let (_, text, calls, booking) = said_last(&cases, "20261120-0");
+    assert_eq!((text.as_str(), calls), ("it ends at 2026-12-05 13:00 now, not at 2026-12-05 12:00", 0));
+    assert_eq!(booking.until, Some("2026-12-05T05:00:00Z".parse().unwrap()));
+    let elsewhere = longer.replace("places = 5", "places = 5\nplace = { text = \"体育馆\" }");
+    restart(&mut rows, &mut cases, &elsewhere, now());
+    assert_eq!(due_steps(&mut cases, now()), told());
+    assert_eq!(said_last(&cases, "20261120-0").1, "it is at 体育馆 now, not at no place");
+    let case = cases.get("20261120-0").unwrap().case.clone();
+    assert_eq!((case.place.unwrap().text.as_str(), case.status, case.closed), ("体育馆", closed.status, closed.closed));
+    // Once it has been, nothing of it changes any more, though it ended while the node was off.
+    restart(&mut rows, &mut cases, OFFERS, "2026-12-06T00:00:00Z".parse().unwrap());
+    assert_eq!(due_steps(&mut cases, "2026-12-06T00:00:00Z".parse().unwrap()), []);
+}
+
+#[test]
+fn what_is_booked_and_no_longer_offered_is_told_keeps_its_seat_and_calls_whoever_must_say_so() {
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:30")).unwrap();
+    request(&mut cases, "sports-day", "20261120-1", &view::ServiceRequest::default()).unwrap();
+    let told = |id: &str, step: &str| (id.to_owned(), step.to_owned());
+    // A shorter appointment is still within the hours; one that ends when they close is not.
+    restart(&mut rows, &mut cases, &OFFERS.replace("slot = \"30m\"", "slot = \"20m\""), now());
+    assert_eq!(due_steps(&mut cases, now()), []);
+    restart(&mut rows, &mut cases, &OFFERS.replace("09:00-10:00", "09:00-09:30"), now());
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "cancelled")]);
+    let (_, text, calls, booking) = said_last(&cases, "20261120-0");
+    assert_eq!((text.as_str(), calls), ("there is no appointment at 2026-11-23 09:30 any more", 1));
+    assert_eq!(booking.state, Booked::Cancelled);
+    // A day off that comes from above is one, too.
+    restart(&mut rows, &mut cases, OFFERS, now());
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "booked")]);
+    restart(&mut rows, &mut cases, &OFFERS.replace("mon-fri 09:00", "workdays 09:00"), now());
+    tell(&mut cases, "c", "[calendar]\nholidays = [\"2026-11-23\"]\n");
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "cancelled")]);
+    tell(&mut cases, "c", "");
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "booked")]);
+    // Nothing is offered any more: nothing is given to anybody else, and it comes back with its seats.
+    restart(&mut rows, &mut cases, "", now());
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "cancelled"), told("20261120-1", "cancelled")]);
+    assert_eq!(said_last(&cases, "20261120-1").1, "c/s/m no longer offers it");
+    restart(&mut rows, &mut cases, OFFERS, now());
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "booked"), told("20261120-1", "booked")]);
+    assert_eq!(said_last(&cases, "20261120-1").1, "it is offered again");
+    assert_eq!(cases.free(&config("c/s/m", OFFERS).service[1], now()).places, Some(4));
+}
+
+#[test]
+fn a_seat_of_a_case_that_is_withdrawn_rejected_or_merged_says_that_it_was_given_back() {
+    use citybrain_shared::case::Ask;
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    for id in ["20261120-0", "20261120-1", "20261120-2", "20261120-3"] {
+        request(&mut cases, "sports-day", id, &view::ServiceRequest::default()).unwrap();
+    }
+    step(&mut cases, "20261120-0", Verb::Withdraw, Role::Resident);
+    step(&mut cases, "20261120-1", Verb::Reject, Role::Worker);
+    let into = Ask {
+        by: "w".into(),
+        role: Some(Role::Worker),
+        into: Some("20261120-3".into()),
+        text: Some("x".into()),
+        ..Ask::default()
+    };
+    let (_, _, drafts) = cases.ask("20261120-2", Verb::Merge, &into, "w", now().timestamp_micros()).unwrap();
+    drafts.iter().for_each(|d| cases.apply(Pos(1), &d.parts().0, d.parts().1));
+    for id in ["20261120-0", "20261120-1", "20261120-2"] {
+        assert_eq!(cases.get(id).unwrap().case.booking.as_ref().unwrap().state, Booked::GivenBack, "{id}");
+    }
+    assert_eq!(cases.free(&config("c/s/m", OFFERS).service[1], now()).places, Some(4));
+}
+
 #[test]
 fn an_activity_is_over_when_it_has_ended() {
     let services = config("c/s/m", OFFERS).service;
@@ -359,6 +538,17 @@ fn tell(cases: &mut Cases, from: &str, text: &str) {
     let (header, payload) = sent.parts();
     let origin = Origin { address: from, log: LogId(1), pos: Pos(1) };
     cases.apply(Pos(1), &Header { origin: Some(origin), ..header }, payload);
+}
+
+#[test]
+fn a_request_has_the_limits_of_a_category_that_the_node_inherits() {
+    let offer = "[[service]]\ncode = \"repair\"\nname = \"r\"\ncategory = \"C1\"\n";
+    let mut cases = Cases::new(&config("c/s/m", offer));
+    tell(&mut cases, "c", "[[category]]\ncode = \"C1\"\nname = \"c\"\nresponse = \"2h\"\n");
+    let services = Services::new(&config("c/s/m", offer));
+    let (opening, _) = opening(&services, &cases, "repair", "20261120-0", &view::ServiceRequest::default()).unwrap();
+    let (case, _) = cases.open(opening, Contact::default(), now().timestamp_micros());
+    assert_eq!((case.category_name.as_str(), case.clock("response").is_some()), ("c", true));
 }
 
 /// When a working day is over that begins on Wednesday 2026-09-30 at 16:00 in Chengdu.

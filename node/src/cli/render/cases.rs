@@ -4,22 +4,17 @@ use super::table::{Cell, Color};
 use super::{Screen, clean, grouped, print};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, Clock, Entry};
+use citybrain_shared::case::{Assist, Booked, Booking, Case, Clock, Entry, RESPONSE, SOLUTION, Seat, assist_clock};
 use citybrain_shared::{view, words};
 use std::io::{self, Write};
 
-pub fn cases(v: &view::Cases, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.cases.is_empty() {
-        return writeln!(
-            out,
-            "no cases that fit; {} are open, {} of them overdue",
-            grouped(v.open),
-            grouped(v.overdue)
-        );
+        return how_many(v, out);
     }
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
-        let (due, over) = due(c, s);
+        let (due, over) = due(c, now, s);
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
             s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
@@ -31,6 +26,73 @@ pub fn cases(v: &view::Cases, me: &str, s: &Screen, out: &mut dyn Write) -> io::
         ]);
     }
     print(&table, out)?;
+    how_many(v, out)
+}
+
+/// What this node has to help with: a row for each summons that has no report yet, by when it is wanted.
+pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["CASE", "STANDS", "UNIT", "DUE", "REASON", "OWNER", "TITLE"]);
+    for c in &v.cases {
+        let is_ours = |a: &&Assist| a.reported.is_none() && a.node.as_ref().is_some_and(|node| node.as_str() == me);
+        for a in c.assists.iter().filter(is_ours) {
+            let due = c.clock(&assist_clock(&a.id)).and_then(|clock| clock.due);
+            let is_over = due.is_some_and(|due| due < now);
+            let shown =
+                due.map_or("-".into(), |due| format!("{}{}", s.zone.short(due), if is_over { ", over" } else { "" }));
+            table.add_row(vec![
+                s.mark(&c.id, c.urgent, Color::Red),
+                Cell::new(clean(&c.standing())),
+                Cell::new(clean(&a.unit)),
+                s.mark(&shown, is_over, Color::Red),
+                Cell::new(clean(&a.reason)),
+                Cell::new(format!("{}{}", c.owner, as_heard(c, me))),
+                Cell::new(clean(&c.title)),
+            ]);
+        }
+    }
+    if !v.cases.is_empty() {
+        print(&table, out)?;
+    }
+    how_many(v, out)
+}
+
+/// Appointments and participants of a service, the earliest first.
+pub fn bookings(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["WHEN", "SEATS", "WHO", "BOOKING", "STANDS", "OWNER", "CASE"]);
+    for c in &v.cases {
+        let Some(b) = &c.booking else { continue };
+        let helps = if b.seat == Seat::Volunteer { ", to help" } else { "" };
+        let who = v.contacts.get(&c.id).map(|contact| [contact.name.as_str(), &contact.phone].join(" "));
+        let who = who.as_deref().map(str::trim).filter(|who| !who.is_empty()).unwrap_or("-");
+        table.add_row(vec![
+            Cell::new(b.at.map_or("-".into(), |at| s.zone.short(at))),
+            Cell::new(format!("{}{helps}", b.seats)),
+            Cell::new(clean(who)),
+            s.mark(&state(b), b.state == Booked::Cancelled, Color::Red),
+            Cell::new(clean(&c.standing())),
+            Cell::new(&c.owner),
+            Cell::new(&c.id),
+        ]);
+    }
+    if !v.cases.is_empty() {
+        print(&table, out)?;
+    }
+    how_many(v, out)
+}
+
+fn state(b: &Booking) -> String {
+    b.state.as_str().replace('-', " ")
+}
+
+fn how_many(v: &view::Cases, out: &mut dyn Write) -> io::Result<()> {
+    if v.cases.is_empty() {
+        return writeln!(
+            out,
+            "no cases that fit; {} are open, {} of them overdue",
+            grouped(v.open),
+            grouped(v.overdue)
+        );
+    }
     let shown = v.cases.len() as u64;
     let more = match &v.next {
         Some(next) => format!(" (`--after {next}` shows more)"),
@@ -65,11 +127,13 @@ fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
     Address::parse(me).is_ok_and(|me| me.covers(owner) || me == *opened_at)
 }
 
-fn due(c: &Case, s: &Screen) -> (String, bool) {
+fn due(c: &Case, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
     match c.due() {
         Some((clock, at)) => {
-            let missed = if clock.missed.is_some() { ", missed" } else { "" };
-            (format!("{} {}{missed}", clock.name, s.zone.short(at)), clock.missed.is_some())
+            // That it is missed only its owner says.
+            let stands = if clock.missed.is_some() { ", missed" } else { ", over" };
+            let is_over = clock.missed.is_some() || at < now;
+            (format!("{} {}{}", clock.name, s.zone.short(at), if is_over { stands } else { "" }), is_over)
         }
         None => ("-".into(), false),
     }
@@ -87,7 +151,7 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     assists(c, s, out)?;
     followed(c, out)?;
     for clock in &c.clocks {
-        line(out, "clock", told(c, clock, s))?;
+        line(out, "clock", told(c, clock, me, now, s))?;
     }
     history(&v.history, s, out)?;
     under_way(v, s, out)?;
@@ -96,7 +160,9 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         line(out, "similar", similar(other, &c.owner, now))?;
     }
     if let Some(to) = &v.asked {
-        line(out, "sent", format!("{to} owns it and was asked; its answer will stand here"))?;
+        let whose =
+            if *to == c.owner { format!("{to} owns it and") } else { format!("it is on its way to {to}, which") };
+        line(out, "sent", format!("{whose} was asked; its answer will stand here"))?;
     }
     let takes: Vec<&str> = v.allowed.iter().map(|verb| verb.as_str()).collect();
     line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
@@ -130,11 +196,7 @@ fn places(v: &view::CaseShown, out: &mut dyn Write) -> io::Result<()> {
     for (word, place) in [("where", c.place.as_ref()), ("now at", now_at)] {
         let Some(p) = place else { continue };
         let heard = if word == "now at" && v.moved_to.is_some() { "; its owner has not answered yet" } else { "" };
-        let at = match (p.lat, p.lon) {
-            (Some(lat), Some(lon)) => format!(" ({lat}, {lon})"),
-            _ => String::new(),
-        };
-        line(out, word, format!("{}{heard}", format!("{}{at}", p.text).trim()))?;
+        line(out, word, format!("{p}{heard}"))?;
     }
     Ok(())
 }
@@ -164,10 +226,10 @@ fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::
     if let Some(b) = &c.booking {
         let at = b.at.map_or(String::new(), |at| format!(", {}", s.zone.short(at)));
         let seats = if b.seats > 1 { format!(", {} seats", b.seats) } else { String::new() };
-        let helps = if b.seat == citybrain_shared::case::Seat::Volunteer { ", as a volunteer" } else { "" };
+        let helps = if b.seat == Seat::Volunteer { ", as a volunteer" } else { "" };
         let form: Vec<String> = b.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
         let form = if form.is_empty() { String::new() } else { format!(" [{}]", form.join("; ")) };
-        line(out, "service", format!("{} of {}{at}{seats}{helps}: {}{form}", b.name, b.node, b.state))?;
+        line(out, "service", format!("{} of {}{at}{seats}{helps}: {}{form}", b.name, b.node, state(b)))?;
     }
     if let Some(contact) = &v.contact {
         let more = contact.more.iter().map(|(name, answer)| format!("{name}: {answer}"));
@@ -315,18 +377,31 @@ fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn told(case: &Case, c: &Clock, s: &Screen) -> String {
-    let state = match (c.stopped, c.due, c.missed) {
-        (Some(at), _, _) if c.name == "response" && case.responded().is_none() => {
-            format!("stopped {}, without a response", s.zone.short(at))
-        }
-        (Some(at), Some(due), _) => {
+/// What a clock that stopped was to see, if that never came.
+fn lacking(case: &Case, c: &Clock) -> Option<&'static str> {
+    let has_reported = || case.assists.iter().any(|a| assist_clock(&a.id) == c.name && a.reported.is_some());
+    match c.name.as_str() {
+        RESPONSE => case.responded().is_none().then_some("a response"),
+        SOLUTION => (case.outcome.is_none() && !case.status.is_open()).then_some("a result"),
+        _ if c.is_assist() => (!has_reported()).then_some("a report"),
+        _ => None,
+    }
+}
+
+fn told(case: &Case, c: &Clock, me: &str, now: DateTime<Utc>, s: &Screen) -> String {
+    let state = match (c.stopped.zip(lacking(case, c)), c.stopped, c.due, c.missed) {
+        (Some((at, what)), ..) => format!("stopped {}, without {what}", s.zone.short(at)),
+        (None, Some(at), Some(due), _) => {
             format!("stopped {}, {}", s.zone.short(at), if at <= due { "in time" } else { "too late" })
         }
-        (Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
-        (None, None, _) => "paused".into(),
-        (None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
-        (None, Some(_), None) => "runs".into(),
+        (None, Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
+        (None, None, None, _) => "paused".into(),
+        (None, None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
+        (None, None, Some(due), None) if due < now && case.owner.as_str() != me => {
+            "over; its owner has not said so".into()
+        }
+        (None, None, Some(due), None) if due < now => "over".into(),
+        (None, None, Some(_), None) => "runs".into(),
     };
     let due = c.due.map_or(String::new(), |d| format!(", due {}", s.zone.short(d)));
     format!("{} {} from {}{due}: {state}", c.name, c.limit, s.zone.short(c.started))
@@ -339,6 +414,12 @@ fn said(what: &str, shows: &str) -> String {
         ("", shows) => format!("[{shows}]"),
         (what, shows) => format!("{what} [{shows}]"),
     }
+}
+
+/// `solution runs until TIME`, with the time as all others are shown.
+fn in_zone(text: &str, s: &Screen) -> String {
+    let parts = text.rsplit_once(' ').and_then(|(said, at)| Some((said, at.parse::<DateTime<Utc>>().ok()?)));
+    parts.map_or_else(|| text.to_owned(), |(said, at)| format!("{said} {}", s.zone.short(at)))
 }
 
 fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -356,7 +437,7 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
             Cell::new(clean(&said(&what.join(": "), &shows))),
-            Cell::new(clean(&e.clocks.join("; "))),
+            Cell::new(clean(&e.clocks.iter().map(|text| in_zone(text, s)).collect::<Vec<_>>().join("; "))),
         ]);
     }
     print(&table, out)
@@ -408,7 +489,7 @@ fn as_text(written: &str) -> String {
 type Column = (&'static str, fn(&Case) -> String);
 
 /// The columns of a spreadsheet, and what stands in them. What somebody has written is [`as_text`].
-const COLUMNS: [Column; 33] = [
+const COLUMNS: [Column; 46] = [
     ("id", |c| c.id.clone()),
     ("kind", |c| c.kind.to_string()),
     ("status", |c| c.status.to_string()),
@@ -444,7 +525,24 @@ const COLUMNS: [Column; 33] = [
     ("lat", |c| number(c.place.as_ref().and_then(|p| p.lat))),
     ("lon", |c| number(c.place.as_ref().and_then(|p| p.lon))),
     ("place", |c| c.place.as_ref().map(|p| as_text(&p.text)).unwrap_or_default()),
+    ("on_its_way_to", |c| c.handing_to.as_ref().map(ToString::to_string).unwrap_or_default()),
+    ("urgent", |c| c.urgent.to_string()),
+    ("description", |c| as_text(&c.description)),
+    ("dispatch_due", |c| due_of(c, "dispatch")),
+    ("suspended", |c| c.suspended.is_some().to_string()),
+    ("extended", |c| c.extended.is_some().to_string()),
+    ("excluded", |c| c.excluded.is_some().to_string()),
+    ("escalations", |c| c.escalations.to_string()),
+    ("service", |c| of_booking(c, |b| as_text(&b.service))),
+    ("slot", |c| time(c.booking.as_ref().and_then(|b| b.at))),
+    ("seats", |c| of_booking(c, |b| b.seats.to_string())),
+    ("seat", |c| of_booking(c, |b| b.seat.to_string())),
+    ("booking", |c| of_booking(c, |b| b.state.to_string())),
 ];
+
+fn of_booking(case: &Case, of: impl FnOnce(&Booking) -> String) -> String {
+    case.booking.as_ref().map(of).unwrap_or_default()
+}
 
 fn time(at: Option<DateTime<Utc>>) -> String {
     at.map(view::rfc3339).unwrap_or_default()
@@ -465,6 +563,8 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
         csv::ErrorKind::Io(e) => e,
         other => io::Error::other(format!("{other:?}")),
     };
+    // Without it a spreadsheet takes the text for one in the encoding of its country.
+    out.write_all("\u{feff}".as_bytes())?;
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(COLUMNS.map(|(name, _)| name)).map_err(io)?;
     for case in cases {
@@ -476,6 +576,42 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::render::clock::Zone;
+
+    #[test]
+    fn a_csv_says_its_encoding_and_has_what_is_booked_and_where_a_case_is_on_its_way_to() {
+        let booking = serde_json::json!({
+            "node": "c/s/a", "service": "opera", "name": "川剧", "at": "2026-12-05T01:00:00Z", "seat": "volunteer",
+            "seats": 2, "state": "booked",
+        });
+        let case = with(serde_json::json!({
+            "handing_to": "c/s/b", "urgent": true, "description": "第一行\n第二行", "escalations": 2,
+            "clocks": [clock("dispatch", serde_json::json!({}))], "booking": booking,
+        }));
+        let mut out = Vec::new();
+        csv(&[case], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let mut csv = csv::Reader::from_reader(text.strip_prefix('\u{feff}').expect("the mark of UTF-8").as_bytes());
+        let head = csv.headers().unwrap().clone();
+        let row = csv.records().next().unwrap().unwrap();
+        for (column, value) in [
+            ("id", "20261120-0"),
+            ("on_its_way_to", "c/s/b"),
+            ("urgent", "true"),
+            ("description", "第一行\n第二行"),
+            ("dispatch_due", "2026-11-20T04:00:00.000Z"),
+            ("suspended", "false"),
+            ("escalations", "2"),
+            ("service", "opera"),
+            ("slot", "2026-12-05T01:00:00.000Z"),
+            ("seats", "2"),
+            ("seat", "volunteer"),
+            ("booking", "booked"),
+        ] {
+            let i = head.iter().position(|name| name == column).expect(column);
+            assert_eq!(&row[i], value, "{column}");
+        }
+    }
 
     #[test]
     fn no_text_of_a_csv_is_a_formula() {
@@ -484,6 +620,161 @@ mod tests {
         {
             assert_eq!(as_text(written), wanted);
         }
+    }
+
+    const PLAIN: Screen =
+        Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::utc_in(2026) };
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    /// A case of `c/s/a`, with this beside what each has.
+    fn with(more: serde_json::Value) -> Case {
+        let mut case = serde_json::json!({
+            "id": "20261120-0", "term": 1, "version": 1, "kind": "appeal", "status": "dispatched", "owner": "c/s/a",
+            "opened_at": "c/s/a", "opened": "2026-11-20T02:00:00Z", "changed": "2026-11-20T02:00:00Z",
+            "reach": "city", "category": "L", "channel": "cli", "title": "t", "clocks": [],
+        });
+        for (key, value) in more.as_object().unwrap() {
+            case[key] = value.clone();
+        }
+        serde_json::from_value(case).unwrap()
+    }
+
+    fn clock(name: &str, more: serde_json::Value) -> serde_json::Value {
+        let mut clock = serde_json::json!({
+            "name": name, "limit": "2h", "started": "2026-11-20T02:00:00Z", "due": "2026-11-20T04:00:00Z",
+        });
+        for (key, value) in more.as_object().unwrap() {
+            clock[key] = value.clone();
+        }
+        clock
+    }
+
+    /// The screen of one case, as node `me` shows it at noon.
+    fn screen(case: &Case, me: &str, change: impl FnOnce(&mut view::CaseShown)) -> String {
+        let mut shown = view::CaseShown {
+            case: case.clone(),
+            history: Vec::new(),
+            overdue: false,
+            words: case.words(),
+            allowed: Vec::new(),
+            asked: None,
+            wishes: Vec::new(),
+            coming: Vec::new(),
+            moved_to: None,
+            forgotten_here: false,
+            contact: None,
+            similar: Vec::new(),
+            alarm: None,
+        };
+        change(&mut shown);
+        let mut out = Vec::new();
+        super::case(&shown, me, at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_clock_says_what_is_known_of_it_and_no_more() {
+        let stopped = |name: &str| clock(name, serde_json::json!({"stopped": "2026-11-20T03:00:00Z"}));
+        let assist = serde_json::json!({"id": "a1", "unit": "u", "asked": "2026-11-20T02:00:00Z", "reason": "r"});
+        let (runs, withdrawn) = (clock("solution", serde_json::json!({})), serde_json::json!("withdrawn"));
+        for (case, me, says) in [
+            (serde_json::json!({"clocks": [runs]}), "c", "due 11-20 04:00:00Z: over; its owner has not said so"),
+            (serde_json::json!({"clocks": [runs]}), "c/s/a", "due 11-20 04:00:00Z: over\n"),
+            (
+                serde_json::json!({"clocks": [clock("solution", serde_json::json!({"due": "2027-01-04T04:00:00Z"}))]}),
+                "c",
+                "due 2027-01-04 04:00:00Z: runs",
+            ),
+            (serde_json::json!({"clocks": [stopped("solution")]}), "c", "stopped 11-20 03:00:00Z, in time"),
+            (
+                serde_json::json!({"clocks": [stopped("solution")], "status": withdrawn}),
+                "c",
+                "stopped 11-20 03:00:00Z, without a result",
+            ),
+            (
+                serde_json::json!({"clocks": [stopped("assist:a1")], "assists": [assist]}),
+                "c",
+                "stopped 11-20 03:00:00Z, without a report",
+            ),
+        ] {
+            let told = screen(&with(case.clone()), me, |_| {});
+            assert!(told.contains(says), "{says}: {told}");
+        }
+        let mut reported = assist;
+        reported["reported"] = "2026-11-20T03:00:00Z".into();
+        let case = with(serde_json::json!({"clocks": [stopped("assist:a1")], "assists": [reported]}));
+        assert!(screen(&case, "c", |_| {}).contains("stopped 11-20 03:00:00Z, in time"));
+        // In a list, too.
+        let list = view::Cases {
+            cases: vec![with(serde_json::json!({"clocks": [runs]}))],
+            fit: 1,
+            open: 1,
+            overdue: 1,
+            contacts: Default::default(),
+            next: None,
+        };
+        let mut out = Vec::new();
+        cases(&list, "c", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("solution 11-20 04:00:00Z, over"), "{out}");
+    }
+
+    #[test]
+    fn a_line_of_history_has_its_times_as_all_others_are_shown() {
+        let entry = serde_json::json!({
+            "term": 1, "version": 2, "step": "accepted", "at": "2026-11-20T02:00:00Z", "node": "c/s/a", "by": "w",
+            "clocks": ["solution runs until 2026-11-29T21:27:00.491Z", "response stopped"],
+        });
+        let entry: Entry = serde_json::from_value(entry).unwrap();
+        let told = screen(&with(serde_json::json!({})), "c", |shown| shown.history.push(entry));
+        assert!(told.contains("solution runs until 11-29 21:27:00Z; response stopped"), "{told}");
+    }
+
+    #[test]
+    fn who_was_asked_owns_the_case_or_is_to_get_it() {
+        let to = |node: &str| {
+            let node = Address::parse(node).unwrap();
+            screen(&with(serde_json::json!({})), "c", |shown| shown.asked = Some(node))
+        };
+        assert!(to("c/s/a").contains("c/s/a owns it and was asked; its answer will stand here"));
+        assert!(to("c/s/b").contains("it is on its way to c/s/b, which was asked; its answer will stand here"));
+    }
+
+    #[test]
+    fn a_node_s_summons_are_listed_by_when_they_are_to_be_answered() {
+        let assist = |id: &str, node: &str, more: serde_json::Value| {
+            let mut assist = serde_json::json!({
+                "id": id, "unit": format!("unit-{id}"), "node": node, "asked": "2026-11-20T02:00:00Z", "reason": "crane",
+            });
+            for (key, value) in more.as_object().unwrap() {
+                assist[key] = value.clone();
+            }
+            assist
+        };
+        let case = with(serde_json::json!({
+            "clocks": [
+                clock("solution", serde_json::json!({"due": "2026-11-20T11:00:00Z"})),
+                clock("assist:a1", serde_json::json!({"due": "2026-11-20T13:00:00Z"})),
+            ],
+            "assists": [
+                assist("a1", "c/s/b", serde_json::json!({})),
+                assist("a2", "c/s/x", serde_json::json!({})),
+                assist("a3", "c/s/b", serde_json::json!({"reported": "2026-11-20T03:00:00Z"})),
+            ],
+        }));
+        let list =
+            view::Cases { cases: vec![case], fit: 1, open: 1, overdue: 0, contacts: Default::default(), next: None };
+        let mut out = Vec::new();
+        summoned(&list, "c/s/b", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let rows: Vec<Vec<&str>> =
+            out.lines().map(|line| line.split("  ").filter(|c| !c.is_empty()).collect()).collect();
+        let row = ["20261120-0", "dispatched", "unit-a1", "11-20 13:00:00Z", "crane", "c/s/a (as last heard)", "t"];
+        assert_eq!(rows[1].iter().map(|cell| cell.trim()).collect::<Vec<_>>(), row, "{out}");
+        assert_eq!(rows.len(), 3, "{out}");
     }
 
     #[test]

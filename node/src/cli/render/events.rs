@@ -1,6 +1,6 @@
 //! Events as they come, and one of them whole.
 
-use super::{Cell, Color, Fail, Lines, Screen, Stop, Zone, clean, footer, grouped, inspect, print, right};
+use super::{Cell, Color, Fail, Lines, Screen, Stop, clean, footer, grouped, inspect, print, right};
 use citybrain_shared::view::{self, Head};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -68,7 +68,7 @@ impl Screen {
         let head = ["POS", "COMMITTED", "PRIORITY", "TYPE", "ORIGIN", "SUBJECT", "DATA"];
         // Rows that are printed apart must still stand under each other.
         // A time of another zone ends in `+08`.
-        let floors = if self.zone == Zone::Utc { &[10, 15, 8, 28, 24, 14, 49] } else { &[10, 17, 8, 28, 24, 14, 49] };
+        let floors = if self.zone.is_utc() { &[10, 15, 8, 28, 24, 14, 49] } else { &[10, 17, 8, 28, 24, 14, 49] };
         let mut table = self.table(&head).one_of_many(first, floors);
         for e in events.drain(..) {
             let event: Attributes<'_> = serde_json::from_str(e.event.get()).unwrap_or_default();

@@ -450,7 +450,7 @@ mod tests {
             Many { lines: Lines::of("c", text), show }
         };
         for json in [false, true] {
-            let screen = Screen { json, color: false, color_stderr: false, width: None, zone: Zone::Utc };
+            let screen = Screen { json, color: false, color_stderr: false, width: None, zone: Zone::utc_in(2026) };
             for (is_ready, code) in [(true, 0), (false, 1)] {
                 let mut out = Vec::new();
                 let Ok(found) = screen.many(of(is_ready), &mut out) else { panic!("it ends") };

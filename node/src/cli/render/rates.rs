@@ -133,7 +133,7 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
     match show {
         Show::Rates => writeln!(
             out,
-            "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident; {} without a limit for the response, {} with one that still runs",
+            "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out of what was dispatched: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident, {} of them asked in vain; {} without a limit for the response, {} with one that still runs",
             w.response,
             w.solution,
             w.satisfaction,
@@ -143,6 +143,7 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
             t.rejected,
             t.merged,
             t.unanswered,
+            t.asked_in_vain,
             t.response_without_limit,
             t.response_open
         ),

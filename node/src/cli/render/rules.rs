@@ -235,6 +235,13 @@ pub fn reloaded(v: &view::Reloaded, _: &Screen, out: &mut dyn Write) -> io::Resu
     writeln!(out, "{} rules in force", grouped(v.rules))?;
     v.added.iter().try_for_each(|n| writeln!(out, "added    {}", clean(n)))?;
     v.removed.iter().try_for_each(|n| writeln!(out, "removed  {}", clean(n)))?;
+    if !v.waits.is_empty() {
+        writeln!(
+            out,
+            "changed in the file and not in force until a start: {} (`citybrain config diff FILE`)",
+            v.waits.join(", ")
+        )?;
+    }
     for a in &v.left {
         let name = if a.key.is_empty() { a.name.clone() } else { format!("{}/{}", a.name, a.key) };
         writeln!(

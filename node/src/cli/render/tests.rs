@@ -2,7 +2,7 @@ use super::*;
 use citybrain_shared::view::{LinkLane, LinkRole, TreeNode, time_of};
 use citybrain_shared::{Address, Pos};
 
-const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::Utc };
+const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::utc_in(2026) };
 const JSON: Screen = Screen { json: true, ..PLAIN };
 
 fn text(screen: Screen, output: Output) -> (String, u8) {

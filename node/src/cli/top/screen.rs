@@ -50,7 +50,7 @@ fn watch(
     terminal: &mut ratatui::DefaultTerminal,
     answers: &mpsc::Receiver<(Instant, Result<Answers, String>)>,
 ) -> io::Result<()> {
-    let mut picture = Picture { zone: Zone::Machine, ..Picture::default() };
+    let mut picture = Picture { zone: Zone::machine(), ..Picture::default() };
     let started = Instant::now();
     loop {
         while let Ok((at, answer)) = answers.try_recv() {

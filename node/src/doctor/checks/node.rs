@@ -248,9 +248,17 @@ pub(super) fn dead_letters(f: &Facts) -> Answer {
 
 pub(super) fn calendar(f: &Facts) -> Answer {
     let node = f.node.as_ref()?;
-    match &node.calendar_of {
-        Some(of) => ok(format!("working time goes by the `[calendar]` of {of}: {}", node.calendar)),
-        None => say(
+    let unknown = node.days_unknown_from.zip(node.working_until).filter(|(from, until)| from <= until);
+    match (&node.calendar_of, unknown) {
+        (Some(of), Some((from, until))) => say(
+            Warn,
+            format!(
+                "the `[calendar]` of {of} knows no days off from {from} on, and working time is counted until {until}"
+            ),
+            "add those of that year to its `days_file` or `holidays`; clocks that are set keep their moment",
+        ),
+        (Some(of), None) => ok(format!("working time goes by the `[calendar]` of {of}: {}", node.calendar)),
+        (None, _) => say(
             Note,
             format!("neither this node nor one above it has a `[calendar]`: working time is {}", node.calendar),
             "`[calendar]` in the city's file, with its days off: all below it go by it",

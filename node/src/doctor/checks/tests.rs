@@ -1,5 +1,6 @@
 use super::super::facts::{Ahead, Certificate, Link, Node, Stopped};
 use super::*;
+use chrono::NaiveDate;
 use citybrain_shared::Pos;
 use citybrain_shared::view::time_of;
 
@@ -49,6 +50,15 @@ fn well() -> Facts {
 fn severity(f: &Facts, id: &str) -> Verdict {
     let found = examine(f).checks.into_iter().find(|c| c.id == id);
     found.unwrap_or_else(|| panic!("no finding {id}")).severity
+}
+
+#[test]
+fn a_calendar_whose_days_end_behind_all_that_is_due_is_well() {
+    let mut f = well();
+    let node = f.node.as_mut().unwrap();
+    node.days_unknown_from = NaiveDate::from_ymd_opt(2027, 1, 1);
+    node.working_until = NaiveDate::from_ymd_opt(2026, 12, 31);
+    assert_eq!(severity(&f, "calendar"), Ok);
 }
 
 #[test]
@@ -127,6 +137,10 @@ fn every_check_has_another_answer() {
         ("versions", Warn, |f| node(f).children[0].1 = "0.10.0".into()),
         ("dead-letters", Warn, |f| node(f).dead_letters_open = 1),
         ("calendar", Note, |f| node(f).calendar_of = None),
+        ("calendar", Warn, |f| {
+            node(f).days_unknown_from = NaiveDate::from_ymd_opt(2027, 1, 1);
+            node(f).working_until = NaiveDate::from_ymd_opt(2027, 1, 1);
+        }),
         ("refused-logins", Warn, |f| node(f).refused_logins.push("ann, once, the last from ::1: wrong".into())),
         ("lost-records", Bad, |f| node(f).lost = 1),
         ("commit-time", Warn, |f| (node(f).commits, node(f).commits_over_100_ms) = (1000, 50)),

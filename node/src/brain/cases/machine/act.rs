@@ -1,7 +1,7 @@
 //! A wish, done or refused.
 
 use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missing};
-use super::{Asker, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, is_taken_back, roles};
+use super::{Asker, Book, Refusal, Stepped, TIMER, allowed, common, fits, is_name, is_taken_back, roles};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, ClosedReason, Role, Status, Verb};
@@ -89,8 +89,9 @@ impl Book<'_> {
         is_as_seen(case, ask)?;
         if let Some(to) = case.handing_to.as_ref().filter(|_| verb != Verb::Recall) {
             let detail = format!("`{}` is on its way to {to}: nobody steps until it has been taken there", case.id);
-            let why = if self.me.covers(to) && to != self.me { format!("why {to}") } else { "why".to_owned() };
-            let hint = format!("`citybrain {why}` says what holds it up; `recall` asks for it back");
+            // Only a node above both sees the whole way.
+            let top = common(self.me, to).unwrap_or_else(|| self.me.clone());
+            let hint = format!("at {top}: `citybrain why {to}` says what holds it up; `recall` asks for it back");
             return Err(Refusal::new("on-its-way", detail, hint));
         }
         if let Err(why) = fits(case, verb)
@@ -98,7 +99,11 @@ impl Book<'_> {
         {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
-            return Err(Refusal::new("not-now", detail, format!("it takes {}", list(allowed(case)))));
+            // What is for others is no advice to a resident.
+            let may = |v: &Verb| ask.role != Some(Role::Resident) || roles(*v).contains(&Role::Resident);
+            let takes: Vec<Verb> = allowed(case).into_iter().filter(may).collect();
+            let takes = if takes.is_empty() { "nothing of a resident's now".into() } else { list(takes) };
+            return Err(Refusal::new("not-now", detail, format!("it takes {takes}")));
         }
         if !(opened_it && is_taken_back(case, verb)) {
             may(verb, ask)?;

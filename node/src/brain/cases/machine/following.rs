@@ -136,6 +136,7 @@ impl Turn<'_> {
     /// This case ends, and `main` is told so.
     fn joins(&mut self, main: &Case, by: &str, role: Option<Role>) -> Stepped {
         self.end(Status::Closed, ClosedReason::Duplicate);
+        self.free_seat();
         self.case.merged_into = Some(main.id.clone());
         self.entry.to = Some(main.id.clone());
         let mut turn = Turn::new(self.book, main, step::JOINED, by, role, self.entry.from.clone(), self.now);
@@ -162,7 +163,7 @@ impl Turn<'_> {
             self.entry.calls.push(self.book.me.clone());
         }
         // Its seat was given back; whether there is one left is asked anew, of the node that knows.
-        if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state == Booked::Booked) {
+        if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state == Booked::GivenBack) {
             booking.state = Booked::Asked;
             let to = booking.node.clone();
             self.hand_to(to);

@@ -426,21 +426,26 @@ impl Book<'_> {
         turn.done()
     }
 
-    /// The activity that a case has seats of was moved by the node that offers it, from `before` to `shown`.
-    pub fn reschedule(
+    /// What a case has seats of is offered otherwise now; a case that is over stays so.
+    pub fn rebook(
         &self,
         case: &Case,
-        (at, until): (DateTime<Utc>, DateTime<Utc>),
-        shown: &str,
-        before: &str,
+        booking: Booking,
+        step: &str,
+        to: Option<String>,
+        text: String,
         now: DateTime<Utc>,
     ) -> Stepped {
-        let mut turn = Turn::new(self, case, step::RESCHEDULED, "booking", None, None, now);
-        if let Some(booking) = &mut turn.case.booking {
-            (booking.at, booking.until) = (Some(at), Some(until).filter(|until| *until != at));
+        let mut turn = Turn::new(self, case, step, "booking", None, None, now);
+        // Who named another place is visited there.
+        if case.booking.as_ref().is_some_and(|before| before.place == case.place) {
+            turn.case.place.clone_from(&booking.place);
         }
-        turn.entry.to = Some(shown.to_owned());
-        turn.entry.text = format!("it was to be at {before}");
+        if booking.state == Booked::Cancelled {
+            turn.entry.calls.push(self.me.clone());
+        }
+        turn.case.booking = Some(booking);
+        (turn.entry.to, turn.entry.text) = (to, text);
         turn.done()
     }
 

@@ -4,7 +4,7 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION, Status, Terms,
+    Approved, Ask, Booked, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION, Status, Terms,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -322,6 +322,16 @@ impl<'a> Turn<'a> {
         self.case.offered_to = None;
         self.entry.to = Some(reason.to_string());
         self.stop_all();
+        if matches!(status, Status::Withdrawn | Status::Rejected) {
+            self.free_seat();
+        }
+    }
+
+    /// Its seat is for others.
+    pub(super) fn free_seat(&mut self) {
+        if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state.has_seat()) {
+            booking.state = Booked::GivenBack;
+        }
     }
 }
 

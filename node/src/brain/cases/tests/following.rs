@@ -130,7 +130,9 @@ fn a_seat_that_a_follower_gave_back_is_asked_for_anew() {
             until: None,
             seat: Seat::Visitor,
             seats: 1,
+            place: None,
             form: BTreeMap::new(),
+            place: None,
             state: Booked::Asked,
         };
         Opening { booking: Some(booking), ..opening(id, "S") }

@@ -307,9 +307,12 @@ fn an_evaluation_says_something_and_a_refusal_names_no_resident() {
     let refusal = d.try_act(Verb::Accept, &by("王大妈", Role::Resident)).unwrap_err();
     assert!(!refusal.detail.contains("王大妈"), "{}", refusal.detail);
     d.until_resolved();
+    let not_yet = count(&d.case, d.now);
+    assert_eq!((not_yet.unanswered, not_yet.asked_in_vain), (1, 0));
     assert_eq!(d.error(Verb::Evaluate, Ask { text: None, ..by("boss", Role::Supervisor) }), "missing");
     d.act(Verb::Evaluate, Ask { text: Some("三次无人接听".into()), ..by("boss", Role::Supervisor) });
-    assert_eq!((d.case.status, count(&d.case, d.now).unanswered), (Status::Evaluated, 1));
+    let asked = count(&d.case, d.now);
+    assert_eq!((d.case.status, asked.unanswered, asked.asked_in_vain), (Status::Evaluated, 1, 1));
 }
 
 #[test]

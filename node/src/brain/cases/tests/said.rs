@@ -54,6 +54,41 @@ fn what_a_resident_says_stands_though_what_was_asked_with_it_cannot_be_done() {
 }
 
 #[test]
+fn a_wish_that_has_no_answer_yet_is_not_sent_again_until_something_else_was_asked() {
+    let mut world = opened();
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    world.settle();
+    let dispatch = |unit: &str| Ask { unit: Some(unit.into()), ..by("w", Role::Worker) };
+    let asked = |world: &World, unit: &str| {
+        let cases = &world.places["c/s/a/n"].cases;
+        cases.ask(ID, Verb::Dispatch, &dispatch(unit), "again", world.now).err().map(|refusal| refusal.error)
+    };
+    assert!(world.ask("c/s/a/n", ID, Verb::Dispatch, &dispatch("u"), "w1"));
+    assert_eq!((asked(&world, "u"), asked(&world, "v")), (Some("asked-already"), None));
+    // To u, to v, and back to u.
+    assert!(world.ask("c/s/a/n", ID, Verb::Dispatch, &dispatch("v"), "w2"));
+    assert_eq!((asked(&world, "u"), asked(&world, "v")), (None, Some("asked-already")));
+    world.settle();
+    let held = world.places["c/s/a/n"].cases.get(ID).unwrap();
+    assert_eq!(held.history.iter().filter(|e| e.step == "dispatched").count(), 2);
+    assert_eq!((asked(&world, "u"), asked(&world, "v")), (None, None), "answered, it may be asked again");
+}
+
+#[test]
+fn a_refusal_says_to_a_resident_what_he_may_do_and_to_others_where_to_look() {
+    let mut world = opened();
+    let refusal = |world: &World, verb: Verb, role: Role| {
+        world.places["c/s/a"].cases.ask(ID, verb, &by("app:x", role), "", world.now).unwrap_err()
+    };
+    assert_eq!(refusal(&world, Verb::Evaluate, Role::Resident).hint, "it takes withdraw, comment");
+    assert!(refusal(&world, Verb::Start, Role::Worker).hint.contains("accept, reject"));
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    let hint = refusal(&world, Verb::Start, Role::Worker).hint;
+    assert!(hint.starts_with("at c/s: `citybrain why c/s/b` says"), "{hint}");
+}
+
+#[test]
 fn what_a_resident_says_follows_a_case_that_changes_hands() {
     let mut world = opened();
     assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));

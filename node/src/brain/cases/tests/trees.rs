@@ -423,6 +423,7 @@ fn two_nodes_want_the_last_seat_and_one_of_them_gets_it() {
             seat: Seat::Visitor,
             seats: 1,
             form: BTreeMap::new(),
+            place: None,
             state: Booked::Asked,
         };
         let new = Opening { booking: Some(booking), ..opening(&format!("20261120-{i}"), "") };
