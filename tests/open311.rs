@@ -149,10 +149,20 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     let closed = here.one(&id);
     assert_eq!(closed["status"], "closed");
     wait_for("the city sees it closed", || (city.one(&id)["status"] == "closed").then_some(()));
-    assert_eq!(city.one(&id), closed);
+    // It is told there with the time at which it came.
+    let told_there = city.one(&id);
+    let at = |told: &Value| told["updated_datetime"].as_str().expect("a time").to_owned();
+    assert!(at(&told_there) >= at(&closed), "{told_there}");
+    let but_its_time = |mut told: Value| {
+        told["updated_datetime"].take();
+        told
+    };
+    assert_eq!(but_its_time(told_there), but_its_time(closed.clone()));
     let updates = city.get("servicerequestupdates.json").json();
     let words: Vec<&str> = updates.as_array().expect("a list").iter().filter_map(|u| u["status"].as_str()).collect();
-    assert_eq!(words, ["investigating", "in_progress", "in_progress", "fixed", "fixed"]);
+    assert_eq!(words, ["investigating", "in_progress", "in_progress", "fixed", "fixed", "fixed"]);
+    let ids: Vec<&Value> = updates.as_array().expect("a list").iter().map(|u| &u["update_id"]).collect();
+    assert!(ids.contains(&&said.json()[0]["update_id"]), "the resident's word, as whoever posted it knows it: {ids:?}");
 
     // Filters.
     let count = |query: &str| here.get(&format!("requests.json?{query}")).json().as_array().expect("a list").len();
@@ -201,6 +211,40 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
 }
 
 #[test]
+fn who_polls_on_from_his_last_poll_sees_at_the_city_what_was_done_while_a_street_was_down() {
+    let mut tree = Tree::with(&["c/s/m"], &HashMap::new(), CONFIG);
+    tree.start();
+    let (here, city) = (Client::of(&tree, "c/s/m"), Client::of(&tree, "c"));
+    let filed = |form: &str| here.post("requests.json", form).json()[0]["service_request_id"].clone();
+    let id = filed(GOOD).as_str().expect("an id").to_owned();
+    wait_for("the city knows of it", || (city.one(&id)["status"] == "open").then_some(()));
+    tree.stop_node("c/s");
+    cli(&tree, "c/s/m", &["case", "accept", &id, "--by", "甲"]);
+    let other = filed(&GOOD.replace("30.6980", "30.7"));
+    // Once all that is done, the first poll is over.
+    let until = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let all = |path: &str| {
+        let all = city.get(path).json();
+        let named = |u: &Value| (u["service_request_id"].clone(), u["status"].clone());
+        all.as_array().expect("a list").iter().map(named).collect::<Vec<_>>()
+    };
+    assert_eq!(all(&format!("servicerequestupdates.json?end_date={until}")), []);
+    assert_eq!(all(&format!("requests.json?end_date={until}")), [(json!(id), json!("open"))]);
+    tree.start_node("c/s");
+    wait_for("the city hears of both", || (city.one(other.as_str().expect("an id"))["status"] == "open").then_some(()));
+    let news = wait_for("the next poll tells what was done", || {
+        let news = city.get(&format!("servicerequestupdates.json?start_date={until}")).json();
+        (news.as_array().is_some_and(|news| !news.is_empty())).then_some(news)
+    });
+    assert_eq!((&news[0]["service_request_id"], &news[0]["status"]), (&json!(id), &json!("investigating")));
+    let told_at = news[0]["updated_datetime"].as_str().expect("a time");
+    assert!(told_at >= &until[..19], "who goes on from it misses nothing: {told_at} {until}");
+    let both = [(other.clone(), json!("open")), (json!(id), json!("open"))];
+    assert_eq!(all(&format!("requests.json?updated_after={until}")), both);
+    assert_eq!(all(&format!("requests.json?start_date={until}")), both[..1]);
+}
+
+#[test]
 fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_and_gives_one_verdict() {
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.start();
@@ -208,7 +252,13 @@ fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_an
     let id = c.post("requests.json", GOOD).json()[0]["service_request_id"].as_str().expect("an id").to_owned();
     let says = |status: &str| {
         let form = format!("service_request_id={id}&status={status}&description=x");
-        c.post("servicerequestupdates.json", &form).status
+        let got = c.post("servicerequestupdates.json", &form);
+        if got.status == 200 {
+            let told = c.get("servicerequestupdates.json").json();
+            let has = |update: &Value| update["update_id"] == got.json()[0]["update_id"];
+            assert!(told.as_array().is_some_and(|told| told.iter().any(has)), "{status}: {} of {told}", got.text);
+        }
+        got.status
     };
     let case = || tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown")["case"].clone();
     cli(&tree, "c", &["case", "accept", &id, "--by", "甲"]);

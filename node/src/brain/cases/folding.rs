@@ -52,6 +52,7 @@ impl Cases {
                     case,
                     heard_us,
                     history,
+                    came_us: Vec::new(),
                     contact,
                     sent_back,
                     called,
@@ -92,11 +93,14 @@ impl Cases {
                     // A node of ours writes none that is longer.
                     let (text, evidence) = (cut(&entry.text, TEXT_MAX), shown(&entry.evidence));
                     held.history.insert(place, Entry { text, evidence, ..entry.clone() });
+                    let came_us = if entry.node == self.me { entry.at.timestamp_micros() } else { self.now_us };
+                    held.came_us.insert(place, came_us);
                 }
             }
             if held.history.len() > HISTORY_MAX {
                 let extra = held.history.len() - HISTORY_MAX;
                 held.history.drain(1..=extra);
+                held.came_us.drain(1..=extra);
             }
             if held.case.status != Status::Submitted {
                 held.coming.clear();
@@ -214,7 +218,7 @@ impl Cases {
             let seats = self.given.entry((b.service.clone(), b.at, b.until, b.seat)).or_default();
             *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
-        let changed = (case.changed.timestamp_micros(), id.to_owned());
+        let changed = (held.told_us(), id.to_owned());
         let opened = opened(case);
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
         let is_open = case.status.is_open();

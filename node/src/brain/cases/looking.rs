@@ -71,7 +71,8 @@ impl Cases {
             .map(|(_, held)| held)
     }
 
-    /// Cases that have changed behind this moment and id, the longest unchanged first; each with its own.
+    /// Cases of which there is something to tell behind this moment and id, the longest unchanged first; each with
+    /// its own.
     pub fn changed_behind(&self, then: (i64, String)) -> impl Iterator<Item = (&(i64, String), &Held)> {
         let range = (Bound::Excluded(then), Bound::Unbounded);
         self.changed.range(range).map(|at| (at, &self.held[&at.1]))

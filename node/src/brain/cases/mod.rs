@@ -120,6 +120,8 @@ pub struct Held {
     pub heard_us: i64,
     /// Oldest first; each (term, version) once.
     pub history: Vec<Entry>,
+    /// When each of these lines came here, by this node's own clock: µs since 1970.
+    pub came_us: Vec<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
     /// The hand-over, by (term, version), that went back from here, or past here: it is not taken any more.
@@ -158,6 +160,17 @@ impl Held {
     pub fn is_unanswered(&self) -> bool {
         let is_newer = |c: &Coming| (c.term, c.version) >= self.case.order();
         self.case.status == Status::Submitted && !self.coming.iter().any(is_newer)
+    }
+
+    /// Each line of its history, and since when it can be told here, µs since 1970: of what was done elsewhere not
+    /// before it came, however long it was on its way.
+    pub fn told(&self) -> impl Iterator<Item = (&Entry, i64)> {
+        self.history.iter().zip(&self.came_us).map(|(e, came_us)| (e, e.at.timestamp_micros().max(*came_us)))
+    }
+
+    /// Since when all of it can be told here, µs since 1970.
+    pub fn told_us(&self) -> i64 {
+        self.told().map(|(_, at_us)| at_us).fold(self.case.changed.timestamp_micros(), i64::max)
     }
 
     /// Where it is, as it was said last.
@@ -300,7 +313,7 @@ pub struct Cases {
     /// The same, and all cases, by when they were opened: µs since 1970.
     open_since: BTreeSet<(i64, String)>,
     opened: BTreeSet<(i64, String)>,
-    /// All, by when they last changed: µs since 1970.
+    /// All, by when the newest of them could be told here: µs since 1970.
     changed: BTreeSet<(i64, String)>,
     /// Cases that are over, by when.
     over: BTreeSet<(i64, String)>,
@@ -447,6 +460,7 @@ impl Cases {
             self.index(&id, false);
             if let Some(held) = self.held.get_mut(&id) {
                 held.heard_us = now_us;
+                held.came_us.iter_mut().for_each(|at| *at = now_us.min(*at));
             }
             self.index(&id, true);
             self.dirty.insert((Dirty::Case, id));
