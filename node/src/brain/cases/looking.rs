@@ -51,6 +51,11 @@ impl Cases {
         self.held.len()
     }
 
+    /// Closed ones that have given way to newer ones: nobody counts them any more.
+    pub fn gone(&self) -> Option<view::CasesGone> {
+        self.gone.clone()
+    }
+
     /// Open ones, the oldest first.
     pub fn open_ones(&self) -> impl ExactSizeIterator<Item = &Held> {
         self.open_since.iter().map(|(_, id)| &self.held[id])

@@ -77,7 +77,7 @@ use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::{Address, Lane};
+use citybrain_shared::{Address, Lane, view};
 use letter::{Body, Letter, Step};
 use letters::Letters;
 use looking::{number_there, spots};
@@ -257,6 +257,7 @@ enum Dirty {
     Owed,
     Roll,
     Edition,
+    Gone,
 }
 
 /// What a booking is counted under: the service, begin and end, and for what.
@@ -339,6 +340,8 @@ pub struct Cases {
     beside: BTreeSet<(String, (i64, String))>,
     /// Those of other systems, by [`number_there`].
     imported: HashMap<u64, String>,
+    /// Closed cases that have given way to newer ones.
+    gone: Option<view::CasesGone>,
     /// The newest record's time.
     now_us: i64,
     /// The latest of all records' since the clock was last seen to be ahead.
@@ -389,6 +392,7 @@ impl Cases {
             open_by_kind: Default::default(),
             beside: BTreeSet::new(),
             imported: HashMap::new(),
+            gone: None,
             now_us: 0,
             latest_us: 0,
             editions: BTreeMap::new(),
