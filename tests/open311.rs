@@ -537,6 +537,18 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     assert_eq!((filed.status, &filed.json()[0]["service_notice"]), (200, &Value::Null));
     assert_eq!(multipart("requests.json", format!("{texts}{picture}").as_bytes()).status, 400, "it breaks off");
 
+    // Of what it has no room for it is told; a case has room for ten pictures.
+    let all = format!(
+        "{GOOD}&address_string=7&address_id=x7&media_url=https://p.example/1.jpg&media_url%5B%5D=https://p.example/2.jpg"
+    );
+    let filed = c.post("requests.json", &all).json();
+    assert_eq!(filed[0]["service_notice"], "The address_id was not kept: the address_string is.");
+    let id = filed[0]["service_request_id"].as_str().expect("an id");
+    let media = tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown")["case"]["media"].clone();
+    assert_eq!(media, json!(["https://p.example/1.jpg", "https://p.example/2.jpg"]));
+    let many = c.post("requests.json", &format!("{all}{}", "&media_url=https://p.example/3.jpg".repeat(9)));
+    assert!(many.error().1.contains("10 times at most"), "{}", many.text);
+
     // The same key files it once.
     let file = |key: &str, form: &str| {
         let request = Client::agent().post(format!("{}requests.json", c.0)).header("idempotency-key", key);

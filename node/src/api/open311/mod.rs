@@ -476,6 +476,9 @@ impl Desk {
         if files > 0 {
             notice.push(NOT_KEPT.to_owned());
         }
+        if new.address_id_unkept {
+            notice.push("The address_id was not kept: the address_string is.".to_owned());
+        }
         let told = vec![
             ("service_request_id", Body::text(made.about)),
             ("service_notice", Body::text(notice.join(" "))),
