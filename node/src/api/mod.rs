@@ -70,6 +70,7 @@ mod table;
 mod tests;
 mod trace;
 pub mod turns;
+mod webhooks;
 mod why;
 
 pub(crate) use events::{FORGOTTEN, WITHHELD};

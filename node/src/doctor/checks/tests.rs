@@ -1,7 +1,7 @@
 use super::super::facts::{Ahead, Certificate, Link, Node, Stopped};
 use super::*;
-use citybrain_shared::Pos;
-use citybrain_shared::view::time_of;
+use citybrain_shared::view::{Webhook, WebhookStands, time_of};
+use citybrain_shared::{Lane, Pos};
 
 /// A node and a host with nothing to complain about.
 fn well() -> Facts {
@@ -44,6 +44,12 @@ fn well() -> Facts {
         ..Node::default()
     });
     f
+}
+
+fn standing(since_us: i64) -> Webhook {
+    let (pos, since, why) = (Pos(88), time_of(since_us), "500 Internal Server Error".into());
+    let stands = vec![WebhookStands { pos, lane: Lane::Routine, since, why }];
+    Webhook { name: "hotline".into(), behind: 12, stands, gone_since: None, gone_why: None }
 }
 
 fn severity(f: &Facts, id: &str) -> Verdict {
@@ -128,6 +134,8 @@ fn every_check_has_another_answer() {
         ("dead-letters", Warn, |f| node(f).dead_letters_open = 1),
         ("calendar", Note, |f| node(f).calendar_of = None),
         ("refused-logins", Warn, |f| node(f).refused_logins.push("ann, once, the last from ::1: wrong".into())),
+        ("webhook-stands", Warn, |f| node(f).webhooks.push(standing(1_999_999_995_000_000))),
+        ("webhook-stands", Bad, |f| node(f).webhooks.push(standing(1_999_999_000_000_000))),
         ("lost-records", Bad, |f| node(f).lost = 1),
         ("commit-time", Warn, |f| (node(f).commits, node(f).commits_over_100_ms) = (1000, 50)),
     ];
