@@ -117,6 +117,8 @@ fn needed(method: &Method, path: &str) -> Option<(Role, Option<Role>)> {
     match (table::of(method, path), method) {
         (Some(said), _) => said.needs.map(|role| (role, said.also)),
         (None, &Method::GET | &Method::HEAD) => Some((Role::Reader, None)),
+        // Whom the node knows is told what may be done there: it is the method that is wrong.
+        (None, _) if !table::methods_at(path).is_empty() => Some((Role::App, None)),
         (None, _) => Some((Role::Operator, None)),
     }
 }
@@ -330,7 +332,7 @@ mod tests {
         let needed = |method: &Method, path: &str| needed(method, path).map(|(role, _)| role);
         for path in ["/v1/cases", "/v1/cases/1/accept", "/v1/services/x/requests"] {
             assert_eq!(needed(&Method::POST, path), Some(Role::Worker));
-            assert_eq!(needed(&Method::PUT, path), Some(Role::Operator));
+            assert_eq!(needed(&Method::PUT, path), Some(Role::App), "it is answered 405");
         }
         assert_eq!(needed(&Method::POST, "/v1/casesx"), Some(Role::Operator));
         assert_eq!(needed(&Method::POST, "/v1/cases/import"), Some(Role::Operator), "it writes history");
@@ -341,8 +343,10 @@ mod tests {
         assert_eq!(needed(&Method::GET, "/readyz"), None);
         assert_eq!(needed(&Method::GET, "/metrics"), Some(Role::Reader));
         assert_eq!(needed(&Method::HEAD, "/v1/status"), Some(Role::Reader));
-        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
-            assert_eq!(needed(&method, "/v1/events"), Some(Role::Operator));
+        assert_eq!(needed(&Method::POST, "/v1/events"), Some(Role::Operator));
+        for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+            assert_eq!(needed(&method, "/v1/events"), Some(Role::App), "{method} is answered 405");
+            assert_eq!(needed(&method, "/v1/nothing"), Some(Role::Operator));
         }
     }
 
