@@ -247,7 +247,11 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
     cap(&["show", "met-5"]).says(1, &["no warning in force is `met-5`"]);
     assert_eq!(stands(below, "major")["title"], "暴雨橙色预警");
     cap(&["cancel", "met-4"]).says(2, &["nothing was done"]);
-    cap(&["cancel", "met-4", "--note", "雨停了", "--yes"]).says(0, &["taken: c@citybrain,cancel-", "told: c/s"]);
+    // As the bureau writes it, with its own offset.
+    let named_4 = format!("eoc@met.example,met-4,{sent_4}");
+    assert!(named_4.ends_with("+08:00"), "{named_4}");
+    cap(&["show", &named_4]).says(0, &["told       c/s"]);
+    cap(&["cancel", &named_4, "--note", "雨停了", "--yes"]).says(0, &["taken: c@citybrain,cancel-", "told: c/s"]);
     cap(&["cancel", "met-4", "--yes"]).says(1, &["no warning in force"]);
     for node in [top, named, below] {
         wait_for("it is over", || warned(node, "").is_empty().then_some(()));

@@ -133,8 +133,14 @@ fn a_child_that_is_gone_for_good_is_taken_out_of_the_tree_and_may_come_back() {
     };
     let nodes = |tree: &Tree, node: &str| Some(tree.node(node).get("/v1/tree")?["nodes"].as_array()?.len());
     wait_for("two have it", || (counts(&tree, "c") == Some((3, 2))).then_some(()));
-    retire(COMMUNITY, &[]).says(1, &["the owners of 1 open case:", "--even-with-cases"]);
-    retire(COMMUNITY, &["--even-with-cases"]).says(0, &["c/s/m is out of the tree", "1 open case"]);
+    retire(COMMUNITY, &[]).says(1, &["the owners of 1 open case,", "--even-with-cases"]);
+    // One that is given to it meanwhile would wait for nobody.
+    let given = run(&["case", "new", "--title", "井盖", "--by", "li", "--json", "--node", &street]).json();
+    let given = given["case"]["id"].as_str().expect("an id").to_owned();
+    run(&["case", "accept", &given, "--by", "li", "--node", &street]).says(0, &[]);
+    run(&["case", "dispatch", &given, "--to", COMMUNITY, "--by", "li", "--node", &street]).says(0, &[]);
+    retire(COMMUNITY, &[]).says(1, &["the owners of 2 open cases,", "--even-with-cases"]);
+    retire(COMMUNITY, &["--even-with-cases"]).says(0, &["c/s/m is out of the tree", "2 open cases"]);
     for node in ["c/s", "c"] {
         wait_for("it is in no tree", || (nodes(&tree, node)? == if node == "c" { 3 } else { 2 }).then_some(()));
         wait_for("nobody waits for it", || (counts(&tree, node) == Some((2, 2))).then_some(()));

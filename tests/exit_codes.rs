@@ -84,6 +84,7 @@ const ASKS_A_NODE: &[(&str, &str)] = &[
     ("trace", "x"),
     ("tree", ""),
     ("version", "--running"),
+    ("webhook skip", "app 1 --yes"),
     ("why", ""),
 ];
 
@@ -274,6 +275,7 @@ fn what_a_node_does_not_have_is_code_1_and_what_it_was_badly_asked_is_2() {
         ("dlq show 999999", 1),
         ("dlq retry 999999 --yes", 1),
         ("dlq drop 999999 --yes", 1),
+        ("webhook skip nobody 1 --yes", 1),
         ("alarm show x", 1),
         ("alarm ack x", 1),
         ("alarm clear x", 1),

@@ -142,10 +142,20 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     let closed = here.one(&id);
     assert_eq!(closed["status"], "closed");
     wait_for("the city sees it closed", || (city.one(&id)["status"] == "closed").then_some(()));
-    assert_eq!(city.one(&id), closed);
+    // It is told there with the time at which it came.
+    let told_there = city.one(&id);
+    let at = |told: &Value| told["updated_datetime"].as_str().expect("a time").to_owned();
+    assert!(at(&told_there) >= at(&closed), "{told_there}");
+    let but_its_time = |mut told: Value| {
+        told["updated_datetime"].take();
+        told
+    };
+    assert_eq!(but_its_time(told_there), but_its_time(closed.clone()));
     let updates = city.get("servicerequestupdates.json").said();
     let words: Vec<&str> = updates.as_array().expect("a list").iter().filter_map(|u| u["status"].as_str()).collect();
-    assert_eq!(words, ["investigating", "in_progress", "in_progress", "fixed", "fixed"]);
+    assert_eq!(words, ["investigating", "in_progress", "in_progress", "fixed", "fixed", "fixed"]);
+    let ids: Vec<&Value> = updates.as_array().expect("a list").iter().map(|u| &u["update_id"]).collect();
+    assert!(ids.contains(&&said.json()[0]["update_id"]), "the resident's word, as whoever posted it knows it: {ids:?}");
 
     // Filters.
     let count = |query: &str| here.get(&format!("requests.json?{query}")).said().as_array().expect("a list").len();
@@ -194,6 +204,44 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
 }
 
 #[test]
+fn who_polls_on_from_his_last_poll_sees_at_the_city_what_was_done_while_a_street_was_down() {
+    let mut tree = Tree::with(&["c/s/m"], &HashMap::new(), CONFIG);
+    tree.start();
+    let filed = |tree: &Tree, form: &str| {
+        let told = Client::of(tree, "c/s/m").post("requests.json", form).said();
+        told[0]["service_request_id"].as_str().expect("an id").to_owned()
+    };
+    let is_open = |tree: &Tree, id: &str| Client::of(tree, "c").one(id)["status"] == "open";
+    let all = |tree: &Tree, path: &str| {
+        let all = Client::of(tree, "c").get(path).said();
+        let named = |u: &Value| (u["service_request_id"].clone(), u["status"].clone());
+        all.as_array().expect("a list").iter().map(named).collect::<Vec<_>>()
+    };
+    let id = filed(&tree, GOOD);
+    wait_for("the city knows of it", || is_open(&tree, &id).then_some(()));
+    tree.stop_node("c/s");
+    cli(&tree, "c/s/m", &["case", "accept", &id, "--by", "甲"]);
+    let other = filed(&tree, &GOOD.replace("30.6980", "30.7"));
+    // Once all that is done, the first poll is over.
+    let until = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    assert_eq!(all(&tree, &format!("servicerequestupdates.json?end_date={until}")), []);
+    assert_eq!(all(&tree, &format!("requests.json?end_date={until}")), [(json!(id), json!("open"))]);
+    tree.start_node("c/s");
+    wait_for("the city hears of both", || is_open(&tree, &other).then_some(()));
+    let city = Client::of(&tree, "c");
+    let news = wait_for("the next poll tells what was done", || {
+        let news = city.get(&format!("servicerequestupdates.json?start_date={until}")).said();
+        (news.as_array().is_some_and(|news| !news.is_empty())).then_some(news)
+    });
+    assert_eq!((&news[0]["service_request_id"], &news[0]["status"]), (&json!(id), &json!("investigating")));
+    let told_at = news[0]["updated_datetime"].as_str().expect("a time");
+    assert!(told_at >= &until[..19], "who goes on from it misses nothing: {told_at} {until}");
+    let both = [(json!(other), json!("open")), (json!(id), json!("open"))];
+    assert_eq!(all(&tree, &format!("requests.json?updated_after={until}")), both);
+    assert_eq!(all(&tree, &format!("requests.json?start_date={until}")), both[..1]);
+}
+
+#[test]
 fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_and_gives_one_verdict() {
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.start();
@@ -201,7 +249,13 @@ fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_an
     let id = c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned();
     let says = |status: &str| {
         let form = format!("service_request_id={id}&status={status}&description=x");
-        c.post("servicerequestupdates.json", &form).status
+        let got = c.post("servicerequestupdates.json", &form);
+        if got.status == 200 {
+            let told = c.get("servicerequestupdates.json").said();
+            let has = |update: &Value| update["update_id"] == got.said()[0]["update_id"];
+            assert!(told.as_array().is_some_and(|told| told.iter().any(has)), "{status}: {} of {told}", got.text);
+        }
+        got.status
     };
     let case = || tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown")["case"].clone();
     cli(&tree, "c", &["case", "accept", &id, "--by", "甲"]);
@@ -474,6 +528,18 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     let filed = multipart("requests.json", format!("{texts}--x--\r\n").as_bytes());
     assert_eq!((filed.status, &filed.said()[0]["service_notice"]), (200, &Value::Null));
     assert_eq!(multipart("requests.json", format!("{texts}{picture}").as_bytes()).status, 400, "it breaks off");
+
+    // Of what it has no room for it is told; a case has room for ten pictures.
+    let all = format!(
+        "{GOOD}&address_string=7&address_id=x7&media_url=https://p.example/1.jpg&media_url%5B%5D=https://p.example/2.jpg"
+    );
+    let filed = c.post("requests.json", &all).json();
+    assert_eq!(filed[0]["service_notice"], "The address_id was not kept: the address_string is.");
+    let id = filed[0]["service_request_id"].as_str().expect("an id");
+    let media = tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown")["case"]["media"].clone();
+    assert_eq!(media, json!(["https://p.example/1.jpg", "https://p.example/2.jpg"]));
+    let many = c.post("requests.json", &format!("{all}{}", "&media_url=https://p.example/3.jpg".repeat(9)));
+    assert!(many.error().1.contains("10 times at most"), "{}", many.text);
 
     // The same key files it once.
     let file = |key: &str, form: &str| {

@@ -61,6 +61,8 @@ fn word(answer: &Value, pointer: &str) -> String {
 fn a_tree() -> Tree {
     let mut tree = Tree::new(&[LEAF]);
     tree.edit(LEAF, |text| format!("{ONE_OF_EACH}{}", text.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n")));
+    // Nobody listens there.
+    tree.edit(LEAF, |text| format!("{text}[[webhook]]\nname = \"app\"\nurl = \"http://127.0.0.1:1/\"\n"));
     tree.edit("c/s", |text| format!("{text}[link]\nenrol = \"manual\"\n"));
     std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
     for node in ["c", "c/s", LEAF] {
@@ -206,6 +208,11 @@ fn log(tree: &Tree, leaf: &Watched<'_>, city: &Watched<'_>) {
     leaf.post("/v1/dlq/retry", json!({"positions": [pos]}), 200);
     leaf.post("/v1/dlq/drop", json!({"positions": [pos]}), 200);
     leaf.post("/v1/dlq/drop", json!({"positions": []}), 400);
+    let stands = || leaf.get("/v1/status")["webhooks"][0]["stands"].as_array()?.first().cloned();
+    let stands = wait_for("the webhook stands", stands);
+    leaf.post("/v1/webhooks/skip", json!({"name": "app", "pos": stands["pos"]}), 200);
+    leaf.post("/v1/webhooks/skip", json!({"name": "app", "pos": 1}), 409);
+    leaf.post("/v1/webhooks/skip", json!({"name": "none", "pos": 1}), 404);
 
     let sent = city.post("/v1/send", json!({"target": "c/**", "type": "city.notice", "data": {"text": "停水"}}), 202);
     city.post("/v1/send", json!({"target": "x", "type": "city.notice"}), 403);
@@ -370,6 +377,7 @@ fn every_example_of_the_document_is_taken_by_a_node() {
     here("/v1/cap", "a storm", 202);
     here("/v1/log-level", "more of the links", 200);
     here("/v1/dlq/drop", "two dead letters", 200);
+    here("/v1/webhooks/skip", "one that its receiver does not take", 404);
     here("/v1/cases", "a call for help", 201);
     let case = word(&here("/v1/cases", "a report", 201), "/case/id");
     for step in ["accept", "dispatch", "start", "resolve", "evaluate"] {

@@ -324,6 +324,48 @@ fn a_supervisor_s_token_does_what_supervision_means_and_nothing_to_nodes() {
 }
 
 #[test]
+fn a_slip_in_a_question_is_told_and_so_is_a_method_that_a_path_does_not_take() {
+    let tree = a_city("tokens_file = \"tokens\"");
+    let node = tree.node("c");
+    let mia = format!("Bearer {}", token(&tree, "mia", "reader"));
+    let asked = |method: &str, path: &str| ask(node, method, path, &[("authorization", &mia)], json!(null));
+    for path in [
+        "cases?kind=quatsch",
+        "cases?limit=0",
+        "events?limit=0",
+        "alarms?limit=0",
+        "directives?limit=0",
+        "dlq?limit=0",
+        "counts?by=source&limit=0",
+        "events?governance=foo",
+        "events?origin=%C3%84%C3%96",
+        "counts?by=source&origin=C/S",
+        "scenes?x=1",
+        "cap?x=1",
+        "status?x=1",
+        "health?x",
+    ] {
+        assert_eq!(asked("GET", &format!("/v1/{path}")).error(), (400, "bad-query".into()), "{path}");
+    }
+    for path in [
+        "cases?kind=appeal&limit=1",
+        "events?governance=law&origin=c/*",
+        "events?origin=c&limit=1",
+        "events?origin=*",
+        "events?origin=c/s*",
+        "status",
+        "status?",
+    ] {
+        let told = asked("GET", &format!("/v1/{path}"));
+        assert_eq!(told.status, 200, "{path}: {}", told.text);
+    }
+    for (method, path) in [("DELETE", "/v1/cases"), ("PUT", "/v1/events"), ("POST", "/v1/status")] {
+        assert_eq!(asked(method, path).error(), (405, "method".into()), "{method} {path}");
+    }
+    assert_eq!(asked("POST", "/v1/send").error(), (403, "forbidden".into()));
+}
+
+#[test]
 fn more_requests_than_a_token_s_minute_allows_are_answered_429_and_counted() {
     let tree = a_city("tokens_file = \"tokens\"\nrequests_per_minute = 30\nrequests_per_minute_of = { operator = 0 }");
     let node = tree.node("c");

@@ -301,15 +301,21 @@ fn a_test_of_rules_says_why_each_has_fired_for_events_a_line_each_from_a_file_an
         .collect();
     let (on, high, off) =
         (json!({"event.data.smoke": true}), json!({"event.data.level": 3.2}), json!({"event.data.smoke": false}));
+    let higher = json!({"event.data.level": 3.4});
     assert_eq!(
         fired,
-        [("smoke", "fired", "s1", &on), ("water", "fired", "", &high), ("smoke", "over", "s2", &off)],
+        [
+            ("smoke", "fired", "s1", &on),
+            ("water", "fired", "", &high),
+            ("water", "changed", "w2", &higher),
+            ("smoke", "over", "s2", &off)
+        ],
         "the second by the time that went by"
     );
     // For people, in a column of its own.
     let table = ask(file, &[]);
     table.says(0, &["BECAUSE", "event.data.smoke = true", "event.data.level = 3.2", "time went by", "line 3"]);
-    table.says(0, &["4 events, 3 firings"]);
+    table.says(0, &["4 events, 4 firings"]);
     let piped = ask("-", &["--json"]).json();
     assert_eq!((&piped["fired"], &piped["unread"]), (&json["fired"], &json["unread"]));
 }

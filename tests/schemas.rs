@@ -77,6 +77,8 @@ fn id_of(answer: &Value, pointer: &str) -> String {
 fn every_answer_has_the_shape_that_is_kept() {
     let mut tree = Tree::new(&[LEAF, "c/s/k"]);
     tree.edit(LEAF, |text| format!("{ONE_OF_EACH}{text}"));
+    // Nobody listens there.
+    tree.edit("c", |text| format!("{text}[[webhook]]\nname = \"app\"\nurl = \"http://127.0.0.1:1/\"\n"));
     tree.edit("c/s", |text| format!("{text}[link]\nenrol = \"manual\"\n"));
     for node in ["c", "c/s", LEAF] {
         tree.start_node(node);
@@ -100,12 +102,16 @@ fn every_answer_has_the_shape_that_is_kept() {
     cases_and_services(&tree, &mut all);
     directives(&tree, &mut all);
 
+    let stands = || tree.node("c").get("/v1/status")?["webhooks"][0]["stands"].as_array()?.first().cloned();
+    let stands = wait_for("the webhook stands", stands);
+
     // A node, its links, its tree.
     for at in [&city, &street, &leaf] {
         for command in ["status", "tree", "links", "why", "audit", "doctor"] {
             all.of(&[command, "--node", at]);
         }
     }
+    all.of(&["webhook", "skip", "app", &stands["pos"].to_string(), "--yes", "--node", &city]);
     all.of(&["tree", "--known", "--node", &city]);
     all.of(&["version"]);
     all.of(&["version", "--running", "--node", &city]);

@@ -254,6 +254,46 @@ fn a_receiver_is_asked_first_where_config_says_so_and_gets_no_more_than_it_wants
 }
 
 #[test]
+fn a_press_goes_past_an_event_that_the_receiver_does_not_take_and_an_operator_passes_it_over() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.lamp\", \"city.sos.pressed\"]");
+    receiver.answer(|got| if got.id() == "1" { "500 Internal Server Error" } else { OK });
+    let url = tree.node("c").url();
+    say(tree.node("c"), 0..4, "city.lamp.failed");
+    let stands = |tree: &Tree| tree.node("c").get("/v1/status")?["webhooks"][0]["stands"].as_array()?.first().cloned();
+    let stood = wait_for("it is told what stands", || stands(&tree));
+    let pos = stood["pos"].to_string();
+    assert_eq!((&stood["lane"], &stood["why"]), (&json!("routine"), &json!("500 Internal Server Error")));
+    say(tree.node("c"), 10..11, "city.sos.pressed");
+    wait_for("the press has come", || receiver.ids().contains(&"10".to_owned()).then_some(()));
+    assert_eq!(receiver.ids(), ["0", "10"], "and nothing routine past what stands");
+    run(&["status", "--node", &url]).says(0, &[&format!("webhook app stands at {pos} (routine)"), "behind"]);
+    run(&["why", "--node", &url]).says(0, &["webhook-stands", "500 Internal Server Error"]);
+    let doctor = || Some(run(&["doctor", "--node", &url])).filter(|ran| ran.code == 1);
+    wait_for("the doctor finds it bad", doctor).says(1, &["webhook-stands"]);
+
+    // It stands there after a kill, too, and what was delivered is not sent again.
+    tree.kill9("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    wait_for("it stands again", || stands(&tree).filter(|s| s["pos"] == stood["pos"]));
+    let skip = |at: &str| run(&["webhook", "skip", "app", at, "--yes", "--node", &url]);
+    skip("1").says(1, &["it does not stand at 1"]);
+    skip(&pos).says(0, &["goes on behind"]);
+    wait_for("the rest has come", || receiver.ids().contains(&"3".to_owned()).then_some(()));
+    let mut after: Vec<String> = receiver.ids().into_iter().filter(|id| id != "0" && id != "10").collect();
+    after.dedup();
+    assert_eq!(after, ["2", "3"]);
+    assert_eq!(stands(&tree), None);
+    let letters = tree.node("c").get("/v1/dlq").expect("letters").to_string();
+    assert!(letters.contains("webhook-skipped") && letters.contains("500 Internal Server Error"), "{letters}");
+    assert!(
+        tree.node("c").get_text("/v1/events?last=100").expect("events").contains("webhook skip"),
+        "who did it is there"
+    );
+}
+
+#[test]
 fn a_refused_event_is_sent_again_when_an_operator_says_so() {
     let receiver = Receiver::start();
     let tree = tree(&receiver, "types = [\"city.lamp\"]");
@@ -319,6 +359,7 @@ fn to_a_receiver_that_is_gone_nothing_more_is_sent_until_the_node_starts_again()
         letters.to_string().contains("webhook-gone").then_some(letters)
     });
     assert!(letters.to_string().contains("is gone (410 Gone)"), "{letters}");
+    assert!(letters.to_string().contains("what comes until the node starts again, is never sent"), "{letters}");
     say(tree.node("c"), 5..8, "city.lamp.failed");
     until_trimmed(tree.node("c"), "more");
     assert_eq!((*asked.lock().expect("no panic"), receiver.ids().len()), (1, 0));

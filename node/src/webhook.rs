@@ -1,13 +1,16 @@
 //! Webhooks: events POSTed to other platforms as CloudEvents, structured JSON, with their `origin`.
 //!
-//! **Promise.** Each event that fits is delivered at least once, in the order of the log, one at a
-//! time: the next one leaves when the receiver has answered. `webhook-id` is the same for every
+//! **Promise.** Each event that fits is delivered at least once, in the order of its lane, one at a
+//! time: the next one leaves when the receiver has answered. What is urgent goes first, and past a routine
+//! event that the receiver does not take. `webhook-id` is the same for every
 //! attempt, so a receiver can tell a repetition. What is refused for good (4xx but 408 and 429, 3xx)
-//! becomes a dead letter, and the next one follows; 410 ends it all, as the receiver is gone for good: the
-//! rest is not sent until the node starts again; all else is tried again, for ever. An operator may
-//! send a dead letter again (`dlq retry`): by itself, out of its order.
+//! becomes a dead letter, and the next one follows; 410 ends it all, as the receiver is gone for good: what
+//! there is by then and what comes until the node starts again is never sent; all else is tried again, for
+//! ever, and `status`, `why` and `doctor` say so. An operator may pass it over (`webhook skip`), which makes a
+//! dead letter of it, and send a dead letter again (`dlq retry`): by itself, out of its order.
 //!
-//! **Format.** A webhook's cursor is a session in the state, `$webhook/NAME`, so it survives a kill,
+//! **Format.** A webhook's cursor is a session in the state for each lane, `$webhook/NAME` and
+//! `$webhook/NAME/urgent`, so it survives a kill,
 //! is held against trimming and shown like any other. A new one begins with the next event. Headers
 //! are those of the Standard Webhooks specification: with a secret, `webhook-signature` is `v1,` and
 //! base64 of HMAC-SHA-256 over `ID.TIMESTAMP.BODY`. With `handshake` nothing leaves before the receiver
@@ -16,31 +19,34 @@
 //! minute) is kept to. It is asked once a start, and asked again until it agrees.
 //!
 //! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
-//! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
+//! The cursors are noted after each burst, so a kill repeats at most [`BURST`] events of each lane.
 
 use crate::brain::{self, cases::letter::CALL};
 use crate::https::{Trust, without_path};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use chrono::{DateTime, Utc};
 use citybrain_hub::Hub;
 use citybrain_hub::engine::{self, Haste};
-use citybrain_hub::log;
+use citybrain_hub::log::{self, Entry, Reader};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::WEBHOOK;
 use citybrain_shared::case::{self, Outside};
 use citybrain_shared::config::{Config, Webhook};
-use citybrain_shared::record::{Direction, Header, Kind, event_key};
+use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::words::with_causes;
-use citybrain_shared::{Lane, Pos, event, words};
+use citybrain_shared::{Lane, Pos, event, view, words};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, Report, miette};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use ureq::tls::TlsConfig;
 
 /// Records read, and events delivered, before the cursor is noted.
@@ -58,6 +64,9 @@ const PAUSE_UNWRITABLE_MAX: Duration = Duration::from_secs(5);
 /// What `Retry-After` may ask for at most.
 const RETRY_AFTER_MAX_S: u64 = 3_600;
 
+/// What the name of the urgent lane's session ends with.
+const URGENT: &str = "/urgent";
+
 /// Where dead letters of webhooks come from, before the webhook's name.
 pub const VIA: &str = "webhook:";
 
@@ -70,6 +79,43 @@ pub struct Counters {
     pub retries: AtomicU64,
     /// Everything up to here is settled.
     pub upto: AtomicU64,
+    /// What the receiver does not take, of each lane.
+    stands: Mutex<[Option<Stands>; 2]>,
+    /// Since when, and why, nothing is sent to it any more.
+    gone: Mutex<Option<(DateTime<Utc>, String)>>,
+}
+
+/// What is tried again and again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stands {
+    pub pos: Pos,
+    pub lane: Lane,
+    pub since: DateTime<Utc>,
+    /// As the last attempt ended.
+    pub why: String,
+}
+
+impl Counters {
+    /// As it is shown, the log ending at `last`.
+    pub fn view(&self, last: Pos) -> view::Webhook {
+        let stands = |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.clone() };
+        let gone = self.gone.lock().clone();
+        view::Webhook {
+            name: self.name.clone(),
+            behind: last.0.saturating_sub(self.upto.load(Ordering::Relaxed)),
+            stands: self.stands.lock().iter().flatten().map(stands).collect(),
+            gone_since: gone.as_ref().map(|(since, _)| *since),
+            gone_why: gone.map(|(_, why)| why),
+        }
+    }
+}
+
+/// An operator's word that this event is to be passed over.
+pub struct Skip {
+    pub pos: Pos,
+    /// The record of who did it; goes into the group of the dead letter.
+    pub act: Draft,
+    pub told: oneshot::Sender<Result<(), String>>,
 }
 
 struct Sender {
@@ -78,7 +124,7 @@ struct Sender {
     stop: watch::Receiver<bool>,
     config: Webhook,
     post: Post,
-    client: String,
+    skips: mpsc::Receiver<Skip>,
     own_origin: String,
     /// Between two deliveries, as the receiver wants it.
     gap: Duration,
@@ -94,6 +140,43 @@ pub struct Post {
     secret: Option<Vec<u8>>,
     agent: ureq::Agent,
     counters: Arc<Counters>,
+    skips: mpsc::Sender<Skip>,
+}
+
+/// How far it is with one lane.
+struct Cursor {
+    lane: Lane,
+    /// Its session.
+    client: String,
+    /// Everything of the lane up to here is settled, and that is noted up to there.
+    upto: Pos,
+    noted: Pos,
+    /// Read, and to be delivered: those that fit, of all up to `end`.
+    read: VecDeque<Entry>,
+    end: Pos,
+    /// Something was delivered since `noted`.
+    told: bool,
+    /// The first of `read` is not tried again before then.
+    again: Option<Instant>,
+    /// After the next attempt that fails.
+    pause: Duration,
+}
+
+impl Cursor {
+    /// The first of `read` is settled.
+    fn go_past(&mut self) {
+        if let Some(entry) = self.read.pop_front() {
+            self.upto = entry.pos;
+        }
+        if self.read.is_empty() {
+            self.upto = self.upto.max(self.end);
+        }
+        (self.told, self.again, self.pause) = (true, None, PAUSE_FIRST);
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.again.is_none_or(|again| again <= now)
+    }
 }
 
 /// All webhooks of a node.
@@ -112,7 +195,10 @@ impl Webhooks {
     /// written.
     pub async fn open(config: &Config, hub: &Hub, stop: &watch::Receiver<bool>) -> miette::Result<Webhooks> {
         let is_known = |client: &str| {
-            client.strip_prefix(WEBHOOK).is_none_or(|name| config.webhook.iter().any(|w| w.name == name))
+            client.strip_prefix(WEBHOOK).is_none_or(|name| {
+                let name = name.strip_suffix(URGENT).unwrap_or(name);
+                config.webhook.iter().any(|w| w.name == name)
+            })
         };
         let gone: Vec<String> = hub.state(|s| s.sessions.keys().filter(|c| !is_known(c)).cloned().collect());
         let why = || "it is no longer in config".to_owned();
@@ -181,6 +267,7 @@ impl Sender {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_global(Some(ANSWER_WITHIN));
+        let (skip, skips) = mpsc::channel(1);
         Sender {
             hub: hub.clone(),
             handle: Handle::current(),
@@ -192,10 +279,11 @@ impl Sender {
                 secret,
                 agent: agent.build().into(),
                 counters: Arc::new(Counters { name: config.name.clone(), ..Counters::default() }),
+                skips: skip,
             },
+            skips,
             gap: Duration::ZERO,
             is_gone: false,
-            client: format!("{WEBHOOK}{}", config.name),
             own_origin: address.to_owned(),
         }
     }
@@ -206,69 +294,93 @@ impl Sender {
     }
 
     fn work(&mut self) -> Result<(), Ended> {
-        let reader = self.hub.reader();
-        let mut committed = self.hub.committed();
-        let mut upto = self.open()?;
-        let mut noted = upto;
+        let (reader, mut committed) = (self.hub.reader(), self.hub.committed());
+        let mut lanes = [self.open(Lane::Urgent)?, self.open(Lane::Routine)?];
         if self.config.handshake {
             self.shake_hands()?;
         }
         loop {
-            self.post.counters.upto.store(upto.0, Ordering::Relaxed);
-            let entries = match reader.read(upto, None, BURST, BURST_BYTES) {
-                Ok(entries) => entries,
-                // Lost, and recorded as lost by the log; what follows is still to be delivered.
-                Err(log::Error::Damaged { upto: lost, .. }) => {
-                    upto = lost.max(upto.next());
-                    continue;
+            if let Err(ended) = self.turn(&reader, &mut lanes, &mut committed) {
+                // Of an orderly end nothing comes twice.
+                if !self.is_gone && lanes.iter().any(|c| c.told) {
+                    let _ = self.note(settled(&lanes), Haste::Lazy);
                 }
-                Err(log::Error::Trimmed { first }) => {
-                    upto = Pos(first.0 - 1).max(upto);
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(webhook = self.config.name, error = %with_causes(&error), "The log does not read; trying again.");
-                    self.pause(PAUSE_FIRST)?;
-                    continue;
-                }
-            };
-            if entries.is_empty() {
-                self.wait(&mut committed, reader.last() > upto)?;
-                continue;
-            }
-            let mut told = false;
-            for entry in entries {
-                if let Ok((header, payload)) = Header::decode(&entry.bytes)
-                    && fits(&self.config.types, &self.config.sources, &header, payload)
-                {
-                    if let Err(ended) = self.deliver(entry.pos, &header, payload) {
-                        // Of an orderly end nothing comes twice.
-                        if told && !self.is_gone {
-                            let note = Note::settled(&self.client, upto, Vec::new());
-                            let _ = self.note(vec![note], Haste::Lazy);
-                        }
-                        return Err(ended);
-                    }
-                    told = true;
-                }
-                upto = entry.pos;
-            }
-            if told || upto.0 - noted.0 > SKIPPED_MAX {
-                let note = Note::settled(&self.client, upto, Vec::new());
-                self.note(vec![note], Haste::Lazy)?;
-                noted = upto;
+                return Err(ended);
             }
         }
     }
 
-    /// Where it goes on; the session is made if there is none.
-    fn open(&mut self) -> Result<Pos, Ended> {
-        let upto = |me: &Sender| me.hub.state(|s| s.sessions.get(&me.client).map(|s| s.upto));
-        if let Some(upto) = upto(self) {
-            return Ok(upto);
+    /// One event, of the urgent lane if there is one, or a wait until there may be one.
+    fn turn(
+        &mut self,
+        reader: &Reader,
+        lanes: &mut [Cursor; 2],
+        committed: &mut watch::Receiver<Pos>,
+    ) -> Result<(), Ended> {
+        if *self.stop.borrow() {
+            return Err(Ended);
         }
-        self.note(Note::open_own(&self.client, 5, &["events/#"], 1), Haste::Now)?;
-        upto(self).ok_or(Ended)
+        // Before the reads, so that a commit behind them is not slept through.
+        committed.borrow_and_update();
+        let mut is_busy = false;
+        for cursor in lanes.iter_mut() {
+            if !is_busy && cursor.is_due(Instant::now()) {
+                is_busy = cursor.read.is_empty() && self.read(reader, cursor)?;
+                is_busy |= self.deliver(cursor)?;
+            }
+        }
+        let upto = lanes.iter().map(|c| c.upto).min().unwrap_or_default();
+        self.post.counters.upto.store(upto.0, Ordering::Relaxed);
+        let is_through =
+            |c: &Cursor| c.told && (c.read.is_empty() || c.again.is_some()) || c.upto.0 - c.noted.0 > SKIPPED_MAX;
+        if lanes.iter().any(is_through) {
+            self.note(settled(lanes), Haste::Lazy)?;
+            lanes.iter_mut().for_each(|c| (c.noted, c.told) = (c.upto, false));
+        }
+        if is_busy { Ok(()) } else { self.wait(lanes, committed) }
+    }
+
+    /// What comes next, where all that was read is settled: was there anything?
+    fn read(&mut self, reader: &Reader, cursor: &mut Cursor) -> Result<bool, Ended> {
+        let last = reader.last();
+        match reader.read(cursor.upto, Some(cursor.lane), BURST, BURST_BYTES) {
+            Ok(entries) => {
+                cursor.end = entries.last().map_or(last, |e| e.pos).max(cursor.upto);
+                let fits = |e: &&Entry| {
+                    Header::decode(&e.bytes)
+                        .is_ok_and(|(header, payload)| fits(&self.config.types, &self.config.sources, &header, payload))
+                };
+                // What is not taken is kept for long.
+                cursor.read = entries.iter().filter(fits).map(Entry::alone).collect();
+                if cursor.read.is_empty() {
+                    cursor.upto = cursor.end;
+                }
+                return Ok(!entries.is_empty());
+            }
+            // Lost, and recorded as lost by the log; what follows is still to be delivered.
+            Err(log::Error::Damaged { upto: lost, .. }) => cursor.upto = lost.max(cursor.upto.next()),
+            Err(log::Error::Trimmed { first }) => cursor.upto = Pos(first.0 - 1).max(cursor.upto),
+            Err(error) => {
+                tracing::warn!(webhook = self.config.name, error = %with_causes(&error), "The log does not read; trying again.");
+                self.pause(PAUSE_FIRST)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Where a lane goes on; its session is made if there is none.
+    fn open(&mut self, lane: Lane) -> Result<Cursor, Ended> {
+        let end = if lane == Lane::Urgent { URGENT } else { "" };
+        let client = format!("{WEBHOOK}{}{end}", self.config.name);
+        let known = |me: &Sender| me.hub.state(|s| s.sessions.get(&client).map(|s| s.upto));
+        let mut upto = known(self);
+        if upto.is_none() {
+            self.note(Note::open_own(&client, 5, &["events/#"], 1), Haste::Now)?;
+            upto = known(self);
+        }
+        let upto = upto.ok_or(Ended)?;
+        let (read, again, pause) = (VecDeque::new(), None, PAUSE_FIRST);
+        Ok(Cursor { lane, client, upto, noted: upto, read, end: upto, told: false, again, pause })
     }
 
     /// Until it is noted: a disk that is full or fails for a while is no reason to end.
@@ -291,18 +403,60 @@ impl Sender {
         }
     }
 
-    fn wait(&mut self, committed: &mut watch::Receiver<Pos>, is_more: bool) -> Result<(), Ended> {
-        if is_more {
-            return Ok(());
-        }
-        let stop = &mut self.stop;
-        self.handle.block_on(async {
+    /// Until there is something new, or something is to be tried again.
+    fn wait(&mut self, lanes: &mut [Cursor; 2], committed: &mut watch::Receiver<Pos>) -> Result<(), Ended> {
+        let again = lanes.iter().filter_map(|c| c.again).min();
+        let (stop, skips) = (&mut self.stop, &mut self.skips);
+        let skip = self.handle.block_on(async {
+            let again = async {
+                match again {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|s| *s) => Err(Ended),
-                changed = committed.changed() => changed.map_err(|_| Ended),
+                Some(skip) = skips.recv() => Ok(Some(skip)),
+                changed = committed.changed() => changed.map(|()| None).map_err(|_| Ended),
+                () = again => Ok(None),
             }
-        })
+        })?;
+        skip.map_or(Ok(()), |skip| self.skip(lanes, skip))
+    }
+
+    /// Passes over what stands, by an operator's word: who said it, the dead letter and the cursor are one group.
+    fn skip(&mut self, lanes: &mut [Cursor; 2], skip: Skip) -> Result<(), Ended> {
+        let Skip { pos, act, told } = skip;
+        let stands = |c: &&mut Cursor| c.again.is_some() && c.read.front().is_some_and(|e| e.pos == pos);
+        let Some(cursor) = lanes.iter_mut().find(stands) else {
+            let _ = told.send(Err(format!("it does not stand at {}", pos.0)));
+            return Ok(());
+        };
+        let why =
+            self.post.counters.stands.lock()[cursor.lane as usize].as_ref().map_or(String::new(), |s| s.why.clone());
+        let url = without_path(&self.config.url);
+        let detail = format!("{url} did not take it ({why}), and it was passed over by an operator");
+        let body = cursor.read.front().map(|e| self.body_of(e)).unwrap_or_default();
+        let letter = Note::DeadLetter(self.letter("webhook-skipped", pos, detail, &body)).draft();
+        let group = vec![act, letter, Note::settled(&cursor.client, pos, Vec::new()).draft()];
+        let lane = cursor.lane;
+        let noted = self
+            .handle
+            .block_on(async { engine::wait(self.hub.decide(lane, Box::new(move |_, _| group)).await?).await });
+        match noted {
+            Ok(_) => {
+                cursor.go_past();
+                self.post.counters.stands.lock()[cursor.lane as usize] = None;
+                let _ = told.send(Ok(()));
+                Ok(())
+            }
+            Err(engine::Error::Stopping) => Err(Ended),
+            Err(error) => {
+                let _ = told.send(Err(error.to_string()));
+                Ok(())
+            }
+        }
     }
 
     fn pause(&mut self, pause: Duration) -> Result<(), Ended> {
@@ -341,68 +495,91 @@ impl Sender {
         }
     }
 
-    /// Until the receiver has it, or has refused it, or nobody may have it any more: whom it is about may be
-    /// forgotten while the receiver is away.
-    fn deliver(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) -> Result<(), Ended> {
-        let origin = header.origin.map_or(self.own_origin.as_str(), |o| o.address);
-        let body = event::with_origin(payload, origin);
-        let mut pause = PAUSE_FIRST;
-        loop {
-            if *self.stop.borrow() {
-                return Err(Ended);
-            }
-            if brain::is_forgotten(&self.hub, header, payload) {
-                return Ok(());
-            }
-            let (why, after) = match self.post.send(header.key, &body) {
-                Answer::Taken => {
-                    self.post.counters.delivered.fetch_add(1, Ordering::Relaxed);
-                    if !self.gap.is_zero() {
-                        // If the node ends meanwhile, whoever asks next is told.
-                        let _ = self.pause(self.gap);
-                    }
-                    return Ok(());
+    /// The first that was read, once: was there one? Nobody may have it any more whose person was forgotten while
+    /// the receiver was away.
+    fn deliver(&mut self, cursor: &mut Cursor) -> Result<bool, Ended> {
+        let Some(entry) = cursor.read.front() else { return Ok(false) };
+        let (pos, body) = (entry.pos, self.body_of(entry));
+        let (key, is_forgotten) = Header::decode(&entry.bytes)
+            .map_or((0, true), |(h, payload)| (h.key, brain::is_forgotten(&self.hub, &h, payload)));
+        let answer = if is_forgotten { None } else { Some(self.post.send(key, &body)) };
+        match answer {
+            None => {}
+            Some(Answer::Taken) => {
+                self.post.counters.delivered.fetch_add(1, Ordering::Relaxed);
+                if !self.gap.is_zero() {
+                    // If the node ends meanwhile, whoever asks next is told.
+                    let _ = self.pause(self.gap);
                 }
-                Answer::Refused(why) => {
-                    self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    let detail = format!("{} refused it: {why}", without_path(&self.config.url));
-                    let via = format!("{VIA}{}", self.config.name);
-                    let letter =
-                        DeadLetter { of: Some(pos), ..DeadLetter::new("webhook-refused", detail, via, "", &body) };
-                    return self.note(vec![Note::DeadLetter(letter)], Haste::Lazy);
-                }
-                Answer::Gone(why) => {
-                    self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    let url = without_path(&self.config.url);
-                    tracing::warn!(
-                        webhook = self.config.name,
-                        reason = why,
-                        "A receiver is gone for good; nothing more is sent to it."
-                    );
-                    let detail =
-                        format!("{url} is gone ({why}): nothing more is sent to it until the node starts again");
-                    let via = format!("{VIA}{}", self.config.name);
-                    let letter =
-                        DeadLetter { of: Some(pos), ..DeadLetter::new("webhook-gone", detail, via, "", &body) };
-                    // Its cursor would hold the log for nobody.
-                    let ended = Note::SessionEnded { client: self.client.clone(), why: "its receiver is gone".into() };
-                    self.note(vec![Note::DeadLetter(letter), ended], Haste::Now)?;
-                    self.is_gone = true;
-                    return Err(Ended);
-                }
-                Answer::Later(why, after) => (why, after),
-            };
-            if self.post.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || pause == PAUSE_MAX {
-                tracing::warn!(
-                    webhook = self.config.name,
-                    reason = why,
-                    "A receiver does not take events; trying again."
-                );
             }
-            self.pause(later(pause, after))?;
-            pause = (pause * 2).min(PAUSE_MAX);
+            Some(Answer::Refused(why)) => {
+                self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
+                let detail = format!("{} refused it: {why}", without_path(&self.config.url));
+                let letter = self.letter("webhook-refused", pos, detail, &body);
+                self.note(vec![Note::DeadLetter(letter)], Haste::Lazy)?;
+            }
+            Some(Answer::Gone(why)) => return self.end(pos, why, &body),
+            Some(Answer::Later(why, after)) => {
+                self.try_later(cursor, why, after);
+                return Ok(true);
+            }
         }
+        self.post.counters.stands.lock()[cursor.lane as usize] = None;
+        cursor.go_past();
+        Ok(true)
     }
+
+    fn try_later(&mut self, cursor: &mut Cursor, why: String, after: Option<Duration>) {
+        if self.post.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || cursor.pause == PAUSE_MAX {
+            tracing::warn!(webhook = self.config.name, reason = why, "A receiver does not take events; trying again.");
+        }
+        let (lane, pos) = (cursor.lane, cursor.read.front().map_or(cursor.upto, |e| e.pos));
+        let stands = &mut self.post.counters.stands.lock()[lane as usize];
+        let since = stands.as_ref().filter(|s| s.pos == pos).map_or_else(Utc::now, |s| s.since);
+        *stands = Some(Stands { pos, lane, since, why });
+        cursor.again = Some(Instant::now() + later(cursor.pause, after));
+        cursor.pause = (cursor.pause * 2).min(PAUSE_MAX);
+    }
+
+    /// The receiver takes nothing any more.
+    fn end(&mut self, pos: Pos, why: String, body: &[u8]) -> Result<bool, Ended> {
+        self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            webhook = self.config.name,
+            reason = why,
+            "A receiver is gone for good; nothing more is sent to it."
+        );
+        let url = without_path(&self.config.url);
+        let detail = format!(
+            "{url} is gone ({why}): what there is by now, and what comes until the node starts again, is never sent to it"
+        );
+        let letter = Note::DeadLetter(self.letter("webhook-gone", pos, detail, body));
+        // Its cursors would hold the log for nobody.
+        let ended = ["", URGENT].map(|lane| Note::SessionEnded {
+            client: format!("{WEBHOOK}{}{lane}", self.config.name),
+            why: "its receiver is gone".into(),
+        });
+        self.note([letter].into_iter().chain(ended).collect(), Haste::Now)?;
+        *self.post.counters.gone.lock() = Some((Utc::now(), why));
+        self.is_gone = true;
+        Err(Ended)
+    }
+
+    /// As it is sent.
+    fn body_of(&self, entry: &Entry) -> Vec<u8> {
+        let Ok((header, payload)) = Header::decode(&entry.bytes) else { return Vec::new() };
+        event::with_origin(payload, header.origin.map_or(self.own_origin.as_str(), |o| o.address))
+    }
+
+    fn letter(&self, reason: &str, pos: Pos, detail: String, body: &[u8]) -> DeadLetter {
+        let via = format!("{VIA}{}", self.config.name);
+        DeadLetter { of: Some(pos), ..DeadLetter::new(reason, detail, via, "", body) }
+    }
+}
+
+/// As far as each lane is by now.
+fn settled(lanes: &[Cursor; 2]) -> Vec<Note> {
+    lanes.iter().map(|c| Note::settled(&c.client, c.upto, Vec::new())).collect()
 }
 
 /// How long it is left alone. A receiver may ask for more time, and not for less: `Retry-After: 0` would
@@ -444,6 +621,23 @@ impl Post {
 }
 
 impl Post {
+    /// Has what stands passed over.
+    ///
+    /// # Errors
+    /// A sentence: it does not stand there, or is in the middle of an attempt for too long.
+    pub async fn skip(&self, pos: Pos, act: Draft) -> Result<(), String> {
+        let (told, answer) = oneshot::channel();
+        let asked = async {
+            self.skips.send(Skip { pos, act, told }).await.ok()?;
+            answer.await.ok()
+        };
+        match tokio::time::timeout(ANSWER_WITHIN + PAUSE_UNWRITABLE_MAX, asked).await {
+            Ok(Some(done)) => done,
+            Ok(None) => Err("nothing is sent to its receiver any more".into()),
+            Err(_) => Err("it is still waiting for its receiver".into()),
+        }
+    }
+
     /// Sends what it refused once more, as it was.
     ///
     /// # Errors

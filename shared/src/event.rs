@@ -507,7 +507,7 @@ impl<'a> Raw<'a> {
         }
         one_of("priority", &e.priority, &["routine", "urgent"])?;
         one_of("reach", &e.reach, &["city", "street", "community", "neighbourhood"])?;
-        one_of("governance", &e.governance, &["party", "autonomy", "virtue", "law"])?;
+        one_of("governance", &e.governance, &GOVERNANCE)?;
         one_of("directive", &e.directive, &["command", "notice"])?;
         if let Some(Err(wrong)) = e.target() {
             return Err(attribute("target", wrong.to_string()));
@@ -515,6 +515,9 @@ impl<'a> Raw<'a> {
         Ok(e)
     }
 }
+
+/// What something may be governed by.
+pub const GOVERNANCE: [&str; 4] = ["party", "autonomy", "virtue", "law"];
 
 fn one_of(name: &str, value: &Option<Cow<'_, str>>, allowed: &[&str]) -> Result<(), Error> {
     match value {

@@ -26,6 +26,7 @@ use citybrain_shared::{Address, Lane, config::Config};
 use serde::Deserialize;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 const ALARMS_DEFAULT: usize = 200;
@@ -52,7 +53,7 @@ pub struct Wanted {
     /// Also those that are on the shelf.
     shelved: bool,
     /// At most so many, 1 to 5000; default 200.
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Only those behind this place in the order of the list: `next` of the page before.
     after: Option<String>,
 }
@@ -86,7 +87,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let wanted: Wanted = query(&uri)?;
     let at = now();
     let behind = wanted.after.as_deref().map(read).transpose()?;
-    let limit = wanted.limit.unwrap_or(ALARMS_DEFAULT).clamp(1, ALARMS_MAX);
+    let limit = wanted.limit.map_or(ALARMS_DEFAULT, NonZeroUsize::get).min(ALARMS_MAX);
     let links = (ctx.links)();
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {

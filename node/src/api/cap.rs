@@ -144,8 +144,8 @@ fn in_force(ctx: &Ctx) -> Result<Vec<view::CapWarning>, Refusal> {
 pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
     let wanted: view::CapCancel = parse(&body, "{\"about\":\"sender,identifier,sent\",\"note\":\"…\"}")?;
     let all = in_force(&ctx)?;
-    let mut fits =
-        all.iter().filter(|w| !wanted.about.is_empty() && w.messages.iter().any(|m| m.contains(&wanted.about)));
+    let about = crate::cap::key_of(wanted.about.trim());
+    let mut fits = all.iter().filter(|w| !about.is_empty() && w.messages.iter().any(|m| m.contains(&about)));
     let hint = "`citybrain cap list` shows those in force";
     let warning = match (fits.next(), fits.next()) {
         (Some(one), None) => one,

@@ -20,7 +20,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use citybrain_hub::operator;
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Assist, Case, Place, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Assist, Case, Kind, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
@@ -29,6 +29,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 const CASES_DEFAULT: usize = 100;
@@ -36,7 +37,7 @@ const CASES_MAX: usize = 1000;
 /// Cases that are looked at in one go: the state stays locked for a millisecond or two.
 pub(super) const SLICE: usize = 2_000;
 /// References to pictures of one case, and bytes of each.
-const MEDIA_MAX: usize = 10;
+pub(super) const MEDIA_MAX: usize = 10;
 pub(super) const URL_MAX: usize = 2_000;
 /// A reference in a case's history, characters: it travels with the case, and is never cut.
 const EVIDENCE_CHARS_MAX: usize = 300;
@@ -65,7 +66,7 @@ pub struct Wanted {
     status: Option<String>,
     /// Code or name.
     category: Option<String>,
-    kind: Option<String>,
+    kind: Option<Kind>,
     /// Cases that this node or one below it owns.
     owner: Option<Address>,
     /// Only those owned by exactly this node: what it has to do.
@@ -81,7 +82,7 @@ pub struct Wanted {
     department: Option<String>,
     /// Code or name: those that ask for it, the earliest appointment first, with whom to call.
     service: Option<String>,
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Cases behind the one with this id.
     after: Option<String>,
 }
@@ -93,7 +94,7 @@ pub async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(CASES_DEFAULT).clamp(1, CASES_MAX);
+    let limit = wanted.limit.map_or(CASES_DEFAULT, NonZeroUsize::get).min(CASES_MAX);
     let status = wanted.status.as_deref().filter(|s| !["open", "all"].contains(s));
     let status: Option<Status> = status.map(str::parse).transpose().map_err(bad_word)?;
     let now = ctx.as_of();
@@ -105,7 +106,7 @@ pub async fn list(
         status.is_none_or(|s| c.status == s)
             && (wanted.status.as_deref() != Some("open") || c.status.is_open())
             && wanted.category.as_ref().is_none_or(|w| *w == c.category || *w == c.category_name)
-            && wanted.kind.as_ref().is_none_or(|k| *k == c.kind.as_str())
+            && wanted.kind.is_none_or(|k| k == c.kind)
             && wanted.owner.as_ref().is_none_or(|o| o.covers(&c.owner))
             && (!wanted.mine || c.owner == me)
             && (!wanted.overdue || (c.status.is_open() && c.is_overdue(now)))
@@ -276,7 +277,8 @@ impl Wanted {
             after: _,
         } = self;
         status.as_deref().is_none_or(|s| s == "all")
-            && [category, kind, unit, department, service].iter().all(|text| text.is_none())
+            && [category, unit, department, service].iter().all(|text| text.is_none())
+            && kind.is_none()
             && owner.is_none()
             && !(*mine || *overdue || *reopened || *urgent || *summoned)
     }

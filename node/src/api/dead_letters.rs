@@ -16,6 +16,7 @@ use citybrain_shared::Pos;
 use citybrain_shared::record::Header;
 use citybrain_shared::view;
 use serde::Deserialize;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 const LETTERS_DEFAULT: usize = 100;
@@ -27,13 +28,13 @@ const LETTERS_MAX: usize = 1000;
 pub struct Wanted {
     /// Only after this position, oldest first; without it the newest.
     after: Option<u64>,
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     reason: Option<String>,
 }
 
 pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(LETTERS_DEFAULT).min(LETTERS_MAX);
+    let limit = wanted.limit.map_or(LETTERS_DEFAULT, NonZeroUsize::get).min(LETTERS_MAX);
     let reader = ctx.hub.reader();
     // The state may be a little ahead of what is durable, and only that can be read.
     let last = reader.last();

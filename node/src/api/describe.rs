@@ -244,8 +244,8 @@ fn about() -> Value {
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         "description": "The HTTP API of a node. Every answer but a stream has a head: `schema` (a name and a number \
             that grows when a key changes its meaning or goes), `node` (whose record it is), `as_of`. Keys may be added \
-            without that. An error is a `Failure` with a stable word. Query parameters that a path does not know are \
-            refused where it has any of its own. `x-role` is the role that a token must have at least. Open311 GeoReport \
+            without that. An error is a `Failure` with a stable word. Query parameters that a path below `/v1/` \
+            does not know are refused. `x-role` is the role that a token must have at least. Open311 GeoReport \
             v2 lies below `/open311/v2/` and describes itself there; `/asyncapi.json` describes the MQTT topics.",
     })
 }

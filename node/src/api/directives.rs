@@ -9,6 +9,7 @@ use citybrain_hub::state::{Directive, Known, State};
 use citybrain_shared::prefix::Named;
 use citybrain_shared::{Pos, view};
 use serde::Deserialize;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 const DIRECTIVES_DEFAULT: usize = 100;
@@ -20,14 +21,14 @@ const SILENT_NODES_MAX: usize = 1000;
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
     /// At most so many, 1 to 1000; default 100.
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Only those that were committed before this position: `next` of the page before.
     after: Option<u64>,
 }
 
 pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(DIRECTIVES_DEFAULT).clamp(1, DIRECTIVES_MAX);
+    let limit = wanted.limit.map_or(DIRECTIVES_DEFAULT, NonZeroUsize::get).min(DIRECTIVES_MAX);
     let (mut directives, is_last): (Vec<view::Directive>, bool) = ctx.hub.state(|state| {
         let mut newest = state.directives.before(wanted.after.map(Pos));
         (newest.by_ref().take(limit).map(|(id, d)| short(id, d)).collect(), newest.next().is_none())

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use citybrain_hub::engine;
 use citybrain_hub::note::Note;
+use citybrain_shared::case::Case;
 use citybrain_shared::config::Enrol;
 use citybrain_shared::view::{self, EnrolledChild};
 use citybrain_shared::{Address, Inc, words};
@@ -79,7 +80,8 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     }
     let (nodes, is_known, open_cases) = ctx.hub.state(|s| {
         let nodes: Vec<Address> = s.registry.keys().filter(|a| address.covers(a)).cloned().collect();
-        let owns = |b: &Brain| b.cases.open_ones().filter(|held| address.covers(&held.case.owner)).count();
+        let is_theirs = |c: &Case| address.covers(&c.owner) || address.covers(c.bound_for());
+        let owns = |b: &Brain| b.cases.open_ones().filter(|held| is_theirs(&held.case)).count();
         let is_known = !nodes.is_empty() || s.peers.get(&address).is_some_and(|p| !p.retired);
         (nodes, is_known, Brain::of(s).map_or(0, owns) as u64)
     });
@@ -89,7 +91,7 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     }
     if open_cases > 0 && !even_with_cases {
         let detail = format!(
-            "at or below {address} are the owners of {}: nobody could step them any more",
+            "at or below {address} are the owners of {}, or it is on its way there: nobody could step it any more",
             words::counted(open_cases, "open case")
         );
         let hint = "start a box under its address, which is given them back, and dispatch them; or say so: \

@@ -18,6 +18,7 @@ use citybrain_shared::view;
 use citybrain_shared::{Address, Pos};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -79,14 +80,15 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, leave: Leave, uri: 
     let reader = ctx.hub.reader();
     // Before the first read, so that a commit between a read and the wait is not slept through.
     let committed = ctx.hub.committed();
-    let mut pump = Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit, leave };
+    let mut pump =
+        Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit.map(NonZeroUsize::get), leave };
     let from = match wanted.last {
         None => {
             pump.after = start(&pump.reader, wanted.after)?;
             pump.after
         }
         Some(n) => {
-            let n = n.min(LAST_MAX).min(wanted.limit.unwrap_or(usize::MAX));
+            let n = n.min(LAST_MAX).min(wanted.limit.map_or(usize::MAX, NonZeroUsize::get));
             let (reader, filter) = (pump.reader.clone(), pump.filter.clone());
             let newest = ctx.turns.read(move || newest(&reader, &filter, n)).await?;
             pump.filter.check()?;
@@ -105,7 +107,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, leave: Leave, uri: 
 #[serde(deny_unknown_fields, default)]
 pub struct Span {
     after: Option<u64>,
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
 }
 
 /// `GET /v1/records`: lines of [`view::Record`] for every event record, in the order of the log.
@@ -114,7 +116,7 @@ pub async fn records(From(ctx): From<Arc<Ctx>>, leave: Leave, uri: Uri) -> Resul
     let reader = ctx.hub.reader();
     let after = start(&reader, span.after)?;
     let filter = Filter { own: ctx.address().to_owned(), short: true, presence: true, ..Filter::default() };
-    let pump = Pump { reader, filter: Arc::new(filter), after, left: span.limit, leave };
+    let pump = Pump { reader, filter: Arc::new(filter), after, left: span.limit.map(NonZeroUsize::get), leave };
     stream(&ctx, pump, after, None).await
 }
 

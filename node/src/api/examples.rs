@@ -77,6 +77,7 @@ pub const ALL: &[(&str, &str, &str, &str)] = &[
     ("/v1/alarms/{id}/{action}", JSON, "shelve", r#"{"by": "值班长", "for_s": 3600}"#),
     ("/v1/alarms/{id}/clear", JSON, "by a supervisor", r#"{"by": "站长"}"#),
     ("/v1/dlq/drop", JSON, "two dead letters", r#"{"positions": [1207, 1208]}"#),
+    ("/v1/webhooks/skip", JSON, "one that its receiver does not take", r#"{"name": "hotline", "pos": 88103}"#),
     ("/v1/log-level", JSON, "more of the links", r#"{"level": "citybrain_hub::link=debug,info"}"#),
     (
         "/v1/cap",

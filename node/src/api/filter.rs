@@ -5,12 +5,13 @@ use super::{Ctx, Refusal, events};
 use crate::brain::rules::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants};
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use citybrain_shared::Lane;
 use citybrain_shared::config::Node;
 use citybrain_shared::record::{Header, Kind};
 use citybrain_shared::view::CountBy;
+use citybrain_shared::{Address, Lane, event};
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub struct Wanted {
     /// Only after this position; from the beginning without it.
     pub(super) after: Option<u64>,
     /// At most this many lines.
-    pub(super) limit: Option<usize>,
+    pub(super) limit: Option<NonZeroUsize>,
     /// Instead of `after`: the newest so many that fit.
     pub(super) last: Option<usize>,
     /// A type, or the beginning of one with `*`.
@@ -52,10 +53,28 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// A list that is empty because of a slip says so.
+    fn check(&self) -> Result<(), Refusal> {
+        if let Some(word) = self.governance.as_deref().filter(|word| !event::GOVERNANCE.contains(word)) {
+            let detail = format!("`{word}` is none of {}", event::GOVERNANCE.join(", "));
+            return Err(Refusal::bad("bad-query", detail, "`governance` says by what something is governed"));
+        }
+        let begins = self.origin.as_deref().map(|origin| origin.strip_suffix('*').unwrap_or(origin));
+        let begins =
+            begins.map(|origin| origin.strip_suffix('/').unwrap_or(origin)).filter(|origin| !origin.is_empty());
+        match begins.map(Address::parse) {
+            Some(Err(error)) => {
+                Err(Refusal::bad("bad-query", format!("`origin`: {error}"), "such as `c/s` or `c/s/*`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// # Errors
-    /// When its condition is none.
+    /// When its condition is none, or no event can be of that governance or origin.
     pub(super) fn filter(&self, ctx: &Ctx, caller: Caller) -> Result<Filter, Refusal> {
         let condition = self.condition.as_deref().map(|text| Condition::new(text, ctx)).transpose()?;
+        self.check()?;
         Ok(Filter {
             event_type: self.event_type.clone(),
             source: self.source.clone(),

@@ -7,6 +7,7 @@
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
+use super::intake::BATCH_BYTES_MAX;
 use super::listen::Peer;
 use super::origin::check_page;
 use super::{Refusal, table};
@@ -62,12 +63,32 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
         return forbidden(&detail, needed).into_response();
     }
     if let Err(wait) = tokens.admit(&holder, Instant::now()) {
-        return too_many(&holder, wait);
+        let Some(press) = as_press(request).await else {
+            tokens.count_refused(&holder);
+            return too_many(&holder, wait);
+        };
+        request = press;
     }
     request.extensions_mut().insert(Caller::of(&holder));
     request.extensions_mut().insert(Leave(Some((tokens, holder.clone()))));
     request.extensions_mut().insert(holder);
     next.run(request).await
+}
+
+/// The request, if it calls for help: that is never one too many, as all residents of an app share its token.
+async fn as_press(request: Request) -> Option<Request> {
+    if request.method() != Method::POST || request.uri().path() != "/v1/cases" {
+        return None;
+    }
+    #[derive(serde::Deserialize)]
+    struct Said {
+        #[serde(default)]
+        sos: bool,
+    }
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, BATCH_BYTES_MAX).await.ok()?;
+    let is_press = serde_json::from_slice(&body).is_ok_and(|said: Said| said.sos);
+    is_press.then(|| Request::from_parts(parts, body.into()))
 }
 
 /// That whoever asked may go on reading; a request that nobody has judged by a token keeps it.
@@ -96,6 +117,8 @@ fn needed(method: &Method, path: &str) -> Option<(Role, Option<Role>)> {
     match (table::of(method, path), method) {
         (Some(said), _) => said.needs.map(|role| (role, said.also)),
         (None, &Method::GET | &Method::HEAD) => Some((Role::Reader, None)),
+        // Whom the node knows is told what may be done there: it is the method that is wrong.
+        (None, _) if !table::methods_at(path).is_empty() => Some((Role::App, None)),
         (None, _) => Some((Role::Operator, None)),
     }
 }
@@ -307,7 +330,7 @@ mod tests {
         let needed = |method: &Method, path: &str| needed(method, path).map(|(role, _)| role);
         for path in ["/v1/cases", "/v1/cases/1/accept", "/v1/services/x/requests"] {
             assert_eq!(needed(&Method::POST, path), Some(Role::Worker));
-            assert_eq!(needed(&Method::PUT, path), Some(Role::Operator));
+            assert_eq!(needed(&Method::PUT, path), Some(Role::App), "it is answered 405");
         }
         assert_eq!(needed(&Method::POST, "/v1/casesx"), Some(Role::Operator));
         assert_eq!(needed(&Method::POST, "/v1/cases/import"), Some(Role::Operator), "it writes history");
@@ -318,8 +341,10 @@ mod tests {
         assert_eq!(needed(&Method::GET, "/readyz"), None);
         assert_eq!(needed(&Method::GET, "/metrics"), Some(Role::Reader));
         assert_eq!(needed(&Method::HEAD, "/v1/status"), Some(Role::Reader));
-        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
-            assert_eq!(needed(&method, "/v1/events"), Some(Role::Operator));
+        assert_eq!(needed(&Method::POST, "/v1/events"), Some(Role::Operator));
+        for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+            assert_eq!(needed(&method, "/v1/events"), Some(Role::App), "{method} is answered 405");
+            assert_eq!(needed(&method, "/v1/nothing"), Some(Role::Operator));
         }
     }
 
@@ -445,6 +470,45 @@ mod tests {
         }
         assert_eq!(ask(None).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(ask(Some("c/s")).await.unwrap().status(), StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn of_an_app_whose_minute_is_used_up_calls_for_help_pass_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        std::fs::write(&path, format!("citizens app {}\n", crate::tokens::hash("secret"))).unwrap();
+        let api = citybrain_shared::config::Api {
+            requests_per_minute_of: [("app".to_owned(), 1)].into(),
+            ..Default::default()
+        };
+        let tokens = Arc::new(Tokens::new(path, "here", crate::tokens::Limits::of(&api)));
+        let routes = axum::Router::new()
+            .route("/v1/cases", axum::routing::get(|| async {}).post(|body: String| async move { body }))
+            .route("/v1/cases/{id}/comment", axum::routing::post(|body: String| async move { body }));
+        let routes = routes.layer(axum::middleware::from_fn_with_state(tokens.clone(), guard));
+        let ask = |method: &str, path: &str, body: &'static str| {
+            let request =
+                axum::http::Request::builder().method(method).uri(path).header("authorization", "Bearer secret");
+            let request = request.body(axum::body::Body::from(body)).unwrap();
+            tower_service::Service::call(&mut routes.clone(), request)
+        };
+        assert_eq!(ask("GET", "/v1/cases", "").await.unwrap().status(), StatusCode::OK);
+        let press = r#"{"sos": true, "place": {"text": "7栋"}}"#;
+        for (path, body, status) in [
+            ("/v1/cases", press, 200),
+            ("/v1/cases", press, 200),
+            ("/v1/cases", r#"{"sos": false, "category": "路灯"}"#, 429),
+            ("/v1/cases", r#"{"category": "路灯"}"#, 429),
+            ("/v1/cases", "no JSON", 429),
+            ("/v1/cases/1/comment", press, 429),
+        ] {
+            let answer = ask("POST", path, body).await.unwrap();
+            assert_eq!(answer.status(), status, "{path} {body}");
+            if status == 200 {
+                assert_eq!(axum::body::to_bytes(answer.into_body(), 100).await.unwrap(), body, "it comes in whole");
+            }
+        }
+        assert_eq!(tokens.refused().map(|(_, n)| n).sum::<u64>(), 4, "what passed was not refused");
     }
 
     #[test]

@@ -69,6 +69,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod webhooks;
 mod why;
 
 pub(crate) use events::{FORGOTTEN, WITHHELD};

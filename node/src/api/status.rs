@@ -24,7 +24,7 @@ pub async fn status(From(ctx): From<Arc<Ctx>>) -> Response {
     let reader = ctx.hub.reader();
     let node = &ctx.config.node;
     // Not under the state's lock: they may look at the state themselves.
-    let (ready, door, links) = ((ctx.ready)(), (ctx.door)(), (ctx.links)());
+    let (ready, door, links, webhooks) = ((ctx.ready)(), (ctx.door)(), (ctx.links)(), ctx.webhooks());
     let status = ctx.hub.state(|state| view::Status {
         name: node.name.clone(),
         tier: node.address.tier(),
@@ -48,6 +48,7 @@ pub async fn status(From(ctx): From<Arc<Ctx>>) -> Response {
         links,
         descendants: descendants(state, &ctx.config),
         dead_letters_open: state.dead_letters.len() as u64,
+        webhooks,
     });
     ctx.answer(status)
 }

@@ -68,7 +68,7 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
     let whole = under.clone().unwrap_or_else(|| ctx.config.node.address.clone());
     let mut counting = rates::Counting::new(rates::Question { by, period, of, under, category, compare });
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
-    let s = look(&ctx, |cases, _| cases.settings.clone())?;
+    let (s, gone) = look(&ctx, |cases, _| (cases.settings.clone(), cases.gone()))?;
     let people = people(&ctx);
     let of = |key: &str| match by {
         _ if key == "all" => people.get(&whole).copied().or_else(|| of_all_children(&whole, &people, &ctx)),
@@ -89,7 +89,7 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
         partly_solved: s.partly_solved,
         mostly_is_satisfied: s.mostly_is_satisfied,
     };
-    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, at: now }))
+    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, gone, at: now }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,7 +120,8 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let (mut rows, total) = counting.done();
     few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
-    Ok(ctx.answer(view::CaseStats { by, rows, total, at: now }))
+    let gone = look(&ctx, |cases, _| cases.gone())?;
+    Ok(ctx.answer(view::CaseStats { by, rows, total, gone, at: now }))
 }
 
 /// # Errors

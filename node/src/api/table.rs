@@ -5,15 +5,17 @@
 //! `docs/openapi.json` from it (`describe`), which the node serves: so none of them can drift.
 //! What only the document needs of a row (the types) is kept in tests alone.
 
+use super::input::query;
 use super::{
     Ctx, alarms, asyncapi, audit, cap, cases, counts, dead_letters, directives, downward, enrol, events, filter,
-    intake, ledger, links, metrics, ops, road, services, settle, status, supervision, trace, why,
+    intake, ledger, links, metrics, ops, road, services, settle, status, supervision, trace, webhooks, why,
 };
 use crate::tokens::Role;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
 use axum::http::{Method, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
 use citybrain_shared::case::Ask;
@@ -40,6 +42,7 @@ pub struct Said {
     pub also: Option<Role>,
     /// A list of which `next` is the rest, in a header too.
     pub is_paged: bool,
+    takes_query: bool,
     #[cfg(test)]
     pub about: &'static str,
     #[cfg(test)]
@@ -60,6 +63,7 @@ fn row<S>(method: Method, path: &'static str, about: &'static str, needs: Role, 
         needs: Some(needs),
         also: None,
         is_paged: false,
+        takes_query: false,
         #[cfg(test)]
         about,
         #[cfg(test)]
@@ -117,7 +121,8 @@ impl<S: Clone + Send + Sync + 'static> Row<S> {
 /// What only the document needs.
 #[cfg(not(test))]
 impl<S> Row<S> {
-    pub fn query<Q: Shape>(self) -> Row<S> {
+    pub fn query<Q: Shape>(mut self) -> Row<S> {
+        self.said.takes_query = true;
         self
     }
 
@@ -165,6 +170,7 @@ impl<S> Row<S> {
 #[cfg(test)]
 impl<S> Row<S> {
     pub fn query<Q: Shape>(mut self) -> Row<S> {
+        self.said.takes_query = true;
         self.said.types.query::<Q>();
         self
     }
@@ -224,8 +230,25 @@ impl<S> Row<S> {
 }
 
 pub fn router<S: Clone + Send + Sync + 'static>(rows: Vec<Row<S>>) -> Router<S> {
-    rows.into_iter().fold(Router::new(), |router, row| router.route(row.said.path, row.handler))
+    rows.into_iter().fold(Router::new(), |router, Row { said, handler }| {
+        // What is asked from outside the API (health, counters) may have anything behind it.
+        let has_none = said.method == Method::GET && said.path.starts_with("/v1/") && !said.takes_query;
+        let handler = if has_none { handler.layer(axum::middleware::from_fn(without_query)) } else { handler };
+        router.route(said.path, handler)
+    })
 }
+
+/// A parameter that nobody reads is a slip.
+async fn without_query(request: Request, next: Next) -> Response {
+    match query::<Nothing>(request.uri()) {
+        Ok(Nothing {}) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 /// What is said of every route but Open311's, which says it itself.
 pub fn said() -> &'static [Said] {
@@ -370,6 +393,15 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
         change(Operator, "/v1/dlq/drop", "Close dead letters", settle::drop_letters)
             .takes::<view::DlqSettle>()
             .gives::<view::DlqSettled>(200),
+        change(
+            Operator,
+            "/v1/webhooks/skip",
+            "Pass over the event that a webhook's receiver does not take",
+            webhooks::skip,
+        )
+        .takes::<view::WebhookSkip>()
+        .gives::<view::WebhookSkipped>(200)
+        .or(&[404]),
         read("/v1/alarms/{id}/cap", "The newest message of CAP 1.2 that an alarm has come to", cap::show)
             .also(Role::Gateway)
             .gives_as(crate::cap::CONTENT_TYPE, "an alert, an update or a cancellation")

@@ -7,6 +7,7 @@
 use super::input::query;
 use super::{Ctx, Refusal, road};
 use crate::brain::Brain;
+use crate::doctor::checks::WEBHOOK_REMEDY;
 use crate::doctor::login_in_words;
 use axum::extract::State as From;
 use axum::http::Uri;
@@ -81,6 +82,7 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
     found.extend(of_start(ctx));
     found.extend(of_lost_cases(ctx));
     found.extend(of_retention(ctx));
+    found.extend(of_webhooks(ctx));
     found.extend(of_letters(ctx));
     found
 }
@@ -171,6 +173,12 @@ fn of_retention(ctx: &Ctx) -> Option<Symptom> {
     );
     let remedy = "bring that reader back, or end its session; store.log_bytes_hard_max is the last resort";
     Some(mine(ctx, "retention-blocked", Severity::Slow, sentence, remedy))
+}
+
+/// What webhooks' receivers do not take.
+fn of_webhooks(ctx: &Ctx) -> Vec<Symptom> {
+    let troubles = ctx.webhooks().into_iter().flat_map(|w| w.troubles());
+    troubles.map(|sentence| mine(ctx, "webhook-stands", Severity::Slow, sentence, WEBHOOK_REMEDY)).collect()
 }
 
 /// What was set aside, lost or refused.

@@ -173,6 +173,14 @@ pub fn key(sender: &str, identifier: &str, sent: DateTime<Utc>) -> String {
     format!("{sender},{identifier},{}", sent.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
+/// The [`key`] of a name as it was written, with whatever offset; what is no such name stays as it is.
+pub fn key_of(name: &str) -> String {
+    match references(name).ok().as_deref() {
+        Some([key]) => key.clone(),
+        _ => name.to_owned(),
+    }
+}
+
 /// The [`key`]s of `references`, in their order.
 ///
 /// # Errors

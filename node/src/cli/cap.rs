@@ -58,7 +58,8 @@ impl Cap {
             Cap::List { at } => at.ask("/v1/cap", &[], Output::CapWarnings),
             Cap::Show { id, at } => {
                 let mut answer = at.node()?.get::<view::CapWarnings>("/v1/cap", &[])?;
-                answer.body.warnings.retain(|w| w.messages.iter().any(|m| m.contains(&id)));
+                let key = crate::cap::key_of(id.trim());
+                answer.body.warnings.retain(|w| w.messages.iter().any(|m| m.contains(&key)));
                 if answer.body.warnings.is_empty() {
                     let hint = "`citybrain cap list` shows those in force";
                     return Err(Fail::no("not-found", format!("no warning in force is `{id}`"), hint));

@@ -151,6 +151,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("dlq show", "citybrain dlq show 1207    what exactly was sent"),
     ("dlq retry", "citybrain dlq retry 1207 1208    now that the config is right"),
     ("dlq drop", "citybrain dlq drop 1207    looked at, and nothing is to be done"),
+    ("webhook skip", "citybrain webhook skip hotline 88103    its receiver cannot take that one"),
     (
         "user add",
         "citybrain user add lamp-7 --role sensor --file /etc/citybrain/users    a device; asks for its password\n\

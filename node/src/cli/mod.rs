@@ -55,6 +55,7 @@ mod trace;
 mod tree;
 mod user;
 mod watch;
+mod webhook;
 mod whom;
 mod why;
 
@@ -164,6 +165,9 @@ pub enum Command {
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Webhooks: past what a receiver does not take
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
     /// Who belongs to the tree: let children in (`link.enrol = "manual"`), keep them out, take out one that is gone
     #[command(subcommand)]
     Enrol(enrol::Enrol),
@@ -335,6 +339,7 @@ impl Command {
             Command::Rule(c) => c.act(),
             Command::Preset(c) => c.act(),
             Command::Dlq(c) => c.act(),
+            Command::Webhook(c) => c.act(),
             Command::Enrol(c) => c.act(),
             Command::User(c) => c.act(),
             Command::Store(c) => c.act(),
@@ -435,7 +440,15 @@ mod tests {
             assert!(takes(line), "{line}");
             assert!(!takes(&format!("{line} --at c/s")) && !takes(&format!("{line} --offline d")), "{line}");
         }
-        for line in ["dlq drop 1", "dlq retry 1", "rule reload", "log-level", "enrol retire c/s", "case import f"] {
+        for line in [
+            "dlq drop 1",
+            "dlq retry 1",
+            "webhook skip app 1",
+            "rule reload",
+            "log-level",
+            "enrol retire c/s",
+            "case import f",
+        ] {
             assert!(takes(&format!("{line} --at c/s")), "{line}");
             assert!(!takes(&format!("{line} --offline d")), "{line}");
         }

@@ -11,6 +11,7 @@ mod node;
 mod tests;
 
 use super::Facts;
+use chrono::TimeDelta;
 use citybrain_shared::view::{Doctor, Finding, Verdict};
 use citybrain_shared::words::counted;
 
@@ -51,6 +52,13 @@ pub const CHECKS: [(&str, Check); 27] = [
     ("dead-letters", node::dead_letters),
     ("calendar", node::calendar),
 ];
+
+/// A webhook that has stood for so long does not go on by itself.
+const STANDS_FOR: TimeDelta = TimeDelta::seconds(10);
+
+/// What to do about a webhook that stands.
+pub const WEBHOOK_REMEDY: &str = "mend its receiver, which is asked again by itself; `citybrain webhook skip NAME POS` passes over what it cannot \
+     take; one that is gone (410) is asked anew when the node starts again";
 
 /// What a folder that is only read cannot tell: it depends on the config, on a write, or on a running process.
 const BEYOND_A_FOLDER: [&str; 15] = [
@@ -113,6 +121,14 @@ fn more(facts: &Facts) -> Vec<Finding> {
             format!("accounts are refused at the front door: {}", node.refused_logins.join("; ")),
             "`citybrain user passwd NAME --file USERS` here, and the same in the password file there",
         );
+    }
+    for webhook in &node.webhooks {
+        let since = webhook.stands.iter().map(|s| s.since).chain(webhook.gone_since).min();
+        // A receiver that starts anew is away for a moment.
+        let is_long = since.zip(facts.host.now).is_none_or(|(since, now)| now - since >= STANDS_FOR);
+        for trouble in webhook.troubles() {
+            add("webhook-stands", if is_long { Bad } else { Warn }, trouble, WEBHOOK_REMEDY);
+        }
     }
     if node.commits >= 100 && node.commits_over_100_ms * 100 > node.commits {
         add(

@@ -3,6 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use citybrain_shared::Pos;
 use citybrain_shared::config::Config;
+use citybrain_shared::view;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,6 +102,7 @@ pub struct Node {
     pub children: Vec<(String, String)>,
     /// Accounts whose last login was refused within ten minutes, with how often and from where.
     pub refused_logins: Vec<String>,
+    pub webhooks: Vec<view::Webhook>,
     /// By what working time is counted, and whose `[calendar]` that is.
     pub calendar: String,
     pub calendar_of: Option<String>,

@@ -87,6 +87,7 @@ impl Running {
                 })
                 .collect(),
             children,
+            webhooks: ctx.webhooks(),
             refused_logins: (ctx.operations.refused_logins)().iter().map(login_in_words).collect(),
             calendar: calendar.as_ref().map(|c| c.words.clone()).unwrap_or_default(),
             calendar_of: calendar.and_then(|c| c.of).map(|of| of.to_string()),

@@ -150,7 +150,18 @@ pub struct Rates {
     pub total: RateRow,
     /// What the score is made of.
     pub weights: RateWeights,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<CasesGone>,
     pub at: DateTime<Utc>,
+}
+
+/// Closed cases that gave way to newer ones at this node, and are in no count of it any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CasesGone {
+    pub cases: u64,
+    /// The latest moment at which one of them was opened or dispatched.
+    pub upto: DateTime<Utc>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

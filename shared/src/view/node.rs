@@ -1,7 +1,9 @@
 //! A node as it stands: its state, its place in the tree, and its links.
 
 use crate::selector::Labels;
-use crate::{Address, Pos, Tier, words};
+use crate::words::counted;
+use crate::{Address, Lane, Pos, Tier, words};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 views! {
@@ -9,6 +11,7 @@ views! {
     Ready = "citybrain.ready/1",
     Tree = "citybrain.tree/1",
     Links = "citybrain.links/1",
+    WebhookSkipped = "citybrain.webhook-skipped/1",
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +39,67 @@ pub struct Status {
     /// Descendants that ever told who they are.
     pub descendants: u64,
     pub dead_letters_open: u64,
+    /// The config's; none of a folder alone.
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
+}
+
+/// How far a webhook is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Webhook {
+    pub name: String,
+    /// Records of the log that it has not looked at.
+    pub behind: u64,
+    /// What its receiver does not take, and is sent again and again; of each lane one at most.
+    pub stands: Vec<WebhookStands>,
+    /// Since then its receiver takes nothing any more (410), and nothing is sent until the node starts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_why: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WebhookStands {
+    pub pos: Pos,
+    pub lane: Lane,
+    pub since: DateTime<Utc>,
+    /// How the last attempt ended.
+    pub why: String,
+}
+
+impl Webhook {
+    /// What keeps it from going on, a sentence each.
+    pub fn troubles(&self) -> Vec<String> {
+        let at = |at: DateTime<Utc>| super::rfc3339(at);
+        let gone = self.gone_since.zip(self.gone_why.as_deref()).map(|(since, why)| {
+            format!("webhook {}: its receiver is gone since {} ({why}); nothing is sent to it", self.name, at(since))
+        });
+        let stands = |s: &WebhookStands| {
+            let WebhookStands { pos, lane, since, why } = s;
+            let behind = counted(self.behind, "record");
+            format!("webhook {} stands at {pos} ({lane}) since {}: {why}; {behind} behind", self.name, at(*since))
+        };
+        gone.into_iter().chain(self.stands.iter().map(stands)).collect()
+    }
+}
+
+/// `POST /v1/webhooks/skip`: an operator's word that this event is not sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSkip {
+    pub name: String,
+    pub pos: Pos,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WebhookSkipped {
+    pub name: String,
+    pub pos: Pos,
 }
 
 /// Can the node do its work: take events, make them durable, answer?

@@ -1,5 +1,6 @@
 //! Counts of cases, and what whoever supervises looks at.
 
+use super::CasesGone;
 use crate::case::{Case, Contact};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct CaseStats {
     /// Most cases first.
     pub rows: Vec<StatsRow>,
     pub total: StatsRow,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<CasesGone>,
     pub at: DateTime<Utc>,
 }
 
@@ -85,6 +88,8 @@ pub struct Supervision {
     pub hot_spots: Vec<HotSpot>,
     /// Only of those whose number the node itself keeps.
     pub repeat_callers: Vec<Caller>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<CasesGone>,
     pub at: DateTime<Utc>,
 }
 

@@ -1,6 +1,6 @@
 //! What a client of GeoReport v2 asks: parameters, dates, pages, a new request.
 
-use super::super::cases::URL_MAX;
+use super::super::cases::{MEDIA_MAX, URL_MAX};
 use super::{Wrong, wrong};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use citybrain_shared::case::{Contact, Place};
@@ -41,6 +41,11 @@ impl Parameters {
     /// The first of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    /// All of these names.
+    fn all<'p>(&'p self, names: &'p [&str]) -> impl Iterator<Item = &'p str> {
+        self.0.iter().filter(|(k, _)| names.contains(&k.as_str())).map(|(_, v)| v.as_str())
     }
 
     /// All of them but whose they are, in an order that is always the same.
@@ -220,6 +225,8 @@ pub struct New {
     pub attributes: BTreeMap<String, String>,
     pub media: Vec<String>,
     pub contact: Contact,
+    /// Beside an `address_string`, which says where it is, there is no room for it.
+    pub address_id_unkept: bool,
 }
 
 impl New {
@@ -238,8 +245,6 @@ impl New {
         let [address, address_id, first, last, phone, email] =
             ["address_string", "address_id", "first_name", "last_name", "phone", "email"]
                 .map(|name| keep(p.short(name)));
-        // A signed one is long.
-        let media = keep(p.within("media_url", URL_MAX));
         let description = p.get("description").unwrap_or_default().to_owned();
         if description.chars().count() > DESCRIPTION_MAX {
             all.push(wrong(400, format!("description is longer than {DESCRIPTION_MAX} characters")));
@@ -255,8 +260,13 @@ impl New {
         if half || (p.get("lat").is_none() && address.is_empty() && address_id.is_empty()) {
             all.push(wrong(400, "a location was not provided: lat and long, or address_string, or address_id"));
         }
-        if !media.is_empty() && !is_url(&media) {
+        let media: Vec<String> = p.all(&["media_url", "media_url[]"]).map(str::to_owned).collect();
+        if !media.iter().all(|url| is_url(url)) {
             all.push(wrong(400, "media_url is no http or https URL"));
+        }
+        // A signed one is long.
+        if media.len() > MEDIA_MAX || media.iter().any(|url| url.len() > URL_MAX) {
+            all.push(wrong(400, format!("media_url is given {MEDIA_MAX} times at most, each with {URL_MAX} bytes")));
         }
         let attributes = p.attributes().unwrap_or_else(|e| {
             all.push(e);
@@ -265,7 +275,7 @@ impl New {
         if !all.is_empty() {
             return Err(all);
         }
-        let media = if media.is_empty() { Vec::new() } else { vec![media] };
+        let address_id_unkept = !address.is_empty() && !address_id.is_empty();
         let text = if address.is_empty() { address_id } else { address };
         // In Chinese a name is written without a blank.
         let blank = if (first.clone() + &last).is_ascii() { " " } else { "" };
@@ -274,7 +284,8 @@ impl New {
         if !email.is_empty() {
             contact.more.insert("email".into(), email);
         }
-        Ok(New { service_code: code, place: Place { text, lat, lon }, description, attributes, media, contact })
+        let place = Place { text, lat, lon };
+        Ok(New { service_code: code, place, description, attributes, media, contact, address_id_unkept })
     }
 }
 

@@ -55,7 +55,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::StreamExt;
-use told::{allowed, definition, request, service, update, update_id, update_status, updated};
+use told::{allowed, came, definition, request, service, told, update, update_id, update_status, updated};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// When what discovery says last changed its shape.
@@ -195,7 +195,7 @@ impl Desk {
             (false, ["requests", id]) => {
                 let part = self.reader(&query, headers)?;
                 let extended = query.get("extensions") == Some("true");
-                let found = self.look(id, &part, |_, held| request(&held.case, extended))?;
+                let found = self.look(id, &part, |_, held| request(held, extended))?;
                 Ok(("service_requests", Body::List("request", vec![found])))
             }
             (false, ["tokens", token]) => {
@@ -263,7 +263,9 @@ impl Desk {
 
     /// Counts a request of his.
     fn admit(&self, holder: &Holder) -> Result<(), Vec<Wrong>> {
-        let Some(Err(wait)) = self.tokens.as_ref().map(|t| t.admit(holder, Instant::now())) else { return Ok(()) };
+        let Some(tokens) = &self.tokens else { return Ok(()) };
+        let Err(wait) = tokens.admit(holder, Instant::now()) else { return Ok(()) };
+        tokens.count_refused(holder);
         let retry_after_s = guard::retry_after_s(wait);
         let description = format!("{} asks too often: again in {retry_after_s} s", holder.name);
         Err(vec![Wrong { code: 429, description, retry_after_s }])
@@ -342,21 +344,22 @@ impl Desk {
         let f = Filter::parse(p, self.ctx.as_of()).map_err(|w| vec![w])?;
         let extended = p.get("extensions") == Some("true");
         let within = |at: DateTime<Utc>, (from, to): (DateTime<Utc>, DateTime<Utc>)| from <= at && at <= to;
-        let fits = |c: &Case| {
+        let fits = |held: &Held| {
+            let c = &held.case;
             c.is_public()
                 && part.has(c)
                 && f.codes.as_ref().is_none_or(|codes| codes.contains(&c.category))
                 && (if c.status.is_open() { f.open } else { f.closed })
-                && within(c.opened, f.requested)
-                && within(updated(c), f.updated)
+                && (within(c.opened, f.requested) || within(came(held), f.requested))
+                && within(updated(held), f.updated)
         };
         let mut page = Vec::new();
         // Ids override all else.
         if let Some(ids) = &f.ids {
             let found = cases::look(&self.ctx, |all| {
-                let known = ids.iter().filter_map(|id| all.get(id)).map(|h| &h.case);
-                let known = known.filter(|c| c.is_public() && part.has(c));
-                known.map(|c| request(c, extended)).collect()
+                let known = ids.iter().filter_map(|id| all.get(id));
+                let known = known.filter(|h| h.case.is_public() && part.has(&h.case));
+                known.map(|h| request(h, extended)).collect()
             });
             page = found.map_err(refused)?;
             return Ok(("service_requests", Body::List("request", page)));
@@ -367,11 +370,11 @@ impl Desk {
         while page.len() < f.page {
             let last = cases::look(&self.ctx, |all| {
                 let (mut seen, mut last) = (0, None);
-                for case in all.before(before.take(), !f.closed).map(|h| &h.case).take(SLICE) {
-                    (seen, last) = (seen + 1, Some(case));
-                    match fits(case) {
+                for held in all.before(before.take(), !f.closed).take(SLICE) {
+                    (seen, last) = (seen + 1, Some(&held.case));
+                    match fits(held) {
                         true if skip > 0 => skip -= 1,
-                        true if page.len() < f.page => page.push(request(case, extended)),
+                        true if page.len() < f.page => page.push(request(held, extended)),
                         _ => {}
                     }
                 }
@@ -386,7 +389,8 @@ impl Desk {
         Ok(("service_requests", Body::List("request", page)))
     }
 
-    /// Oldest first: whoever polls goes on from the last one's time, or with the next page.
+    /// Oldest first: whoever polls goes on from the last one's time, or with the next page. What was done while a
+    /// link was down is told with the time at which it came, or he would never see it.
     async fn updates(&self, p: &Parameters, part: &Part) -> Answer {
         let date = |name| p.date(name).map_err(|w| vec![w]);
         let ends = (("start_date", date("start_date")?), ("end_date", date("end_date")?));
@@ -401,14 +405,14 @@ impl Desk {
                 let (mut seen, mut last) = (0, None);
                 for (at, held) in all.changed_behind(behind.clone()).take(SLICE) {
                     (seen, last) = (seen + 1, Some(at));
-                    let steps = held.history.iter().filter(|e| from <= e.at && e.at <= to);
+                    let steps = told(held).filter(|(_, at)| from <= *at && *at <= to);
                     let is_told = held.case.is_public() && part.has(&held.case);
-                    for e in steps.filter(|e| is_told && update_status(&held.case, e).is_some()) {
+                    for (e, at) in steps.filter(|(e, _)| is_told && update_status(&held.case, e).is_some()) {
                         // Most are behind the page: they cost no more than a look.
-                        if found.len() >= skip + size && found.last().is_some_and(|(at, ..)| *at < e.at) {
+                        if found.len() >= skip + size && found.last().is_some_and(|(last, ..)| *last < at) {
                             continue;
                         }
-                        found.insert((e.at, held.case.id.clone(), e.term, e.version));
+                        found.insert((at, held.case.id.clone(), e.term, e.version));
                         if found.len() > skip + size {
                             found.pop_last();
                         }
@@ -423,12 +427,12 @@ impl Desk {
             tokio::task::yield_now().await;
         }
         let page = cases::look(&self.ctx, |all| {
-            let told = |(_, id, term, version): &(DateTime<Utc>, String, u32, u32)| {
-                let held = all.get(id)?;
-                let entry = held.history.iter().find(|e| (e.term, e.version) == (*term, *version))?;
-                Some(update(&held.case, entry, update_status(&held.case, entry)?))
+            let shown = |(at, id, term, version): &(DateTime<Utc>, String, u32, u32)| {
+                let case = &all.get(id)?.case;
+                let entry = all.get(id)?.history.iter().find(|e| (e.term, e.version) == (*term, *version))?;
+                Some(update(case, entry, *at, update_status(case, entry)?))
             };
-            found.iter().skip(skip).filter_map(told).collect()
+            found.iter().skip(skip).filter_map(shown).collect()
         });
         Ok(("service_request_updates", Body::List("request_update", page.map_err(refused)?)))
     }
@@ -471,6 +475,9 @@ impl Desk {
         }
         if files > 0 {
             notice.push(NOT_KEPT.to_owned());
+        }
+        if new.address_id_unkept {
+            notice.push("The address_id was not kept: the address_string is.".to_owned());
         }
         let told = vec![
             ("service_request_id", Body::text(made.about)),

@@ -2,14 +2,30 @@
 
 use super::ask::{self, w3c};
 use super::body::Body;
+use crate::brain::cases::Held;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Case, Entry, Role, SOLUTION, Solved, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::services::{Answer as Type, Field};
+use citybrain_shared::view;
 
-pub fn updated(case: &Case) -> DateTime<Utc> {
-    case.closed.filter(|_| !case.status.is_open()).unwrap_or(case.changed)
+/// Each line of its history, and since when it can be told here.
+pub fn told(held: &Held) -> impl Iterator<Item = (&Entry, DateTime<Utc>)> {
+    held.told().map(|(e, at_us)| (e, view::time_of(at_us)))
+}
+
+/// When it was closed or has changed, as far as that can be told here.
+pub fn updated(held: &Held) -> DateTime<Utc> {
+    match held.case.closed.filter(|_| !held.case.status.is_open()) {
+        Some(closed) => told(held).find(|(e, _)| e.at == closed).map_or(closed, |(_, at)| at),
+        None => view::time_of(held.told_us()),
+    }
+}
+
+/// When this node came to know of it.
+pub fn came(held: &Held) -> DateTime<Utc> {
+    told(held).next().map_or(held.case.opened, |(_, at)| at)
 }
 
 pub fn service(c: &Category) -> Body {
@@ -72,7 +88,8 @@ fn words_of(c: &Case) -> String {
     if c.description.is_empty() { title.to_owned() } else { c.description.clone() }
 }
 
-pub fn request(c: &Case, extended: bool) -> Body {
+pub fn request(held: &Held, extended: bool) -> Body {
+    let c = &held.case;
     let place = c.place.clone().unwrap_or_default();
     let notes = match (&c.outcome, c.closed_reason) {
         (Some(o), _) if !o.text.is_empty() => o.text.clone(),
@@ -92,7 +109,7 @@ pub fn request(c: &Case, extended: bool) -> Body {
         ("agency_responsible", Body::text(agency)),
         ("service_notice", Body::Null),
         ("requested_datetime", Body::text(w3c(c.opened))),
-        ("updated_datetime", Body::text(w3c(updated(c)))),
+        ("updated_datetime", Body::text(w3c(updated(held)))),
         ("expected_datetime", Body::text(expected)),
         ("address", Body::text(place.text)),
         ("address_id", Body::Null),
@@ -135,7 +152,8 @@ pub fn url_of(reference: &str) -> Option<&str> {
     [Some(reference), named].into_iter().flatten().find(|url| ask::is_url(url))
 }
 
-pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
+/// `at`: since when it can be told here.
+pub fn update(case: &Case, e: &Entry, at: DateTime<Utc>, status: &str) -> Body {
     let text = if is_for_residents(e) { e.text.as_str() } else { "" };
     // A resident's picture stands behind his words; the handler's is what shows that it is done.
     let (text, media) = match text.rsplit_once('\n') {
@@ -150,7 +168,7 @@ pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
         ("update_id", Body::text(id_of(&case.id, e))),
         ("service_request_id", Body::text(case.id.clone())),
         ("status", Body::text(status)),
-        ("updated_datetime", Body::text(w3c(e.at))),
+        ("updated_datetime", Body::text(w3c(at))),
         ("description", Body::text(text)),
         ("media_url", Body::text(media.unwrap_or_default())),
     ])
@@ -173,6 +191,12 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         Some(Verb::Merge) => "duplicate",
         Some(Verb::Close) => case.closed_word(),
         Some(Verb::Comment) if e.role == Some(Role::Resident) => "unchanged",
+        // Whoever posted it has been told its id.
+        Some(Verb::Evaluate) if e.role == Some(Role::Resident) => match e.to.as_deref().unwrap_or_default() {
+            to if to.starts_with("solved: solved,") => "fixed",
+            to if to.starts_with("solved: unsolved,") => "reopen",
+            _ => "unchanged",
+        },
         // How the case ended that it follows.
         None if e.step == step::FOLLOWED => match e.to.as_deref() {
             Some("solved") => "fixed",

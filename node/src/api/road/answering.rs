@@ -18,10 +18,11 @@ use tokio_stream::StreamExt;
 use tower_service::Service;
 
 /// What may be changed from above. A node trusts those above it, which send it commands anyway.
-const CHANGES: [&str; 7] = [
+const CHANGES: [&str; 8] = [
     "/v1/log-level",
     "/v1/dlq/retry",
     "/v1/dlq/drop",
+    "/v1/webhooks/skip",
     "/v1/reload",
     "/v1/enrolments",
     "/v1/enrolments/retire",

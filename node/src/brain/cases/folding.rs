@@ -10,11 +10,11 @@ use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
     awaits_help, booked, is_hand_over, is_true, number_there, opened, spots,
 };
+use citybrain_shared::Pos;
 use citybrain_shared::case::{Ask, Case, Coming, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::{Pos, view};
-
+use citybrain_shared::view::{self, CasesGone};
 use std::sync::Arc;
 
 /// Is it a resident's wish, by name?
@@ -53,6 +53,7 @@ impl Cases {
                     case,
                     heard_us,
                     history,
+                    came_us: Vec::new(),
                     contact,
                     sent_back,
                     called,
@@ -93,11 +94,14 @@ impl Cases {
                     // A node of ours writes none that is longer.
                     let (text, evidence) = (cut(&entry.text, TEXT_MAX), shown(&entry.evidence));
                     held.history.insert(place, Entry { text, evidence, ..entry.clone() });
+                    let came_us = if entry.node == self.me { entry.at.timestamp_micros() } else { self.now_us };
+                    held.came_us.insert(place, came_us);
                 }
             }
             if held.history.len() > HISTORY_MAX {
                 let extra = held.history.len() - HISTORY_MAX;
                 held.history.drain(1..=extra);
+                held.came_us.drain(1..=extra);
             }
             if held.case.status != Status::Submitted {
                 held.coming.clear();
@@ -112,13 +116,23 @@ impl Cases {
         self.look_at_followers(&id);
         self.look_at_booking(&id);
         self.dirty.insert((Dirty::Case, id));
-        while self.held.len() > CASES_MAX {
+        self.make_room(CASES_MAX);
+    }
+
+    /// Those that have been over for the longest give way, and are counted nowhere any more.
+    pub(super) fn make_room(&mut self, most: usize) {
+        while self.held.len() > most {
             let Some((_, id)) = self.over.first().cloned() else { break };
             self.index(&id, false);
-            let followers = self.held.remove(&id).map(|held| held.case.followers).unwrap_or_default();
+            let gone = self.held.remove(&id).map(|held| held.case);
             self.look_at_booking(&id);
+            let followers = gone.as_ref().map(|case| case.followers.clone()).unwrap_or_default();
             followers.iter().chain([&id]).for_each(|id| self.look_at_follower(id));
-            self.dirty.insert((Dirty::Case, id));
+            self.dirty.extend([(Dirty::Case, id), (Dirty::Gone, String::new())]);
+            let Some(case) = gone else { continue };
+            let upto = case.dispatched.map_or(case.opened, |at| at.max(case.opened));
+            let before = self.gone.get_or_insert(CasesGone { cases: 0, upto });
+            (before.cases, before.upto) = (before.cases + 1, before.upto.max(upto));
         }
     }
 
@@ -211,7 +225,7 @@ impl Cases {
             *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
         let booking = case.booking.as_ref().map(|b| (b.service.clone(), booked(case)));
-        let changed = (case.changed.timestamp_micros(), id.to_owned());
+        let changed = (held.told_us(), id.to_owned());
         let opened = opened(case);
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
         let is_open = case.status.is_open();

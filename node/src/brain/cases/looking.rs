@@ -66,6 +66,11 @@ impl Cases {
         self.held.len()
     }
 
+    /// Closed ones that have given way to newer ones: nobody counts them any more.
+    pub fn gone(&self) -> Option<view::CasesGone> {
+        self.gone.clone()
+    }
+
     /// Open ones, the oldest first.
     pub fn open_ones(&self) -> impl ExactSizeIterator<Item = &Held> {
         self.open_since.iter().map(|(_, id)| &self.held[id])
@@ -94,7 +99,8 @@ impl Cases {
             .map(|(_, held)| held)
     }
 
-    /// Cases that have changed behind this moment and id, the longest unchanged first; each with its own.
+    /// Cases of which there is something to tell behind this moment and id, the longest unchanged first; each with
+    /// its own.
     pub fn changed_behind(&self, then: (i64, String)) -> impl Iterator<Item = (&(i64, String), &Held)> {
         let range = (Bound::Excluded(then), Bound::Unbounded);
         self.changed.range(range).map(|at| (at, &self.held[&at.1]))

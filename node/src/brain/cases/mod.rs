@@ -77,7 +77,7 @@ use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::{Address, Lane};
+use citybrain_shared::{Address, Lane, view};
 use letter::{Body, Letter, Step};
 use letters::Letters;
 use looking::{number_there, spots};
@@ -123,6 +123,8 @@ pub struct Held {
     pub heard_us: i64,
     /// Oldest first; each (term, version) once.
     pub history: Vec<Entry>,
+    /// When each of these lines came here, by this node's own clock: µs since 1970.
+    pub came_us: Vec<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
     /// The hand-over, by (term, version), that went back from here, or past here: it is not taken any more.
@@ -161,6 +163,17 @@ impl Held {
     pub fn is_unanswered(&self) -> bool {
         let is_newer = |c: &Coming| (c.term, c.version) >= self.case.order();
         self.case.status == Status::Submitted && !self.coming.iter().any(is_newer)
+    }
+
+    /// Each line of its history, and since when it can be told here, µs since 1970: of what was done elsewhere not
+    /// before it came, however long it was on its way.
+    pub fn told(&self) -> impl Iterator<Item = (&Entry, i64)> {
+        self.history.iter().zip(&self.came_us).map(|(e, came_us)| (e, e.at.timestamp_micros().max(*came_us)))
+    }
+
+    /// Since when all of it can be told here, µs since 1970.
+    pub fn told_us(&self) -> i64 {
+        self.told().map(|(_, at_us)| at_us).fold(self.case.changed.timestamp_micros(), i64::max)
     }
 
     /// Where it is, as it was said last.
@@ -250,6 +263,7 @@ enum Dirty {
     Owed,
     Roll,
     Edition,
+    Gone,
 }
 
 /// What a booking is counted under: the service, begin and end, and for what.
@@ -306,7 +320,7 @@ pub struct Cases {
     /// The same, and all cases, by when they were opened: µs since 1970.
     open_since: BTreeSet<(i64, String)>,
     opened: BTreeSet<(i64, String)>,
-    /// All, by when they last changed: µs since 1970.
+    /// All, by when the newest of them could be told here: µs since 1970.
     changed: BTreeSet<(i64, String)>,
     /// Cases that are over, by when.
     over: BTreeSet<(i64, String)>,
@@ -332,6 +346,8 @@ pub struct Cases {
     beside: BTreeSet<(String, (i64, String))>,
     /// Those of other systems, by [`number_there`].
     imported: HashMap<u64, String>,
+    /// Closed cases that have given way to newer ones.
+    gone: Option<view::CasesGone>,
     /// The newest record's time.
     now_us: i64,
     /// The latest of all records' since the clock was last seen to be ahead.
@@ -384,6 +400,7 @@ impl Cases {
             open_by_kind: Default::default(),
             beside: BTreeSet::new(),
             imported: HashMap::new(),
+            gone: None,
             now_us: 0,
             latest_us: 0,
             editions: BTreeMap::new(),
@@ -456,6 +473,7 @@ impl Cases {
             self.index(&id, false);
             if let Some(held) = self.held.get_mut(&id) {
                 held.heard_us = now_us;
+                held.came_us.iter_mut().for_each(|at| *at = now_us.min(*at));
             }
             self.index(&id, true);
             self.dirty.insert((Dirty::Case, id));

@@ -260,6 +260,7 @@ impl Policy for Cases {
                     ([b"w", key.as_bytes()].concat(), letter.map(json))
                 }
                 Dirty::Succession => (b"s".to_vec(), Some(json(&self.succession))),
+                Dirty::Gone => (b"n".to_vec(), self.gone.as_ref().map(json)),
                 Dirty::Edition => ([b"e", key.as_bytes()].concat(), self.editions.get(&key).map(json)),
                 Dirty::Owed => {
                     let owed = key.parse().ok().and_then(|child: Address| self.owed.get(&child));
@@ -301,6 +302,8 @@ impl Policy for Cases {
             self.rolls.insert(key, serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if let Some(code) = text.strip_prefix('e') {
             self.editions.insert(code.to_owned(), serde_json::from_slice(value).map_err(|e| e.to_string())?);
+        } else if text == "n" {
+            self.gone = Some(serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if text == "s" {
             self.succession = serde_json::from_slice(value).map_err(|e| e.to_string())?;
             self.succession.look_if_over();

@@ -161,6 +161,7 @@ impl Ranked {
             reopened_in_all: self.in_all.1,
             hot_spots: self.spots.into_iter().map(|(category, s)| s.told(category, cases)).collect(),
             repeat_callers: self.callers.into_iter().map(|c| c.told(cases, self.shown)).collect(),
+            gone: cases.gone(),
             at: self.now,
         }
     }

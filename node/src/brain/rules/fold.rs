@@ -366,7 +366,13 @@ impl Rules {
         match (said.what.as_str(), due.what) {
             ("fired", _) => {
                 (state.on, state.since_us, state.fired_us) = (true, None, Some(said.at_us));
-                state.severity = said.severity;
+                (state.severity, state.title) = (said.severity, None);
+                let title = state.held.as_ref().and_then(|held| {
+                    let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &self.set.node)?;
+                    let w = rule.window.as_ref().zip(state.window.as_ref());
+                    rule.titles(&facts, w.map(|(w, seen)| seen.summary(w.span, said.at_us)).as_ref())
+                });
+                title.into_iter().for_each(|title| state.entitle(title, said.at_us));
                 state.due = match (due.what, &rule.window) {
                     (What::Held, _) => fading(rule, state, said.at_us),
                     _ => None,
@@ -532,14 +538,7 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
         if grew || was_ending || is_stale {
             state.due = fading(rule, state, now);
         }
-        if holds && rule.severity_varies() {
-            let severity = rule.severity(facts, window);
-            if severity != state.severity {
-                state.severity = severity;
-                return Ok(Step::Change);
-            }
-        }
-        return Ok(Step::Nothing);
+        return Ok(if holds && is_news(rule, state, met) { Step::Change } else { Step::Nothing });
     }
     if !holds || !free {
         (state.since_us, state.due, state.held) = (None, None, None);
@@ -568,10 +567,25 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
     if rule.latches() {
         state.on = true;
         state.severity = rule.severity(facts, window);
+        state.title = None;
+        rule.titles(facts, window).into_iter().for_each(|title| state.entitle(title, now));
         state.held = Some(held().kept());
         state.due = fading(rule, state, now);
     }
     Ok(Step::Fire)
+}
+
+/// Is its alarm of another severity now, or called otherwise?
+fn is_news(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> bool {
+    let severity = rule.severity_varies().then(|| rule.severity(met.facts, met.window));
+    let is_other = severity.is_some_and(|severity| severity != state.severity);
+    let title = rule.titles(met.facts, met.window);
+    if !is_other && !title.is_some_and(|title| state.is_retitled(title, met.now)) {
+        return false;
+    }
+    state.severity = severity.unwrap_or(state.severity);
+    title.into_iter().for_each(|title| state.entitle(title, met.now));
+    true
 }
 
 /// When a timer is asked again that has come and could not fire at `now`.

@@ -19,6 +19,9 @@ const HELD_BYTES_MAX: usize = 8 * 1024;
 /// Characters and items that are left then: a picture goes, a name or a reading stays.
 const HELD_TEXT_MAX: usize = 256;
 const HELD_ITEMS_MAX: usize = 16;
+/// An alarm may change its title once in so long, µs, beside so many changes that may come at once.
+const TITLE_US: i64 = 60_000_000;
+const TITLES_AT_ONCE: i64 = 5;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeyState {
@@ -42,6 +45,8 @@ pub struct KeyState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<Title>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired_us: Option<i64>,
     /// The event that a later step speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +63,25 @@ fn is_zero(n: &i64) -> bool {
     *n == 0
 }
 
+/// What its alarms were called last, and how far that has used up what may be told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Title {
+    hash: u64,
+    /// It may change once in [`TITLE_US`]; what was told sooner is made up for until then.
+    even_us: i64,
+}
+
 impl KeyState {
+    /// Is this title news, and may it be told yet? An alarm that counts in its title is not told with each event.
+    pub fn is_retitled(&self, hash: u64, now: i64) -> bool {
+        self.title.is_none_or(|t| t.hash != hash && t.even_us - now <= (TITLES_AT_ONCE - 1) * TITLE_US)
+    }
+
+    pub fn entitle(&mut self, hash: u64, now: i64) {
+        let even_us = self.title.map_or(now, |t| t.even_us.max(now) + TITLE_US);
+        self.title = Some(Title { hash, even_us });
+    }
+
     /// A line of JSON and, behind it, the window.
     pub fn row(&self) -> Vec<u8> {
         let mut row = serde_json::to_vec(self).expect("it has string keys only");
@@ -76,6 +99,7 @@ impl KeyState {
             *at -= by;
         }
         self.due.iter_mut().for_each(|due| due.at_us -= by);
+        self.title.iter_mut().for_each(|title| title.even_us -= by);
         self.held.iter_mut().chain(&mut self.ended).for_each(|held| held.at_us -= by);
         self.window.iter_mut().for_each(|window| window.shift(by));
     }

@@ -181,6 +181,19 @@ impl Rule {
         Some(severity(first, facts, window))
     }
 
+    /// What its alarms are called on these facts, as a hash; `None`: always the same, or not to be told from them.
+    pub fn titles(&self, facts: &Facts, window: Option<&Summary>) -> Option<u64> {
+        let titles = self.then.iter().filter_map(|a| match a {
+            Action::Raise { title, .. } => Some(title),
+            _ => None,
+        });
+        if titles.clone().all(|title| title.constant().is_some()) {
+            return None;
+        }
+        let titles: Vec<String> = titles.map(|title| title.whole(facts, window)).collect::<Option<_>>()?;
+        Some(xxh3_64(titles.join("\0").as_bytes()))
+    }
+
     /// True when the severity may change while an alarm is active.
     pub fn severity_varies(&self) -> bool {
         self.then.iter().any(|a| matches!(a, Action::Raise { severity, .. } if severity.constant().is_none()))

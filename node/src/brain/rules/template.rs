@@ -74,6 +74,15 @@ impl Template {
         self.parts.iter().map(part).collect()
     }
 
+    /// The text, if all of it can be filled in.
+    pub fn whole(&self, facts: &Facts, window: Option<&Summary>) -> Option<String> {
+        let part = |p: &Part| match p {
+            Part::Text(t) => Some(t.clone()),
+            Part::Cel(cel) => cel.text(facts, window).ok(),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
     /// A text that is one expression keeps that expression's type.
     fn json(&self, facts: &Facts, window: Option<&Summary>) -> Json {
         match &self.parts[..] {

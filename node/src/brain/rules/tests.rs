@@ -200,7 +200,8 @@ fn events_of_one_frame_are_counted_one_by_one() {
     let mut node = Node::new(rule);
     (0..12).for_each(|_| node.only_hear("city.noise", "x", &json!({})));
     node.settle();
-    assert_eq!((node.fired("noise"), node.alarm("noise", "").unwrap().title.as_str()), (1, "10"));
+    assert_eq!((node.fired("noise"), node.alarm("noise", "").unwrap().title.as_str()), (1, "12"));
+    assert_eq!(node.events(alarms::CHANGED).len(), 2, "what it is called goes on with the count");
 }
 
 #[test]
@@ -553,7 +554,7 @@ fn an_alarm_about_alarms_says_which_and_sets_off_no_circle() {
         node.hear("city.smoke.v1", at, &json!({"on": true}));
     }
     // The number of places stands in the title alone, and is counted all the same.
-    assert_eq!(node.alarm("storm", "").unwrap().title, "2 alarms, 2 places");
+    assert_eq!(node.alarm("storm", "").unwrap().title, "3 alarms, 3 places");
     assert_eq!(node.alarm("storm", "").unwrap().raises, 1);
 }
 
@@ -942,6 +943,52 @@ fn why_a_rule_fired_shows_the_one_field_that_it_reads_by_a_name_that_is_no_word(
     node.hear("air", "x", &json!({"PM_US Post": 167, "TEMP": 5}));
     let said = &node.events(FIRED)[0]["data"]["fired"][0];
     assert_eq!(said["why"], json!({"event.data.PM_US Post": 167}));
+}
+
+#[test]
+fn an_alarm_that_is_called_otherwise_is_told_and_one_that_counts_in_its_title_once_a_minute() {
+    let rule = "[[rule]]\nname = \"water\"\non = [\"level\"]\nwhen = \"event.data.cm >= 1\"\n\
+                then = [{ raise = { severity = \"major\", title = \"${event.data.cm} cm at ${event.data.gate}\" } }]\n";
+    let mut node = Node::new(rule);
+    let title = |node: &Node| node.alarm("water", "").unwrap().title.clone();
+    let told = |node: &Node| node.events(alarms::CHANGED).len();
+    let hear = |node: &mut Node, cm: usize| {
+        node.now += S;
+        node.hear("level", "x", &json!({"cm": cm, "gate": "east"}));
+    };
+    hear(&mut node, 1);
+    hear(&mut node, 1);
+    assert_eq!((title(&node).as_str(), told(&node)), ("1 cm at east", 0));
+    hear(&mut node, 2);
+    assert_eq!((title(&node).as_str(), told(&node)), ("2 cm at east", 1));
+    node.hear("level", "x", &json!({"cm": 3}));
+    assert_eq!((title(&node).as_str(), told(&node)), ("2 cm at east", 1), "what lacks a field says nothing");
+    node.write_rows();
+    node.restart();
+    (3..=40).for_each(|cm| hear(&mut node, cm));
+    assert_eq!((title(&node).as_str(), told(&node)), ("6 cm at east", 5));
+    node.now += 60 * S;
+    hear(&mut node, 41);
+    assert_eq!((title(&node).as_str(), told(&node)), ("41 cm at east", 6));
+    hear(&mut node, 42);
+    assert_eq!(told(&node), 6);
+}
+
+#[test]
+fn an_alarm_that_time_has_raised_is_told_again_only_when_it_is_called_otherwise() {
+    let rule = "[[rule]]\nname = \"water\"\non = [\"level\"]\nwhen = \"event.data >= 1\"\nfor = \"5s\"\n\
+                then = [{ raise = { severity = \"major\", title = \"${event.data} cm\" } }]\n";
+    let mut node = Node::new(rule);
+    node.hear("level", "x", &json!(1));
+    node.wait(6 * S);
+    node.hear("level", "x", &json!(1));
+    let whats = |node: &Node| node.said().into_iter().map(|(_, _, what)| what).collect::<Vec<_>>();
+    assert_eq!(whats(&node), ["fired"]);
+    node.hear("level", "x", &json!(2));
+    assert_eq!(
+        (whats(&node), node.alarm("water", "").unwrap().title.as_str()),
+        (vec!["fired".into(), "changed".into()], "2 cm")
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub enum Ops {
     StoreVerify(Answer<view::StoreVerify>),
     StoreChange(Answer<view::StoreChange>),
     DlqSettled(Answer<view::DlqSettled>),
+    WebhookSkipped(Answer<view::WebhookSkipped>),
     LogLevel(Answer<view::LogLevel>),
     ConfigShown(Answer<view::ConfigShown>),
     ConfigDiff(Answer<view::ConfigDiff>),
@@ -47,6 +48,7 @@ impl Screen {
                 };
                 Ok(u8::from(!a.body.letters.iter().all(good)))
             }
+            Ops::WebhookSkipped(a) => self.answer(&a, out, passed_over).map(|()| 0),
             Ops::LogLevel(a) => self.answer(&a, out, level).map(|()| 0),
             Ops::ConfigShown(a) => self.answer(&a, out, config).map(|()| 0),
             Ops::ConfigDiff(a) => self.answer(&a, out, diff).map(|()| u8::from(!a.body.differences.is_empty())),
@@ -404,6 +406,14 @@ fn settled(v: &view::DlqSettled, s: &Screen, out: &mut dyn Write) -> io::Result<
     }
     print(&table, out)?;
     writeln!(out, "{} still open", grouped(v.open))
+}
+
+fn passed_over(v: &view::WebhookSkipped, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "webhook {} goes on behind {}; what stood there is a dead letter (`citybrain dlq list`)",
+        v.name, v.pos
+    )
 }
 
 fn level(v: &view::LogLevel, _: &Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Rates, and what they are made of.
 
+use super::supervision::gone;
 use super::table::Cell;
 use super::{Screen, clean, grouped, print, right};
 use crate::cli::rates::Show;
@@ -95,6 +96,7 @@ fn change(show: Show, now: &PeriodRates, then: &PeriodRates) -> String {
 }
 
 pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    gone(v.gone.as_ref(), s, out)?;
     let rows = v.rows.iter().chain(std::iter::once(&v.total));
     let is_shown = |r: &&RateRow| parts(r).into_iter().flatten().any(|part| base(show, part) > 0);
     let rows: Vec<&RateRow> = rows.filter(is_shown).collect();

@@ -2,13 +2,22 @@
 
 use super::cases::named;
 use super::table::{Cell, Color};
-use super::{Screen, clean, grouped, print, right, span};
+use super::{Screen, clean, counted, grouped, print, right, span};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::Case;
 use citybrain_shared::view;
 use std::io::{self, Write};
 
+/// Before counts that lack some.
+pub fn gone(gone: Option<&view::CasesGone>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let Some(view::CasesGone { cases, upto }) = gone else { return Ok(()) };
+    let upto = s.zone.day(*upto);
+    let closed = counted(*cases, "closed case");
+    writeln!(out, "not counted any more, as newer ones took their place: {closed}, opened or dispatched up to {upto}")
+}
+
 pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    gone(v.gone.as_ref(), s, out)?;
     let head = [
         "KEY",
         "CASES",
@@ -49,6 +58,7 @@ fn seconds(s: u64) -> String {
 }
 
 pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    gone(v.gone.as_ref(), s, out)?;
     let title = |out: &mut dyn Write, word: &str, shown: usize, of: u64| {
         writeln!(
             out,

@@ -1,6 +1,6 @@
 use super::*;
 use citybrain_shared::view::{LinkLane, LinkRole, TreeNode, time_of};
-use citybrain_shared::{Address, Pos};
+use citybrain_shared::{Address, Lane, Pos};
 
 const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::utc_in(2026) };
 const JSON: Screen = Screen { json: true, ..PLAIN };
@@ -188,6 +188,18 @@ fn a_node_that_is_not_ready_says_why_and_is_code_1() {
         links: two_links().links,
         descendants: 4,
         dead_letters_open: 1,
+        webhooks: vec![view::Webhook {
+            name: "hotline".into(),
+            behind: 12,
+            stands: vec![view::WebhookStands {
+                pos: Pos(88_103),
+                lane: Lane::Routine,
+                since: view::time_of(0),
+                why: "500 Internal Server Error".into(),
+            }],
+            gone_since: None,
+            gone_why: None,
+        }],
     };
     let want = "\
 node      chengdu/liucheng 柳城街道 (street)
@@ -202,6 +214,7 @@ door      embedded 127.0.0.1:1884: 12 of 10,000 connections, 0 sessions
 links     to chengdu: up; 0 of 1 children up
 below     4 nodes known to be there
 refused   1 dead letter open (`citybrain dlq list`)
+webhooks  webhook hotline stands at 88103 (routine) since 1970-01-01T00:00:00.000Z: 500 Internal Server Error; 12 records behind
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
     assert_eq!(text(PLAIN, Output::Status(answer(status))), (want.to_owned(), 1));
@@ -265,7 +278,7 @@ fn a_score_that_lacks_a_rate_is_marked_and_what_no_rate_counts_is_told() {
         };
         let (by, period) = (view::GroupBy::Child, view::RatePeriod::All);
         let total = row("all", rates(Some(0.5)));
-        let rates = view::Rates { by, period, rows, total, weights, at: time_of(0) };
+        let rates = view::Rates { by, period, rows, total, weights, gone: None, at: time_of(0) };
         text(PLAIN, Output::Rates(Box::new(answer(rates)), crate::cli::rates::Show::Rates)).0
     };
     let marked = shown(vec![row("a", rates(Some(0.5))), row("b", rates(None))]);

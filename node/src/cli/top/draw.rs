@@ -301,6 +301,7 @@ mod tests {
                 ],
                 descendants: 2,
                 dead_letters_open: 0,
+                webhooks: Vec::new(),
             },
             tree: vec![
                 node("chengdu/liucheng", "柳城街道", "self", None),

@@ -1,8 +1,8 @@
 use super::super::facts::{Ahead, Certificate, Link, Node, Stopped};
 use super::*;
 use chrono::NaiveDate;
-use citybrain_shared::Pos;
-use citybrain_shared::view::time_of;
+use citybrain_shared::view::{Webhook, WebhookStands, time_of};
+use citybrain_shared::{Lane, Pos};
 
 /// A node and a host with nothing to complain about.
 fn well() -> Facts {
@@ -45,6 +45,12 @@ fn well() -> Facts {
         ..Node::default()
     });
     f
+}
+
+fn standing(since_us: i64) -> Webhook {
+    let (pos, since, why) = (Pos(88), time_of(since_us), "500 Internal Server Error".into());
+    let stands = vec![WebhookStands { pos, lane: Lane::Routine, since, why }];
+    Webhook { name: "hotline".into(), behind: 12, stands, gone_since: None, gone_why: None }
 }
 
 fn severity(f: &Facts, id: &str) -> Verdict {
@@ -142,6 +148,8 @@ fn every_check_has_another_answer() {
             node(f).working_until = NaiveDate::from_ymd_opt(2027, 1, 1);
         }),
         ("refused-logins", Warn, |f| node(f).refused_logins.push("ann, once, the last from ::1: wrong".into())),
+        ("webhook-stands", Warn, |f| node(f).webhooks.push(standing(1_999_999_995_000_000))),
+        ("webhook-stands", Bad, |f| node(f).webhooks.push(standing(1_999_999_000_000_000))),
         ("lost-records", Bad, |f| node(f).lost = 1),
         ("commit-time", Warn, |f| (node(f).commits, node(f).commits_over_100_ms) = (1000, 50)),
     ];

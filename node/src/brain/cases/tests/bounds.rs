@@ -104,6 +104,26 @@ fn a_press_is_known_again_whatever_of_its_words_was_kept() {
 }
 
 #[test]
+fn closed_cases_that_gave_way_are_told_with_how_far_they_went() {
+    let mut cases = node("c");
+    assert_eq!(cases.gone(), None);
+    for day in [0, 3, 5] {
+        let at = START + day * 86_400_000_000;
+        let (mut case, _) = cases.open(opening(&format!("20261120-{day}"), "L"), Contact::default(), at);
+        (case.status, case.closed) = (Status::Withdrawn, Some(view::time_of(at)));
+        cases.fold(&case, &[]);
+    }
+    cases.make_room(1);
+    let upto = view::time_of(START + 3 * 86_400_000_000);
+    assert_eq!(cases.gone(), Some(view::CasesGone { cases: 2, upto }));
+    let mut again = node("c");
+    for (key, value) in cases.take_rows() {
+        value.into_iter().for_each(|value| again.load_row(&key, &value).unwrap());
+    }
+    assert_eq!((again.count(), again.gone()), (1, cases.gone()));
+}
+
+#[test]
 fn a_node_full_of_open_cases_opens_calls_for_help_only_and_says_so() {
     let mut cases = node("c/s/a");
     cases.open.extend((0..CASES_MAX).map(|i| format!("20261120-{i}")));

@@ -132,7 +132,6 @@ fn a_seat_that_a_follower_gave_back_is_asked_for_anew() {
             seats: 1,
             place: None,
             form: BTreeMap::new(),
-            place: None,
             state: Booked::Asked,
         };
         Opening { booking: Some(booking), ..opening(id, "S") }
@@ -190,6 +189,7 @@ fn a_booking_that_followed_away_from_its_provider_is_asked_for_there_again() {
         until: None,
         seat: Seat::Visitor,
         seats: 1,
+        place: None,
         form: BTreeMap::new(),
         state: Booked::Asked,
     };
