@@ -539,7 +539,7 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     let media = tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown")["case"]["media"].clone();
     assert_eq!(media, json!(["https://p.example/1.jpg", "https://p.example/2.jpg"]));
     let many = c.post("requests.json", &format!("{all}{}", "&media_url=https://p.example/3.jpg".repeat(9)));
-    assert!(many.error().1.contains("10 times at most"), "{}", many.text);
+    assert!(many.wrong().1.contains("10 times at most"), "{}", many.text);
 
     // The same key files it once.
     let file = |key: &str, form: &str| {

@@ -279,7 +279,8 @@ fn alerts_and_dashboard_ask_only_for_what_a_node_exports() {
         text(&own.cert),
         text(&own.key)
     );
-    tree.edit("c/s", |text| text + &door);
+    let webhook = format!("[[webhook]]\nname = \"app\"\nurl = \"http://127.0.0.1:{}/\"\n", free_port());
+    tree.edit("c/s", |text| text + &door + &webhook);
     tree.start();
     publish(&tree, "e", 20);
     let pressed = json!({"sos": true, "by": "a", "place": {"text": "7栋301"}});

@@ -265,7 +265,7 @@ fn a_case_that_nobody_has_begun_is_called_back_by_hand_and_a_returned_one_comes_
     // Nobody answers for it yet.
     let recall = ["recall", "--by", "甲", "--reason", "派错了", "--wait", "300ms"];
     let (code, _, err) = away(&case, tree.node(here), &recall);
-    assert!(code == 3 && err.contains(&format!("{there} owns it and was asked")), "{code} {err}");
+    assert!(code == 3 && err.contains(&format!("it is on its way to {there}, which was asked")), "{code} {err}");
     tree.start_node("c/s");
     tree.wait_ready();
     wait_case(tree.node(here), "has it again", |c| {

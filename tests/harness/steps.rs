@@ -108,10 +108,10 @@ fn session(block: &str, from: usize, first: usize) -> Vec<Step> {
 
 /// What differs from run to run, and what stands in its place while two answers are compared: the pattern's
 /// group, or all of it if it has none. In this order.
-const MASKS: [(&str, &str); 10] = [
+const MASKS: [(&str, &str); 11] = [
     // A time of commit, by its day and its second.
     (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|\+08:00)", "TIME"),
-    (r"[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}Z", "TIME"),
+    (r"[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z", "TIME"),
     (r"[0-9]{2}:[0-9]{2}:[0-9]{2}Z", "TIME"),
     // Appointments that are free, and how many more of those are left of today.
     (r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}", "SLOT"),
@@ -120,7 +120,8 @@ const MASKS: [(&str, &str); 10] = [
     (r"^ *([0-9]+) +TIME", "POS"),
     // How long ago something was heard.
     (r"([0-9]+(?:\.[0-9]+)? (?:ms|s|min)) ago", "AGE"),
-    // How long an import took, at the end of its line.
+    // How long a replay took, and an import, at the end of their lines.
+    (r" acknowledged, .*; ([0-9.]+ s)$", "TOOK"),
     (r"nodes that got some: [0-9]+; ([0-9.]+ s)$", "TOOK"),
     // How long the cases of a row of `case stats` took that were opened and closed within this run.
     (r" ((?: +(?:[0-9]+ m )?[0-9.]+ s){4})$", "TOOK"),

@@ -371,7 +371,7 @@ mod tests {
             ("event.data.text.matches(event.data.pattern)", "does not say itself"),
             ("event.data.list.exists(x, x.matches('a'))", "`matches` inside of a loop"),
             ("matches(event.data.text, '(a|b)*a(a|b){5000}')", "too large"),
-            ("event.data.text.matches('(')", "no regular expression"),
+            ("event.data.text.matches('(')", "is no pattern"),
             (&format!("event.data.n == '{}'", "x".repeat(CONDITION_BYTES_MAX)), "longer than"),
         ] {
             let fault = condition(text).unwrap_err();

@@ -1,6 +1,6 @@
 //! What a run has added up to, and how it is shown.
 
-use citybrain_shared::words::grouped;
+use citybrain_shared::words::{counted, grouped};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -78,8 +78,8 @@ impl Report {
         let end = if self.finished { ", the end of the file" } else { "" };
         let _ = writeln!(
             out,
-            "{} rows: {} acknowledged, {} skipped; all up to row {}{end}; {:.1} s",
-            grouped(self.rows),
+            "{}: {} acknowledged, {} skipped; all up to row {}{end}; {:.1} s",
+            counted(self.rows, "row"),
             grouped(self.acknowledged),
             grouped(skipped),
             grouped(self.upto_row),
