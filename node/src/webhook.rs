@@ -115,7 +115,16 @@ pub struct Skip {
     pub pos: Pos,
     /// The record of who did it; goes into the group of the dead letter.
     pub act: Draft,
-    pub told: oneshot::Sender<Result<(), String>>,
+    pub told: oneshot::Sender<Result<(), NotSkipped>>,
+}
+
+/// Why an event was not passed over.
+#[derive(Debug)]
+pub enum NotSkipped {
+    /// It does not stand, in a sentence.
+    Moving(String),
+    /// The log did not take it.
+    Log(engine::Error),
 }
 
 struct Sender {
@@ -320,6 +329,10 @@ impl Sender {
         if *self.stop.borrow() {
             return Err(Ended);
         }
+        // Where a lane is always due there is no wait.
+        while let Ok(skip) = self.skips.try_recv() {
+            self.skip(lanes, skip)?;
+        }
         // Before the reads, so that a commit behind them is not slept through.
         committed.borrow_and_update();
         let mut is_busy = false;
@@ -428,9 +441,13 @@ impl Sender {
     /// Passes over what stands, by an operator's word: who said it, the dead letter and the cursor are one group.
     fn skip(&mut self, lanes: &mut [Cursor; 2], skip: Skip) -> Result<(), Ended> {
         let Skip { pos, act, told } = skip;
+        // Whoever asked was told that it was not done.
+        if told.is_closed() {
+            return Ok(());
+        }
         let stands = |c: &&mut Cursor| c.again.is_some() && c.read.front().is_some_and(|e| e.pos == pos);
         let Some(cursor) = lanes.iter_mut().find(stands) else {
-            let _ = told.send(Err(format!("it does not stand at {}", pos.0)));
+            let _ = told.send(Err(NotSkipped::Moving(format!("it does not stand at {}", pos.0))));
             return Ok(());
         };
         let why =
@@ -451,10 +468,10 @@ impl Sender {
                 let _ = told.send(Ok(()));
                 Ok(())
             }
-            Err(engine::Error::Stopping) => Err(Ended),
             Err(error) => {
-                let _ = told.send(Err(error.to_string()));
-                Ok(())
+                let ended = if matches!(error, engine::Error::Stopping) { Err(Ended) } else { Ok(()) };
+                let _ = told.send(Err(NotSkipped::Log(error)));
+                ended
             }
         }
     }
@@ -621,21 +638,16 @@ impl Post {
 }
 
 impl Post {
-    /// Has what stands passed over.
+    /// Has what stands passed over. Who no longer waits for the answer takes the wish back, unless the log has it
+    /// by then.
     ///
     /// # Errors
-    /// A sentence: it does not stand there, or is in the middle of an attempt for too long.
-    pub async fn skip(&self, pos: Pos, act: Draft) -> Result<(), String> {
+    /// It does not stand there, or the log does not take it.
+    pub async fn skip(&self, pos: Pos, act: Draft) -> Result<(), NotSkipped> {
         let (told, answer) = oneshot::channel();
-        let asked = async {
-            self.skips.send(Skip { pos, act, told }).await.ok()?;
-            answer.await.ok()
-        };
-        match tokio::time::timeout(ANSWER_WITHIN + PAUSE_UNWRITABLE_MAX, asked).await {
-            Ok(Some(done)) => done,
-            Ok(None) => Err("nothing is sent to its receiver any more".into()),
-            Err(_) => Err("it is still waiting for its receiver".into()),
-        }
+        let gone = || NotSkipped::Moving("nothing is sent to its receiver any more".into());
+        self.skips.send(Skip { pos, act, told }).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Sends what it refused once more, as it was.
