@@ -86,19 +86,36 @@ pub struct Counters {
 }
 
 /// What is tried again and again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stands {
-    pub pos: Pos,
-    pub lane: Lane,
-    pub since: DateTime<Utc>,
+#[derive(Debug)]
+struct Stands {
+    pos: Pos,
+    lane: Lane,
+    since: DateTime<Utc>,
     /// As the last attempt ended.
-    pub why: String,
+    why: Said,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+struct Said {
+    /// The answer's status, or that there was none.
+    status: String,
+    /// The beginning of the answer's body. A receiver may say again what it was sent: this is for a dead letter,
+    /// which not everybody sees.
+    text: String,
+}
+
+impl Said {
+    /// All of it.
+    fn whole(&self) -> String {
+        format!("{} {}", self.status, self.text).trim().to_owned()
+    }
 }
 
 impl Counters {
     /// As it is shown, the log ending at `last`.
     pub fn view(&self, last: Pos) -> view::Webhook {
-        let stands = |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.clone() };
+        let stands = |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.status.clone() };
         let gone = self.gone.lock().clone();
         view::Webhook {
             name: self.name.clone(),
@@ -451,7 +468,7 @@ impl Sender {
             return Ok(());
         };
         let why =
-            self.post.counters.stands.lock()[cursor.lane as usize].as_ref().map_or(String::new(), |s| s.why.clone());
+            self.post.counters.stands.lock()[cursor.lane as usize].as_ref().map_or(String::new(), |s| s.why.whole());
         let url = without_path(&self.config.url);
         let detail = format!("{url} did not take it ({why}), and it was passed over by an operator");
         let body = cursor.read.front().map(|e| self.body_of(e)).unwrap_or_default();
@@ -529,15 +546,15 @@ impl Sender {
                     let _ = self.pause(self.gap);
                 }
             }
-            Some(Answer::Refused(why)) => {
+            Some(Answer::Refused(said)) => {
                 self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
-                let detail = format!("{} refused it: {why}", without_path(&self.config.url));
+                let detail = format!("{} refused it: {}", without_path(&self.config.url), said.whole());
                 let letter = self.letter("webhook-refused", pos, detail, &body);
                 self.note(vec![Note::DeadLetter(letter)], Haste::Lazy)?;
             }
-            Some(Answer::Gone(why)) => return self.end(pos, why, &body),
-            Some(Answer::Later(why, after)) => {
-                self.try_later(cursor, why, after);
+            Some(Answer::Gone(said)) => return self.end(pos, said, &body),
+            Some(Answer::Later(said, after)) => {
+                self.try_later(cursor, said, after);
                 return Ok(true);
             }
         }
@@ -546,9 +563,10 @@ impl Sender {
         Ok(true)
     }
 
-    fn try_later(&mut self, cursor: &mut Cursor, why: String, after: Option<Duration>) {
+    fn try_later(&mut self, cursor: &mut Cursor, why: Said, after: Option<Duration>) {
         if self.post.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || cursor.pause == PAUSE_MAX {
-            tracing::warn!(webhook = self.config.name, reason = why, "A receiver does not take events; trying again.");
+            let reason = &why.status;
+            tracing::warn!(webhook = self.config.name, reason, "A receiver does not take events; trying again.");
         }
         let (lane, pos) = (cursor.lane, cursor.read.front().map_or(cursor.upto, |e| e.pos));
         let stands = &mut self.post.counters.stands.lock()[lane as usize];
@@ -559,16 +577,17 @@ impl Sender {
     }
 
     /// The receiver takes nothing any more.
-    fn end(&mut self, pos: Pos, why: String, body: &[u8]) -> Result<bool, Ended> {
+    fn end(&mut self, pos: Pos, said: Said, body: &[u8]) -> Result<bool, Ended> {
         self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             webhook = self.config.name,
-            reason = why,
+            reason = said.status,
             "A receiver is gone for good; nothing more is sent to it."
         );
         let url = without_path(&self.config.url);
         let detail = format!(
-            "{url} is gone ({why}): what there is by now, and what comes until the node starts again, is never sent to it"
+            "{url} is gone ({}): what there is by now, and what comes until the node starts again, is never sent to it",
+            said.whole()
         );
         let letter = Note::DeadLetter(self.letter("webhook-gone", pos, detail, body));
         // Its cursors would hold the log for nobody.
@@ -577,7 +596,7 @@ impl Sender {
             why: "its receiver is gone".into(),
         });
         self.note([letter].into_iter().chain(ended).collect(), Haste::Now)?;
-        *self.post.counters.gone.lock() = Some((Utc::now(), why));
+        *self.post.counters.gone.lock() = Some((Utc::now(), said.status));
         self.is_gone = true;
         Err(Ended)
     }
@@ -621,13 +640,13 @@ impl Post {
         }
         let mut response = match request.send(body) {
             Ok(response) => response,
-            Err(error) => return Answer::Later(error.to_string(), None),
+            Err(error) => return Answer::Later(Said { status: error.to_string(), text: String::new() }, None),
         };
         let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
         let status = response.status();
         // Reading it to its end keeps the connection for the next event.
         let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-        let said = format!("{status} {}", words::beginning(&text, 200)).trim().to_owned();
+        let said = Said { status: status.to_string(), text: words::beginning(&text, 200).to_owned() };
         match status.as_u16() {
             200..=299 => Answer::Taken,
             410 => Answer::Gone(said),
@@ -660,7 +679,7 @@ impl Post {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Answer::Refused(why) | Answer::Gone(why) | Answer::Later(why, _) => Err(why),
+            Answer::Refused(said) | Answer::Gone(said) | Answer::Later(said, _) => Err(said.whole()),
         }
     }
 
@@ -712,11 +731,11 @@ fn host_name() -> String {
 
 enum Answer {
     Taken,
-    Refused(String),
+    Refused(Said),
     /// It will never take anything again.
-    Gone(String),
+    Gone(Said),
     /// Why, and when the receiver wants it again.
-    Later(String, Option<Duration>),
+    Later(Said, Option<Duration>),
 }
 
 /// Prefixes of types and of sources; none: all.
