@@ -596,6 +596,7 @@ impl Sender {
             why: "its receiver is gone".into(),
         });
         self.note([letter].into_iter().chain(ended).collect(), Haste::Now)?;
+        *self.post.counters.stands.lock() = [None, None];
         *self.post.counters.gone.lock() = Some((Utc::now(), said.status));
         self.is_gone = true;
         Err(Ended)
