@@ -81,7 +81,9 @@ pub struct Counters {
     pub upto: AtomicU64,
     /// What the receiver does not take, of each lane.
     stands: Mutex<[Option<Stands>; 2]>,
-    /// Since when, and why, nothing is sent to it any more.
+    /// Since when, and why, nothing is sent to it: its receiver has not agreed to it by now,
+    not_agreed: Mutex<Option<(DateTime<Utc>, String)>>,
+    /// or it is gone.
     gone: Mutex<Option<(DateTime<Utc>, String)>>,
 }
 
@@ -113,14 +115,23 @@ impl Said {
 }
 
 impl Counters {
+    /// Its receiver has not agreed, once more; what counts is since when.
+    fn keep_not_agreed(&self, why: String) {
+        let mut held = self.not_agreed.lock();
+        let since = held.as_ref().map_or_else(Utc::now, |(since, _)| *since);
+        *held = Some((since, why));
+    }
+
     /// As it is shown, the log ending at `last`.
     pub fn view(&self, last: Pos) -> view::Webhook {
         let stands = |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.status.clone() };
-        let gone = self.gone.lock().clone();
+        let (not_agreed, gone) = (self.not_agreed.lock().clone(), self.gone.lock().clone());
         view::Webhook {
             name: self.name.clone(),
             behind: last.0.saturating_sub(self.upto.load(Ordering::Relaxed)),
             stands: self.stands.lock().iter().flatten().map(stands).collect(),
+            not_agreed_since: not_agreed.as_ref().map(|(since, _)| *since),
+            not_agreed_why: not_agreed.map(|(_, why)| why),
             gone_since: gone.as_ref().map(|(since, _)| *since),
             gone_why: gone.map(|(_, why)| why),
         }
@@ -322,6 +333,7 @@ impl Sender {
     fn work(&mut self) -> Result<(), Ended> {
         let (reader, mut committed) = (self.hub.reader(), self.hub.committed());
         let mut lanes = [self.open(Lane::Urgent)?, self.open(Lane::Routine)?];
+        self.show(&lanes);
         if self.config.handshake {
             self.shake_hands()?;
         }
@@ -359,8 +371,7 @@ impl Sender {
                 is_busy |= self.deliver(cursor)?;
             }
         }
-        let upto = lanes.iter().map(|c| c.upto).min().unwrap_or_default();
-        self.post.counters.upto.store(upto.0, Ordering::Relaxed);
+        self.show(lanes);
         let is_through =
             |c: &Cursor| c.told && (c.read.is_empty() || c.again.is_some()) || c.upto.0 - c.noted.0 > SKIPPED_MAX;
         if lanes.iter().any(is_through) {
@@ -368,6 +379,12 @@ impl Sender {
             lanes.iter_mut().for_each(|c| (c.noted, c.told) = (c.upto, false));
         }
         if is_busy { Ok(()) } else { self.wait(lanes, committed) }
+    }
+
+    /// How far it is, for metrics and `status`.
+    fn show(&self, lanes: &[Cursor; 2]) {
+        let upto = lanes.iter().map(|c| c.upto).min().unwrap_or_default();
+        self.post.counters.upto.store(upto.0, Ordering::Relaxed);
     }
 
     /// What comes next, where all that was read is settled: was there anything?
@@ -512,6 +529,7 @@ impl Sender {
             match self.post.may_send(&origin) {
                 Ok(gap) => {
                     self.gap = gap;
+                    *self.post.counters.not_agreed.lock() = None;
                     return Ok(());
                 }
                 Err(why) => {
@@ -522,6 +540,7 @@ impl Sender {
                             "A receiver does not want events from here; nothing is sent, and it is asked again."
                         );
                     }
+                    self.post.counters.keep_not_agreed(why);
                     self.pause(pause)?;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
