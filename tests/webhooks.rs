@@ -106,8 +106,7 @@ impl Receiver {
 
 const NUMBER: &str = "13900000001";
 /// With a body that says again what was sent.
-const ECHOES_500: &str =
-    "500 Internal Server Error\r\nconnection: close\r\ncontent-length: 15\r\n\r\nno: 13900000001";
+const ECHOES_500: &str = "500 Internal Server Error\r\nconnection: close\r\ncontent-length: 15\r\n\r\nno: 13900000001";
 const ECHOES_410: &str = "410 Gone\r\nconnection: close\r\ncontent-length: 15\r\n\r\nno: 13900000001";
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";

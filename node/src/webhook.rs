@@ -124,7 +124,8 @@ impl Counters {
 
     /// As it is shown, the log ending at `last`.
     pub fn view(&self, last: Pos) -> view::Webhook {
-        let stands = |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.status.clone() };
+        let stands =
+            |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.status.clone() };
         let (not_agreed, gone) = (self.not_agreed.lock().clone(), self.gone.lock().clone());
         view::Webhook {
             name: self.name.clone(),
@@ -473,6 +474,7 @@ impl Sender {
     }
 
     /// Passes over what stands, by an operator's word: who said it, the dead letter and the cursor are one group.
+    /// The letter has nothing of whoever is forgotten, nor what the receiver says of him.
     fn skip(&mut self, lanes: &mut [Cursor; 2], skip: Skip) -> Result<(), Ended> {
         let Skip { pos, act, told } = skip;
         // Whoever asked was told that it was not done.
@@ -484,11 +486,13 @@ impl Sender {
             let _ = told.send(Err(NotSkipped::Moving(format!("it does not stand at {}", pos.0))));
             return Ok(());
         };
-        let why =
-            self.post.counters.stands.lock()[cursor.lane as usize].as_ref().map_or(String::new(), |s| s.why.whole());
+        let is_forgotten = cursor.read.front().is_none_or(|e| self.is_forgotten(e));
+        let why = self.post.counters.stands.lock()[cursor.lane as usize]
+            .as_ref()
+            .map_or(String::new(), |s| if is_forgotten { s.why.status.clone() } else { s.why.whole() });
         let url = without_path(&self.config.url);
         let detail = format!("{url} did not take it ({why}), and it was passed over by an operator");
-        let body = cursor.read.front().map(|e| self.body_of(e)).unwrap_or_default();
+        let body = cursor.read.front().filter(|_| !is_forgotten).map(|e| self.body_of(e)).unwrap_or_default();
         let letter = Note::DeadLetter(self.letter("webhook-skipped", pos, detail, &body)).draft();
         let group = vec![act, letter, Note::settled(&cursor.client, pos, Vec::new()).draft()];
         let lane = cursor.lane;
@@ -553,9 +557,8 @@ impl Sender {
     fn deliver(&mut self, cursor: &mut Cursor) -> Result<bool, Ended> {
         let Some(entry) = cursor.read.front() else { return Ok(false) };
         let (pos, body) = (entry.pos, self.body_of(entry));
-        let (key, is_forgotten) = Header::decode(&entry.bytes)
-            .map_or((0, true), |(h, payload)| (h.key, brain::is_forgotten(&self.hub, &h, payload)));
-        let answer = if is_forgotten { None } else { Some(self.post.send(key, &body)) };
+        let key = Header::decode(&entry.bytes).map_or(0, |(header, _)| header.key);
+        let answer = if self.is_forgotten(entry) { None } else { Some(self.post.send(key, &body)) };
         match answer {
             None => {}
             Some(Answer::Taken) => {
@@ -619,6 +622,11 @@ impl Sender {
         *self.post.counters.gone.lock() = Some((Utc::now(), said.status));
         self.is_gone = true;
         Err(Ended)
+    }
+
+    /// Nobody may have it any more.
+    fn is_forgotten(&self, entry: &Entry) -> bool {
+        Header::decode(&entry.bytes).map_or(true, |(header, payload)| brain::is_forgotten(&self.hub, &header, payload))
     }
 
     /// As it is sent.

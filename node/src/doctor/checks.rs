@@ -123,7 +123,8 @@ fn more(facts: &Facts) -> Vec<Finding> {
         );
     }
     for webhook in &node.webhooks {
-        let since = webhook.stands.iter().map(|s| s.since).chain(webhook.not_agreed_since).chain(webhook.gone_since).min();
+        let since =
+            webhook.stands.iter().map(|s| s.since).chain(webhook.not_agreed_since).chain(webhook.gone_since).min();
         // A receiver that starts anew is away for a moment.
         let is_long = since.zip(facts.host.now).is_none_or(|(since, now)| now - since >= STANDS_FOR);
         for trouble in webhook.troubles() {

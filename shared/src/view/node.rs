@@ -82,7 +82,10 @@ impl Webhook {
         let behind = counted(self.behind, "record");
         let not_agreed = self.not_agreed_since.zip(self.not_agreed_why.as_deref()).map(|(since, why)| {
             let name = &self.name;
-            format!("webhook {name}: its receiver has not agreed to events from here since {} ({why}); {behind} behind", at(since))
+            format!(
+                "webhook {name}: its receiver has not agreed to events from here since {} ({why}); {behind} behind",
+                at(since)
+            )
         });
         let gone = self.gone_since.zip(self.gone_why.as_deref()).map(|(since, why)| {
             format!("webhook {}: its receiver is gone since {} ({why}); nothing is sent to it", self.name, at(since))
