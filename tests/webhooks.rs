@@ -104,6 +104,11 @@ impl Receiver {
     }
 }
 
+const NUMBER: &str = "13900000001";
+/// With a body that says again what was sent.
+const ECHOES_500: &str = "500 Internal Server Error\r\nconnection: close\r\ncontent-length: 15\r\n\r\nno: 13900000001";
+const ECHOES_410: &str = "410 Gone\r\nconnection: close\r\ncontent-length: 15\r\n\r\nno: 13900000001";
+
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// As Standard Webhooks has it: over id, time and body as they came.
@@ -134,6 +139,18 @@ fn say(node: &Node, ids: std::ops::Range<u32>, kind: &str) {
 fn metric(node: &Node, name: &str) -> Option<f64> {
     let start = format!("citybrain_webhook_{name}{{webhook=\"app\"}} ");
     node.get_text("/metrics")?.lines().find_map(|l| l.strip_prefix(&start)?.parse().ok())
+}
+
+/// What the receiver does not take, the first of it.
+fn stands(node: &Node) -> Option<Value> {
+    node.get("/v1/status")?["webhooks"][0]["stands"].as_array()?.first().cloned()
+}
+
+/// What readers are told of webhooks, by each way.
+fn told(node: &Node) -> String {
+    let url = node.url();
+    let says = |what: &str| run(&[what, "--node", &url]).out;
+    format!("{}\n{}\n{}\n{}", node.get("/v1/status").expect("it answers"), says("status"), says("why"), says("doctor"))
 }
 
 fn wanted(ids: std::ops::Range<u32>) -> Vec<String> {
@@ -202,6 +219,52 @@ fn whoever_is_forgotten_is_no_longer_sent_to_a_receiver_that_could_not_take_it()
     assert_eq!(receiver.ids(), ["1"]);
 }
 
+/// With a number.
+fn press(node: &Node) {
+    let event = json!({"specversion": "1.0", "id": "0", "source": "/button/1", "type": "city.sos.pressed",
+        "data": {"contact": {"phone": NUMBER}}});
+    assert_eq!(node.post("/v1/events", &event).0, 202);
+}
+
+fn forget(node: &Node) {
+    let case = node.get("/v1/cases").expect("cases")["cases"][0]["id"].as_str().expect("the press is one").to_owned();
+    let (status, answer) = node.post(&format!("/v1/cases/{case}/forget"), &json!({"by": "boss"}));
+    assert!(status < 300, "{answer}");
+}
+
+fn letters(node: &Node) -> String {
+    node.get("/v1/dlq").expect("letters").to_string()
+}
+
+#[test]
+fn of_whoever_is_forgotten_what_is_passed_over_leaves_a_letter_without_him() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.sos.pressed\"]");
+    receiver.answer(|_| "503 Service Unavailable\r\nretry-after: 3000");
+    let node = tree.node("c");
+    press(node);
+    let stood = wait_for("it stands", || stands(node));
+    forget(node);
+    run(&["webhook", "skip", "app", &stood["pos"].to_string(), "--yes", "--node", &node.url()]).says(0, &["goes on"]);
+    let letters = letters(node);
+    assert!(letters.contains("webhook-skipped") && !letters.contains(NUMBER), "{letters}");
+}
+
+#[test]
+fn of_whoever_is_forgotten_nothing_is_sent_again_from_a_letter() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.sos.pressed\"]");
+    receiver.answer(|_| "422 Unprocessable Content");
+    let node = tree.node("c");
+    press(node);
+    let letter = wait_for("it is kept", || node.get("/v1/dlq")?["dead_letters"].as_array()?.first().cloned());
+    forget(node);
+    receiver.answer(|_| OK);
+    let pos = letter["pos"].to_string();
+    run(&["dlq", "retry", &pos, "--yes", "--node", &node.url()]).says(1, &["not-retryable", "forgotten"]);
+    assert!(receiver.ids().is_empty());
+}
+
 #[test]
 fn a_call_for_help_reaches_the_receiver_that_names_it_and_no_other() {
     let (desk, all) = (Receiver::start(), Receiver::start());
@@ -260,8 +323,7 @@ fn a_press_goes_past_an_event_that_the_receiver_does_not_take_and_an_operator_pa
     receiver.answer(|got| if got.id() == "1" { "500 Internal Server Error" } else { OK });
     let url = tree.node("c").url();
     say(tree.node("c"), 0..4, "city.lamp.failed");
-    let stands = |tree: &Tree| tree.node("c").get("/v1/status")?["webhooks"][0]["stands"].as_array()?.first().cloned();
-    let stood = wait_for("it is told what stands", || stands(&tree));
+    let stood = wait_for("it is told what stands", || stands(tree.node("c")));
     let pos = stood["pos"].to_string();
     assert_eq!((&stood["lane"], &stood["why"]), (&json!("routine"), &json!("500 Internal Server Error")));
     say(tree.node("c"), 10..11, "city.sos.pressed");
@@ -276,7 +338,7 @@ fn a_press_goes_past_an_event_that_the_receiver_does_not_take_and_an_operator_pa
     tree.kill9("c");
     tree.start_node("c");
     tree.wait_ready();
-    wait_for("it stands again", || stands(&tree).filter(|s| s["pos"] == stood["pos"]));
+    wait_for("it stands again", || stands(tree.node("c")).filter(|s| s["pos"] == stood["pos"]));
     let skip = |at: &str| run(&["webhook", "skip", "app", at, "--yes", "--node", &url]);
     skip("1").says(1, &["it does not stand at 1"]);
     skip(&pos).says(0, &["goes on behind"]);
@@ -284,13 +346,91 @@ fn a_press_goes_past_an_event_that_the_receiver_does_not_take_and_an_operator_pa
     let mut after: Vec<String> = receiver.ids().into_iter().filter(|id| id != "0" && id != "10").collect();
     after.dedup();
     assert_eq!(after, ["2", "3"]);
-    assert_eq!(stands(&tree), None);
+    assert_eq!(stands(tree.node("c")), None);
     let letters = tree.node("c").get("/v1/dlq").expect("letters").to_string();
     assert!(letters.contains("webhook-skipped") && letters.contains("500 Internal Server Error"), "{letters}");
     assert!(
         tree.node("c").get_text("/v1/events?last=100").expect("events").contains("webhook skip"),
         "who did it is there"
     );
+}
+
+#[test]
+fn a_skip_that_was_not_done_in_time_is_never_done() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]");
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    receiver.answer(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => UNABLE,
+        1 => {
+            let _ = held.recv_timeout(Duration::from_secs(60));
+            UNABLE
+        }
+        _ => OK,
+    });
+    let node = tree.node("c");
+    say(node, 1..2, "city.lamp.failed");
+    let stood = wait_for("it stands", || stands(node));
+    wait_for("its receiver hangs", || (asked.load(Ordering::SeqCst) == 2).then_some(()));
+    let (status, answer) = node.post("/v1/webhooks/skip", &json!({"name": "app", "pos": stood["pos"]}));
+    assert_eq!((status, &answer["error"]), (504, &json!("deadline")), "{answer}");
+    release.send(()).expect("it hangs");
+    wait_for("it is delivered", || (receiver.ids() == ["1"]).then_some(()));
+    assert!(!letters(node).contains("webhook-skipped"));
+}
+
+#[test]
+fn what_a_receiver_says_is_in_dead_letters_alone() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]");
+    let node = tree.node("c");
+    let url = node.url();
+    receiver.answer(|_| ECHOES_500);
+    say(node, 1..2, "city.lamp.failed");
+    let stood = wait_for("it stands", || stands(node));
+    let all = told(node);
+    assert!(all.contains("500 Internal Server Error") && !all.contains(NUMBER), "{all}");
+    run(&["webhook", "skip", "app", &stood["pos"].to_string(), "--yes", "--node", &url]).says(0, &["goes on"]);
+    assert!(letters(node).contains(NUMBER), "whoever sees persons is told all of it");
+    receiver.answer(|_| ECHOES_410);
+    say(node, 2..3, "city.lamp.failed");
+    wait_for("it is gone", || letters(node).contains("webhook-gone").then_some(()));
+    let all = wait_for("that is told", || Some(told(node)).filter(|all| all.contains("is gone since")));
+    assert!(all.contains("(410 Gone)") && !all.contains(NUMBER), "{all}");
+}
+
+#[test]
+fn what_stood_no_longer_stands_when_the_receiver_is_gone() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]");
+    let node = tree.node("c");
+    receiver.answer(|_| UNABLE);
+    say(node, 1..2, "city.lamp.failed");
+    wait_for("it stands", || stands(node));
+    receiver.answer(|_| "410 Gone");
+    wait_for("it is gone", || node.get("/v1/status")?["webhooks"][0].get("gone_since").cloned());
+    assert_eq!(stands(node), None);
+}
+
+#[test]
+fn a_receiver_that_does_not_agree_to_events_is_told_of() {
+    let receiver = Receiver::start();
+    receiver.answer(|_| "403 Forbidden");
+    let tree = tree(&receiver, "types = [\"city.lamp\"]\nhandshake = true");
+    let node = tree.node("c");
+    let url = node.url();
+    let refused = || node.get("/v1/status")?["webhooks"][0].get("not_agreed_since").cloned();
+    let since = wait_for("it is told", refused);
+    let why = ["webhook app", "has not agreed", "it answers OPTIONS with 403 Forbidden"];
+    run(&["status", "--node", &url]).says(0, &why);
+    run(&["why", "--node", &url]).says(0, &why);
+    assert!(run(&["doctor", "--node", &url]).out.contains("has not agreed"));
+    wait_for("it is asked again", || metric(node, "retries_total").filter(|n| *n >= 3.0));
+    assert_eq!(refused(), Some(since), "since it was asked first");
+    receiver.answer(|_| "200 OK\r\nwebhook-allowed-origin: *");
+    wait_for("it has agreed", || refused().is_none().then_some(()));
 }
 
 #[test]

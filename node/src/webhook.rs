@@ -81,29 +81,58 @@ pub struct Counters {
     pub upto: AtomicU64,
     /// What the receiver does not take, of each lane.
     stands: Mutex<[Option<Stands>; 2]>,
-    /// Since when, and why, nothing is sent to it any more.
+    /// Since when, and why, nothing is sent to it: its receiver has not agreed to it by now,
+    not_agreed: Mutex<Option<(DateTime<Utc>, String)>>,
+    /// or it is gone.
     gone: Mutex<Option<(DateTime<Utc>, String)>>,
 }
 
 /// What is tried again and again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stands {
-    pub pos: Pos,
-    pub lane: Lane,
-    pub since: DateTime<Utc>,
+#[derive(Debug)]
+struct Stands {
+    pos: Pos,
+    lane: Lane,
+    since: DateTime<Utc>,
     /// As the last attempt ended.
-    pub why: String,
+    why: Said,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+struct Said {
+    /// The answer's status, or that there was none.
+    status: String,
+    /// The beginning of the answer's body. A receiver may say again what it was sent: this is for a dead letter,
+    /// which not everybody sees.
+    text: String,
+}
+
+impl Said {
+    /// All of it.
+    fn whole(&self) -> String {
+        format!("{} {}", self.status, self.text).trim().to_owned()
+    }
 }
 
 impl Counters {
+    /// Its receiver has not agreed, once more; what counts is since when.
+    fn keep_not_agreed(&self, why: String) {
+        let mut held = self.not_agreed.lock();
+        let since = held.as_ref().map_or_else(Utc::now, |(since, _)| *since);
+        *held = Some((since, why));
+    }
+
     /// As it is shown, the log ending at `last`.
     pub fn view(&self, last: Pos) -> view::Webhook {
-        let stands = |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.clone() };
-        let gone = self.gone.lock().clone();
+        let stands =
+            |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.status.clone() };
+        let (not_agreed, gone) = (self.not_agreed.lock().clone(), self.gone.lock().clone());
         view::Webhook {
             name: self.name.clone(),
             behind: last.0.saturating_sub(self.upto.load(Ordering::Relaxed)),
             stands: self.stands.lock().iter().flatten().map(stands).collect(),
+            not_agreed_since: not_agreed.as_ref().map(|(since, _)| *since),
+            not_agreed_why: not_agreed.map(|(_, why)| why),
             gone_since: gone.as_ref().map(|(since, _)| *since),
             gone_why: gone.map(|(_, why)| why),
         }
@@ -115,7 +144,16 @@ pub struct Skip {
     pub pos: Pos,
     /// The record of who did it; goes into the group of the dead letter.
     pub act: Draft,
-    pub told: oneshot::Sender<Result<(), String>>,
+    pub told: oneshot::Sender<Result<(), NotSkipped>>,
+}
+
+/// Why an event was not passed over.
+#[derive(Debug)]
+pub enum NotSkipped {
+    /// It does not stand, in a sentence.
+    Moving(String),
+    /// The log did not take it.
+    Log(engine::Error),
 }
 
 struct Sender {
@@ -296,6 +334,7 @@ impl Sender {
     fn work(&mut self) -> Result<(), Ended> {
         let (reader, mut committed) = (self.hub.reader(), self.hub.committed());
         let mut lanes = [self.open(Lane::Urgent)?, self.open(Lane::Routine)?];
+        self.show(&lanes);
         if self.config.handshake {
             self.shake_hands()?;
         }
@@ -320,6 +359,10 @@ impl Sender {
         if *self.stop.borrow() {
             return Err(Ended);
         }
+        // Where a lane is always due there is no wait.
+        while let Ok(skip) = self.skips.try_recv() {
+            self.skip(lanes, skip)?;
+        }
         // Before the reads, so that a commit behind them is not slept through.
         committed.borrow_and_update();
         let mut is_busy = false;
@@ -329,8 +372,7 @@ impl Sender {
                 is_busy |= self.deliver(cursor)?;
             }
         }
-        let upto = lanes.iter().map(|c| c.upto).min().unwrap_or_default();
-        self.post.counters.upto.store(upto.0, Ordering::Relaxed);
+        self.show(lanes);
         let is_through =
             |c: &Cursor| c.told && (c.read.is_empty() || c.again.is_some()) || c.upto.0 - c.noted.0 > SKIPPED_MAX;
         if lanes.iter().any(is_through) {
@@ -338,6 +380,12 @@ impl Sender {
             lanes.iter_mut().for_each(|c| (c.noted, c.told) = (c.upto, false));
         }
         if is_busy { Ok(()) } else { self.wait(lanes, committed) }
+    }
+
+    /// How far it is, for metrics and `status`.
+    fn show(&self, lanes: &[Cursor; 2]) {
+        let upto = lanes.iter().map(|c| c.upto).min().unwrap_or_default();
+        self.post.counters.upto.store(upto.0, Ordering::Relaxed);
     }
 
     /// What comes next, where all that was read is settled: was there anything?
@@ -426,18 +474,25 @@ impl Sender {
     }
 
     /// Passes over what stands, by an operator's word: who said it, the dead letter and the cursor are one group.
+    /// The letter has nothing of whoever is forgotten, nor what the receiver says of him.
     fn skip(&mut self, lanes: &mut [Cursor; 2], skip: Skip) -> Result<(), Ended> {
         let Skip { pos, act, told } = skip;
+        // Whoever asked was told that it was not done.
+        if told.is_closed() {
+            return Ok(());
+        }
         let stands = |c: &&mut Cursor| c.again.is_some() && c.read.front().is_some_and(|e| e.pos == pos);
         let Some(cursor) = lanes.iter_mut().find(stands) else {
-            let _ = told.send(Err(format!("it does not stand at {}", pos.0)));
+            let _ = told.send(Err(NotSkipped::Moving(format!("it does not stand at {}", pos.0))));
             return Ok(());
         };
-        let why =
-            self.post.counters.stands.lock()[cursor.lane as usize].as_ref().map_or(String::new(), |s| s.why.clone());
+        let is_forgotten = cursor.read.front().is_none_or(|e| self.is_forgotten(e));
+        let why = self.post.counters.stands.lock()[cursor.lane as usize]
+            .as_ref()
+            .map_or(String::new(), |s| if is_forgotten { s.why.status.clone() } else { s.why.whole() });
         let url = without_path(&self.config.url);
         let detail = format!("{url} did not take it ({why}), and it was passed over by an operator");
-        let body = cursor.read.front().map(|e| self.body_of(e)).unwrap_or_default();
+        let body = cursor.read.front().filter(|_| !is_forgotten).map(|e| self.body_of(e)).unwrap_or_default();
         let letter = Note::DeadLetter(self.letter("webhook-skipped", pos, detail, &body)).draft();
         let group = vec![act, letter, Note::settled(&cursor.client, pos, Vec::new()).draft()];
         let lane = cursor.lane;
@@ -451,10 +506,10 @@ impl Sender {
                 let _ = told.send(Ok(()));
                 Ok(())
             }
-            Err(engine::Error::Stopping) => Err(Ended),
             Err(error) => {
-                let _ = told.send(Err(error.to_string()));
-                Ok(())
+                let ended = if matches!(error, engine::Error::Stopping) { Err(Ended) } else { Ok(()) };
+                let _ = told.send(Err(NotSkipped::Log(error)));
+                ended
             }
         }
     }
@@ -478,6 +533,7 @@ impl Sender {
             match self.post.may_send(&origin) {
                 Ok(gap) => {
                     self.gap = gap;
+                    *self.post.counters.not_agreed.lock() = None;
                     return Ok(());
                 }
                 Err(why) => {
@@ -488,6 +544,7 @@ impl Sender {
                             "A receiver does not want events from here; nothing is sent, and it is asked again."
                         );
                     }
+                    self.post.counters.keep_not_agreed(why);
                     self.pause(pause)?;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
@@ -500,9 +557,8 @@ impl Sender {
     fn deliver(&mut self, cursor: &mut Cursor) -> Result<bool, Ended> {
         let Some(entry) = cursor.read.front() else { return Ok(false) };
         let (pos, body) = (entry.pos, self.body_of(entry));
-        let (key, is_forgotten) = Header::decode(&entry.bytes)
-            .map_or((0, true), |(h, payload)| (h.key, brain::is_forgotten(&self.hub, &h, payload)));
-        let answer = if is_forgotten { None } else { Some(self.post.send(key, &body)) };
+        let key = Header::decode(&entry.bytes).map_or(0, |(header, _)| header.key);
+        let answer = if self.is_forgotten(entry) { None } else { Some(self.post.send(key, &body)) };
         match answer {
             None => {}
             Some(Answer::Taken) => {
@@ -512,15 +568,15 @@ impl Sender {
                     let _ = self.pause(self.gap);
                 }
             }
-            Some(Answer::Refused(why)) => {
+            Some(Answer::Refused(said)) => {
                 self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
-                let detail = format!("{} refused it: {why}", without_path(&self.config.url));
+                let detail = format!("{} refused it: {}", without_path(&self.config.url), said.whole());
                 let letter = self.letter("webhook-refused", pos, detail, &body);
                 self.note(vec![Note::DeadLetter(letter)], Haste::Lazy)?;
             }
-            Some(Answer::Gone(why)) => return self.end(pos, why, &body),
-            Some(Answer::Later(why, after)) => {
-                self.try_later(cursor, why, after);
+            Some(Answer::Gone(said)) => return self.end(pos, said, &body),
+            Some(Answer::Later(said, after)) => {
+                self.try_later(cursor, said, after);
                 return Ok(true);
             }
         }
@@ -529,9 +585,10 @@ impl Sender {
         Ok(true)
     }
 
-    fn try_later(&mut self, cursor: &mut Cursor, why: String, after: Option<Duration>) {
+    fn try_later(&mut self, cursor: &mut Cursor, why: Said, after: Option<Duration>) {
         if self.post.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || cursor.pause == PAUSE_MAX {
-            tracing::warn!(webhook = self.config.name, reason = why, "A receiver does not take events; trying again.");
+            let reason = &why.status;
+            tracing::warn!(webhook = self.config.name, reason, "A receiver does not take events; trying again.");
         }
         let (lane, pos) = (cursor.lane, cursor.read.front().map_or(cursor.upto, |e| e.pos));
         let stands = &mut self.post.counters.stands.lock()[lane as usize];
@@ -542,16 +599,17 @@ impl Sender {
     }
 
     /// The receiver takes nothing any more.
-    fn end(&mut self, pos: Pos, why: String, body: &[u8]) -> Result<bool, Ended> {
+    fn end(&mut self, pos: Pos, said: Said, body: &[u8]) -> Result<bool, Ended> {
         self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             webhook = self.config.name,
-            reason = why,
+            reason = said.status,
             "A receiver is gone for good; nothing more is sent to it."
         );
         let url = without_path(&self.config.url);
         let detail = format!(
-            "{url} is gone ({why}): what there is by now, and what comes until the node starts again, is never sent to it"
+            "{url} is gone ({}): what there is by now, and what comes until the node starts again, is never sent to it",
+            said.whole()
         );
         let letter = Note::DeadLetter(self.letter("webhook-gone", pos, detail, body));
         // Its cursors would hold the log for nobody.
@@ -560,9 +618,15 @@ impl Sender {
             why: "its receiver is gone".into(),
         });
         self.note([letter].into_iter().chain(ended).collect(), Haste::Now)?;
-        *self.post.counters.gone.lock() = Some((Utc::now(), why));
+        *self.post.counters.stands.lock() = [None, None];
+        *self.post.counters.gone.lock() = Some((Utc::now(), said.status));
         self.is_gone = true;
         Err(Ended)
+    }
+
+    /// Nobody may have it any more.
+    fn is_forgotten(&self, entry: &Entry) -> bool {
+        Header::decode(&entry.bytes).map_or(true, |(header, payload)| brain::is_forgotten(&self.hub, &header, payload))
     }
 
     /// As it is sent.
@@ -604,13 +668,13 @@ impl Post {
         }
         let mut response = match request.send(body) {
             Ok(response) => response,
-            Err(error) => return Answer::Later(error.to_string(), None),
+            Err(error) => return Answer::Later(Said { status: error.to_string(), text: String::new() }, None),
         };
         let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
         let status = response.status();
         // Reading it to its end keeps the connection for the next event.
         let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-        let said = format!("{status} {}", words::beginning(&text, 200)).trim().to_owned();
+        let said = Said { status: status.to_string(), text: words::beginning(&text, 200).to_owned() };
         match status.as_u16() {
             200..=299 => Answer::Taken,
             410 => Answer::Gone(said),
@@ -621,21 +685,16 @@ impl Post {
 }
 
 impl Post {
-    /// Has what stands passed over.
+    /// Has what stands passed over. Who no longer waits for the answer takes the wish back, unless the log has it
+    /// by then.
     ///
     /// # Errors
-    /// A sentence: it does not stand there, or is in the middle of an attempt for too long.
-    pub async fn skip(&self, pos: Pos, act: Draft) -> Result<(), String> {
+    /// It does not stand there, or the log does not take it.
+    pub async fn skip(&self, pos: Pos, act: Draft) -> Result<(), NotSkipped> {
         let (told, answer) = oneshot::channel();
-        let asked = async {
-            self.skips.send(Skip { pos, act, told }).await.ok()?;
-            answer.await.ok()
-        };
-        match tokio::time::timeout(ANSWER_WITHIN + PAUSE_UNWRITABLE_MAX, asked).await {
-            Ok(Some(done)) => done,
-            Ok(None) => Err("nothing is sent to its receiver any more".into()),
-            Err(_) => Err("it is still waiting for its receiver".into()),
-        }
+        let gone = || NotSkipped::Moving("nothing is sent to its receiver any more".into());
+        self.skips.send(Skip { pos, act, told }).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Sends what it refused once more, as it was.
@@ -648,7 +707,7 @@ impl Post {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Answer::Refused(why) | Answer::Gone(why) | Answer::Later(why, _) => Err(why),
+            Answer::Refused(said) | Answer::Gone(said) | Answer::Later(said, _) => Err(said.whole()),
         }
     }
 
@@ -700,11 +759,11 @@ fn host_name() -> String {
 
 enum Answer {
     Taken,
-    Refused(String),
+    Refused(Said),
     /// It will never take anything again.
-    Gone(String),
+    Gone(Said),
     /// Why, and when the receiver wants it again.
-    Later(String, Option<Duration>),
+    Later(Said, Option<Duration>),
 }
 
 /// Prefixes of types and of sources; none: all.

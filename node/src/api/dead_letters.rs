@@ -79,15 +79,12 @@ pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>
     Ok(entry.and_then(|e| letter_of(&e)))
 }
 
-/// The record that a letter is about, whole, if the log still has it: its origin, if it is another
-/// node's, and its payload.
-pub(super) fn record_of(reader: &Reader, pos: Pos) -> Option<(Option<String>, Vec<u8>)> {
+/// The record that a letter is about, whole, if the log still has it.
+pub(super) fn record_of(reader: &Reader, pos: Pos) -> Option<Entry> {
     let letter = reader.get(pos).ok()??;
     let (_, payload) = Header::decode(&letter.bytes).ok()?;
     let Ok(Note::DeadLetter(note::DeadLetter { of: Some(of), .. })) = Note::parse(payload) else { return None };
-    let entry = reader.get(of).ok()??;
-    let (header, payload) = Header::decode(&entry.bytes).ok()?;
-    Some((header.origin.map(|o| o.address.to_owned()), payload.to_vec()))
+    reader.get(of).ok()?
 }
 
 /// The letter in a record, if it is one.

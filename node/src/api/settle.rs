@@ -7,13 +7,13 @@ use super::input::{Sent, parse};
 use super::once::Repeat;
 use super::ops::Operator;
 use super::{Ctx, Refusal, dead_letters};
-use crate::webhook;
+use crate::{brain, webhook};
 use axum::extract::State as From;
 use axum::response::Response;
 use bytes::Bytes;
 use citybrain_hub::engine::{Outcome, Settled};
 use citybrain_hub::operator as record;
-use citybrain_shared::record::Draft;
+use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, SettledLetter};
 use citybrain_shared::{Pos, event, limits};
 use std::sync::Arc;
@@ -92,9 +92,14 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
     let Some(post) = ctx.operations.posts.iter().find(|p| p.name == name).cloned() else {
         return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
     };
+    let record = dead_letters::record_of(&ctx.hub.reader(), letter.pos);
+    let event = record.as_ref().and_then(|record| Header::decode(&record.bytes).ok());
+    if event.as_ref().is_some_and(|(header, payload)| brain::is_forgotten(&ctx.hub, header, payload)) {
+        return Err(("not-retryable", "whom it is about is forgotten; `citybrain dlq drop` closes it".into()));
+    }
     let from_log = || {
-        let (origin, payload) = dead_letters::record_of(&ctx.hub.reader(), letter.pos)?;
-        Some(event::with_origin(&payload, origin.as_deref().unwrap_or(ctx.config.node.address.as_str())))
+        let (header, payload) = event?;
+        Some(event::with_origin(payload, header.origin.map_or(ctx.config.node.address.as_str(), |o| o.address)))
     };
     // What is too long for a letter is in the log, as long as that goes back so far.
     let payload = whole(letter).or_else(from_log).ok_or_else(|| {

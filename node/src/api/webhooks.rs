@@ -1,8 +1,10 @@
 //! How far webhooks are, and an operator's word on one that stands.
 
+use super::commit::COMMIT_WAIT;
 use super::input::{Sent, parse};
 use super::ops::Operator;
 use super::{Ctx, Refusal};
+use crate::webhook::NotSkipped;
 use axum::extract::State as From;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -25,7 +27,15 @@ pub async fn skip(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) ->
         return Err(Refusal::not_found(format!("config has no webhook `{name}`"), hint));
     };
     let act = record::draft(&ctx.config.node.address, &who.act("webhook skip", &format!("{name} at {pos}")));
-    let refused = |why| Refusal::new(StatusCode::CONFLICT, "not-standing", format!("webhook {name}: {why}"), hint);
-    post.skip(pos, act).await.map_err(refused)?;
+    let refusal = |status, word, why: &str| Refusal::new(status, word, format!("webhook {name}: {why}"), hint);
+    let late = format!(
+        "{pos} was not passed over within {} s: its receiver is still being asked, or the disk is slow",
+        COMMIT_WAIT.as_secs()
+    );
+    let done = tokio::time::timeout(COMMIT_WAIT, post.skip(pos, act)).await;
+    done.map_err(|_| refusal(StatusCode::GATEWAY_TIMEOUT, "deadline", &late))?.map_err(|error| match error {
+        NotSkipped::Moving(why) => refusal(StatusCode::CONFLICT, "not-standing", &why),
+        NotSkipped::Log(error) => error.into(),
+    })?;
     Ok(ctx.answer(view::WebhookSkipped { name, pos }))
 }

@@ -58,7 +58,7 @@ const STANDS_FOR: TimeDelta = TimeDelta::seconds(10);
 
 /// What to do about a webhook that stands.
 pub const WEBHOOK_REMEDY: &str = "mend its receiver, which is asked again by itself; `citybrain webhook skip NAME POS` passes over what it cannot \
-     take; one that is gone (410) is asked anew when the node starts again";
+     take; one that is to agree first (`handshake`) answers OPTIONS with WebHook-Allowed-Origin; one that is gone (410) is asked anew when the node starts again";
 
 /// What a folder that is only read cannot tell: it depends on the config, on a write, or on a running process.
 const BEYOND_A_FOLDER: [&str; 15] = [
@@ -123,7 +123,8 @@ fn more(facts: &Facts) -> Vec<Finding> {
         );
     }
     for webhook in &node.webhooks {
-        let since = webhook.stands.iter().map(|s| s.since).chain(webhook.gone_since).min();
+        let since =
+            webhook.stands.iter().map(|s| s.since).chain(webhook.not_agreed_since).chain(webhook.gone_since).min();
         // A receiver that starts anew is away for a moment.
         let is_long = since.zip(facts.host.now).is_none_or(|(since, now)| now - since >= STANDS_FOR);
         for trouble in webhook.troubles() {

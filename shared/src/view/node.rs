@@ -53,6 +53,11 @@ pub struct Webhook {
     pub behind: u64,
     /// What its receiver does not take, and is sent again and again; of each lane one at most.
     pub stands: Vec<WebhookStands>,
+    /// Since then its receiver is asked whether it wants events from here (`handshake`), and has not agreed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_agreed_since: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_agreed_why: Option<String>,
     /// Since then its receiver takes nothing any more (410), and nothing is sent until the node starts again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_since: Option<DateTime<Utc>>,
@@ -74,15 +79,22 @@ impl Webhook {
     /// What keeps it from going on, a sentence each.
     pub fn troubles(&self) -> Vec<String> {
         let at = |at: DateTime<Utc>| super::rfc3339(at);
+        let behind = counted(self.behind, "record");
+        let not_agreed = self.not_agreed_since.zip(self.not_agreed_why.as_deref()).map(|(since, why)| {
+            let name = &self.name;
+            format!(
+                "webhook {name}: its receiver has not agreed to events from here since {} ({why}); {behind} behind",
+                at(since)
+            )
+        });
         let gone = self.gone_since.zip(self.gone_why.as_deref()).map(|(since, why)| {
             format!("webhook {}: its receiver is gone since {} ({why}); nothing is sent to it", self.name, at(since))
         });
         let stands = |s: &WebhookStands| {
             let WebhookStands { pos, lane, since, why } = s;
-            let behind = counted(self.behind, "record");
             format!("webhook {} stands at {pos} ({lane}) since {}: {why}; {behind} behind", self.name, at(*since))
         };
-        gone.into_iter().chain(self.stands.iter().map(stands)).collect()
+        not_agreed.into_iter().chain(gone).chain(self.stands.iter().map(stands)).collect()
     }
 }
 

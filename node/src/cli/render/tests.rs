@@ -197,6 +197,8 @@ fn a_node_that_is_not_ready_says_why_and_is_code_1() {
                 since: view::time_of(0),
                 why: "500 Internal Server Error".into(),
             }],
+            not_agreed_since: None,
+            not_agreed_why: None,
             gone_since: None,
             gone_why: None,
         }],
