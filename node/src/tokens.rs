@@ -28,6 +28,10 @@ const NAME_BYTES_MAX: usize = 64;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Buckets that are kept before those at rest are looked for: more tokens than a file has.
 const BUCKETS_MAX: usize = 10_000;
+
+/// So many calls for help of one token a minute pass beside its other requests, however few those may be: more
+/// than a district's residents press.
+pub const PRESSES_PER_MINUTE_MIN: u32 = 600;
 /// The name of the token that the running node leaves in its data folder.
 pub const LOCAL: &str = "local";
 
@@ -285,14 +289,29 @@ impl Tokens {
         if per_minute == 0 || holder.name == LOCAL {
             return Ok(());
         }
+        self.take(holder.name.clone(), per_minute, now)
+    }
+
+    fn take(&self, bucket: String, per_minute: u32, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock();
         let full = || Bucket { left: f64::from(per_minute), at: now };
-        let taken = buckets.entry(holder.name.clone()).or_insert_with(full).take(per_minute, now);
+        let taken = buckets.entry(bucket).or_insert_with(full).take(per_minute, now);
         // Names come from the file alone; those that were taken out of it would stay.
         if buckets.len() > BUCKETS_MAX {
             buckets.retain(|_, b| now.saturating_duration_since(b.at) < Duration::from_secs(60));
         }
         taken
+    }
+
+    /// May he call for help, though his other requests were too many? Those have a bucket of their own: whoever
+    /// has a token could else fill every node up to the city with them.
+    ///
+    /// # Errors
+    /// It is one too many; after so long there is room for it.
+    pub fn admit_press(&self, holder: &Holder, now: Instant) -> Result<(), Duration> {
+        let per_minute = self.limits.per_minute[holder.role as usize].max(PRESSES_PER_MINUTE_MIN);
+        // No name has a space.
+        self.take(format!("{} presses", holder.name), per_minute, now)
     }
 
     /// A request of his was too many, and is answered so.

@@ -289,15 +289,18 @@ impl Driver {
             let limit =
                 PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.outbound.sender.patience_ms());
             if child.outbound.sender.waiting_ms(now) > limit && !child.is_greeting {
-                child.ask_for_hello(&cx, address, outlet, Lost::no_progress()).await?;
+                let why = Lost::no_progress();
+                child.ask_for_hello(&cx, address, outlet, &why.text.clone(), why).await?;
             }
             loop {
                 match child.outbound.send_next(&cx, &reader, Some(&self.downward), outlet).await {
                     Ok(true) => continue,
                     Ok(false) => {}
                     Err(Halt::End(end)) => return Err(end),
-                    Err(Halt::Unnoted(e)) => child.ask_for_hello(&cx, address, outlet, e).await?,
-                    Err(Halt::Unread(e)) => child.ask_for_hello(&cx, address, outlet, e).await?,
+                    Err(Halt::Unnoted(e)) => {
+                        child.ask_for_hello(&cx, address, outlet, &e.to_string(), e.into()).await?
+                    }
+                    Err(Halt::Unread(e)) => child.ask_for_hello(&cx, address, outlet, &e.to_string(), e.into()).await?,
                 }
                 break;
             }
@@ -401,8 +404,8 @@ impl Driver {
             (Verb::DownAck, Word::Ack(ack)) => {
                 child.hear(now);
                 if child.outbound.on_ack(now, &ack) == Acked::Beyond {
-                    let why = Lost::because("the child acknowledged more than there is");
-                    child.ask_for_hello(&cx, &address, outlet, why).await?;
+                    let told = "the child acknowledged more than there is";
+                    child.ask_for_hello(&cx, &address, outlet, told, Lost::because(told)).await?;
                 }
             }
             (Verb::DownAck, Word::Alive(party)) => {
@@ -548,18 +551,19 @@ impl Child {
         self.shown = false;
     }
 
-    /// Ends the session; the child begins a new one.
+    /// Ends the session; the child begins a new one. What it is told has none of the causes: they may name files
+    /// of this node.
     async fn ask_for_hello(
         &mut self,
         cx: &Context,
         address: &Address,
         outlet: &Outlet,
-        why: impl Into<Lost>,
+        told: &str,
+        why: Lost,
     ) -> Result<(), End> {
         let Some(to) = self.outbound.session().map(|s| s.party.boot) else { return Ok(()) };
-        let why = why.into();
         let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-        let refuse = Word::Refuse(Refuse::new(me, to, Reason::Unknown, &why.text)).encode();
+        let refuse = Word::Refuse(Refuse::new(me, to, Reason::Unknown, told)).encode();
         self.end(Stage::Hello, why);
         publish(outlet, cx.topic(Verb::UpAck, address), refuse).await
     }

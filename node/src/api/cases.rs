@@ -368,6 +368,11 @@ pub async fn open(
     answer_made(&ctx, &caller, made)
 }
 
+/// Is a category of that name or code one of calls for help here?
+pub(super) fn is_call(ctx: &Ctx, category: &str) -> bool {
+    look(ctx, |cases| cases.is_call(category)).unwrap_or(false)
+}
+
 /// A call for help that is written otherwise than it should be: what can be read of it.
 fn as_press(ctx: &Ctx, body: &Bytes) -> Option<view::CaseNew> {
     let said: Value = serde_json::from_slice(body).ok()?;

@@ -26,9 +26,18 @@ use citybrain_shared::view;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// By whose word a request is judged.
+#[derive(Clone)]
+pub struct Judge {
+    pub tokens: Arc<Tokens>,
+    /// Is a category of that name or code one of calls for help?
+    pub is_call: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
 /// Lets a request pass with its [`Holder`] among its extensions, or answers 401 or 403. A token goes
 /// before a certificate.
-pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: Next) -> Response {
+pub async fn guard(From(judge): From<Judge>, mut request: Request, next: Next) -> Response {
+    let Judge { tokens, is_call } = judge;
     // What is open here is no question to a node below.
     let is_elsewhere = request.headers().contains_key(view::HEADER_AT);
     let at_least = is_elsewhere.then_some((Role::Reader, None));
@@ -63,11 +72,14 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
         return forbidden(&detail, needed).into_response();
     }
     if let Err(wait) = tokens.admit(&holder, Instant::now()) {
-        let Some(press) = as_press(request).await else {
-            tokens.count_refused(&holder);
-            return too_many(&holder, wait);
-        };
-        request = press;
+        let press = as_press(request, &*is_call).await;
+        match press.ok_or(wait).and_then(|press| tokens.admit_press(&holder, Instant::now()).map(|()| press)) {
+            Ok(press) => request = press,
+            Err(wait) => {
+                tokens.count_refused(&holder);
+                return too_many(&holder, wait);
+            }
+        }
     }
     request.extensions_mut().insert(Caller::of(&holder));
     request.extensions_mut().insert(Leave(Some((tokens, holder.clone()))));
@@ -75,8 +87,8 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
     next.run(request).await
 }
 
-/// The request, if it calls for help: that is never one too many, as all residents of an app share its token.
-async fn as_press(request: Request) -> Option<Request> {
+/// The request, if it calls for help: those are counted by themselves, as all residents of an app share its token.
+async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> Option<Request> {
     if request.method() != Method::POST || request.uri().path() != "/v1/cases" {
         return None;
     }
@@ -84,10 +96,12 @@ async fn as_press(request: Request) -> Option<Request> {
     struct Said {
         #[serde(default)]
         sos: bool,
+        #[serde(default)]
+        category: String,
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BATCH_BYTES_MAX).await.ok()?;
-    let is_press = serde_json::from_slice(&body).is_ok_and(|said: Said| said.sos);
+    let is_press = serde_json::from_slice(&body).is_ok_and(|said: Said| said.sos || is_call(&said.category));
     is_press.then(|| Request::from_parts(parts, body.into()))
 }
 
@@ -325,6 +339,10 @@ fn unknown(detail: &str) -> Response {
 mod tests {
     use super::*;
 
+    fn judge(tokens: Arc<Tokens>) -> Judge {
+        Judge { tokens, is_call: Arc::new(|category| category == "一键求助") }
+    }
+
     #[test]
     fn health_needs_nothing_reading_a_reader_cases_a_worker_and_all_else_an_operator() {
         let needed = |method: &Method, path: &str| needed(method, path).map(|(role, _)| role);
@@ -421,7 +439,7 @@ mod tests {
         let limits = crate::tokens::Limits::of(&citybrain_shared::config::Api::default());
         let tokens = Arc::new(Tokens::new(path, "here", limits));
         let routes = axum::Router::new().route("/v1/status", axum::routing::get(|| async {}));
-        let routes = routes.layer(axum::middleware::from_fn_with_state(tokens, guard));
+        let routes = routes.layer(axum::middleware::from_fn_with_state(judge(tokens), guard));
         let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), certified: Some("anna".into()) };
         for (headers, status) in [
             (&[][..], 200),
@@ -453,7 +471,7 @@ mod tests {
         let tokens = Arc::new(Tokens::new(path, "here", crate::tokens::Limits::of(&api)));
         let who = |caller: Caller| async move { format!("{caller:?}") };
         let routes = axum::Router::new().route("/v1/cases", axum::routing::get(who));
-        let routes = routes.layer(axum::middleware::from_fn_with_state(tokens, guard));
+        let routes = routes.layer(axum::middleware::from_fn_with_state(judge(tokens), guard));
         let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), certified: Some("citizens".into()) };
         let ask = |at: Option<&'static str>| {
             let mut request = axum::http::Request::get("/v1/cases");
@@ -485,7 +503,7 @@ mod tests {
         let routes = axum::Router::new()
             .route("/v1/cases", axum::routing::get(|| async {}).post(|body: String| async move { body }))
             .route("/v1/cases/{id}/comment", axum::routing::post(|body: String| async move { body }));
-        let routes = routes.layer(axum::middleware::from_fn_with_state(tokens.clone(), guard));
+        let routes = routes.layer(axum::middleware::from_fn_with_state(judge(tokens.clone()), guard));
         let ask = |method: &str, path: &str, body: &'static str| {
             let request =
                 axum::http::Request::builder().method(method).uri(path).header("authorization", "Bearer secret");
@@ -496,7 +514,7 @@ mod tests {
         let press = r#"{"sos": true, "place": {"text": "7栋"}}"#;
         for (path, body, status) in [
             ("/v1/cases", press, 200),
-            ("/v1/cases", press, 200),
+            ("/v1/cases", r#"{"category": "一键求助"}"#, 200),
             ("/v1/cases", r#"{"sos": false, "category": "路灯"}"#, 429),
             ("/v1/cases", r#"{"category": "路灯"}"#, 429),
             ("/v1/cases", "no JSON", 429),
@@ -509,6 +527,10 @@ mod tests {
             }
         }
         assert_eq!(tokens.refused().map(|(_, n)| n).sum::<u64>(), 4, "what passed was not refused");
+        for _ in 2..crate::tokens::PRESSES_PER_MINUTE_MIN {
+            assert_eq!(ask("POST", "/v1/cases", press).await.unwrap().status(), StatusCode::OK);
+        }
+        assert_eq!(ask("POST", "/v1/cases", press).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
     }
 
     #[test]

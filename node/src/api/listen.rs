@@ -5,7 +5,7 @@
 //! [`OWN_PLACES`], and one address [`ADDRESS_CONNECTIONS_MAX`]; more of those are closed. A handshake, a request's head and an
 //! answer that nobody takes are given up after a time, and a body that comes too slowly; so whoever says
 //! nothing holds no place for long. A stream may be read as slowly as its client likes (a replay in real
-//! time): those have a bound of their own ([`turns`](super::turns)). Whoever is gone without a word is asked by
+//! time): those have a bound of their own ([`turns`](crate::turns)). Whoever is gone without a word is asked by
 //! the kernel ([`ask_if_there`]).
 
 use crate::files::API_CONNECTIONS_MAX as CONNECTIONS_MAX;

@@ -117,10 +117,13 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
     let all = all.layer(axum::middleware::from_fn_with_state(once.clone(), once::once));
     // It has its own way of saying who asks.
     let origins: Arc<[String]> = ctx.config.api.origins.clone().into();
-    let open311 = open311::router(ctx, once);
+    let open311 = open311::router(ctx.clone(), once);
     let all = match tokens {
         None => all.layer(axum::Extension(guard::Caller::Operator)),
-        Some(tokens) => all.layer(axum::middleware::from_fn_with_state(tokens, guard::guard)),
+        Some(tokens) => {
+            let is_call = Arc::new(move |category: &str| cases::is_call(&ctx, category));
+            all.layer(axum::middleware::from_fn_with_state(guard::Judge { tokens, is_call }, guard::guard))
+        }
     };
     let all = open311.fallback_service(all);
     if is_guarded {

@@ -162,8 +162,8 @@ impl Cases {
                     ask.to = Some(held.case.bound_for().clone());
                 }
                 Err(refusal) if refusal.error == "ambiguous" => return Err(refusal),
-                // Whoever owns the one may know of the other.
-                Err(_) => {}
+                // Whoever owns the one may know of the other, and where it is.
+                Err(_) => ask.to = None,
             }
         }
         Ok(ask)

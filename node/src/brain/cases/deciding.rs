@@ -12,6 +12,9 @@ use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
 
+/// What the id of a hand-over that goes back ends with.
+pub(super) const SENT_BACK: &str = ".sent-back";
+
 /// Of those who press one button again, how many numbers are kept beside the first.
 const NUMBERS_MAX: usize = 8;
 /// How the line of history begins that says so of the alarm that a case was opened beside.
@@ -339,7 +342,7 @@ impl Cases {
         }
         let why = format!("{} knows no node {}", self.me, letter.to);
         let body = Body::SentBack { case: case.id.clone(), term, version, why };
-        pen.letter(&self.letter(format!("{}.sent-back", letter.id), &letter.from, letter.urgent, body))
+        pen.letter(&self.letter(format!("{}{SENT_BACK}", letter.id), &letter.from, letter.urgent, body))
     }
 
     /// A wish that goes after its case to another node; `None`: it does not, or has done so too often.
@@ -376,7 +379,7 @@ impl Cases {
         if let Some(contact) = came.filter(|_| needed) {
             self.contact_draft(case, contact, now, &mut drafts);
         }
-        if let Some(main) = &case.merging {
+        if let Some(main) = case.merging.as_ref().filter(|_| case.handing_to.is_none()) {
             let main = self.held.get(main).map(|held| &held.case);
             history.push(taken.entry.clone());
             for step in self.book().merge_here(case, main, taken.entry.from.as_ref(), now) {
@@ -386,6 +389,26 @@ impl Cases {
             self.write(&answer, None, None, now, &mut drafts);
         }
         drafts
+    }
+
+    /// The cases that the answer to a letter may step; of a press that may open one, its button, too.
+    pub(super) fn stepped_by<'a>(&'a self, letter: &'a Letter) -> Vec<&'a str> {
+        let mut all = vec![letter.body.case()];
+        match &letter.body {
+            Body::HandOver { case, .. } | Body::Returned { case, .. } => all.extend(case.merging.as_deref()),
+            Body::Ask { ask: Ask { into: Some(into), .. }, .. } => {
+                all.extend(self.find(into).ok().map(|held| held.case.id.as_str()));
+            }
+            Body::Refused { case, said: Some(_), .. } => {
+                let button = self.held.get(case).and_then(|held| held.case.button.as_deref());
+                let Some(button) = button else { return all };
+                let theirs = self.buttons.range((button.to_owned(), String::new())..);
+                all.extend(theirs.take_while(|(b, _)| b == button).map(|(_, id)| id.as_str()));
+                all.push(button);
+            }
+            _ => {}
+        }
+        all
     }
 
     /// Everything that a letter in the inbox leads to, and that it is done.
@@ -598,7 +621,7 @@ impl Cases {
             let colon = if why.is_empty() { "" } else { ": " };
             let why = format!("called back by {by}{colon}{why}");
             let body = Body::SentBack { case: case.id.clone(), term, version, why };
-            let back = self.letter(format!("{}.sent-back", letter.id), &case.owner, letter.urgent, body);
+            let back = self.letter(format!("{}{SENT_BACK}", letter.id), &case.owner, letter.urgent, body);
             return pen.answered(letter, "sent back", pen.letter(&back));
         }
         // Taken, and nothing done: what people say of it meanwhile begins no work.

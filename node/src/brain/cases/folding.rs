@@ -2,6 +2,7 @@
 
 use super::asking::content;
 use super::calendar::Calendar;
+use super::deciding::SENT_BACK;
 use super::letter::{self, Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
@@ -497,7 +498,11 @@ impl Cases {
     /// A letter for another node, which comes by here.
     fn apply_passing(&mut self, pos: Pos, header: &Header<'_>, posted: Posted) {
         let letter = &posted.letter;
-        let waits = self.turns(header, letter) && self.turns_later(header, letter);
+        if header.origin.is_none() && header.direction == Direction::Down {
+            self.has_turned(&letter.id);
+        }
+        let turns = self.turns(header, letter) && matches!(letter.body, Body::Ask { .. } | Body::HandOver { .. });
+        let waits = turns && self.turns_later(header, letter);
         // On its way down: those between must know as much as those below.
         match &letter.body {
             // Somebody comes, and this node is between him and the press, or above both.
@@ -517,9 +522,24 @@ impl Cases {
             }
             _ => {}
         }
-        if waits {
+        // Kept until it has gone down, behind it in the same group or later: whether it may go at once was judged
+        // before what came with it in one frame.
+        if turns {
             let is_new = !is_hand_over(&posted.letter);
-            self.post(pos, Posted { is_new, ..posted }, true);
+            self.post(pos, Posted { is_new, ..posted }, waits);
+        }
+    }
+
+    /// A letter that turns here has gone down, or back.
+    fn has_turned(&mut self, id: &str) {
+        let id = id.strip_suffix(SENT_BACK).unwrap_or(id);
+        for (kind, letters) in [(Dirty::Inbox, &mut self.inbox), (Dirty::Waiting, &mut self.waiting)] {
+            let place = letters.place(id);
+            let turned = |pos: &u64| letters.get(*pos).is_some_and(|posted| posted.letter.to != self.me);
+            if let Some(pos) = place.filter(turned) {
+                letters.remove(pos);
+                self.dirty.insert((kind, format!("{pos:020}")));
+            }
         }
     }
 
@@ -578,7 +598,7 @@ impl Cases {
                 }
                 // Whoever pressed calls for help all the same.
                 if is_over {
-                    self.post(pos, posted, false);
+                    self.post(pos, posted, is_old);
                 }
             }
         }

@@ -78,14 +78,8 @@ impl Policy for Cases {
             if decided == TOGETHER {
                 break;
             }
-            let into = match &letter.body {
-                Body::HandOver { case: Case { merging: Some(main), .. }, .. }
-                | Body::Returned { case: Case { merging: Some(main), .. }, .. } => Some(main.as_str()),
-                Body::Ask { ask: Ask { into: Some(into), .. }, .. } => self.find(into).ok().map(|h| h.case.id.as_str()),
-                _ => None,
-            };
-            let both = [Some(letter.body.case()), into];
-            if both.iter().flatten().any(|id| touched.contains(id)) {
+            let steps = self.stepped_by(letter);
+            if steps.iter().any(|id| touched.contains(id)) {
                 continue;
             }
             // Two that want the last seat must not both see it.
@@ -95,7 +89,7 @@ impl Policy for Cases {
             {
                 continue;
             }
-            touched.extend(both.into_iter().flatten());
+            touched.extend(steps);
             decided += 1;
             drafts.extend(self.answer(letter, is_old, state, now));
         }

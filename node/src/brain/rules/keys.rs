@@ -78,7 +78,11 @@ impl KeyState {
     }
 
     pub fn entitle(&mut self, hash: u64, now: i64) {
-        let even_us = self.title.map_or(now, |t| t.even_us.max(now) + TITLE_US);
+        if self.title.is_some_and(|t| t.hash == hash) {
+            return;
+        }
+        let most = now + TITLES_AT_ONCE * TITLE_US;
+        let even_us = self.title.map_or(now, |t| (t.even_us.max(now) + TITLE_US).min(most));
         self.title = Some(Title { hash, even_us });
     }
 

@@ -50,7 +50,7 @@ impl Rules {
         let mut called: HashSet<&str> = HashSet::new();
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
             if let Conclusion::Fire { rule, key, .. } = &intent.what
-                && let Some(button) = self.index_of(rule).and_then(|rule| self.button(rule, key))
+                && let Some(button) = self.index_of(rule).and_then(|rule| self.subject(rule, key))
                 && !called.insert(button)
             {
                 break;
@@ -76,7 +76,7 @@ impl Rules {
                 if timers > 0 && speaker.is_full(4) {
                     break;
                 }
-                if self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
+                if self.subject(*rule, key).is_some_and(|subject| !called.insert(subject)) {
                     continue;
                 }
                 timers += 1;
@@ -86,11 +86,12 @@ impl Rules {
         speaker.group(upto, but)
     }
 
-    /// The subject of the call for help that this rule makes of that key, if it makes any.
-    fn button<'a>(&'a self, rule: u32, key: &'a str) -> Option<&'a str> {
+    /// The subject of the case that this rule opens of that key, if it opens any: whether it is the same matter as
+    /// another is judged by what was there before the group.
+    fn subject<'a>(&'a self, rule: u32, key: &'a str) -> Option<&'a str> {
         let rule = self.set.rules.get(rule as usize)?;
-        let calls = rule.then.iter().any(|a| matches!(a, Action::Case { kind, .. } if kind == "sos"));
-        calls.then_some(if key.is_empty() { rule.name.as_str() } else { key })
+        let opens = rule.then.iter().any(|a| matches!(a, Action::Case { .. }));
+        opens.then_some(if key.is_empty() { rule.name.as_str() } else { key })
     }
 
     /// Has this start of the node been told of? Only then are timers asked: what could not come while

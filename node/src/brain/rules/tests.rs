@@ -975,6 +975,23 @@ fn an_alarm_that_is_called_otherwise_is_told_and_one_that_counts_in_its_title_on
 }
 
 #[test]
+fn a_severity_that_flaps_keeps_back_no_title_for_long() {
+    let rule = "[[rule]]\nname = \"water\"\non = [\"level\"]\nwhen = \"event.data.cm >= 1\"\n\
+                then = [{ raise = { severity = \"${event.data.s}\", title = \"${event.data.cm} cm\" } }]\n";
+    let mut node = Node::new(rule);
+    let hear = |node: &mut Node, s: &str, cm: usize| {
+        node.now += S;
+        node.hear("level", "x", &json!({"cm": cm, "s": s}));
+    };
+    for n in 0..100 {
+        hear(&mut node, if n % 2 == 0 { "major" } else { "minor" }, n + 1);
+    }
+    node.now += 300 * S;
+    hear(&mut node, "minor", 777);
+    assert_eq!(node.alarm("water", "").unwrap().title, "777 cm");
+}
+
+#[test]
 fn an_alarm_that_time_has_raised_is_told_again_only_when_it_is_called_otherwise() {
     let rule = "[[rule]]\nname = \"water\"\non = [\"level\"]\nwhen = \"event.data >= 1\"\nfor = \"5s\"\n\
                 then = [{ raise = { severity = \"major\", title = \"${event.data} cm\" } }]\n";

@@ -5,7 +5,7 @@
 //! and nobody has taken that back.
 
 use super::turn::{LIST_MAX, Turn, missing};
-use super::{Book, Refusal, Stepped};
+use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Booked, CLIMB, Case, ClosedReason, Ending, RESPONSE, Role, Status, Verb, step};
@@ -65,6 +65,7 @@ impl Book<'_> {
         turn.case.merging = None;
         match main {
             Ok(main) => {
+                turn.case.dispatched_by.pop_if(|last| last == self.me);
                 let joined = turn.joins(main, BY, None);
                 vec![turn.done(), joined]
             }
@@ -119,6 +120,10 @@ impl Turn<'_> {
         let there = main.as_ref().filter(|main| main.status.is_open()).map(Case::bound_for);
         let there = there.or(ask.to.as_ref().filter(|_| main.is_none())).filter(|there| *there != me);
         if let Some(there) = there {
+            if common(me, there).is_none() {
+                let detail = format!("{there} is in another tree");
+                return Err(Refusal::new("no-merge", detail, "both must be in one tree"));
+            }
             let id = main.as_ref().map_or(into, |main| &main.id);
             self.entry.step = step::MERGING.into();
             self.entry.text = format!("to be merged into {id} there");

@@ -268,7 +268,10 @@ impl<'a> Turn<'a> {
     pub(super) fn arrive(&mut self) {
         self.case.owner = self.book.me.clone();
         self.case.handing_to = None;
-        self.case.dispatched_by.pop_if(|last| last == self.book.me);
+        // What comes to be merged may go back to whoever was to return it.
+        if self.case.merging.is_none() {
+            self.case.dispatched_by.pop_if(|last| last == self.book.me);
+        }
     }
 
     pub(super) fn hand_to(&mut self, to: Address) {

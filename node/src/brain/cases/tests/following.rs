@@ -270,12 +270,39 @@ fn a_duplicate_goes_home_if_what_it_was_to_follow_is_over_or_gone_when_it_comes(
     let (_, drafts) = world.places["c/s/b"].cases.open(opening("q", "L"), Contact::default(), START);
     world.commit("c/s/b", drafts, None);
     world.settle();
-    let to = |to: &str, id: &str| Ask { to: Some(a(to)), ..into(id) };
-    assert!(world.ask("c/s/b", "q", Verb::Merge, &to(AT, "p"), ""));
-    assert!(world.ask(AT, "p", Verb::Merge, &to("c/s/b", "q"), ""));
+    assert!(world.ask("c", "q", Verb::Merge, &into("p"), "w1"));
+    assert!(world.ask("c", "p", Verb::Merge, &into("q"), "w2"));
     world.settle();
     for (id, at) in [("p", AT), ("q", "c/s/b")] {
         let held = &case(&world, "c", id).case;
         assert_eq!((held.status.is_open(), &held.owner, &held.merged_into), (true, &a(at), &None), "{id}");
     }
+}
+
+#[test]
+fn a_merger_with_what_nobody_here_knows_is_refused_wherever_it_is_said_to_be() {
+    let mut world = World::new();
+    open(&mut world, &["p"], "L");
+    for to in ["othercity/x", "c/s/b"] {
+        let ask = Ask { into: Some("no-such".into()), to: Some(a(to)), ..by("w", Role::Worker) };
+        let refused = world.places[AT].cases.ask("p", Verb::Merge, &ask, "w1", START).unwrap_err();
+        assert_eq!((refused.error, refused.detail.as_str()), ("no-merge", "c/s/a knows no case `no-such`"));
+    }
+    assert_eq!(case(&world, AT, "p").case.handing_to, None);
+}
+
+#[test]
+fn a_dispatched_case_that_comes_home_from_a_merger_can_still_be_returned() {
+    let mut world = World::new();
+    open(&mut world, &["p", "q"], "L");
+    assert!(world.ask(AT, "q", Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    let into = Ask { into: Some("p".into()), ..by("w", Role::Worker) };
+    assert!(world.ask("c", "q", Verb::Merge, &into, "w1"));
+    assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
+    world.settle();
+    assert_eq!(case(&world, "c", "q").case.owner, a("c/s/b"));
+    assert!(world.ask("c/s/b", "q", Verb::Return, &Ask { text: Some("不归我们".into()), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!(case(&world, "c", "q").case.owner, a(AT));
 }

@@ -656,3 +656,55 @@ fn what_is_urgent_is_decided_before_all_else_that_a_new_box_has_to_decide() {
     let order: Vec<&str> = cases.in_turn().map(|(letter, _)| letter.id.as_str()).take(3).collect();
     assert_eq!(order, ["150", "0", "1"]);
 }
+
+#[test]
+fn what_turns_at_a_new_box_goes_on_though_it_came_together_with_what_frees_it() {
+    // A first box: what its child has given another one waits until the child has answered the roll.
+    let mut net = Net::empty();
+    net.begin("c/s/a");
+    net.open("c/s/a", CASE, "L");
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/b"));
+    ["c/s", "c/s/b"].iter().for_each(|n| net.begin(n));
+    net.cut("c/s");
+    let line = ("c/s/a".to_owned(), "c/s".to_owned());
+    net.cut.insert(line.clone());
+    net.settle();
+    assert!(net.ask("c/s/a", CASE, Verb::Comment, &Ask { text: Some("很急".into()), ..by("r", Role::Resident) }));
+    let mut first = std::mem::take(&mut net.lines.get_mut(&line).unwrap().waits);
+    let answer = first.iter().position(|r| r.draft.header().name.ends_with("present")).unwrap();
+    let second = first.split_off(answer);
+    for frame in [first, second] {
+        let drafts = frame.iter().map(|record| record.draft.clone()).collect();
+        net.commit("c/s", drafts, frame.first());
+    }
+    net.cut.remove(&line);
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/b"]);
+    for at in ["c/s", "c/s/a", "c/s/b"] {
+        assert_eq!(net.held(at).history.iter().filter(|e| e.text == "很急").count(), 1, "{at}");
+    }
+    assert!(net.held("c/s/a").wishes.is_empty(), "{:?}", net.held("c/s/a").wishes);
+}
+
+#[test]
+fn a_merger_on_its_way_goes_on_when_its_giver_s_box_is_replaced() {
+    let mut net = accepted();
+    let other = "20261120-1";
+    net.open("c/s/b", other, "L");
+    net.settle();
+    let into = Ask { into: Some(CASE.into()), ..by("w", Role::Worker) };
+    net.cut("c/s/a");
+    assert!(net.ask("c", other, Verb::Merge, &into));
+    net.settle();
+    net.replace("c/s/b", 0);
+    net.settle();
+    net.cut.clear();
+    net.settle();
+    let merged = &net.places["c"].cases.get(other).unwrap().case;
+    assert_eq!(
+        (merged.status, merged.merged_into.as_deref(), &merged.owner),
+        (Status::Closed, Some(CASE), &a("c/s/a"))
+    );
+    assert_eq!(net.held("c").case.followers, [other]);
+}
