@@ -8,6 +8,7 @@ mod clock;
 mod dead_letters;
 mod directives;
 mod events;
+mod export;
 mod inspect;
 mod node;
 mod ops;
@@ -219,7 +220,7 @@ impl Screen {
                     writeln!(out)?;
                 }
             }
-            Output::CasesExport(all) => cases::csv(&all, out)?,
+            Output::CasesExport(all) => export::csv(&all, out)?,
             Output::CaseStats(a) => self.answer(&a, out, supervision::stats)?,
             Output::Supervision(a) => self.answer(&a, out, supervision::supervision)?,
             Output::CasesBrought(a) => {

@@ -1,0 +1,111 @@
+//! What a check finds in a file's rules.
+
+use super::*;
+
+#[test]
+fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt() {
+    let rule = |more: &str| {
+        format!(
+            "[node]\naddress = \"c/s\"\ndata = \"/x\"\n[[category]]\ncode = \"F1\"\nname = \"smoke\"\ndepartment = \"d\"\n\
+             [[rule]]\nname = \"r\"\non = [\"t\"]\n{more}\n"
+        )
+    };
+    let raise = "then = [{ raise = { title = \"x\" } }]";
+    let read = |more: &str| {
+        let text = rule(more);
+        let parsed = parse(&text, &Variables::new());
+        let config = parsed.config.unwrap();
+        let found = super::super::check::problems(&config, &parsed.places, &text);
+        let found: Vec<String> = found.into_iter().map(|p| p.message).collect();
+        (found, super::super::check::doubts(&config, &parsed.places, &["F1", "smoke"]))
+    };
+    for (more, about) in [
+        ("window = { within = \"1m\" }\nwhen = \"window.avg > 3\"", "the window has none"),
+        ("window = { within = \"1m\" }\nwhen = \"window.distinct > 3\"", "the window has none"),
+        ("when = \"event.subject.matches('[a')\"", "`[a` is no pattern: unclosed character class"),
+        ("when = \"event.subject.startsWith(3)\"", "a number where a string is needed"),
+        ("when = \"-event.type > 3\"", "a string where a number is needed"),
+    ] {
+        let (found, _) = read(&format!("{more}\n{raise}"));
+        assert!(found.len() == 1 && found[0].contains(about), "{more}: {found:?}");
+    }
+    for (more, meant) in [
+        (format!("when = \"event.typ == 'x'\"\n{raise}"), "`event.typ`; did you mean `event.type`?"),
+        (format!("when = \"event.at > 3\"\n{raise}"), "`event.at`; did you mean `event.at_ms`?"),
+        ("then = [{ raise = { title = \"${event.subjec}\" } }]".into(), "did you mean `event.subject`?"),
+        ("then = [{ case = { category = \"smok\", title = \"x\" } }]".into(), "did you mean `smoke`?"),
+    ] {
+        let (found, doubts) = read(&more);
+        assert!(found.is_empty() && doubts.len() == 1 && doubts[0].contains(meant), "{more}: {found:?} {doubts:?}");
+    }
+    for good in [
+        "window = { within = \"1m\" }\nwhen = \"window.count > 3 && event.subject.matches('[a-c]+')\"",
+        "when = \"-event.data.x > 3 && event.place == 'y' && event.traceparent != ''\"",
+        "by = \"event.data['PM_US Post']\"",
+    ] {
+        assert_eq!(read(&format!("{good}\n{raise}")), (Vec::new(), Vec::new()), "{good}");
+    }
+    let named =
+        "then = [{ case = { category = \"smoke\", title = \"x\" } }, { case = { category = \"F1\", title = \"x\" } }]";
+    assert_eq!(read(named), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn faults_are_found_with_their_places() {
+    let text = r#"[node]
+address = "c/s"
+data = "/x"
+[[rule]]
+name = "a"
+on = ["t"]
+by = "evnt.subject"
+when = "event.data.x > 3 && windows.count > 2"
+then = [{ raise = { severity = "bad", title = "${event.data.} x" } }]
+[[rule]]
+name = "a"
+on = ["u"]
+when = "'x' > 3"
+unless_alarm = "a"
+then = [{ emit = { type = "w" } }, { clear = { alarm = "b" } }]
+[[rule]]
+name = "c"
+on = ["w*"]
+when = "size(event.subject)"
+then = [{ emit = { type = "u" } }, { notice = { target = "other/**", type = "city.cap.message" } }]
+[[rule]]
+name = "d"
+on = ["x"]
+clear = "true"
+absent = "1m"
+then = [{ case = { kind = "sos", category = "s", title = "t" } }, { case = { kind = "sos", category = "s", title = "u" } }]
+"#;
+    let parsed = parse(text, &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    let mut found: Vec<String> = super::super::check::problems(&parsed.config.unwrap(), &parsed.places, text)
+        .iter()
+        .map(|p| {
+            let (line, column) = p.line_column(text).unwrap();
+            format!("{line}:{column} {} ({})", p.message, p.help.clone().unwrap_or_default())
+        })
+        .collect();
+    found.sort();
+    let expected = [
+        "11:8 rule 1 has this name already (windows are kept under it: give each its own)",
+        "13:13 a string is compared with a number (both sides must be of one kind)",
+        "15:56 no rule of this node raises an alarm `b` (raised here: a)",
+        "19:9 it gives a number, not true or false (compare it with something)",
+        "20:58 other is not below this node (a node sends only to `c/s` and below)",
+        "7:7 unknown variable `evnt` (did you mean `event`?)",
+        "8:29 unknown variable `windows` (did you mean `window`?)",
+        "24:9 an absence is over when something comes (leave `clear` out)",
+        "9:32 `bad` is no severity (use one of critical, major, minor, warning, indeterminate)",
+    ];
+    for e in expected {
+        assert!(found.iter().any(|f| f == e), "lacks {e}\n{}", found.join("\n"));
+    }
+    for (line, message) in [("20:", "the node itself writes these types"), ("26:", "two incidents of one category")] {
+        assert!(found.iter().any(|f| f.starts_with(line) && f.contains(message)), "{}", found.join("\n"));
+    }
+    assert!(found.iter().any(|f| f.contains("a circle: a → c → a")), "{}", found.join("\n"));
+    assert!(found.iter().any(|f| f.starts_with("9:") && f.contains("not CEL")), "{}", found.join("\n"));
+}
