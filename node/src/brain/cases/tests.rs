@@ -169,6 +169,22 @@ fn group_of(
     group
 }
 
+/// One seat of an appointment that `node` offers, asked for.
+fn haircut(node: &str) -> Booking {
+    Booking {
+        node: a(node),
+        service: "S".into(),
+        name: "理发".into(),
+        at: Some("2026-12-05T01:00:00Z".parse().unwrap()),
+        until: None,
+        seat: Seat::Visitor,
+        seats: 1,
+        place: None,
+        form: BTreeMap::new(),
+        state: Booked::Asked,
+    }
+}
+
 /// Where a record goes from this node, of those that may be there.
 fn next_of(nodes: &[&str], at: &str, draft: &Draft) -> Vec<String> {
     let (me, h) = (a(at), draft.header());

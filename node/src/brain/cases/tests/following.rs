@@ -120,22 +120,7 @@ fn a_call_for_help_that_followed_a_false_alarm_calls_again() {
 #[test]
 fn a_seat_that_a_follower_gave_back_is_asked_for_anew() {
     let mut world = World::new();
-    let at = view::time_of(START) + chrono::TimeDelta::days(15);
-    let ask = |id: &str| {
-        let booking = Booking {
-            node: a("c/s"),
-            service: "S".into(),
-            name: "理发".into(),
-            at: Some("2026-12-05T01:00:00Z".parse().unwrap_or(at)),
-            until: None,
-            seat: Seat::Visitor,
-            seats: 1,
-            place: None,
-            form: BTreeMap::new(),
-            state: Booked::Asked,
-        };
-        Opening { booking: Some(booking), ..opening(id, "S") }
-    };
+    let ask = |id: &str| Opening { booking: Some(haircut("c/s")), ..opening(id, "S") };
     let request = |world: &mut World, id: &str| {
         let (_, drafts) = world.places["c/s"].cases.open(ask(id), Contact::default(), START);
         world.commit("c/s", drafts, None);
@@ -181,19 +166,7 @@ fn what_became_of_somebodys_emergency_is_told_to_none_of_its_public_followers() 
 #[test]
 fn a_booking_that_followed_away_from_its_provider_is_asked_for_there_again() {
     let mut world = World::new();
-    let booking = Booking {
-        node: a("c/s"),
-        service: "S".into(),
-        name: "理发".into(),
-        at: Some("2026-12-05T01:00:00Z".parse().unwrap()),
-        until: None,
-        seat: Seat::Visitor,
-        seats: 1,
-        place: None,
-        form: BTreeMap::new(),
-        state: Booked::Asked,
-    };
-    world.open("c/s", Opening { booking: Some(booking), ..opening("q", "S") }, Contact::default());
+    world.open("c/s", Opening { booking: Some(haircut("c/s")), ..opening("q", "S") }, Contact::default());
     assert!(world.ask("c/s", "q", Verb::Accept, &by("w", Role::Worker), ""));
     assert!(world.ask("c/s", "q", Verb::Dispatch, &Ask { to: Some(a(AT)), ..by("w", Role::Worker) }, ""));
     world.settle();

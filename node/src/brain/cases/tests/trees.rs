@@ -414,19 +414,7 @@ fn two_nodes_want_the_last_seat_and_one_of_them_gets_it() {
     let mut world = World::new();
     let wants = ["c/s/a/n", "c/s", "c/s/b", "c"];
     for (i, at) in wants.iter().enumerate() {
-        let booking = Booking {
-            node: a("c/s/a"),
-            service: "S".into(),
-            name: "理发".into(),
-            at: Some("2026-12-05T01:00:00Z".parse().unwrap()),
-            until: None,
-            seat: Seat::Visitor,
-            seats: 1,
-            form: BTreeMap::new(),
-            place: None,
-            state: Booked::Asked,
-        };
-        let new = Opening { booking: Some(booking), ..opening(&format!("20261120-{i}"), "") };
+        let new = Opening { booking: Some(haircut("c/s/a")), ..opening(&format!("20261120-{i}"), "") };
         world.open(at, new, Contact::default());
     }
     // All four are in the inbox before the first is decided.

@@ -24,17 +24,20 @@ fn a_word_about_an_alarm_counts_only_from_its_owner() {
     }
 }
 
-#[test]
-fn worse_than_what_was_acknowledged_is_news_again() {
-    let who = Identity { owner: Address::parse("c").unwrap(), name: "x".into(), key: String::new() };
-    let raise = |severity| Step::Raise {
+fn raise(severity: Severity) -> Step {
+    Step::Raise {
         severity,
         title: "t".into(),
         reach: Tier::City,
         rule: "x".into(),
         rule_key: String::new(),
         place: None,
-    };
+    }
+}
+
+#[test]
+fn worse_than_what_was_acknowledged_is_news_again() {
+    let who = Identity { owner: Address::parse("c").unwrap(), name: "x".into(), key: String::new() };
     let (a, _) = alarms::step(None, &who, raise(Severity::Minor), 5).unwrap();
     let (a, _) = alarms::step(Some(&a), &who, Step::Acknowledge { by: "Li".into() }, 6).unwrap();
     let (less, _) = alarms::step(Some(&a), &who, raise(Severity::Warning), 7).unwrap();
@@ -46,14 +49,6 @@ fn worse_than_what_was_acknowledged_is_news_again() {
 #[test]
 fn an_alarm_that_is_worse_than_when_it_was_shelved_comes_off_the_shelf() {
     let who = Identity { owner: Address::parse("c").unwrap(), name: "x".into(), key: String::new() };
-    let raise = |severity| Step::Raise {
-        severity,
-        title: "t".into(),
-        reach: Tier::City,
-        rule: "x".into(),
-        rule_key: String::new(),
-        place: None,
-    };
     let (a, _) = alarms::step(None, &who, raise(Severity::Minor), 5).unwrap();
     let (shelved, _) = alarms::step(Some(&a), &who, Step::Shelve { by: "Li".into(), until_us: 1_000 * S }, 6).unwrap();
     let is_shelved = |a: &Alarm| a.shelved_until.is_some() && a.shelved_by.is_some();
