@@ -21,6 +21,14 @@ struct Receiver {
     url: String,
     got: Arc<Mutex<Vec<Got>>>,
     says: Arc<Mutex<Says>>,
+    hangs: Arc<Mutex<Option<Arc<Hangs>>>>,
+}
+
+/// What hangs until it is released; other connections go on meanwhile.
+struct Hangs {
+    id: &'static str,
+    is_there: AtomicUsize,
+    released: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 type Says = Box<dyn FnMut(&Got) -> &'static str + Send>;
@@ -52,17 +60,24 @@ impl Receiver {
         let got: Arc<Mutex<Vec<Got>>> = Arc::default();
         let says: Arc<Mutex<Says>> = Arc::new(Mutex::new(Box::new(|_| OK)));
         let (kept, answers) = (got.clone(), says.clone());
+        let hangs: Arc<Mutex<Option<Arc<Hangs>>>> = Arc::default();
+        let waits = hangs.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (kept, answers) = (kept.clone(), answers.clone());
-                std::thread::spawn(move || Receiver::talk(stream, &kept, &answers));
+                let (kept, answers, waits) = (kept.clone(), answers.clone(), waits.clone());
+                std::thread::spawn(move || Receiver::talk(stream, &kept, &answers, &waits));
             }
         });
-        Receiver { url, got, says }
+        Receiver { url, got, says, hangs }
     }
 
     /// Ends with the connection.
-    fn talk(stream: TcpStream, kept: &Mutex<Vec<Got>>, answers: &Mutex<Says>) -> Option<()> {
+    fn talk(
+        stream: TcpStream,
+        kept: &Mutex<Vec<Got>>,
+        answers: &Mutex<Says>,
+        hangs: &Mutex<Option<Arc<Hangs>>>,
+    ) -> Option<()> {
         let mut writer = stream.try_clone().ok()?;
         let mut reader = BufReader::new(stream);
         loop {
@@ -82,6 +97,11 @@ impl Receiver {
             reader.read_exact(&mut raw).ok()?;
             let body = if method == "POST" { serde_json::from_slice(&raw).expect("JSON") } else { Value::Null };
             let got = Got { method, headers, body, raw };
+            let hang = hangs.lock().expect("no panic").clone().filter(|hang| got.id() == hang.id);
+            if let Some(hang) = hang {
+                hang.is_there.fetch_add(1, Ordering::SeqCst);
+                let _ = hang.released.lock().expect("no panic").recv_timeout(Duration::from_secs(60));
+            }
             let answer = answers.lock().expect("no panic")(&got);
             if answer.starts_with('2') {
                 kept.lock().expect("no panic").push(got);
@@ -97,6 +117,14 @@ impl Receiver {
 
     fn all(&self) -> Vec<Got> {
         self.got.lock().expect("no panic").clone()
+    }
+
+    /// Hangs on the event with this id until it is released, or that was dropped.
+    fn hang(&self, id: &'static str) -> (Arc<Hangs>, std::sync::mpsc::Sender<()>) {
+        let (release, released) = std::sync::mpsc::channel();
+        let hangs = Arc::new(Hangs { id, is_there: AtomicUsize::new(0), released: Mutex::new(released) });
+        *self.hangs.lock().expect("no panic") = Some(hangs.clone());
+        (hangs, release)
     }
 
     fn answer(&self, says: impl FnMut(&Got) -> &'static str + Send + 'static) {
@@ -353,6 +381,51 @@ fn a_press_goes_past_an_event_that_the_receiver_does_not_take_and_an_operator_pa
         tree.node("c").get_text("/v1/events?last=100").expect("events").contains("webhook skip"),
         "who did it is there"
     );
+}
+
+#[test]
+fn a_press_is_heard_while_the_receiver_hangs_on_a_routine_event() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.lamp\", \"city.sos.pressed\"]");
+    let (hangs, release) = receiver.hang("1");
+    let node = tree.node("c");
+    say(node, 0..3, "city.lamp.failed");
+    wait_for("its receiver hangs", || (hangs.is_there.load(Ordering::SeqCst) == 1).then_some(()));
+    let began = Instant::now();
+    say(node, 10..11, "city.sos.pressed");
+    wait_for("the press has come", || receiver.ids().contains(&"10".to_owned()).then_some(()));
+    // The node itself gives the routine one up after 15 s.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(receiver.ids(), ["0", "10"], "and nothing routine past what hangs");
+    release.send(()).expect("it hangs");
+    wait_for("the rest has come", || (receiver.ids().len() == 4).then_some(()));
+    // Each lane has noted how far it is.
+    tree.stop_node("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    say(tree.node("c"), 3..4, "city.lamp.failed");
+    wait_for("what is new has come", || receiver.ids().contains(&"3".to_owned()).then_some(()));
+    assert_eq!(receiver.ids(), ["0", "10", "1", "2", "3"]);
+}
+
+#[test]
+fn one_lane_that_is_told_that_the_receiver_is_gone_ends_both() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\", \"city.sos.pressed\"]");
+    receiver.answer(|got| if got.id() == "10" { "410 Gone" } else { UNABLE });
+    let node = tree.node("c");
+    say(node, 1..2, "city.lamp.failed");
+    wait_for("it stands", || stands(node));
+    say(node, 10..11, "city.sos.pressed");
+    wait_for("it is gone", || node.get("/v1/status")?["webhooks"][0].get("gone_since").cloned());
+    assert_eq!(stands(node), None);
+    receiver.answer(|_| OK);
+    wait_for("it is told", || letters(node).contains("webhook-gone").then_some(()));
+    // An operator is told that it does not stand, and nothing of it holds the log.
+    let (status, answer) = node.post("/v1/webhooks/skip", &json!({"name": "app", "pos": 1}));
+    assert_eq!((status, &answer["error"]), (409, &json!("not-standing")), "{answer}");
+    wait_for("its cursors are gone", || (node.get("/v1/status")?["door"]["sessions"] == 0).then_some(()));
+    assert!(receiver.ids().is_empty());
 }
 
 #[test]

@@ -89,7 +89,7 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
 /// Sends the event to the receiver that refused it. Before the letter is closed: a kill in between sends
 /// it twice, and never not at all.
 async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), (&'static str, String)> {
-    let Some(post) = ctx.operations.posts.iter().find(|p| p.name == name).cloned() else {
+    let Some(hook) = ctx.operations.webhooks.iter().find(|w| w.name() == name).cloned() else {
         return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
     };
     let record = dead_letters::record_of(&ctx.hub.reader(), letter.pos);
@@ -110,7 +110,7 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
         );
         ("cut", detail)
     })?;
-    let sent = ctx.turns.send(move || post.again(&payload)).await;
+    let sent = ctx.turns.send(move || hook.again(&payload)).await;
     let sent = sent.unwrap_or_else(|busy| Err(busy.to_string()));
     sent.map_err(|why| ("refused", format!("still refused: {why}")))
 }
