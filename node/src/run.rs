@@ -172,11 +172,12 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
             Some(handle)
         }
     };
-    let webhooks = Webhooks::open(&config, &hub, &stopped).await?;
     let mut operations = operations(facts, &links, front.door(), ingress.clone());
     let local = tokens::mint().into_diagnostic()?;
     let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local, Limits::of(&config.api))));
     let local = known.is_some().then_some(local);
+    let reads = |token: &str| api::outward::of(&hub, known.clone(), &config.node.address, token);
+    let webhooks = Webhooks::open(&config, &hub, &stopped, &reads).await?;
     operations.webhooks = webhooks.hooks().into();
     operations.tokens = known;
     let ctx = Arc::new(Ctx {

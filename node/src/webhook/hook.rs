@@ -3,7 +3,7 @@
 
 use super::pace::Pace;
 use super::post::{Answer, Post, host_name};
-use super::{Said, Skip, VIA, client_of};
+use super::{Reads, Said, Share, Skip, VIA, client_of, fits, fits_instead};
 use crate::brain;
 use crate::https::without_path;
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::log::Entry;
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_shared::config::Webhook;
-use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::record::{Draft, Header, Kind};
 use citybrain_shared::{Lane, Pos, event, view};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
@@ -34,6 +34,8 @@ pub struct Hook {
     pub(super) config: Webhook,
     post: Post,
     own_origin: String,
+    /// Whose token it speaks to; `None`: whoever it is, he may have all.
+    reads: Option<Reads>,
     /// Where each lane goes on, once its receiver may be sent something.
     begun: OnceLock<Result<[Pos; 2], Ended>>,
     pace: Mutex<Pace>,
@@ -103,6 +105,7 @@ impl Hook {
         config: &Webhook,
         post: Post,
         address: &str,
+        reads: Option<Reads>,
         skips: [mpsc::Sender<Skip>; 2],
         stop: watch::Receiver<bool>,
     ) -> Hook {
@@ -113,6 +116,7 @@ impl Hook {
             config: config.clone(),
             post,
             own_origin: address.to_owned(),
+            reads,
             begun: OnceLock::new(),
             pace: Mutex::default(),
             skips,
@@ -250,8 +254,8 @@ impl Hook {
     }
 
     /// One attempt. Blocks.
-    pub(super) fn send(&self, key: u64, body: &[u8]) -> Answer {
-        self.post.send(key, body)
+    pub(super) fn send(&self, body: &[u8]) -> Answer {
+        self.post.send(body)
     }
 
     /// The receiver does not take what is at `pos`.
@@ -296,15 +300,36 @@ impl Hook {
         Err(Ended)
     }
 
-    /// Nobody may have it any more.
-    pub(super) fn is_forgotten(&self, entry: &Entry) -> bool {
-        Header::decode(&entry.bytes).map_or(true, |(header, payload)| brain::is_forgotten(&self.hub, &header, payload))
+    /// What is sent of a record, now: nothing of what config does not name, what its reader may not read, or what is
+    /// about somebody who is forgotten.
+    ///
+    /// # Errors
+    /// A sentence: nobody knows now what may be read.
+    pub fn sent_of(&self, entry: &Entry) -> Result<Option<Vec<u8>>, String> {
+        let Some((header, payload)) = Header::decode(&entry.bytes).ok().filter(|(h, _)| h.kind == Kind::Event) else {
+            return Ok(None);
+        };
+        let share = match &self.reads {
+            None => Share::Same(payload.into()),
+            Some(reads) => reads(&header, payload)?,
+        };
+        let Webhook { types, sources, .. } = &self.config;
+        Ok(match share {
+            Share::Same(event) if fits(types, sources, &header, payload) => {
+                let origin = header.origin.map_or(self.own_origin.as_str(), |o| o.address);
+                let is_forgotten = brain::is_forgotten(&self.hub, &header, payload);
+                (!is_forgotten).then(|| event::with_origin(&event, origin))
+            }
+            Share::Instead(kind, event) if fits_instead(types, sources, kind, &event) => {
+                Some(event::with_origin(&event, &self.own_origin))
+            }
+            _ => None,
+        })
     }
 
-    /// As it is sent.
-    pub(super) fn body_of(&self, entry: &Entry) -> Vec<u8> {
-        let Ok((header, payload)) = Header::decode(&entry.bytes) else { return Vec::new() };
-        event::with_origin(payload, header.origin.map_or(self.own_origin.as_str(), |o| o.address))
+    /// Is what it sends judged by a token?
+    pub fn has_token(&self) -> bool {
+        self.reads.is_some()
     }
 
     pub(super) fn letter(&self, reason: &str, pos: Pos, detail: String, body: &[u8]) -> DeadLetter {

@@ -43,6 +43,7 @@ use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::{Lane, Pos, event};
 use miette::{IntoDiagnostic, Report, miette};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -78,6 +79,18 @@ struct Skip {
     told: oneshot::Sender<Result<(), NotSkipped>>,
 }
 
+/// What may be sent of a record.
+pub enum Share<'a> {
+    /// The record's event, with all of its data or without.
+    Same(Cow<'a, [u8]>),
+    /// Another event, of this type, about what it says.
+    Instead(&'static str, Vec<u8>),
+    Nothing,
+}
+
+/// What may be sent of a record to whoever reads it; an error, a sentence: nobody knows now what he may read.
+pub type Reads = Arc<dyn for<'a> Fn(&Header<'_>, &'a [u8]) -> Result<Share<'a>, String> + Send + Sync>;
+
 /// The id of the session that is a lane's cursor.
 fn client_of(name: &str, lane: Lane) -> String {
     format!("{WEBHOOK}{name}{}", if lane == Lane::Urgent { URGENT } else { "" })
@@ -92,12 +105,17 @@ fn unusable(why: String) -> Report {
 
 impl Webhooks {
     /// Makes them ready, and ends the cursors of those that config no longer has: they would keep
-    /// the log from being trimmed.
+    /// the log from being trimmed. `reads`: what the token of a name may be sent.
     ///
     /// # Errors
     /// [`UNUSABLE`](crate::codes::UNUSABLE): a secret or a certificate that does not read; or the log cannot be
     /// written.
-    pub async fn open(config: &Config, hub: &Hub, stop: &watch::Receiver<bool>) -> miette::Result<Webhooks> {
+    pub async fn open(
+        config: &Config,
+        hub: &Hub,
+        stop: &watch::Receiver<bool>,
+        reads: &dyn Fn(&str) -> Reads,
+    ) -> miette::Result<Webhooks> {
         let is_known = |client: &str| {
             client.strip_prefix(WEBHOOK).is_none_or(|name| {
                 let name = name.strip_suffix(URGENT).unwrap_or(name);
@@ -127,7 +145,8 @@ impl Webhooks {
             let tls = trust.config(&w.url).map_err(|why| unusable(format!("webhook `{}`: {why}", w.name)))?;
             let post = Post::new(w, secret.transpose()?, tls);
             let [urgent, routine] = Lane::ALL.map(|_| mpsc::channel(1));
-            let hook = Arc::new(Hook::new(hub, w, post, address, [urgent.0, routine.0], stop.clone()));
+            let reads = w.token.as_deref().map(reads);
+            let hook = Arc::new(Hook::new(hub, w, post, address, reads, [urgent.0, routine.0], stop.clone()));
             let senders = [Sender::new(&hook, Lane::Urgent, urgent.1), Sender::new(&hook, Lane::Routine, routine.1)];
             Ok((hook, senders))
         };
@@ -167,6 +186,11 @@ fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8
         Outside::Nobody => false,
     };
     is_meant && is_from(sources, payload)
+}
+
+/// The same for an event that is sent in place of a record: it names nobody.
+fn fits_instead(types: &[String], sources: &[String], kind: &str, event: &[u8]) -> bool {
+    (types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))) && is_from(sources, event)
 }
 
 fn is_from(sources: &[String], payload: &[u8]) -> bool {

@@ -35,9 +35,12 @@ impl Post {
         Post { url: config.url.clone(), secret, agent: agent.build().into() }
     }
 
-    /// `body` is an event of this key, with its origin.
-    pub(super) fn send(&self, key: u64, body: &[u8]) -> Answer {
-        let id = &format!("{key:016x}");
+    /// `body` is an event, with its origin.
+    pub(super) fn send(&self, body: &[u8]) -> Answer {
+        let id = &match key_of(body) {
+            Ok(key) => format!("{key:016x}"),
+            Err(why) => return Answer::Refused(Said { status: why, text: String::new() }),
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
         let mut request = self
             .agent
@@ -70,7 +73,7 @@ impl Post {
     /// # Errors
     /// A sentence: what is there is no event, or the receiver does not take it.
     pub(super) fn again(&self, body: &[u8]) -> Result<(), String> {
-        match self.send(key_of(body)?, body) {
+        match self.send(body) {
             Answer::Taken => Ok(()),
             Answer::Refused(said) | Answer::Gone(said) | Answer::Later(said, _) => Err(said.whole()),
         }

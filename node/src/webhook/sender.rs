@@ -2,12 +2,11 @@
 
 use super::hook::{Ended, Hook, NotSkipped, PAUSE_FIRST, PAUSE_MAX};
 use super::post::Answer;
-use super::{Said, Skip, client_of, fits};
+use super::{Said, Skip, client_of};
 use crate::https::without_path;
 use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::log::{self, Entry, Reader};
 use citybrain_hub::note::Note;
-use citybrain_shared::record::Header;
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Lane, Pos};
 use std::collections::VecDeque;
@@ -123,13 +122,9 @@ impl Sender {
         match self.reader.read(self.upto, Some(self.lane), BURST, BURST_BYTES) {
             Ok(entries) => {
                 self.end = entries.last().map_or(last, |e| e.pos).max(self.upto);
-                let config = &self.hook.config;
-                let fits = |e: &&Entry| {
-                    Header::decode(&e.bytes)
-                        .is_ok_and(|(header, payload)| fits(&config.types, &config.sources, &header, payload))
-                };
+                let may_be_sent = |e: &&Entry| !matches!(self.hook.sent_of(e), Ok(None));
                 // What is not taken is kept for long.
-                self.read = entries.iter().filter(fits).map(Entry::alone).collect();
+                self.read = entries.iter().filter(may_be_sent).map(Entry::alone).collect();
                 if self.read.is_empty() {
                     self.upto = self.end;
                 }
@@ -146,26 +141,34 @@ impl Sender {
         Ok(true)
     }
 
-    /// The first that was read, once. Nobody may have it any more whose person was forgotten while the receiver was
-    /// away.
+    /// The first that was read, once. What may be sent of it is judged anew: while the receiver was away somebody may
+    /// have been forgotten.
     fn deliver(&mut self) -> Result<(), Ended> {
         let Some(entry) = self.read.front() else { return Ok(()) };
-        let (pos, body) = (entry.pos, self.hook.body_of(entry));
-        let key = Header::decode(&entry.bytes).map_or(0, |(header, _)| header.key);
-        let answer = if self.hook.is_forgotten(entry) { None } else { Some(self.hook.send(key, &body)) };
-        match answer {
-            None => {}
-            Some(Answer::Taken) => {
+        let pos = entry.pos;
+        let body = match self.hook.sent_of(entry) {
+            Ok(Some(body)) => body,
+            Ok(None) => {
+                self.go_past();
+                return Ok(());
+            }
+            Err(why) => {
+                self.try_later(pos, Said { status: why, text: String::new() }, None);
+                return Ok(());
+            }
+        };
+        match self.hook.send(&body) {
+            Answer::Taken => {
                 self.hook.counters.delivered.fetch_add(1, Ordering::Relaxed);
             }
-            Some(Answer::Refused(said)) => {
+            Answer::Refused(said) => {
                 self.hook.counters.refused.fetch_add(1, Ordering::Relaxed);
                 let detail = format!("{} refused it: {}", without_path(&self.hook.config.url), said.whole());
                 let letter = self.hook.letter("webhook-refused", pos, detail, &body);
                 self.hook.note(vec![Note::DeadLetter(letter)], Haste::Lazy)?;
             }
-            Some(Answer::Gone(said)) => return self.hook.end(pos, said, &body),
-            Some(Answer::Later(said, after)) => {
+            Answer::Gone(said) => return self.hook.end(pos, said, &body),
+            Answer::Later(said, after) => {
                 self.try_later(pos, said, after);
                 return Ok(());
             }
@@ -218,7 +221,7 @@ impl Sender {
     }
 
     /// Passes over what stands, by an operator's word: who said it, the dead letter and the cursor are one group.
-    /// The letter has nothing of whoever is forgotten, nor what the receiver says of him.
+    /// The letter has nothing of whoever is forgotten by now, nor what the receiver says of him.
     fn skip(&mut self, skip: Skip) -> Result<(), Ended> {
         let Skip { pos, act, told } = skip;
         // Whoever asked was told that it was not done.
@@ -229,13 +232,13 @@ impl Sender {
             let _ = told.send(Err(NotSkipped::not_at(pos)));
             return Ok(());
         };
-        let is_forgotten = self.hook.is_forgotten(entry);
+        let body = self.hook.sent_of(entry).ok().flatten();
         let said = self.hook.stands_because(self.lane);
-        let why = said.map_or(String::new(), |said| if is_forgotten { said.status } else { said.whole() });
+        let why = said.map_or(String::new(), |said| if body.is_some() { said.whole() } else { said.status });
         let url = without_path(&self.hook.config.url);
         let detail = format!("{url} did not take it ({why}), and it was passed over by an operator");
-        let body = if is_forgotten { Vec::new() } else { self.hook.body_of(entry) };
-        let letter = Note::DeadLetter(self.hook.letter("webhook-skipped", pos, detail, &body)).draft();
+        let letter =
+            Note::DeadLetter(self.hook.letter("webhook-skipped", pos, detail, &body.unwrap_or_default())).draft();
         let group = vec![act, letter, Note::settled(&client_of(self.name(), self.lane), pos, Vec::new()).draft()];
         let (hub, lane) = (&self.hook.hub, self.lane);
         let noted = self
