@@ -385,7 +385,11 @@ fn a_webhook_in_the_name_of_a_token_stands_when_that_is_removed_and_goes_on_when
     let [lamp, press] = &receiver.all()[..] else { panic!("two were sent") };
     assert_eq!(lamp.body["data"]["phone"], "13900000000");
     assert!(press.body["data"]["withheld"].is_string() && press.body["data"]["phone"].is_null(), "{}", press.body);
-    assert_eq!(reader.get("/v1/events/2?source=/x").1["event"]["data"], press.body["data"], "as the API shows it");
+    assert_eq!(
+        reader.get("/v1/events/2?source=/x").1["record"]["event"]["data"],
+        press.body["data"],
+        "as the API shows it"
+    );
 
     let file = tree.dir().join(tokens_of("c/s"));
     run(&["token", "remove", "citizens", "--yes", "--file", text(&file)]).says(0, &[]);
