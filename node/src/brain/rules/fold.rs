@@ -7,6 +7,7 @@ use super::rule::{Dependency, Rule};
 use super::said::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
 use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
+use crate::brain::services::CATALOGUE;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
@@ -285,6 +286,9 @@ impl Rules {
                 if let Some(ask) = data_of::<Ask>(payload) {
                     self.asked(pos, header, ask);
                 }
+            }
+            CATALOGUE if header.direction == Direction::Down && header.origin.is_some() => {
+                data_of(payload).into_iter().for_each(|catalogue| self.inherit(catalogue));
             }
             alarms::RAISED | alarms::CHANGED | alarms::ACKNOWLEDGED | alarms::CLEARED => {
                 if header.origin.is_some() && payload.len() > ALARM_BYTES_MAX {

@@ -46,6 +46,7 @@ mod window;
 
 pub use asking::{AskError, Wish};
 
+use super::services::Catalogue;
 use alarms::Table;
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
@@ -54,7 +55,7 @@ use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
 use keys::{Due, Intent, KeyState, Memory, Tally};
-use rule::Set;
+use rule::{Above, Set};
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +73,9 @@ pub struct Rules {
     set: Set,
     /// Where the set is from.
     config: Arc<Config>,
+    /// What it goes by where the config has no calendar.
+    above: Above,
+    dirty_above: bool,
     me: Address,
     /// By the rule's index in the set.
     memories: Vec<Memory>,
@@ -172,12 +176,14 @@ impl Rules {
 
     pub fn with(slot: Arc<Slot>) -> Rules {
         let (adopted, config) = slot.in_force();
-        let (set, _) = Set::compile(&config);
+        let (set, _) = Set::compile(&config, &Above::new());
         Rules {
             memories: set.rules.iter().map(|_| Memory::default()).collect(),
             me: config.node.address.clone(),
             set,
             config,
+            above: Above::new(),
+            dirty_above: false,
             alarms: Table::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -208,7 +214,7 @@ impl Rules {
 
     /// Takes over a newer set of rules.
     fn adopt(&mut self, (version, config): (u64, Arc<Config>)) {
-        let (set, _) = Set::compile(&config);
+        let (set, _) = Set::compile(&config, &self.above);
         let old = std::mem::replace(&mut self.set, set);
         self.config = config;
         let memories = std::mem::take(&mut self.memories);
@@ -235,6 +241,19 @@ impl Rules {
             self.dirty_tallies.insert(i as u32);
         }
         self.adopted = version;
+    }
+
+    /// A node above says when people work there. What waits for an hour or a day is planned anew.
+    fn inherit(&mut self, Catalogue { node, calendar, .. }: Catalogue) {
+        if node == self.me || !node.covers(&self.me) || self.above.get(&node) == calendar.as_ref() {
+            return;
+        }
+        match calendar {
+            Some(days) => drop(self.above.insert(node, days)),
+            None => drop(self.above.remove(&node)),
+        }
+        self.dirty_above = true;
+        self.adopt((self.adopted, self.config.clone()));
     }
 
     fn index_of(&self, rule: &str) -> Option<u32> {
@@ -293,7 +312,12 @@ impl Rules {
 
     /// What is to be said without any rule.
     pub fn view_of_none(&self) -> view::Rules {
-        view::Rules { rules: Vec::new(), waiting: self.waiting.len() as u64, dropped: self.dropped }
+        view::Rules {
+            rules: Vec::new(),
+            calendar: self.set.calendar.clone(),
+            waiting: self.waiting.len() as u64,
+            dropped: self.dropped,
+        }
     }
 }
 
@@ -358,6 +382,10 @@ impl Policy for Rules {
         if std::mem::take(&mut self.dirty_waiting) {
             rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
         }
+        if std::mem::take(&mut self.dirty_above) {
+            let all: Vec<_> = self.above.iter().collect();
+            rows.push((b"c".to_vec(), Some(json(&all))));
+        }
         if std::mem::take(&mut self.dirty_started) {
             rows.push((b"p".to_vec(), Some(json(&(self.started, self.latest_us)))));
         }
@@ -370,6 +398,11 @@ impl Policy for Rules {
         let said = |e: serde_json::Error| e.to_string();
         match letter {
             "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
+            "c" => {
+                let all: Vec<_> = serde_json::from_slice(value).map_err(said)?;
+                self.above = all.into_iter().collect();
+                self.adopt((self.adopted, self.config.clone()));
+            }
             "p" => (self.started, self.latest_us) = serde_json::from_slice(value).map_err(said)?,
             "w" => {
                 (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?;
