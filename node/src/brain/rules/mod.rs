@@ -12,6 +12,7 @@
 //! | [`asking`] | what people want done with an alarm, turned into records |
 //! | [`alarms`] | the life of an alarm, and the table of all that are known |
 //! | [`check`] | what is wrong with rules before they run |
+//! | [`uptime`] | how long the node was there to hear anything |
 //! | [`cost`] | what a condition may cost whoever runs it for others |
 //! | [`rehearse`] | rules over recorded events |
 //!
@@ -42,6 +43,7 @@ mod speak;
 mod template;
 #[cfg(test)]
 mod tests;
+mod uptime;
 mod window;
 
 pub use asking::{AskError, Wish};
@@ -56,10 +58,12 @@ use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
 use keys::{Due, Intent, KeyState, Memory, Tally};
 use rule::{Above, Set};
+use speak::Speaker;
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use uptime::Uptime;
 
 /// Conclusions that wait to be said before [`Policy::is_behind`] asks for time: some groups of them.
 const BEHIND: usize = 1_000;
@@ -93,17 +97,17 @@ pub struct Rules {
     gone_rows: Vec<Vec<u8>>,
     slot: Arc<Slot>,
     adopted: u64,
-    /// The counter of the start that was last told of.
-    started: u64,
-    /// The newest record's time, to a minute.
-    latest_us: i64,
-    dirty_started: bool,
+    uptime: Uptime,
+    dirty_uptime: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
 }
 
 /// Type of the record that says which rules are in force from here on.
 pub const LOADED: &str = "city.brain.rule.loaded";
+
+/// Type of the record that shows that the node is up.
+const UP: &str = "city.brain.rule.up";
 
 /// Which rules are in force, and where a newer set is laid down for the running one to take over.
 ///
@@ -196,9 +200,8 @@ impl Rules {
             gone_rows: Vec::new(),
             slot,
             adopted,
-            started: 0,
-            latest_us: 0,
-            dirty_started: false,
+            uptime: Uptime::default(),
+            dirty_uptime: false,
             first_asked_us: OnceLock::new(),
         }
     }
@@ -254,6 +257,11 @@ impl Rules {
         }
         self.dirty_above = true;
         self.adopt((self.adopted, self.config.clone()));
+    }
+
+    /// When a record is to show that the node is up, if none does: while something may be missed.
+    fn shows_us(&self) -> Option<i64> {
+        (self.set.has_absences && !self.due.is_empty()).then(|| self.uptime.next_us())
     }
 
     fn index_of(&self, rule: &str) -> Option<u32> {
@@ -343,7 +351,7 @@ impl Policy for Rules {
         if !self.waiting.is_empty() {
             return Some(i64::MIN / 2);
         }
-        self.due.first().map(|(at, _, _)| *at)
+        self.due.first().map(|(at, _, _)| self.shows_us().map_or(*at, |shows| shows.min(*at)))
     }
 
     fn is_behind(&self) -> bool {
@@ -351,7 +359,12 @@ impl Policy for Rules {
     }
 
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
-        self.speak(state, now_us)
+        let group = self.speak(now_us);
+        let is_told = self.uptime.started == state.me.boot.counter;
+        if group.is_empty() && is_told && self.shows_us().is_some_and(|at| at <= now_us) {
+            return Speaker::new(self, now_us).is_up();
+        }
+        group
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
@@ -386,8 +399,8 @@ impl Policy for Rules {
             let all: Vec<_> = self.above.iter().collect();
             rows.push((b"c".to_vec(), Some(json(&all))));
         }
-        if std::mem::take(&mut self.dirty_started) {
-            rows.push((b"p".to_vec(), Some(json(&(self.started, self.latest_us)))));
+        if std::mem::take(&mut self.dirty_uptime) {
+            rows.push((b"p".to_vec(), Some(json(&self.uptime))));
         }
         rows
     }
@@ -403,7 +416,7 @@ impl Policy for Rules {
                 self.above = all.into_iter().collect();
                 self.adopt((self.adopted, self.config.clone()));
             }
-            "p" => (self.started, self.latest_us) = serde_json::from_slice(value).map_err(said)?,
+            "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
             "w" => {
                 (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?;
                 self.waiting_bytes = self.waiting.iter().map(Intent::bytes).sum();
