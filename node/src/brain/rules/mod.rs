@@ -362,7 +362,7 @@ impl Policy for Rules {
         let group = self.speak(now_us);
         let is_told = self.uptime.started == state.me.boot.counter;
         if group.is_empty() && is_told && self.shows_us().is_some_and(|at| at <= now_us) {
-            return Speaker::new(self, now_us).is_up();
+            return Speaker::new(self, now_us).up();
         }
         group
     }

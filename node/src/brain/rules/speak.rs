@@ -164,7 +164,7 @@ impl<'a> Speaker<'a> {
     }
 
     /// The record that shows that the node is up.
-    pub(super) fn is_up(mut self) -> Vec<Draft> {
+    pub(super) fn up(mut self) -> Vec<Draft> {
         let event = self.event(UP, &self.id("up"), json!({}), 0);
         self.draft(UP, Lane::Routine, Direction::Local, Tier::Neighbourhood, "", 0, event);
         self.drafts
