@@ -58,6 +58,7 @@ mod open311;
 pub mod ops;
 mod origin;
 mod pages;
+pub mod reload;
 mod resident;
 pub mod road;
 mod runs;

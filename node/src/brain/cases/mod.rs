@@ -358,6 +358,8 @@ pub struct Cases {
     bookings: BTreeSet<(String, (i64, String))>,
     /// Those of this node with seats of what it offers otherwise now, and that have not been told.
     to_rebook: BTreeSet<String>,
+    /// Was that looked at since this state was read? It is no part of its rows.
+    has_looked: bool,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -406,9 +408,20 @@ impl Cases {
             editions: BTreeMap::new(),
             bookings: BTreeSet::new(),
             to_rebook: BTreeSet::new(),
+            has_looked: false,
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
+    }
+
+    /// Takes over the categories, the calendar and the services of another config. Cases keep the terms that they
+    /// were opened with; those with seats of what is offered otherwise now are told.
+    pub fn adopt(&mut self, config: &Config, now_us: i64) {
+        self.at(now_us);
+        self.own_calendar.clone_from(&config.calendar);
+        self.own_categories = config.category.clone().into();
+        self.services.clone_from(&config.service);
+        self.inherit();
     }
 
     /// The case that this one of this node follows, if that one stands otherwise than was told here.

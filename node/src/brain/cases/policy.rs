@@ -157,6 +157,9 @@ impl Policy for Cases {
             version: u32,
         }
         self.at(header.committed_us);
+        if !std::mem::replace(&mut self.has_looked, true) {
+            self.look_at_bookings();
+        }
         if header.name == CATALOGUE && header.kind == Kind::Event {
             return self.apply_catalogue(header, payload);
         }
