@@ -78,10 +78,10 @@ impl Brain {
         self.slot.clone()
     }
 
-    fn adopt(&mut self, newer: Numbered, now_us: i64) {
+    fn adopt(&mut self, newer: Numbered) {
         let config = &newer.1;
         self.rules.adopt(config);
-        self.cases.adopt(config, now_us);
+        self.cases.adopt(config);
         self.services.adopt(config);
         self.in_force = newer;
     }
@@ -154,7 +154,7 @@ impl Policy for Brain {
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         if let Some(newer) = self.slot.newer(header, self.in_force.0) {
-            self.adopt(newer, header.committed_us);
+            self.adopt(newer);
         }
         for (_, part) in self.parts_mut() {
             part.apply(pos, header, payload);
