@@ -207,12 +207,16 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
     std::fs::write(&node.config, text.replace("window.count >= 10", "window.count >> 6")).expect("it is written");
     let (status, answer) = node.post("/v1/reload", &json!({}));
     assert_eq!((status, answer["error"].as_str()), (409, Some("not-reloaded")), "{answer}");
+    let line = text.lines().position(|l| l.contains("window.count >= 10")).expect("the rule") + 1;
+    let detail = answer["detail"].as_str().expect("a cause");
+    assert!(detail.contains(&format!("line {line}: ")), "{detail}");
     std::fs::write(&node.config, text.replace("window.count >= 10", "window.count >= 6")).expect("it is written");
     let file = node.config.display().to_string();
     let diff = || run(&["config", "diff", &file, "--node", &node.url()]);
     diff().says(1, &["rule.", "window.count >= 6"]);
     let (status, answer) = node.post("/v1/reload", &json!({}));
-    assert_eq!((status, answer["rules"].as_u64()), (200, Some(3)), "{answer}");
+    let rules = json!({"part": "rule", "in_force": 3, "added": [], "changed": ["noise"], "removed": []});
+    assert_eq!((status, &answer["parts"][0]), (200, &rules), "{answer}");
     assert_eq!(answer["waits"], json!([]), "{answer}");
     // What is shown as running is what runs.
     diff().says(0, &["no difference"]);
@@ -220,11 +224,15 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
     let raised = wait_alarm(node, "counts on", |a| a["name"] == "noise");
     assert_eq!(raised["title"], "6 complaints");
     // What else was changed is told, and waits.
-    let more = "[[service]]\ncode = \"haircut\"\nname = \"h\"\n";
-    std::fs::write(&node.config, format!("{text}\n{more}")).expect("it is written");
-    run(&["config", "reload", "--yes", "--node", &node.url()])
-        .says(0, &["changed in the file and not in force until a start: service (`citybrain config diff FILE`)"]);
-    assert_eq!(node.get("/v1/services").expect("services")["services"], json!([]), "it is not offered yet");
+    std::fs::write(&node.config, format!("{text}\n[cases]\nsos_climb_s = 77\n")).expect("it is written");
+    run(&["config", "reload", "--yes", "--node", &node.url()]).says(
+        0,
+        &[
+            "changed  rule noise",
+            "changed in the file and not in force until a start: cases (`citybrain config diff FILE`)",
+        ],
+    );
+    diff().says(1, &["cases.sos_climb_s"]);
 }
 
 #[test]

@@ -13,6 +13,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 
+/// Problems of one file that are said in one sentence.
+const SAID_MAX: usize = 5;
+
 /// A config file as read, good or not.
 #[derive(Debug)]
 pub struct File {
@@ -250,6 +253,18 @@ impl Invalid {
         &self.path
     }
 
+    /// What is wrong, each with its line, for those to whom nothing can be drawn.
+    pub fn in_words(&self) -> String {
+        let said = |p: &Drawn| match p.line {
+            Some(line) => format!("line {line}: {}", p.message),
+            None => p.message.clone(),
+        };
+        let more = self.drawn.len().saturating_sub(SAID_MAX);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        let all: Vec<String> = self.drawn.iter().take(SAID_MAX).map(said).chain(more).collect();
+        format!("{self}: {}", all.join("; "))
+    }
+
     /// One diagnostic for each problem, with its place in the file.
     pub fn problems(&self) -> &[Drawn] {
         &self.drawn
@@ -279,6 +294,7 @@ impl Diagnostic for Invalid {
 pub struct Drawn {
     message: String,
     help: Option<String>,
+    line: Option<usize>,
     source: NamedSource<String>,
     span: Option<SourceSpan>,
 }
@@ -291,7 +307,8 @@ impl Drawn {
             Some(_) => problem.message.clone(),
             None => format!("{}: {}", path.display(), problem.message),
         };
-        Drawn { message, help: problem.help.clone(), source, span: problem.span.clone().map(SourceSpan::from) }
+        let (help, line) = (problem.help.clone(), problem.line_column(text).map(|(line, _)| line));
+        Drawn { message, help, line, source, span: problem.span.clone().map(SourceSpan::from) }
     }
 }
 

@@ -226,7 +226,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     tasks.spawn(listen::serve(listener, tls, api::router(ctx), stopped.clone()));
 
     let hooks = webhooks.run()?;
-    tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
+    tasks.spawn(reload_on_hangup(hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let mut ending = stopped.clone();
@@ -510,8 +510,8 @@ async fn watchdog(hub: Hub, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// SIGHUP puts the rules of the config file in force, as `citybrain rule reload` does.
-async fn reload_on_hangup(config: Config, hub: Hub, mut stop: watch::Receiver<bool>) {
+/// SIGHUP puts what can be of the config file in force, as `citybrain config reload` does.
+async fn reload_on_hangup(hub: Hub, mut stop: watch::Receiver<bool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     loop {
@@ -519,9 +519,9 @@ async fn reload_on_hangup(config: Config, hub: Hub, mut stop: watch::Receiver<bo
             heard = hangup.recv() => if heard.is_none() { return },
             _ = stop.wait_for(|s| *s) => return,
         }
-        match api::alarms::reload_rules(&hub, &config).await {
-            Ok(now) => tracing::info!(rules = now.rules, "Rules were read again."),
-            Err(error) => tracing::warn!(error, "The rules stay as they were."),
+        match api::reload::file_again(&hub).await {
+            Ok(now) => tracing::info!(changed = api::reload::in_words(&now), "The config file was read again."),
+            Err(error) => tracing::warn!(error, "The config stays as it was."),
         }
     }
 }

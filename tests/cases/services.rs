@@ -289,3 +289,58 @@ fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
     let row = told.out.lines().find(|l| l.starts_with("silver")).expect("a row");
     assert!(row.contains("polygon") && row.contains("fall") && row.contains("btn-7, mat-301"), "{row}");
 }
+
+/// As an editor saves a file.
+fn write(node: &Node, text: &str) {
+    std::fs::write(&node.config, text).expect("the config is written");
+}
+
+#[test]
+fn an_edited_file_is_offered_without_a_restart_and_who_booked_what_was_moved_is_told() {
+    let tree = neighbourhood();
+    let (leaf, community) = (tree.node(LEAF), tree.node(COMMUNITY));
+    let asked = ["service", "request", "sports-day", "--of", COMMUNITY, "--by", "王大妈", "--json"];
+    let case = id(&ran(leaf, &asked).says(0, &[]).json()["case"]);
+    wait_case(leaf, "is booked", |c| c["id"] == case && c["booking"]["state"] == "booked");
+    let text = std::fs::read_to_string(&community.config).expect("the config reads");
+
+    // A file that does not check changes nothing, and says where and why.
+    let faulty = text
+        .replace("2099-12-05 12:00", "2098-12-05 12:00")
+        .replace("[[scene]]", "[[service]]\ncode = \"new\"\nname = \"新\"\n[[scene]]");
+    write(community, &faulty);
+    let line = faulty.lines().position(|l| l.contains("2098-12-05 12:00")).expect("the end") + 1;
+    ran(community, &["config", "reload", "--yes"]).says(1, &[&format!("line {line}: "), "citybrain check"]);
+    assert_eq!(community.get("/v1/services").expect("services")["services"].as_array().map(Vec::len), Some(4));
+
+    // One activity is added, one is moved, another scene and a day off come with it.
+    let added = "[[service]]\ncode = \"yoga\"\nname = \"瑜伽\"\nstarts = \"2099-12-07 09:00\"\nplaces = 9\n";
+    let moved = text.replace("2099-12-05 09:00", "2099-12-06 09:00").replace("2099-12-05 12:00", "2099-12-06 12:00");
+    let days = tree.dir().join("days.csv");
+    std::fs::write(&days, "2099-12-25,holiday,x\n").expect("it is written");
+    let calendar = format!("[calendar]\ndays_file = \"{}\"\n", days.display());
+    write(community, &format!("{added}{moved}\n{calendar}"));
+    ran(community, &["config", "reload", "--yes"]).says(
+        0,
+        &[
+            "1 rule, 4 services, 1 scene, 0 categories in force\n",
+            "added    service yoga\nchanged  service sports-day\nchanged  calendar\n",
+        ],
+    );
+    wait_for("the leaf shows both", || {
+        let all = leaf.get("/v1/services")?["services"].as_array()?.clone();
+        let starts = |code: &str| all.iter().find(|s| s["code"] == code).map(|s| s["starts"].clone());
+        (starts("yoga")? == "2099-12-07 09:00" && starts("sports-day")? == "2099-12-06 09:00").then_some(())
+    });
+    ran(leaf, &["service", "list"]).says(0, &["瑜伽", "2099-12-06"]);
+    ran(community, &["config", "show"]).says(0, &["yoga"]);
+    wait_case(leaf, "hears of the new time", |c| c["id"] == case && c["booking"]["at"] == "2099-12-06T01:00:00Z");
+    let lines = leaf.get(&format!("/v1/cases/{case}")).expect("the case")["history"].clone();
+    let told = lines.as_array().expect("lines").iter().filter(|l| l["step"] == "rescheduled").count();
+    assert_eq!(told, 1, "{lines}");
+
+    // The days' file alone may be another, and the log says who did it, and what.
+    std::fs::write(&days, "2099-12-26,holiday,x\n").expect("it is written");
+    ran(community, &["rule", "reload", "--yes"]).says(0, &["in force\nchanged  calendar\n"]);
+    ran(community, &["events", "--type", "city.brain.operator"]).says(0, &["calendar changed"]);
+}

@@ -3,29 +3,24 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
-use super::commit::{self, COMMIT_WAIT, Late};
+use super::commit::{self, Late};
 use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
-use super::ops::Operator;
 use super::{Ctx, Refusal, etag, now, several, with_next};
 use crate::brain::Brain;
-use crate::brain::rules::{AskError, LOADED, Rules, Wish};
+use crate::brain::rules::{AskError, Wish};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
-use citybrain_hub::Hub;
-use citybrain_hub::engine;
 use citybrain_shared::case::Case;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::prefix::Named;
-use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm};
-use citybrain_shared::{Address, Lane, config::Config};
+use citybrain_shared::{Address, Lane};
 use serde::Deserialize;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -35,8 +30,6 @@ const ALARMS_MAX: usize = 5000;
 const CASES_SHOWN: usize = 5;
 /// Nodes below that are named when they are not heard.
 const UNHEARD_SHOWN: usize = 20;
-/// Alarms that a reload says it leaves behind.
-const LEFT_SHOWN: usize = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -269,100 +262,4 @@ pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
         tokio::task::yield_now().await;
     }
     ctx.answer(all)
-}
-
-pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {
-    // A task of its own: one who asks and goes away must not leave it half done, nor without a record of him.
-    let of_task = ctx.clone();
-    let task = tokio::spawn(async move {
-        let ctx = of_task;
-        let reloaded = reload_rules(&ctx.hub, &ctx.config).await.map_err(not_reloaded)?;
-        let detail =
-            format!("{} rules in force; new: {:?}, gone: {:?}", reloaded.rules, reloaded.added, reloaded.removed);
-        super::ops::operator(&ctx, &who, "reload", &detail).await?;
-        Ok(reloaded)
-    });
-    let late = Late { what: "the word of it", hint: "`citybrain rule list` shows the rules in force" };
-    let done = tokio::time::timeout(COMMIT_WAIT, task).await.map_err(|_| late.refusal())?;
-    Ok(ctx.answer(done.unwrap_or_else(|e| Err(not_reloaded(e.to_string())))?))
-}
-
-fn not_reloaded(why: String) -> Refusal {
-    let hint = "the running rules stay; `citybrain check FILE` draws what is wrong";
-    Refusal::new(StatusCode::CONFLICT, "not-reloaded", why, hint)
-}
-
-/// A second one waits: what a first one that fails goes back to must be what was before it.
-static RELOADING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-/// Alarms that the rules in force will not end, and how many more there are.
-fn left(rules: &Rules) -> (Vec<view::AlarmLeft>, u64) {
-    let of = |a: &Alarm| view::AlarmLeft {
-        id: a.id.clone(),
-        name: a.name.clone(),
-        key: a.key.clone(),
-        rule: a.rule.clone(),
-    };
-    let mut all = rules.left();
-    let first = all.by_ref().take(LEFT_SHOWN).map(of).collect();
-    (first, all.count() as u64)
-}
-
-/// Reads the config file again and puts its rules in force; all else in it waits for a start.
-///
-/// # Errors
-/// A sentence; the running rules then stay.
-pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded, String> {
-    let _alone = RELOADING.lock().await;
-    let from = running.read_from.as_ref().ok_or("this node was not started from a file")?;
-    let fresh = crate::config::load(&from.path, &from.variables).map_err(|e| e.to_string())?;
-    if fresh.node.address != running.node.address {
-        return Err(format!("{} is the file of {} now", from.path.display(), fresh.node.address));
-    }
-    let waits = waiting(running, &fresh);
-    let names = |c: &Config| c.rule.iter().map(|r| r.name.clone()).collect::<Vec<_>>();
-    let before: Vec<String> = hub
-        .state(|s| Brain::of(s).map(|b| b.rules.view().rules.into_iter().map(|r| r.name).collect()))
-        .ok_or("this node has no rules")?;
-    let after = names(&fresh);
-    let slot = hub.state(|s| Brain::of(s).map(|b| b.rules.slot())).ok_or("this node has no rules")?;
-    let new = Arc::new(Config { rule: fresh.rule, ..running.clone() });
-    // A record is what makes the fold take them over, at a place in the log that can be seen.
-    let me = running.node.address.to_string();
-    let (data, offer_to) = (after.clone(), slot.clone());
-    let decide: engine::Decide = Box::new(move |_, now_us| {
-        let (source, id) = (format!("/{me}"), format!("loaded-{now_us:x}"));
-        let event = serde_json::json!({
-            "specversion": "1.0", "id": id, "source": source, "type": LOADED,
-            "time": view::rfc3339(view::time_of(now_us)), "data": {"rules": data},
-        });
-        let header = Header { key: event_key(&source, &id), ..Header::local(Kind::Event, LOADED) };
-        offer_to.offer(header.key, new);
-        Draft::new(&header, event.to_string().as_bytes()).into_iter().collect()
-    });
-    let done = async { engine::wait(hub.decide(Lane::Routine, decide).await?).await }.await;
-    match done {
-        Ok(_) => slot.confirm(),
-        Err(e) => {
-            slot.withdraw();
-            return Err(e.to_string());
-        }
-    }
-    let (left, left_more) = hub.state(|s| Brain::of(s).map(|b| left(&b.rules))).unwrap_or_default();
-    Ok(view::Reloaded {
-        left,
-        left_more,
-        rules: after.len() as u64,
-        added: after.iter().filter(|n| !before.contains(n)).cloned().collect(),
-        removed: before.into_iter().filter(|n| !after.contains(n)).collect(),
-        waits,
-    })
-}
-
-/// Parts of a file, but for its rules, that are not as a node runs by.
-fn waiting(running: &Config, fresh: &Config) -> Vec<String> {
-    let [running, fresh] = [running, fresh].map(|config| serde_json::to_value(config).unwrap_or_default());
-    let parts = [&running, &fresh].into_iter().filter_map(serde_json::Value::as_object).flat_map(|map| map.keys());
-    let parts: BTreeSet<&String> = parts.filter(|part| *part != "rule").collect();
-    parts.into_iter().filter(|part| running.get(part) != fresh.get(part)).cloned().collect()
 }

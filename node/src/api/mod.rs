@@ -59,6 +59,7 @@ pub mod ops;
 mod origin;
 pub mod outward;
 mod pages;
+pub mod reload;
 mod resident;
 pub mod road;
 mod runs;

@@ -93,11 +93,11 @@ pub async fn log_lines() -> String {
 pub async fn config(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
     let hint = "`citybrain check FILE` reads the file; `citybrain config show` asks a node that runs";
     runs(&ctx, "a node's folder does not hold its config", hint)?;
-    // A reload changes the rules; they belong to the brain.
-    let of_brain = ctx.hub.state(|s| Brain::of(s).map(|b| (b.rules.in_force().to_vec(), b.cases.calendar_shown())));
-    let (rule, calendar) = of_brain.unzip();
-    let config = Config { rule: rule.unwrap_or_default(), ..ctx.config.clone() };
-    Ok(ctx.answer(view::ConfigShown { effective: true, config: shown(&config), calendar }))
+    // A reload puts another in force; it belongs to the brain.
+    let of_brain = ctx.hub.state(|s| Brain::of(s).map(|b| (b.in_force(), b.cases.calendar_shown())));
+    let (config, calendar) = of_brain.unzip();
+    let config = shown(config.as_deref().unwrap_or(&ctx.config));
+    Ok(ctx.answer(view::ConfigShown { effective: true, config, calendar }))
 }
 
 pub async fn version(From(ctx): From<Arc<Ctx>>) -> Response {

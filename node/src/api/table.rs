@@ -8,7 +8,7 @@
 use super::input::query;
 use super::{
     Ctx, alarms, asyncapi, audit, cap, cases, counts, dead_letters, directives, downward, enrol, events, filter,
-    intake, ledger, links, metrics, ops, road, services, settle, status, supervision, trace, webhooks, why,
+    intake, ledger, links, metrics, ops, reload, road, services, settle, status, supervision, trace, webhooks, why,
 };
 use crate::tokens::Role;
 use axum::Router;
@@ -334,9 +334,14 @@ fn node() -> Vec<Row<Arc<Ctx>>> {
             .gives::<view::LogLevel>(200),
         read("/v1/log-lines", "The last lines that the process has logged", ops::log_lines)
             .gives_as("text/plain", "a line each"),
-        change(Operator, "/v1/reload", "Read the config file again and put its rules in force", alarms::reload)
-            .gives::<view::Reloaded>(200)
-            .or(&[409]),
+        change(
+            Operator,
+            "/v1/reload",
+            "Read the config file again and put its rules, offers, categories and calendar in force",
+            reload::reload,
+        )
+        .gives::<view::Reloaded>(200)
+        .or(&[409]),
         read("/v1/enrolments", "Children that wait for an operator's word", enrol::list).gives::<view::Enrolments>(200),
         change(Operator, "/v1/enrolments", "Let children in, or refuse them", enrol::decide)
             .takes::<view::Enrol>()

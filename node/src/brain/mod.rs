@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cases`] | matters that somebody must deal with: their steps, clocks and rates |
 //! | [`form`] | what categories and services ask, and whether answers are some |
+//! | [`in_force`] | which config counts, and how a newer one takes its place |
 //! | [`rules`] | conditions over events, and the alarms that they raise |
 //! | [`services`] | what is offered here and above: services, activities, scenes |
 //! | [`warnings`] | what came in by CAP, and when it is over |
@@ -14,6 +15,7 @@
 
 pub mod cases;
 pub mod form;
+pub mod in_force;
 pub mod rules;
 pub mod services;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use citybrain_hub::state::State;
 use citybrain_shared::Pos;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
+use in_force::{Numbered, Slot};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +37,9 @@ pub struct Brain {
     pub rules: rules::Rules,
     pub services: services::Services,
     pub warnings: warnings::Warnings,
+    slot: Arc<Slot>,
+    /// What the parts go by.
+    in_force: Numbered,
     /// Which part has its turn to say what is due: no state, only manners.
     turn: AtomicUsize,
 }
@@ -41,14 +47,17 @@ pub struct Brain {
 impl Brain {
     /// For [`citybrain_hub::engine::open`].
     pub fn make(config: &Config) -> Make {
-        // One slot for all: a state that is read back anew has the rules in force too.
-        let (config, slot) = (Arc::new(config.clone()), rules::Slot::new(config));
+        // One slot for all: a state that is read back anew goes by what is in force, too.
+        let slot = Slot::new(config);
         Arc::new(move || {
+            let (number, config) = slot.in_force();
             Box::new(Brain {
                 cases: cases::Cases::new(&config),
-                rules: rules::Rules::with(slot.clone()),
+                rules: rules::Rules::new(&config),
                 services: services::Services::new(&config),
                 warnings: warnings::Warnings::new(&config),
+                slot: slot.clone(),
+                in_force: (number, config),
                 turn: AtomicUsize::new(0),
             })
         })
@@ -57,6 +66,24 @@ impl Brain {
     /// The brain of a state, for those who answer questions.
     pub fn of(state: &State) -> Option<&Brain> {
         state.policy_as()
+    }
+
+    /// The config that it goes by.
+    pub fn in_force(&self) -> Arc<Config> {
+        self.in_force.1.clone()
+    }
+
+    /// Where another is laid down.
+    pub fn slot(&self) -> Arc<Slot> {
+        self.slot.clone()
+    }
+
+    fn adopt(&mut self, newer: Numbered) {
+        let config = &newer.1;
+        self.rules.adopt(config.clone());
+        self.cases.adopt(config);
+        self.services.adopt(config);
+        self.in_force = newer;
     }
 
     fn parts(&self) -> [(u8, &dyn Policy); 4] {
@@ -95,7 +122,11 @@ pub fn is_passing(hub: &citybrain_hub::Hub, header: &Header<'_>, payload: &[u8])
 
 impl Policy for Brain {
     fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
-        self.parts().into_iter().flat_map(|(_, p)| p.decide(state, now_us, header, payload)).collect()
+        let parts = self.parts();
+        let of_parts = parts.into_iter().flat_map(|(_, p)| p.decide(state, now_us, header, payload));
+        // What is offered goes down in the commit that puts it in force: whoever booked hears of a change once.
+        let offered = self.slot.offered(header).and_then(|(_, config)| self.services.news(&config, now_us));
+        of_parts.chain(offered).collect()
     }
 
     fn next_due_us(&self) -> Option<i64> {
@@ -126,6 +157,9 @@ impl Policy for Brain {
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        if let Some(newer) = self.slot.newer(header, self.in_force.0) {
+            self.adopt(newer);
+        }
         for (_, part) in self.parts_mut() {
             part.apply(pos, header, payload);
         }

@@ -27,7 +27,8 @@ pub enum Config {
         #[command(flatten)]
         at: At,
     },
-    /// Put the rules of a running node's config file in force; all else in it waits for a start
+    /// Put the rules, services, scenes, categories and calendar of a running node's config file in force, all or
+    /// none; all else in it waits for a start
     Reload {
         #[command(flatten)]
         yes: Yes,
@@ -82,7 +83,8 @@ pub(super) fn reload(at: &Through, yes: &Yes) -> Result<Output, Fail> {
     let node = at.node()?;
     let place = node.place();
     yes.confirm(&format!(
-        "The node at {place} reads its config file again and works with its rules from now on. Who did it is recorded."
+        "The node at {place} reads its config file again and goes by its rules, services, scenes, categories and calendar \
+         from now on. Who did it is recorded."
     ))?;
     node.post("/v1/reload", &serde_json::json!({})).map(Output::Reloaded)
 }

@@ -146,7 +146,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("scene list", "citybrain scene list    what belongs together"),
     ("rule list", "citybrain rule list --at chengdu/liucheng    the rules in force there, and what they have done"),
     ("rule test", "citybrain rule test city.toml --events day.ndjson    what would they have done that day?"),
-    ("rule reload", "citybrain rule reload --yes    the file's rules, without a stop"),
+    ("rule reload", "citybrain rule reload --yes    the file's rules and offers, without a stop"),
     ("dlq list", "citybrain dlq list --reason not-json    what was refused because it is no JSON?"),
     ("dlq show", "citybrain dlq show 1207    what exactly was sent"),
     ("dlq retry", "citybrain dlq retry 1207 1208    now that the config is right"),
@@ -185,7 +185,7 @@ const EXAMPLES: &[(&str, &str)] = &[
          citybrain log-level citybrain_hub::link=debug,info --at chengdu/liucheng    more of one street's links",
     ),
     ("config show", "citybrain config show --effective    with every default; passwords are left out"),
-    ("config reload", "citybrain config reload --yes    the rules of the file, without a stop"),
+    ("config reload", "citybrain config reload --yes    the file's rules and offers, without a stop"),
     ("config diff", "citybrain config diff /etc/citybrain/city.toml    what would a restart change?"),
     (
         "context add",

@@ -33,8 +33,8 @@ pub enum Rule {
         #[command(flatten)]
         set: Set,
     },
-    /// Read the config file again and put its rules in force; windows and alarms stay, and what waits is planned
-    /// anew where a rule was edited
+    /// The same as `config reload`: of rules windows and alarms stay, and what waits is planned anew where one was
+    /// edited
     Reload {
         #[command(flatten)]
         yes: Yes,

@@ -12,7 +12,7 @@ views! {
     AlarmShown = "citybrain.alarm/1",
     Rules = "citybrain.rules/1",
     RulesTested = "citybrain.rules-tested/1",
-    Reloaded = "citybrain.reloaded/1",
+    Reloaded = "citybrain.reloaded/2",
     CapWarnings = "citybrain.cap/1",
     CapTaken = "citybrain.cap-taken/1",
 }
@@ -223,18 +223,31 @@ pub struct Firing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reloaded {
-    pub rules: u64,
-    pub added: Vec<String>,
-    pub removed: Vec<String>,
+    /// The lists of the file that are in force now: `rule`, `service`, `scene`, `category`.
+    pub parts: Vec<ReloadedPart>,
+    /// The calendar is in force too, and is another than before.
+    pub calendar_changed: bool,
     /// Alarms of this node that no rule in force ends any more, at most 100; somebody must clear them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<AlarmLeft>,
     /// How many more there are than `left` says.
     #[serde(default)]
     pub left_more: u64,
-    /// Parts of the file that are otherwise than in force, and wait for a start: `service`.
+    /// Parts of the file that are otherwise than in force, and wait for a start: `broker`.
     #[serde(default)]
     pub waits: Vec<String>,
+}
+
+/// One list of a config file, before and after it was read again: entries by name, or by code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReloadedPart {
+    pub part: String,
+    /// How many entries there are now.
+    pub in_force: u64,
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
 }
 
 /// An active alarm that has outlived its rule.

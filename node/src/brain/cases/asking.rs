@@ -145,7 +145,7 @@ impl Cases {
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
         drafts.extend(self.called_again(held, ask, wish, false, now));
-        let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0, contact: None };
+        let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0, contact: None, offered: None };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to }, drafts))

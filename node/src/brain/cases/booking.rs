@@ -1,14 +1,17 @@
 //! Appointments and seats of this node's services: what is left, and the answer to a request.
 
-use super::machine::Stepped;
-use super::{Cases, Dirty};
+use super::letter::{Body, Offered, Pen};
+use super::machine::{Stepped, TEXT_MAX, TIMER, common, cut};
+use super::{Cases, Dirty, Held};
 use crate::brain::services::{hours, request};
 use chrono::{DateTime, TimeDelta, Utc};
-use citybrain_shared::case::{Booked, Booking, Case, Place, Seat, step};
+use citybrain_shared::case::{Ask, Booked, Booking, Case, Place, Role, Seat, Verb, step};
 use citybrain_shared::config::services::Service;
-use citybrain_shared::view;
+use citybrain_shared::record::Draft;
+use citybrain_shared::{Address, view};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// An activity, as long as it is not over: moved to another time it has the same seats. One of the same
 /// code that is offered once this is over is another, with seats of its own.
@@ -51,20 +54,32 @@ impl Cases {
     }
 
     pub(super) fn look_at_booking(&mut self, id: &str) {
-        let now = view::time_of(self.now_us);
-        let is_owed = |case: &Case| lies_ahead(case, now) && self.changed_booking(case).is_some();
-        match self.held.get(id).is_some_and(|held| is_owed(&held.case)) {
+        match self.held.get(id).is_some_and(|held| self.owes_a_word(held)) {
             true => drop(self.to_rebook.insert(id.to_owned())),
             false => drop(self.to_rebook.remove(id)),
         }
     }
 
-    /// What this case of this node has booked as it is offered now, if that is otherwise than the case says.
+    /// Is what this case has booked offered otherwise now, and was neither it told nor its owner? He is told again
+    /// whenever his newest word of the case still says otherwise: so it does not matter what became of a letter.
+    fn owes_a_word(&self, held: &Held) -> bool {
+        let case = &held.case;
+        let Some(now) = self.changed_booking(case).filter(|_| lies_ahead(case, view::time_of(self.now_us))) else {
+            return false;
+        };
+        self.may_step(&case.id) || self.is_at_another(case) && held.offer_told.as_ref() != Some(&offer_id(case, &now))
+    }
+
+    /// Does another node have it, or will have? What comes here is told when it is here, and what goes from here
+    /// when it has gone.
+    fn is_at_another(&self, case: &Case) -> bool {
+        case.owner != self.me && *case.bound_for() != self.me && common(&self.me, case.bound_for()).is_some()
+    }
+
+    /// What this case has booked here as it is offered now, if that is otherwise than the case says.
     fn changed_booking(&self, case: &Case) -> Option<Booking> {
         let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state.has_seat())?;
-        let is_mine = case.owner == self.me && case.handing_to.is_none();
-        let now = Some(self.as_offered(booking)).filter(|_| is_mine)?;
-        (now != *booking).then_some(now)
+        Some(self.as_offered(booking)).filter(|now| now != booking)
     }
 
     fn as_offered(&self, booking: &Booking) -> Booking {
@@ -91,15 +106,48 @@ impl Cases {
         now
     }
 
-    /// Tells a case what has become of its seats; whoever is on duty here is called where they are no longer given,
-    /// as somebody must say so to those who count on them.
+    /// Tells a case of this node what has become of its seats.
     pub(super) fn rebook(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
-        let (before, after) = (case.booking.as_ref()?, self.changed_booking(case)?);
+        let offered = self.offered_now(case).filter(|_| self.may_step(&case.id))?;
+        self.offered_otherwise(case, &self.me, &offered, now)
+    }
+
+    /// Tells the owner of a case of another node: it goes after the case as a comment does.
+    pub(super) fn offer_letter(&self, held: &Held, now: DateTime<Utc>) -> Option<Draft> {
+        let case = &held.case;
+        let offered = self.offered_now(case)?;
+        let id = offer_id(case, &offered.after);
+        let ask = Ask { by: TIMER.into(), role: Some(Role::Worker), ..Ask::default() };
+        let offered = Some(Box::new(offered));
+        let body = Body::Ask { case: case.id.clone(), verb: Verb::Comment, ask, hops: 0, contact: None, offered };
+        Pen { me: &self.me, now }.letter(&self.letter(id, case.bound_for(), case.urgent, body))
+    }
+
+    /// What becomes of a case of this node by the word of the node that offers what it has booked; `None`: it says
+    /// something else by now, which that node has not heard yet. Whoever is on duty here is called where the seats
+    /// are no longer given, as somebody must say so to those who count on them.
+    pub(super) fn offered_otherwise(
+        &self,
+        case: &Case,
+        by: &Address,
+        offered: &Offered,
+        now: DateTime<Utc>,
+    ) -> Option<Stepped> {
+        let Offered { before, after, to, text } = offered;
+        if case.booking.as_ref() != Some(before) || [&before.node, &after.node] != [by, by] {
+            return None;
+        }
         let step = match (before.state, after.state) {
-            (_, Booked::Cancelled) => step::CANCELLED,
-            (Booked::Cancelled, _) => step::BOOKED,
+            (Booked::Booked, Booked::Cancelled) => step::CANCELLED,
+            (Booked::Cancelled, Booked::Booked) => step::BOOKED,
             _ => step::RESCHEDULED,
         };
+        Some(self.book().rebook(case, after.clone(), step, to.clone(), cut(text, TEXT_MAX), now))
+    }
+
+    /// What a case has booked here as it is offered now, in words, if that is otherwise than the case says.
+    fn offered_now(&self, case: &Case) -> Option<Offered> {
+        let (before, after) = (case.booking.as_ref()?, self.changed_booking(case)?);
         let time = |at: Option<DateTime<Utc>>| at.map(|at| self.calendar.shown(at)).unwrap_or_default();
         let place = |p: &Option<Place>| p.as_ref().map(Place::to_string).unwrap_or_default();
         let mut said = Vec::new();
@@ -122,7 +170,7 @@ impl Cases {
             said.push(format!("it is at {} now, not at {}", there[1], there[0]));
         }
         let to = Some(time(after.at)).filter(|_| before.at != after.at);
-        Some(self.book().rebook(case, after, step, to, said.join("; "), now))
+        Some(Offered { before: before.clone(), after, to, text: said.join("; ") })
     }
 
     /// The answer to a request for a service of this node that has none yet.
@@ -209,6 +257,12 @@ impl Cases {
             volunteers: service.starts.as_ref().and_then(|_| self.left(service, at, Seat::Volunteer)),
         }
     }
+}
+
+/// Of the letter that says so to whoever has the case, as it stands there.
+fn offer_id(case: &Case, now: &Booking) -> String {
+    let text = serde_json::to_vec(now).expect("a booking has string keys only");
+    format!("{}.{}.{}.offered.{:016x}", case.id, case.term, case.version, xxh3_64(&text))
 }
 
 /// Is what the case has booked still to come? Without a time it is for as long as the case is open.

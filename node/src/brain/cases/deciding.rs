@@ -1,6 +1,6 @@
 //! What follows from an event, a step or a letter: pure, before the commit.
 
-use super::letter::{self, Body, Letter, Pen, Step};
+use super::letter::{self, Body, Letter, Offered, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
     AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, awaits_help, intake, is_hand_over, is_true, kept, who,
@@ -131,7 +131,7 @@ impl Cases {
             let to = self.sends_on(held, Verb::Comment, &ask).unwrap_or(held.case.bound_for());
             let wish = format!("{id}{}{}", letter::PRESS, opening.id);
             drafts.extend(self.called_again(held, &ask, &wish, held.pressed == 0, now));
-            let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0, contact: sent };
+            let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0, contact: sent, offered: None };
             drafts.extend(Pen { me: &self.me, now }.letter(&self.letter(wish, to, held.case.urgent, body)));
         }
         Some((id, drafts))
@@ -241,7 +241,8 @@ impl Cases {
             && entry.step == Verb::Escalate.done()
         {
             let ask = Ask { by: machine::TIMER.into(), role: Some(Role::Worker), hand_over: true, ..Ask::default() };
-            let body = Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0, contact: None };
+            let body =
+                Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0, contact: None, offered: None };
             let id = format!("{}.{}.{}.take", case.id, case.term, case.version);
             drafts.extend(pen.letter(&self.letter(id, &case.owner, case.urgent, body)));
         }
@@ -347,12 +348,12 @@ impl Cases {
 
     /// A wish that goes after its case to another node; `None`: it does not, or has done so too often.
     fn sent_after(&self, letter: &Letter, to: &Address) -> Option<Letter> {
-        let Body::Ask { case, verb, ask, hops, contact } = &letter.body else { return None };
+        let Body::Ask { case, verb, ask, hops, contact, offered } = &letter.body else { return None };
         if *hops >= HOPS_MAX || *to == letter.from && !follows(*verb, ask) {
             return None;
         }
-        let (case, ask, contact) = (case.clone(), ask.clone(), contact.clone());
-        let body = Body::Ask { case, verb: *verb, ask, hops: hops + 1, contact };
+        let (case, ask, contact, offered) = (case.clone(), ask.clone(), contact.clone(), offered.clone());
+        let body = Body::Ask { case, verb: *verb, ask, hops: hops + 1, contact, offered };
         Some(Letter { to: to.clone(), via: Some(self.me.clone()), body, ..letter.clone() })
     }
 
@@ -508,6 +509,9 @@ impl Cases {
         if let Some(to) = self.sends_on(held, verb, ask) {
             return self.sent_to_owner(held, to, follows(verb, ask), letter).map(sent_on);
         }
+        if let Body::Ask { offered: Some(offered), .. } = &letter.body {
+            return Ok(self.heard_of_offer(held, offered, letter, now));
+        }
         if letter.id.contains(letter::PRESS) && !awaits_help(&held.case) {
             let detail = format!("`{}` was {} by then: whoever pressed calls anew", held.case.id, held.case.standing());
             return Err(Refusal::new(letter::OVER, detail, ""));
@@ -535,6 +539,17 @@ impl Cases {
             both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
         }
         Ok(drafts)
+    }
+
+    /// The node that offers what this case has booked says how it is offered now. Its word may come twice, or
+    /// late, and then changes nothing.
+    fn heard_of_offer(&self, held: &Held, offered: &Offered, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let Some(told) = self.offered_otherwise(&held.case, &letter.from, offered, now) else {
+            return Pen { me: &self.me, now }.answered(letter, "known", None);
+        };
+        let mut drafts = Vec::new();
+        self.write(&told, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
+        drafts
     }
 
     /// A wish for a case that is, or will be, at `to`.

@@ -65,6 +65,7 @@ impl Cases {
                     anew: None,
                     times_anew: 0,
                     pressed: 0,
+                    offer_told: None,
                     wishes,
                 };
                 self.held.insert(id.clone(), held);
@@ -327,7 +328,6 @@ impl Cases {
         let above = self.inherited.iter().rev().filter_map(|(of, above)| Some((of, above.calendar.as_ref()?)));
         let nearest = own.chain(above).find_map(|(of, days)| Some((of.clone(), Calendar::new(days).ok()?)));
         (self.calendar_of, self.calendar) = nearest.map(|(of, calendar)| (Some(of), calendar)).unwrap_or_default();
-        self.look_at_bookings();
     }
 
     /// `is_believed`: what a case that came back tells counts.
@@ -466,6 +466,13 @@ impl Cases {
     fn note_sent(&mut self, letter: &Letter) {
         if let Body::Returned { inc, case, .. } = &letter.body {
             self.apply_sent(&letter.to, *inc, case);
+        }
+        if let Body::Ask { case, offered: Some(_), .. } = &letter.body
+            && let Some(held) = self.held.get_mut(case)
+        {
+            held.offer_told = Some(letter.id.clone());
+            self.dirty.insert((Dirty::Case, case.clone()));
+            return self.look_at_booking(case);
         }
         let wished = match &letter.body {
             Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by, content(*verb, ask))),

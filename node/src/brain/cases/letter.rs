@@ -3,7 +3,7 @@
 //! | type | way | what |
 //! |---|---|---|
 //! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, and its line of history |
-//! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, a refusal |
+//! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, what is offered otherwise, a refusal |
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
@@ -15,7 +15,7 @@
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Verb};
+use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Entry, Place, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Inc, Lane, Tier, view};
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,9 @@ pub enum Body {
         /// Whom to call, as a later press says it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         contact: Option<Contact>,
+        /// What the case has booked as it is offered now, by the word of the node that offers it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offered: Option<Box<Offered>>,
     },
     /// The case cannot be handed over: the hand-over of that (term, version) went no further.
     SentBack { case: String, term: u32, version: u32, why: String },
@@ -148,6 +151,17 @@ pub enum Body {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         contact: Option<Contact>,
     },
+}
+
+/// What a case has booked as it is offered now, and how a line says so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offered {
+    /// As the case says it: if it says something else by now, there will be another letter.
+    pub before: Booking,
+    pub after: Booking,
+    /// When it is to be now, if that is another time.
+    pub to: Option<String>,
+    pub text: String,
 }
 
 /// Why a further press is refused whose case was over by then.

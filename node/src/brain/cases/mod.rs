@@ -155,6 +155,9 @@ pub struct Held {
     pub times_anew: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub pressed: u32,
+    /// The letter by which its owner was told last how that is offered now here which the case has booked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer_told: Option<String>,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -358,8 +361,10 @@ pub struct Cases {
     editions: BTreeMap<String, Edition>,
     /// Cases that ask for a service, by that and by when it is for ([`looking::booked`]).
     bookings: BTreeSet<(String, (i64, String))>,
-    /// Those of this node with seats of what it offers otherwise now, and that have not been told.
+    /// Those with seats of what this node offers otherwise now, and that, or whose owners, have not been told.
     to_rebook: BTreeSet<String>,
+    /// Was that looked at since this state was read? It is no part of its rows.
+    has_looked: bool,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -408,9 +413,20 @@ impl Cases {
             editions: BTreeMap::new(),
             bookings: BTreeSet::new(),
             to_rebook: BTreeSet::new(),
+            has_looked: false,
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
+    }
+
+    /// Takes over the categories, the calendar and the services of another config. Cases keep the terms that they
+    /// were opened with; those with seats of what is offered otherwise now are told when this node's own catalogue
+    /// says so.
+    pub fn adopt(&mut self, config: &Config) {
+        self.own_calendar.clone_from(&config.calendar);
+        self.own_categories = config.category.clone().into();
+        self.services.clone_from(&config.service);
+        self.inherit();
     }
 
     /// The case that this one of this node follows, if that one stands otherwise than was told here.

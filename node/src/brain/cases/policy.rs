@@ -129,8 +129,9 @@ impl Policy for Cases {
         }
         for id in self.to_rebook.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
-            if let Some(told) = self.rebook(&held.case, now) {
-                self.write(&told, held.contact.as_ref(), None, now, &mut drafts);
+            match self.rebook(&held.case, now) {
+                Some(told) => self.write(&told, held.contact.as_ref(), None, now, &mut drafts),
+                None => drafts.extend(self.offer_letter(held, now)),
             }
         }
         drafts
@@ -157,6 +158,9 @@ impl Policy for Cases {
             version: u32,
         }
         self.at(header.committed_us);
+        if !std::mem::replace(&mut self.has_looked, true) {
+            self.look_at_bookings();
+        }
         if header.name == CATALOGUE && header.kind == Kind::Event {
             return self.apply_catalogue(header, payload);
         }
@@ -336,6 +340,7 @@ impl Cases {
         self.dirty.insert((Dirty::Inherited, node.to_string()));
         self.inherited.insert(node, above);
         self.inherit();
+        self.look_at_bookings();
     }
 }
 

@@ -7,6 +7,7 @@ mod counted;
 mod following;
 mod handing;
 mod life;
+mod offered;
 mod said;
 mod succession;
 mod terms;
@@ -17,6 +18,7 @@ use super::letter::{PREFIX, Pen};
 use super::machine::{Opening, Stepped, allowed};
 use super::rates::{Question, add, count};
 use super::*;
+use crate::brain::services::Services;
 use citybrain_hub::policy::Policy as _;
 use citybrain_hub::state::{Known, State};
 use citybrain_shared::case::{Ask, Booked, Booking, ClosedReason, Kind, Role, Satisfied, Solved, Status};
@@ -167,6 +169,16 @@ fn group_of(
         assert!(bytes <= citybrain_shared::limits::EVENT_BYTES_MAX, "{bytes} bytes of {}", draft.header().name);
     }
     group
+}
+
+/// A node that offers the haircut of [`CATEGORIES`] like this, and its word of that.
+fn offering(node: &str, now: i64, starts: &str, place: &str) -> (Config, Draft) {
+    let offers = CATEGORIES.replace("starts = \"2026-12-05 09:00\"", &format!("starts = \"{starts}\"{place}"));
+    let parsed = parse(&format!("[node]\naddress = \"{node}\"\ndata = \"d\"\n{offers}"), &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    let config = parsed.config.unwrap();
+    let word = Services::new(&config).on_due(&State::default(), now).remove(0);
+    (config, word)
 }
 
 /// One seat of an appointment that `node` offers, asked for.

@@ -61,7 +61,6 @@ use rule::{Above, Set};
 use speak::Speaker;
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use uptime::Uptime;
 
@@ -95,97 +94,23 @@ pub struct Rules {
     dirty_tallies: HashSet<u32>,
     dirty_waiting: bool,
     gone_rows: Vec<Vec<u8>>,
-    slot: Arc<Slot>,
-    adopted: u64,
     uptime: Uptime,
     dirty_uptime: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
 }
 
-/// Type of the record that says which rules are in force from here on.
-pub const LOADED: &str = "city.brain.rule.loaded";
-
 /// Type of the record that shows that the node is up.
 const UP: &str = "city.brain.rule.up";
 
-/// Which rules are in force, and where a newer set is laid down for the running one to take over.
-///
-/// A set that is [`offered`](Slot::offer) is taken over with the record that says so; what comes of
-/// that record's commit is told by [`confirm`](Slot::confirm) or [`withdraw`](Slot::withdraw). A state
-/// that is read back anew, because the commit failed, begins with what was confirmed.
-pub struct Slot {
-    /// Number of the set in force: a look at it costs no lock.
-    version: AtomicU64,
-    sets: parking_lot::Mutex<Sets>,
-}
-
-struct Sets {
-    in_force: Arc<Config>,
-    offered: Option<Offer>,
-    /// How many there have been, the first not counted.
-    numbered: u64,
-}
-
-#[derive(Clone)]
-struct Offer {
-    /// Of the record that puts it in force.
-    key: u64,
-    number: u64,
-    config: Arc<Config>,
-}
-
-impl Slot {
-    pub fn new(config: &Config) -> Arc<Slot> {
-        let sets = Sets { in_force: Arc::new(config.clone()), offered: None, numbered: 0 };
-        Arc::new(Slot { version: AtomicU64::new(0), sets: parking_lot::Mutex::new(sets) })
-    }
-
-    /// Lays down a set, to be taken over with the [`LOADED`] record of this key; windows and alarms of
-    /// rules whose name stays are kept.
-    pub fn offer(&self, key: u64, config: Arc<Config>) {
-        let mut sets = self.sets.lock();
-        sets.numbered += 1;
-        sets.offered = Some(Offer { key, number: sets.numbered, config });
-    }
-
-    /// The record is on disk.
-    pub fn confirm(&self) {
-        let mut sets = self.sets.lock();
-        if let Some(offer) = sets.offered.take() {
-            sets.in_force = offer.config;
-            self.version.store(offer.number, Ordering::Release);
-        }
-    }
-
-    /// The record is not on disk.
-    pub fn withdraw(&self) {
-        self.sets.lock().offered = None;
-    }
-
-    fn in_force(&self) -> (u64, Arc<Config>) {
-        let sets = self.sets.lock();
-        (self.version.load(Ordering::Acquire), sets.in_force.clone())
-    }
-
-    fn offered(&self, key: u64) -> Option<(u64, Arc<Config>)> {
-        self.sets.lock().offered.as_ref().filter(|o| o.key == key).map(|o| (o.number, o.config.clone()))
-    }
-}
-
 impl Rules {
     pub fn new(config: &Config) -> Rules {
-        Rules::with(Slot::new(config))
-    }
-
-    pub fn with(slot: Arc<Slot>) -> Rules {
-        let (adopted, config) = slot.in_force();
-        let (set, _) = Set::compile(&config, &Above::new());
+        let (set, _) = Set::compile(config, &Above::new());
         Rules {
             memories: set.rules.iter().map(|_| Memory::default()).collect(),
             me: config.node.address.clone(),
             set,
-            config,
+            config: Arc::new(config.clone()),
             above: Above::new(),
             dirty_above: false,
             alarms: Table::default(),
@@ -198,28 +123,17 @@ impl Rules {
             dirty_tallies: HashSet::new(),
             dirty_waiting: false,
             gone_rows: Vec::new(),
-            slot,
-            adopted,
             uptime: Uptime::default(),
             dirty_uptime: false,
             first_asked_us: OnceLock::new(),
         }
     }
 
-    pub fn slot(&self) -> Arc<Slot> {
-        self.slot.clone()
-    }
-
-    /// The rules in force, as a config file says them.
-    pub fn in_force(&self) -> &[citybrain_shared::config::rules::Rule] {
-        &self.config.rule
-    }
-
-    /// Takes over a newer set of rules.
-    fn adopt(&mut self, (version, config): (u64, Arc<Config>)) {
+    /// Takes over the rules of another config; windows and alarms of those whose name stays are kept.
+    pub fn adopt(&mut self, config: Arc<Config>) {
         let (set, _) = Set::compile(&config, &self.above);
-        let old = std::mem::replace(&mut self.set, set);
         self.config = config;
+        let old = std::mem::replace(&mut self.set, set);
         let memories = std::mem::take(&mut self.memories);
         // What gave way, and is not written yet, must not be there again at the next start.
         for (index, key) in std::mem::take(&mut self.dirty_keys) {
@@ -243,7 +157,6 @@ impl Rules {
             }
             self.dirty_tallies.insert(i as u32);
         }
-        self.adopted = version;
     }
 
     /// A node above says when people work there. What waits for an hour or a day is planned anew.
@@ -256,7 +169,7 @@ impl Rules {
             None => drop(self.above.remove(&node)),
         }
         self.dirty_above = true;
-        self.adopt((self.adopted, self.config.clone()));
+        self.adopt(self.config.clone());
     }
 
     /// When a record is to show that the node is up, if none does: while something may be missed.
@@ -368,13 +281,6 @@ impl Policy for Rules {
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
-        if header.name == LOADED
-            && let Some(offer) = self.slot.offered(header.key)
-        {
-            self.adopt(offer);
-        } else if self.slot.version.load(Ordering::Relaxed) > self.adopted {
-            self.adopt(self.slot.in_force());
-        }
         self.meet(pos, header, payload);
     }
 
@@ -414,7 +320,7 @@ impl Policy for Rules {
             "c" => {
                 let all: Vec<_> = serde_json::from_slice(value).map_err(said)?;
                 self.above = all.into_iter().collect();
-                self.adopt((self.adopted, self.config.clone()));
+                self.adopt(self.config.clone());
             }
             "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
             "w" => {

@@ -13,6 +13,7 @@ mod told;
 use super::alarms::{self, Identity, Step, id_of};
 use super::said::{FIRED, Said};
 use super::{Rules, Wish};
+use crate::brain::in_force::LOADED;
 use citybrain_hub::policy::Policy;
 use citybrain_hub::state::State;
 use citybrain_shared::config::rules::Severity;
@@ -132,11 +133,8 @@ impl Node {
     /// Puts other rules in force, as `rule reload` does.
     fn reload(&mut self, rules: &str) {
         self.config = config(rules);
-        let (slot, key) = (self.rules.slot(), self.log.len() as u64 + 1);
-        slot.offer(key, Arc::new(self.config.clone()));
-        let header = Header { key, ..Header::local(Kind::Event, super::LOADED) };
-        self.commit(Draft::new(&header, b"{}").unwrap());
-        slot.confirm();
+        self.rules.adopt(Arc::new(self.config.clone()));
+        self.commit(Draft::new(&Header::local(Kind::Event, LOADED), b"{}").unwrap());
         self.settle();
     }
 
@@ -418,8 +416,7 @@ fn a_rule_that_waits_for_nothing_any_more_has_no_timer() {
     node.hear("city.lamp", "l", &json!({}));
     node.write_rows();
     node.config = config(&OFFLINE.replace("absent = \"10m\"", "when = \"event.data.volt < 3\""));
-    node.rules.slot().offer(0, Arc::new(node.config.clone()));
-    node.rules.slot().confirm();
+    node.rules.adopt(Arc::new(node.config.clone()));
     node.hear("city.lamp", "l", &json!({}));
     assert_eq!(node.rules.next_due_us(), None);
     node.restart();
@@ -603,37 +600,6 @@ fn what_was_never_spoken_under_other_rules_is_not_spoken_later() {
 }
 
 #[test]
-fn a_reload_whose_record_is_not_on_disk_leaves_the_rules_that_were_in_force() {
-    let mut node = Node::new(SMOKE);
-    let slot = node.rules.slot();
-    let names = |rules: &Rules| rules.in_force().iter().map(|r| r.name.clone()).collect::<Vec<_>>();
-    let before = names(&node.rules);
-    let loaded = |key| {
-        let header = Header { key, ..Header::local(Kind::Event, super::LOADED) };
-        Draft::new(&header, b"{}").unwrap()
-    };
-    slot.offer(7, Arc::new(config(OFFLINE)));
-    node.hear("city.smoke.v1", "k", &json!({"on": false}));
-    assert_eq!(names(&node.rules), before, "what is offered waits for its record");
-    node.commit(loaded(7));
-    assert_ne!(names(&node.rules), before);
-    // That commit fails: the state is read back, by whichever is first.
-    let read_back = Rules::with(slot.clone());
-    assert_eq!(names(&read_back), before);
-    slot.withdraw();
-    node.rules = Rules::with(slot.clone());
-    node.hear("city.smoke.v1", "k", &json!({"on": false}));
-    node.commit(loaded(7));
-    assert_eq!(names(&node.rules), before);
-    // The next one does not fail, and a state that is read back has it.
-    slot.offer(8, Arc::new(config(OFFLINE)));
-    node.commit(loaded(8));
-    slot.confirm();
-    assert_ne!(names(&node.rules), before);
-    assert_ne!(names(&Rules::with(slot)), before);
-}
-
-#[test]
 fn what_gave_way_before_a_reload_is_not_back_at_the_next_start() {
     let mut node = Node::new(SMOKE);
     for i in 0..super::keys::KEYS_MAX {
@@ -642,8 +608,7 @@ fn what_gave_way_before_a_reload_is_not_back_at_the_next_start() {
     }
     node.write_rows();
     node.hear("city.smoke.v1", "one more", &json!({"on": false}));
-    node.rules.slot().offer(0, Arc::new(node.config.clone()));
-    node.rules.slot().confirm();
+    node.rules.adopt(Arc::new(node.config.clone()));
     node.hear("city.smoke.v1", "and another", &json!({"on": false}));
     node.write_rows();
     let keys = node.rules.memories[0].keys.len();

@@ -62,6 +62,21 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// What a config offers.
+    fn of(config: &Config) -> Catalogue {
+        let own = Catalogue {
+            node: config.node.address.clone(),
+            services: config.service.clone(),
+            scenes: config.scene.clone(),
+            categories: config.category.clone(),
+            // The days of its file are in it already.
+            calendar: config.calendar.clone().map(|c| Calendar { days_file: None, ..c }),
+            district: config.node.labels.get(DISTRICT).cloned(),
+        };
+        // As it will be read again: what JSON has no word for must not be news for ever.
+        serde_json::to_value(&own).and_then(serde_json::from_value).unwrap_or(own)
+    }
+
     fn is_empty(&self) -> bool {
         let Catalogue { node: _, services, scenes, categories, calendar, district } = self;
         let lists = services.is_empty() && scenes.is_empty() && categories.is_empty();
@@ -81,19 +96,13 @@ pub struct Services {
 
 impl Services {
     pub fn new(config: &Config) -> Services {
-        let me = config.node.address.clone();
-        let own = Catalogue {
-            node: me.clone(),
-            services: config.service.clone(),
-            scenes: config.scene.clone(),
-            categories: config.category.clone(),
-            // The days of its file are in it already.
-            calendar: config.calendar.clone().map(|c| Calendar { days_file: None, ..c }),
-            district: config.node.labels.get(DISTRICT).cloned(),
-        };
-        // As it will be read again: what JSON has no word for must not be news for ever.
-        let own = serde_json::to_value(&own).and_then(serde_json::from_value).unwrap_or(own);
+        let (me, own) = (config.node.address.clone(), Catalogue::of(config));
         Services { me, own, known: BTreeMap::new(), asked: false, dirty: BTreeSet::new() }
+    }
+
+    /// Takes over what another config offers.
+    pub fn adopt(&mut self, config: &Config) {
+        self.own = Catalogue::of(config);
     }
 
     /// What is offered here: the node's own first, then that of its parent, and so on up.
@@ -164,12 +173,25 @@ impl Services {
         )
     }
 
-    /// Is the catalogue as last sent another than config's?
-    fn is_news(&self) -> bool {
+    /// Is this catalogue of the node another than it has sent last?
+    fn is_news(&self, own: &Catalogue) -> bool {
         match self.known.get(&self.me) {
-            Some(sent) => *sent != self.own,
-            None => !self.own.is_empty(),
+            Some(sent) => sent != own,
+            None => !own.is_empty(),
         }
+    }
+
+    /// The word of what this config offers, where that is news to those below.
+    pub fn news(&self, config: &Config, now_us: i64) -> Option<Draft> {
+        let own = Catalogue::of(config);
+        self.is_news(&own).then(|| self.said(&own, now_us))
+    }
+
+    fn said(&self, own: &Catalogue, now_us: i64) -> Draft {
+        let text = serde_json::to_vec(own).expect("a catalogue has string keys only");
+        // The time too: a catalogue that comes back is news again.
+        let id = format!("{:016x}.{now_us:x}", xxh3_64(&text));
+        self.sent(own, &format!("{}/**", self.me), &id, now_us)
     }
 }
 
@@ -187,16 +209,13 @@ impl Policy for Services {
 
     fn next_due_us(&self) -> Option<i64> {
         let asks = !self.asked && self.me.parent().is_some();
-        (asks || self.is_news()).then_some(0)
+        (asks || self.is_news(&self.own)).then_some(0)
     }
 
     fn on_due(&self, _: &State, now_us: i64) -> Vec<Draft> {
         let mut drafts = Vec::new();
-        if self.is_news() {
-            let text = serde_json::to_vec(&self.own).expect("a catalogue has string keys only");
-            // The time too: a catalogue that comes back is news again.
-            let id = format!("{:016x}.{now_us:x}", xxh3_64(&text));
-            drafts.push(self.sent(&self.own, &format!("{}/**", self.me), &id, now_us));
+        if self.is_news(&self.own) {
+            drafts.push(self.said(&self.own, now_us));
         }
         if let Some(parent) = self.me.parent().filter(|_| !self.asked) {
             let pen = Pen { me: &self.me, now: view::time_of(now_us) };

@@ -250,9 +250,19 @@ fn done(f: &Firing) -> String {
 }
 
 pub fn reloaded(v: &view::Reloaded, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{} rules in force", grouped(v.rules))?;
-    v.added.iter().try_for_each(|n| writeln!(out, "added    {}", clean(n)))?;
-    v.removed.iter().try_for_each(|n| writeln!(out, "removed  {}", clean(n)))?;
+    let count = |p: &view::ReloadedPart| match (p.part.as_str(), p.in_force) {
+        ("category", n) if n != 1 => format!("{} categories", grouped(n)),
+        (part, n) => counted(n, &clean(part)),
+    };
+    writeln!(out, "{} in force", v.parts.iter().map(count).collect::<Vec<_>>().join(", "))?;
+    for part in &v.parts {
+        for (word, names) in [("added", &part.added), ("changed", &part.changed), ("removed", &part.removed)] {
+            names.iter().try_for_each(|name| writeln!(out, "{word:<8} {} {}", clean(&part.part), clean(name)))?;
+        }
+    }
+    if v.calendar_changed {
+        writeln!(out, "changed  calendar")?;
+    }
     if !v.waits.is_empty() {
         writeln!(
             out,
