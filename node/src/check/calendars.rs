@@ -68,7 +68,7 @@ fn counts(config: &Config) -> bool {
 
 /// Its limits in working time.
 fn working(config: &Config) -> impl Iterator<Item = Limit> {
-    let limits = |c: &'_ citybrain_shared::config::cases::Category| [c.response, c.dispatch, c.solution];
+    let limits = |c: &'_ citybrain_shared::config::cases::Category| [c.response, c.dispatch, c.solution, c.call_back];
     let is_working = |limit: &Limit| !matches!(limit.unit, Unit::Clock(..));
     config.category.iter().flat_map(limits).flatten().filter(is_working)
 }

@@ -57,6 +57,8 @@ pub const RESPONSE: &str = "response";
 pub const DISPATCH: &str = "dispatch";
 /// The clock until the handler's answer.
 pub const SOLUTION: &str = "solution";
+/// The clock from that answer until the resident's word on it 回访.
+pub const CALL_BACK: &str = "call_back";
 /// The clock of a press that nobody has accepted.
 pub const CLIMB: &str = "climb";
 /// Before the id of a unit that was summoned.
@@ -156,6 +158,9 @@ pub struct Terms {
     /// From dispatch, or a check that failed, until the handler's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub solution: Option<Limit>,
+    /// From the handler's answer, until the resident's word or why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_back: Option<Limit>,
     /// What the handler must show, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
@@ -166,8 +171,8 @@ pub struct Terms {
 
 impl Terms {
     pub fn of(category: &Category) -> Terms {
-        let Category { response, dispatch, solution, contact_reach, .. } = *category;
-        Terms { response, dispatch, solution, evidence: category.evidence.clone(), contact_reach }
+        let Category { response, dispatch, solution, call_back, contact_reach, .. } = *category;
+        Terms { response, dispatch, solution, call_back, evidence: category.evidence.clone(), contact_reach }
     }
 }
 

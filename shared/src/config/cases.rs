@@ -41,6 +41,9 @@ pub struct Category {
     /// From dispatch until the handler's answer.
     #[serde(default)]
     pub solution: Option<Limit>,
+    /// From the handler's answer until the resident's word, or why there is none.
+    #[serde(default)]
+    pub call_back: Option<Limit>,
     /// What the handler must show: `photo-after` asks for `--evidence photo-after=URL`.
     #[serde(default)]
     pub evidence: Vec<String>,

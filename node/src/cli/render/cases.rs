@@ -4,7 +4,9 @@ use super::table::{Cell, Color};
 use super::{Screen, clean, grouped, print};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Assist, Booked, Booking, Case, Clock, Entry, RESPONSE, SOLUTION, Seat, assist_clock};
+use citybrain_shared::case::{
+    Assist, Booked, Booking, CALL_BACK, Case, Clock, Entry, RESPONSE, SOLUTION, Seat, assist_clock,
+};
 use citybrain_shared::{view, words};
 use std::io::{self, Write};
 
@@ -383,6 +385,7 @@ fn lacking(case: &Case, c: &Clock) -> Option<&'static str> {
     match c.name.as_str() {
         RESPONSE => case.responded().is_none().then_some("a response"),
         SOLUTION => (case.outcome.is_none() && !case.status.is_open()).then_some("a result"),
+        CALL_BACK => (case.verdict.is_none() && !case.status.is_open()).then_some("a word of the resident"),
         _ if c.is_assist() => (!has_reported()).then_some("a report"),
         _ => None,
     }

@@ -30,7 +30,8 @@ use super::looking::SOS;
 use crate::brain::form::Fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
-    Booked, Booking, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, Status, Tally, Verb, step,
+    Booked, Booking, CALL_BACK, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, Status, Tally,
+    Verb, step,
 };
 use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
@@ -452,7 +453,8 @@ impl Book<'_> {
     /// A clock's time is over.
     pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, Verb::Escalate.done(), TIMER, None, None, now);
-        let takes = clock != CLIMB && self.settings.missed == Missed::HandOver;
+        // Nobody takes over what is answered: whoever is above sees to it that the resident is asked.
+        let takes = clock != CLIMB && clock != CALL_BACK && self.settings.missed == Missed::HandOver;
         let watching = watching(case).filter(|_| !takes);
         let above = watching.unwrap_or(&case.owner).parent();
         if clock == CLIMB {

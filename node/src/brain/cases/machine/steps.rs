@@ -8,8 +8,8 @@ use super::{Refusal, common, watching};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Ask, Assist, CLIMB, ClosedReason, DISPATCH, Finding, Kind, Outcome, Role, SOLUTION, Solved, Status, Verdict,
-    assist_clock,
+    Ask, Assist, CALL_BACK, CLIMB, ClosedReason, DISPATCH, Finding, Kind, Outcome, Role, SOLUTION, Solved, Status,
+    Verdict, assist_clock,
 };
 
 impl Turn<'_> {
@@ -107,6 +107,7 @@ impl Turn<'_> {
         self.entry.evidence = shown(&ask.evidence);
         self.entry.to = Some(solved.to_string());
         self.stop_clock(SOLUTION);
+        self.start_clock(CALL_BACK, self.limit_of(|t| t.call_back));
         Ok(())
     }
 
@@ -120,6 +121,7 @@ impl Turn<'_> {
         if !passed {
             self.case.status = Status::Handling;
             self.case.reworks += 1;
+            self.stop_clock(CALL_BACK);
             self.start_clock(SOLUTION, self.limit_of(|t| t.solution));
         }
         Ok(())
@@ -142,6 +144,7 @@ impl Turn<'_> {
         ));
         if self.case.status == Status::Resolved {
             self.case.status = Status::Evaluated;
+            self.stop_clock(CALL_BACK);
         }
         Ok(())
     }

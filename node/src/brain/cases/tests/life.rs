@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::brain::cases::machine::Asker;
+use citybrain_shared::case::CALL_BACK;
+use citybrain_shared::config::cases::{Limit, Missed};
 
 /// One node's machine, without records: `act` until refused.
 struct Desk {
@@ -715,4 +717,23 @@ fn nobody_reports_for_a_unit_from_a_node_that_was_not_summoned() {
     for (at, id) in [("c/s/x", "a1"), ("c/s/x", "a2"), ("c/s/n", "a2")] {
         assert_eq!(report(at, id), Some("not-summoned"), "{at} for {id}");
     }
+}
+
+#[test]
+fn the_resident_is_to_be_called_back_within_a_limit_that_nobody_takes_a_case_over_for() {
+    let mut d = Desk::new("L");
+    d.cases.settings.missed = Missed::HandOver;
+    d.case.terms.as_mut().unwrap().call_back = Some(Limit::parse("3d").unwrap());
+    assert!(d.until_resolved().case.clock(CALL_BACK).unwrap().runs());
+    d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
+    assert!(!d.case.clock(CALL_BACK).unwrap().runs(), "there is nothing to ask about");
+    d.act(Verb::Resolve, by("h", Role::Worker)).wait_h(73);
+
+    let missed = d.cases.book().timer(&d.case, CALL_BACK, d.now);
+    assert_eq!((missed.case.escalated_to, missed.case.offered_to), (Some(a("c/s")), None));
+    assert!(missed.case.late && missed.entry.text == "the call_back limit has passed", "{:?}", missed.entry);
+
+    let asked = d.act(Verb::Evaluate, Ask { text: Some("nobody answers".into()), ..by("boss", Role::Supervisor) });
+    assert!(!asked.case.clock(CALL_BACK).unwrap().runs(), "nor does it run on where nobody could be asked");
+    assert_eq!(asked.case.status, Status::Evaluated);
 }
