@@ -89,19 +89,31 @@ pub async fn guard(From(judge): From<Judge>, mut request: Request, next: Next) -
 
 /// The request, if it calls for help: those are counted by themselves, as all residents of an app share its token.
 async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> Option<Request> {
-    if request.method() != Method::POST || request.uri().path() != "/v1/cases" {
-        return None;
-    }
     #[derive(serde::Deserialize)]
     struct Said {
         #[serde(default)]
         sos: bool,
         #[serde(default)]
         category: String,
+        #[serde(default, rename = "type")]
+        kind: String,
+    }
+    let is_event = match request.uri().path() {
+        "/v1/cases" => false,
+        "/v1/events" => true,
+        _ => return None,
+    };
+    if request.method() != Method::POST {
+        return None;
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BATCH_BYTES_MAX).await.ok()?;
-    let is_press = serde_json::from_slice(&body).is_ok_and(|said: Said| said.sos || is_call(&said.category));
+    let said = || serde_json::from_slice::<Said>(&body).ok();
+    let is_press = match parts.headers.get("ce-type") {
+        Some(kind) => is_event && kind.to_str().is_ok_and(case::is_sos),
+        None if is_event => said().is_some_and(|said| case::is_sos(&said.kind)),
+        None => said().is_some_and(|said| said.sos || is_call(&said.category)),
+    };
     is_press.then(|| Request::from_parts(parts, body.into()))
 }
 
@@ -531,6 +543,26 @@ mod tests {
             assert_eq!(ask("POST", "/v1/cases", press).await.unwrap().status(), StatusCode::OK);
         }
         assert_eq!(ask("POST", "/v1/cases", press).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_a_press_calls_for_help_in_either_mode() {
+        let pressed = |path: &str, kind: Option<&str>, body: &'static str| {
+            let request = axum::http::Request::builder().method("POST").uri(path);
+            let request = kind.into_iter().fold(request, |r, kind| r.header("ce-type", kind));
+            let request = request.body(axum::body::Body::from(body)).unwrap();
+            async { as_press(request, &|_| false).await.is_some() }
+        };
+        for (path, kind, body, is_press) in [
+            ("/v1/events", Some("city.sos"), "{}", true),
+            ("/v1/events", None, r#"{"specversion": "1.0", "type": "city.sos"}"#, true),
+            ("/v1/events", Some("city.air.reading.v1"), r#"{"type": "city.sos"}"#, false),
+            ("/v1/events", None, r#"{"type": "city.appeal"}"#, false),
+            ("/v1/events", None, r#"[{"type": "city.sos"}]"#, false),
+            ("/v1/cases", Some("city.sos"), r#"{"type": "city.sos"}"#, false),
+        ] {
+            assert_eq!(pressed(path, kind, body).await, is_press, "{path} {kind:?} {body}");
+        }
     }
 
     #[test]
