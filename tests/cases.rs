@@ -217,7 +217,7 @@ fn whoever_comes_to_a_press_of_a_dead_box_stands_in_every_list_and_nobody_above_
     tree.edit(LEAF, |text| text + BUTTON);
     tree.start();
     let mut button = Client::connect(tree.node(LEAF).mqtt, "button", true);
-    assert!(button.publish("in/sos/8-101", r#"{"location":"8栋101","phone":"13911112222"}"#));
+    assert!(button.publish("in/sos/8-101", r#"{"location":"8栋101","phone":"13911112222"}"#.as_bytes()));
     let seen = wait_case(tree.node("c"), "sees the incident", |c| c["kind"] == "incident");
     assert_eq!((&seen["place"]["text"], &seen["has_contact"]), (&json!("8栋101"), &json!(true)), "{seen}");
     let above = tree.node("c").get_text("/v1/events?last=1000").expect("events");
