@@ -201,6 +201,55 @@ fn one_press_is_seen_everywhere_climbs_and_is_answered_from_above() {
     assert!(shown["wishes"].is_null(), "{shown}");
 }
 
+/// As a button's maker has it: an object, which the map takes for a text.
+const BUTTON: &str = r#"
+[[map]]
+filter = "in/sos/+"
+format = "text"
+type = "city.sos.pressed.v1"
+subject = "{3}"
+priority = "urgent"
+"#;
+
+#[test]
+fn whoever_comes_to_a_press_of_a_dead_box_stands_in_every_list_and_nobody_above_has_its_number() {
+    let mut tree = Tree::with(&[LEAF], &HashMap::new(), CONFIG);
+    tree.edit(LEAF, |text| text + BUTTON);
+    tree.start();
+    let mut button = Client::connect(tree.node(LEAF).mqtt, "button", true);
+    assert!(button.publish("in/sos/8-101", r#"{"location":"8栋101","phone":"13911112222"}"#.as_bytes()));
+    let seen = wait_case(tree.node("c"), "sees the incident", |c| c["kind"] == "incident");
+    assert_eq!((&seen["place"]["text"], &seen["has_contact"]), (&json!("8栋101"), &json!(true)), "{seen}");
+    let above = tree.node("c").get_text("/v1/events?last=1000").expect("events");
+    assert!(above.contains("8栋101") && !above.contains("13911112222"), "{above}");
+
+    let case = id(&seen);
+    tree.kill9(LEAF);
+    let street = tree.node("c/s");
+    let (code, out, err) = cli(street, &["case", "accept", &case, "--by", "李队", "--wait", "0s"]);
+    assert!(code == 0 && out.contains("was asked"), "{out}{err}");
+    for address in ["c", "c/s", COMMUNITY] {
+        let node = tree.node(address);
+        let list = wait_for("who comes is in the list", || {
+            node.get("/v1/cases?status=open").filter(|list| list["coming"][&case].is_array())
+        });
+        assert_eq!(list["coming"][&case][0]["by"], "李队", "{list}");
+        assert_eq!(list["cases"][0]["status"], "submitted", "{address}");
+        let (_, out, err) = cli(node, &["case", "list", "--status", "open"]);
+        assert!(out.contains("submitted (coming)"), "{address}: {out}{err}");
+        let page = node.get_text("/metrics").expect("metrics");
+        for sample in ["help_wanted{accepted=\"no\"} 0\n", "help_wanted{accepted=\"yes\"} 1\n"] {
+            assert!(page.contains(sample), "{address}: {page}");
+        }
+    }
+    tree.start_node(LEAF);
+    let list = wait_for("its box has answered", || {
+        let list = tree.node("c").get("/v1/cases?status=open")?;
+        (list["cases"][0]["status"] == "accepted").then_some(list)
+    });
+    assert!(list["coming"].is_null(), "{list}");
+}
+
 #[test]
 fn an_appeal_goes_round_over_a_kill_and_counts_the_same_at_the_community_and_the_city() {
     let mut tree = tree(&[LEAF]);
@@ -531,10 +580,21 @@ fn a_call_for_help_by_http_is_taken_with_what_can_be_read_of_it_and_known_again_
     // What is wrong beside it keeps no call away.
     let odd = json!({"sos": true, "phone": 13_900_000_000_u64, "place": "9栋", "battery": 12});
     // Not as other requests, whose bodies are compared with the document.
-    let request = ureq::post(format!("{}/v1/cases", node.url())).header("content-type", "application/json");
-    let answer = request.send(odd.to_string()).expect("it is taken").body_mut().read_to_string().expect("a text");
-    let odd = shown(&id(&serde_json::from_str::<Value>(&answer).expect("JSON")["case"]));
+    let oddly = |said: Value| {
+        let request = ureq::post(format!("{}/v1/cases", node.url())).header("content-type", "application/json");
+        let answer = request.send(said.to_string()).expect("it is taken").body_mut().read_to_string().expect("a text");
+        shown(&id(&serde_json::from_str::<Value>(&answer).expect("JSON")["case"]))
+    };
+    let odd = oddly(odd);
     assert!(odd["case"]["place"]["text"] == "9栋" && odd["contact"]["phone"] == "13900000000", "{odd}");
+    for (i, sos) in [json!(1), json!(1.0), json!("1"), json!("true")].into_iter().enumerate() {
+        let case = oddly(json!({"sos": sos, "title": 7, "place": format!("{i}号")}));
+        assert_eq!((&case["case"]["urgent"], &case["case"]["title"]), (&json!(true), &json!("7")), "{case}");
+    }
+    let strange = oddly(json!({"sos": true, "category": "nope", "title": 7}));
+    let clocks = strange["case"]["clocks"].as_array().expect("clocks");
+    assert!(clocks.iter().any(|c| c["name"] == "response"), "{strange}");
+    assert_eq!(strange["history"][0]["text"], "`nope` is no category here", "{strange}");
     let (is_new, far) = press(json!({"sos": true, "by": "a", "place": {"text": "8栋", "lat": 200, "lon": 1}}));
     assert!(is_new && shown(&far)["case"]["place"] == json!({"text": "8栋"}));
     // The category says it as well, by code or name.

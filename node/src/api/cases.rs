@@ -20,7 +20,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use citybrain_hub::operator;
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Assist, Case, Kind, Place, Role, Status, Verb};
+use citybrain_shared::case::{self, Ask, Assist, Case, Kind, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
@@ -134,7 +134,7 @@ pub async fn list(
     let is_any = sees_all && wanted.is_any();
     let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
     let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id, place)).transpose()?;
-    let mut contacts = BTreeMap::new();
+    let (mut contacts, mut coming) = (BTreeMap::new(), BTreeMap::new());
     let mut seen_last = after.clone().filter(|_| is_any);
     loop {
         let last = look(&ctx, |cases| {
@@ -165,6 +165,12 @@ pub async fn list(
                 if page.len() < limit {
                     let contact = held.contact.clone().filter(|_| service.is_some() && caller.sees_persons());
                     contacts.extend(contact.map(|contact| (case.id.clone(), contact)));
+                    if held.who_comes().next().is_some() {
+                        let who = held.who_comes().cloned();
+                        let who =
+                            if sees_all { who.collect() } else { who.map(resident::who_comes).collect::<Vec<_>>() };
+                        coming.insert(case.id.clone(), who);
+                    }
                     page.push(case.into_owned());
                 } else {
                     more = true;
@@ -186,7 +192,7 @@ pub async fn list(
         is_heard_of(&ctx, &caller, category).await?;
     }
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
-    let body = view::Cases { cases: page, fit, open, overdue, contacts, next: next.clone() };
+    let body = view::Cases { cases: page, fit, open, overdue, contacts, coming, next: next.clone() };
     let response = etag::answer(&ctx, &headers, body);
     Ok(with_next(response, &uri, next))
 }
@@ -325,7 +331,7 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
         allowed: allowed(&held.case),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
-        coming: held.coming.clone(),
+        coming: held.who_comes().cloned().collect(),
         moved_to: held.moved_to.clone(),
         forgotten_here: held.to_forget.is_some(),
         contact: held.contact.clone().filter(|_| caller.sees_persons()),
@@ -377,7 +383,7 @@ pub(super) fn is_call(ctx: &Ctx, category: &str) -> bool {
 fn as_press(ctx: &Ctx, body: &Bytes) -> Option<view::CaseNew> {
     let said: Value = serde_json::from_slice(body).ok()?;
     let text = |name: &str| intake::word(&said[name]).unwrap_or_default();
-    let is_call = said["sos"] == true || look(ctx, |cases| cases.is_call(&text("category"))).ok()?;
+    let is_call = case::says_sos(&said["sos"]) || look(ctx, |cases| cases.is_call(&text("category"))).ok()?;
     is_call.then(|| view::CaseNew {
         category: text("category"),
         title: text("title"),

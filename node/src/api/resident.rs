@@ -136,7 +136,7 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         allowed: shown.allowed.into_iter().filter(|verb| is_residents(*verb)).collect(),
         asked: shown.asked,
         wishes: shown.wishes.into_iter().filter(|w| is_own(held, &w.by)).collect(),
-        coming: shown.coming.into_iter().map(|c| Coming { by: WITHHELD.into(), ..c }).collect(),
+        coming: shown.coming.into_iter().map(who_comes).collect(),
         forgotten_here: shown.forgotten_here,
         moved_to: None,
         contact: None,
@@ -145,6 +145,11 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         history: shown.history.into_iter().filter(is_news).map(line).collect(),
         case,
     }
+}
+
+/// Somebody comes; who that is has no name here.
+pub fn who_comes(coming: Coming) -> Coming {
+    Coming { by: WITHHELD.into(), ..coming }
 }
 
 /// Did whoever brought the case say it?

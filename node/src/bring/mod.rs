@@ -146,6 +146,7 @@ impl Import {
             known: became.known,
             refused,
             first_refused: became.refused,
+            too_early: plan.too_early,
             skipped: plan.skipped,
             first_skipped: plan
                 .first_skipped

@@ -28,6 +28,8 @@ pub struct Plan {
     /// Nodes that get cases, and how many.
     pub nodes: Vec<Address>,
     pub per_node: Vec<u64>,
+    /// Cases of which the file says that they were closed, or changed, before they were opened.
+    pub too_early: u64,
     pub skipped: BTreeMap<String, u64>,
     pub first_skipped: Vec<Skipped>,
     /// As each stands at last, with its node.
@@ -53,6 +55,7 @@ impl Plan {
             rows: 0,
             nodes: Vec::new(),
             per_node: Vec::new(),
+            too_early: 0,
             skipped: BTreeMap::new(),
             first_skipped: Vec::new(),
             cases: Vec::new(),
@@ -108,6 +111,7 @@ impl Plan {
                 plan.nodes.len() - 1
             });
             plan.per_node[node] += 1;
+            plan.too_early += u64::from(account.updated.min(account.closed.unwrap_or(account.opened)) < account.opened);
             let case = plan.cases.len();
             let moments = if last { vec![end(&account)] } else { moments(&account) };
             plan.moments.extend(moments.into_iter().map(|at| (at, case)));
@@ -238,6 +242,16 @@ mod tests {
         let plan = plan(&[&row], "la", &[], false);
         let first = plan.accounts().next().unwrap().1;
         assert_eq!((first.status, first.updated), (Status::Closed, first.opened));
+        let changed = CLOSED.replacen('1', "2", 1).replace("01/03/2018 08:00:00 AM", "01/01/2018 12:00:00 AM");
+        let in_order = CLOSED.replacen('1', "3", 1);
+        for last in [false, true] {
+            let plan = super::tests::plan(&[&row, &changed, &in_order], "la", &[], last);
+            assert_eq!(
+                (plan.cases(), plan.too_early),
+                (3, 2),
+                "what it was told otherwise than the file says is counted"
+            );
+        }
     }
 
     #[test]

@@ -252,6 +252,15 @@ fn the_examples_are_one_good_tree() {
     assert_eq!(parents, ["", "chengdu", "chengdu/liucheng", "chengdu/liucheng/guanghua"]);
 }
 
+#[test]
+fn rules_of_the_examples_open_cases_of_categories_that_there_are() {
+    for path in examples() {
+        let notes = check(&[path], &Variables::new()).notes;
+        let of_categories: Vec<&String> = notes.iter().filter(|note| note.contains("[[category]]")).collect();
+        assert!(of_categories.is_empty(), "{of_categories:?}");
+    }
+}
+
 /// Switched-off settings (`#key = …`) are switched on for this: they must be TOML too.
 #[test]
 fn every_key_stands_in_every_example() {

@@ -1,6 +1,7 @@
 //! Which events open a case, and who may hear of them outside of the tree.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// An event of exactly this type opens a case where it enters.
 pub const APPEAL: &str = "city.appeal";
@@ -24,8 +25,18 @@ pub fn is_letter(kind: &str) -> bool {
     matches!(step, "letter" | "contact" | "answered" | "forget" | "wanted" | "told" | "roll" | "present")
 }
 
+/// Does this member `sos` say that somebody calls for help? Devices write what is true in more than one way.
+pub fn says_sos(sos: &Value) -> bool {
+    match sos {
+        Value::Bool(yes) => *yes,
+        Value::Number(n) => n.as_f64() == Some(1.0),
+        Value::String(text) => matches!(text.as_str(), "true" | "1"),
+        _ => false,
+    }
+}
+
 /// Does an event open a case? Those of the types above; and what is urgent and says so in its data
-/// (`"sos": true`, or 1), whatever its type, except the node's own. Whoever called may be named in it.
+/// ([`says_sos`]), whatever its type, except the node's own. Whoever called may be named in it.
 pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Event {
@@ -33,7 +44,7 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
     }
     #[derive(Deserialize)]
     struct Data {
-        sos: serde_json::Value,
+        sos: Value,
     }
     if is_call(kind) {
         return true;
@@ -42,8 +53,7 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
     is_urgent
         && !kind.starts_with(crate::event::OWN)
         && payload.windows(5).any(|w| w == b"\"sos\"")
-        && serde_json::from_slice::<Event>(payload)
-            .is_ok_and(|e| matches!(e.data.sos, serde_json::Value::Bool(true)) || e.data.sos.as_i64() == Some(1))
+        && serde_json::from_slice::<Event>(payload).is_ok_and(|e| says_sos(&e.data.sos))
 }
 
 /// Who gets an event outside of the tree of nodes, a webhook's endpoint or the sink of a replay.
@@ -80,7 +90,8 @@ mod tests {
         for kind in ["city.sosx", "city.appeal.heating.v1", "city.brain.x"] {
             assert!(!opens_case(kind, true, b"{}"), "{kind}");
         }
-        for (yes, says) in [(true, "true"), (true, "1"), (false, "false"), (false, "0"), (false, "\"yes\"")] {
+        let (yes, no) = (["true", "1", "1.0", "\"true\"", "\"1\""], ["false", "0", "2", "\"yes\"", "null", "[1]"]);
+        for (yes, says) in yes.map(|says| (true, says)).into_iter().chain(no.map(|says| (false, says))) {
             let payload = format!("{{\"data\":{{\"sos\":{says}}}}}");
             assert_eq!(opens_case("acme.button", true, payload.as_bytes()), yes, "{says}");
             assert!(!opens_case("acme.button", false, payload.as_bytes()), "not urgent");

@@ -94,6 +94,9 @@ pub struct CasesBrought {
     pub refused: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_refused: Vec<AccountRefused>,
+    /// Cases that were closed, or changed, before they were opened, as the file says: told as of then.
+    #[serde(default)]
+    pub too_early: u64,
     /// Rows that are none, by reason, and the first of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<String, u64>,

@@ -26,6 +26,9 @@ pub struct Cases {
     /// Whom to call, by case: of those that ask for one service, and only for workers and supervisors.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub contacts: BTreeMap<String, Contact>,
+    /// Who comes to a press whose owner has not answered yet, by case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coming: BTreeMap<String, Vec<Coming>>,
     /// Where the next page goes on: `after=…`; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

@@ -181,6 +181,7 @@ impl Cases {
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
             held.coming.retain(|c| c.wish != wish);
+            self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
     }
@@ -395,6 +396,9 @@ impl Cases {
         // what the box before this one may have called for.
         let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
         let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
+        if climbs && self.held.get(&case.id).is_some_and(Held::was_called_for) {
+            return;
+        }
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
             held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old });
@@ -520,6 +524,7 @@ impl Cases {
                     self.note_coming(case, Coming { node, by, at, wish, term, version });
                 }
             }
+            Body::Refused { case, answers, .. } if is_true(header, letter) => self.comes_not(case, answers),
             Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
                 self.fold_copy(case, entry, history);
             }
@@ -616,6 +621,9 @@ impl Cases {
         self.index(case, false);
         if let Some(held) = self.held.get_mut(case) {
             held.called = Some(order);
+            // Whoever was said to come has no answer: nobody waits for him any more.
+            held.coming = held.who_comes().cloned().collect();
+            held.uncalled.retain(|u| !u.is_of_press());
             self.dirty.insert((Dirty::Case, case.to_owned()));
         }
         self.index(case, true);

@@ -48,12 +48,12 @@ pub fn read(
 ) -> Option<(Opening, Contact)> {
     let envelope = Envelope::parse(payload).ok()?;
     let event = envelope.id.clone()?.into_owned();
-    let data = super::letter::data::<Value>(payload).unwrap_or(Value::Null);
-    let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
+    let data = data(payload);
+    let text = |name: &str| word(&data[name]).unwrap_or_default();
     let is_appeal = header.name == APPEAL;
     let contact = contact(&data, is_appeal);
     // Words alone are words, too: nothing that somebody says is lost.
-    let said = [text("description"), text("text"), data.as_str().unwrap_or_default().to_owned()];
+    let said = [text("description"), text("text"), word(&data).unwrap_or_default()];
     let source = envelope.source.as_ref();
     let channel = text("channel");
     let title = if text("title").is_empty() && !is_appeal {
@@ -84,6 +84,14 @@ pub fn read(
         note: String::new(),
     };
     Some((opening, contact))
+}
+
+/// What an event says. A map may take for a text whatever a button sends: what is an object all the same is read as
+/// one, so that a telephone number in it is nobody's description.
+fn data(payload: &[u8]) -> Value {
+    let data = super::letter::data::<Value>(payload).unwrap_or(Value::Null);
+    let object = data.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()).filter(Value::is_object);
+    object.unwrap_or(data)
 }
 
 /// Sorts the answers by what the category asks. What is none, or was not given, keeps nobody from
@@ -191,6 +199,29 @@ mod tests {
         assert_eq!((contact.phone.as_str(), pressed.place.unwrap().text.as_str()), ("110", "9"));
         let at = of("city.sos", &json!({"location": {"lat": "30.7", "lon": "103.8"}})).0.place.unwrap();
         assert_eq!((at.lat, at.lon), (Some(30.7), Some(103.8)));
+    }
+
+    #[test]
+    fn numbers_are_words_of_a_press_too() {
+        let said = json!({"title": 71, "description": 301, "channel": 2, "category": 7, "location": 7301});
+        let (pressed, _) = of("city.sos", &said);
+        let told = [&pressed.title, &pressed.description, &pressed.channel, &pressed.category];
+        assert_eq!(told, ["71", "301", "2", "7"]);
+        assert_eq!(of("city.sos", &json!({"text": 120})).0.description, "120");
+        assert_eq!(of("city.sos", &json!(120)).0.description, "120");
+    }
+
+    #[test]
+    fn an_object_that_comes_as_a_text_is_read_as_what_it_is() {
+        let text = r#"{"location":"8栋101","phone":"13911112222"}"#;
+        for kind in ["city.sos.pressed.v1", APPEAL] {
+            let (opening, contact) = of(kind, &json!(text));
+            assert_eq!((opening.description.as_str(), opening.place.unwrap().text.as_str()), ("", "8栋101"), "{kind}");
+            assert!(opening.has_contact && contact.phone == "13911112222", "{kind}");
+        }
+        for words in ["{老人摔倒}", "[1]", "120"] {
+            assert_eq!(of("city.sos", &json!(words)).0.description, words);
+        }
     }
 
     #[test]

@@ -254,7 +254,10 @@ impl Pen<'_> {
         let since = view::rfc3339(view::time_of(held.heard_us));
         let (why, text) = match &case.handing_to {
             Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),
-            None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
+            None => match held.coming.last().map(|c| &c.by) {
+                Some(by) => (UNANSWERED, format!("{by} was to come, and {to} has not confirmed it since {since}")),
+                None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
+            },
         };
         // Somewhere else they are called for it anew.
         let moved = if held.times_anew > 0 { format!(".{}", held.times_anew) } else { String::new() };

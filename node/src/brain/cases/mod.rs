@@ -164,10 +164,21 @@ pub struct Held {
 }
 
 impl Held {
-    /// Does nobody come yet, as far as is known? What its own box has said since is newer.
+    /// Does nobody come yet, as far as is known?
     pub fn is_unanswered(&self) -> bool {
-        let is_newer = |c: &Coming| (c.term, c.version) >= self.case.order();
-        self.case.status == Status::Submitted && !self.coming.iter().any(is_newer)
+        self.case.status == Status::Submitted && self.who_comes().next().is_none()
+    }
+
+    /// Who comes to it, as far as is known: what its own box has said since is newer.
+    pub fn who_comes(&self) -> impl Iterator<Item = &Coming> {
+        self.coming.iter().filter(|c| (c.term, c.version) >= self.case.order())
+    }
+
+    /// Were responders called here because it had not climbed, and has it done nothing but climb since?
+    fn was_called_for(&self) -> bool {
+        let is_climb = |e: &Entry| e.by == machine::TIMER && e.step == Verb::Escalate.done();
+        let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(is_climb);
+        self.called.is_some_and(all)
     }
 
     /// Each line of its history, and since when it can be told here, µs since 1970: of what was done elsewhere not
@@ -233,6 +244,13 @@ pub struct Uncalled {
     /// The box before this one may have called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_old: bool,
+}
+
+impl Uncalled {
+    /// Is nobody needed any more once the press is accepted?
+    fn is_of_press(&self) -> bool {
+        self.stood == Some(Status::Submitted)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -443,7 +461,9 @@ impl Cases {
         match &case.handing_to {
             Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
             None => {
-                let was_called = case.escalated_to.as_ref().is_some_and(|top| top.covers(&self.me));
+                let has_climbed = case.escalated_to.as_ref().is_some_and(|top| top.covers(&self.me));
+                // A climb that waits for the box's answer has called nobody yet.
+                let was_called = has_climbed && !held.uncalled.iter().any(|u| self.awaits_answer(held, u));
                 case.urgent
                     && held.is_unanswered()
                     && case.owner != self.me
@@ -451,6 +471,13 @@ impl Cases {
                     && !was_called
             }
         }
+    }
+
+    /// Does that call wait? Somebody comes to the press, and its box, which cannot have heard of it yet, lets it climb:
+    /// the box's answer decides, or [`Cases::watches`] if there is none in time.
+    fn awaits_answer(&self, held: &Held, call: &Uncalled) -> bool {
+        let is_watched = held.case.urgent && self.me.covers(&held.case.owner);
+        is_watched && call.is_of_press() && !held.coming.is_empty()
     }
 
     /// When that has been so for too long, µs since 1970: a press should have been here one step before.

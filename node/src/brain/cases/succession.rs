@@ -341,8 +341,9 @@ impl Cases {
     /// here had heard; a call for help waits only for whatever its own side has to say of it.
     fn may_call(&self, id: &str) -> bool {
         let Some(held) = self.held.get(id) else { return false };
-        if held.uncalled.iter().any(|u| !u.is_old) {
-            return true;
+        let calls: Vec<_> = held.uncalled.iter().filter(|u| !self.awaits_answer(held, u)).collect();
+        if calls.is_empty() || calls.iter().any(|u| !u.is_old) {
+            return !calls.is_empty();
         }
         let case = &held.case;
         let below = self.me.child_towards(&case.owner);

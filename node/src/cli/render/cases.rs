@@ -17,9 +17,11 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
         let (due, over) = due(c, now, s);
+        let coming = if v.coming.contains_key(&c.id) { " (coming)" } else { "" };
+        let stands = format!("{}{coming}", clean(&c.standing()));
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
+            s.mark(&stands, c.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
             Cell::new(clean(named(c))),
             Cell::new(format!("{}{}", c.owner, as_heard(c, me))),
@@ -467,6 +469,10 @@ pub fn brought(v: &view::CasesBrought, out: &mut dyn Write) -> io::Result<()> {
         grouped(v.known),
         grouped(v.refused)
     )?;
+    if v.too_early > 0 {
+        let n = grouped(v.too_early);
+        writeln!(out, "  closed or changed before they were opened: {n}, told as of when they were opened")?;
+    }
     for (label, n) in &v.skipped {
         writeln!(out, "  skipped: {} {}", grouped(*n), clean(label))?;
     }
@@ -557,6 +563,7 @@ mod tests {
             open: 1,
             overdue: 1,
             contacts: Default::default(),
+            coming: Default::default(),
             next: None,
         };
         let mut out = Vec::new();
@@ -608,8 +615,15 @@ mod tests {
                 assist("a3", "c/s/b", serde_json::json!({"reported": "2026-11-20T03:00:00Z"})),
             ],
         }));
-        let list =
-            view::Cases { cases: vec![case], fit: 1, open: 1, overdue: 0, contacts: Default::default(), next: None };
+        let list = view::Cases {
+            cases: vec![case],
+            fit: 1,
+            open: 1,
+            overdue: 0,
+            contacts: Default::default(),
+            coming: Default::default(),
+            next: None,
+        };
         let mut out = Vec::new();
         summoned(&list, "c/s/b", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();

@@ -225,10 +225,13 @@ impl Book<'_> {
         self.categories.iter().find(|c| c.code == code || c.name == code)
     }
 
-    /// Which category it names, and what is known of that.
+    /// Which category it names, and what is known of that. A call for help of a category that nobody knows has the
+    /// limits of one that names none.
     fn code<'o>(&self, opening: &'o Opening) -> (&'o str, Option<&Category>) {
-        let code = if opening.category.is_empty() && opening.sos { SOS } else { &opening.category };
-        (code, self.category(code))
+        let named = self.category(&opening.category);
+        let of_calls = self.category(SOS).filter(|_| opening.sos && named.is_none());
+        let is_of_calls = opening.sos && (opening.category.is_empty() || of_calls.is_some());
+        (if is_of_calls { SOS } else { &opening.category }, named.or(of_calls))
     }
 
     /// Is that case of the category that this opening would have?
@@ -252,7 +255,9 @@ impl Book<'_> {
             false => opening.kind.or(category.map(|c| c.kind)).unwrap_or(Kind::Appeal),
         };
         let (by, sos, named) = (opening.by.clone(), opening.sos, opening.category.clone());
-        let (note, bound_for) = (cut(&opening.note, TEXT_MAX), opening.bound_for.clone());
+        let is_unknown = sos && !named.is_empty() && named != code && self.category(&named).is_none();
+        let note = if is_unknown { format!("`{named}` is no category here") } else { opening.note.clone() };
+        let (note, bound_for) = (cut(&note, TEXT_MAX), opening.bound_for.clone());
         let mut case = self.blank(opening, now);
         case.kind = kind;
         case.urgent = sos;

@@ -74,8 +74,89 @@ fn a_resident_does_not_keep_a_press_from_climbing_and_a_box_that_speaks_again_is
     let up: Vec<Flying> = world.lines.values_mut().flat_map(std::mem::take).collect();
     up.into_iter().for_each(|flying| world.arrive("c/s/a", flying));
     while world.due("c/s/a") {}
-    assert_eq!(calls(&world, "c/s/a"), 1, "the box itself says that nobody has accepted");
+    assert_eq!(calls(&world, "c/s/a"), 0, "it cannot have heard of it, and may say so yet");
+    world.now += 30_000_000;
+    while world.due("c/s/a") {}
+    assert_eq!(calls(&world, "c/s/a"), 1, "it says nothing of whoever comes");
     world.restart("c/s/a");
+    while world.due("c/s/a") {}
+    assert_eq!(calls(&world, "c/s/a"), 1);
+}
+
+/// What the node's log has goes to its neighbour, and no answer comes.
+fn carry(world: &mut World, from: &str, to: &str) {
+    let line = world.lines.get_mut(&(from.to_owned(), to.to_owned())).map(std::mem::take).unwrap_or_default();
+    line.into_iter().for_each(|flying| world.arrive(to, flying));
+    while world.due(to) {}
+}
+
+/// The box climbs to the city while the word of whoever accepts it above waits at the community; then all that it
+/// says comes up, before it hears anything.
+fn climbs_unheard(world: &mut World, only_as_seen: bool) {
+    press(world, "c/s/a/n");
+    let seen = only_as_seen.then(|| held(world, "c").case.stamp()).into_iter().collect();
+    let accept = Ask { seen, ..by("市值班", Role::Worker) };
+    assert!(world.ask("c", ID, Verb::Accept, &accept, "w1"));
+    without(world, "c/s/a/n");
+    for _ in 0..3 {
+        world.now += 30_000_000;
+        while world.due("c/s/a/n") {}
+    }
+    for (from, to) in [("c/s/a/n", "c/s/a"), ("c/s/a", "c/s"), ("c/s", "c")] {
+        carry(world, from, to);
+    }
+}
+
+#[test]
+fn a_press_that_somebody_above_comes_to_calls_nobody_when_its_box_is_back() {
+    let mut world = World::new();
+    climbs_unheard(&mut world, false);
+    for n in ["c/s/a", "c/s", "c"] {
+        assert_eq!((calls(&world, n), held(&world, n).case.escalated_to.clone()), (0, Some(a("c"))), "{n}");
+        world.restart(n);
+    }
+    world.settle();
+    world.now += 3_600_000_000;
+    world.settle();
+    for n in ["c/s/a", "c/s", "c"] {
+        assert_eq!((calls(&world, n), held(&world, n).case.accepted_by.as_deref()), (0, Some("市值班")), "{n}");
+    }
+}
+
+#[test]
+fn a_press_whose_box_refuses_whoever_was_to_come_calls_all_that_it_has_climbed_to() {
+    let mut world = World::new();
+    climbs_unheard(&mut world, true);
+    world.settle();
+    for n in ["c/s/a", "c/s", "c"] {
+        assert_eq!((calls(&world, n), held(&world, n).coming.len()), (1, 0), "{n}");
+        world.restart(n);
+    }
+}
+
+#[test]
+fn a_press_whose_box_is_back_calls_nobody_a_second_time_because_it_climbs_at_last() {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    world.now += 3_600_000_000;
+    without(&mut world, "c/s/a/n");
+    let above = ["c/s/a", "c/s", "c"];
+    assert_eq!(above.map(|n| calls(&world, n)), [1, 1, 1], "it should have climbed");
+    for _ in 0..3 {
+        world.settle();
+        world.now += 30_000_000;
+    }
+    world.settle();
+    assert_eq!(held(&world, "c").case.escalated_to, Some(a("c")));
+    assert_eq!(above.map(|n| calls(&world, n)), [1, 1, 1]);
+    // Somebody who asks for them is no climb.
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    world.now += 3_600_000_000;
+    without(&mut world, "c/s/a/n");
+    assert!(world.ask("c/s/a/n", ID, Verb::Escalate, &by("w", Role::Worker), ""));
+    without(&mut world, "c/s/a/n");
+    assert_eq!(calls(&world, "c/s/a"), 2);
 }
 
 #[test]

@@ -260,3 +260,24 @@ fn what_is_said_to_be_of_the_category_of_calls_is_a_call_for_help() {
     let named = Cases::new(&parse(text, &Variables::new()).config.unwrap());
     assert!(named.is_call("一键求助") && named.is_call("sos") && !named.is_call("路灯"));
 }
+
+#[test]
+fn a_press_of_a_category_that_nobody_knows_has_the_limits_of_calls_for_help() {
+    let text = "[node]\naddress = \"c\"\ndata = \"d\"\n[[category]]\ncode = \"sos\"\nname = \"一键求助\"\nresponse = \"5m\"\n\
+        [[category]]\ncode = \"fire\"\nname = \"火情\"\n";
+    let cases = Cases::new(&parse(text, &Variables::new()).config.unwrap());
+    let press = |category: &str| {
+        let (case, _) = cases.open(Opening { sos: true, ..opening("1", category) }, Contact::default(), START);
+        (case.category.clone(), case.clock("response").is_some())
+    };
+    for category in ["", "sos", "一键求助", "nope"] {
+        assert_eq!(press(category), ("sos".to_owned(), true), "{category}");
+    }
+    assert_eq!(press("火情"), ("fire".to_owned(), false), "what is known has its own");
+    let mut heard_of = Cases::new(&parse(text, &Variables::new()).config.unwrap());
+    heard(&mut heard_of, "city.sos", "1", json!({"category": "nope"}));
+    let told = &heard_of.iter().next().unwrap().history[0];
+    assert_eq!(told.text, "`nope` is no category here");
+    let unknown = opening("1", "nope");
+    assert_eq!(cases.open(unknown, Contact::default(), START).0.category, "nope", "what is no call stays as it was");
+}
