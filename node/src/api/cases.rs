@@ -10,7 +10,7 @@ use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, resident, with_next};
 use crate::brain::Brain;
-use crate::brain::cases::machine::{self, allowed};
+use crate::brain::cases::machine;
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake, letter};
 use crate::brain::form;
 use axum::body::Bytes;
@@ -322,7 +322,7 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
         history: held.history.clone(),
         overdue: held.case.is_overdue(now),
         words: held.case.words(),
-        allowed: allowed(&held.case),
+        allowed: brain.cases.book().allowed(&held.case, now),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
         coming: held.coming.clone(),
