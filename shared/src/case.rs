@@ -137,7 +137,7 @@ pub struct Case {
     /// What the other of the two has said in this round; both count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_verdict: Option<Verdict>,
-    /// What residents said of it in rounds that are over: a case that is reopened begins another.
+    /// What residents said of it in rounds that are over: a check that failed and a reopening begin another.
     #[serde(default, skip_serializing_if = "Tally::is_empty")]
     pub judged_before: Tally,
     #[serde(default, skip_serializing_if = "Option::is_none")]

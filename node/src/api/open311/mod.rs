@@ -407,7 +407,7 @@ impl Desk {
                     (seen, last) = (seen + 1, Some(at));
                     let steps = told(held).filter(|(_, at)| from <= *at && *at <= to);
                     let is_told = held.case.is_public() && part.has(&held.case);
-                    for (e, at) in steps.filter(|(e, _)| is_told && update_status(&held.case, e).is_some()) {
+                    for (e, at) in steps.filter(|(e, _)| is_told && update_status(&held.history, e).is_some()) {
                         // Most are behind the page: they cost no more than a look.
                         if found.len() >= skip + size && found.last().is_some_and(|(last, ..)| *last < at) {
                             continue;
@@ -428,9 +428,9 @@ impl Desk {
         }
         let page = cases::look(&self.ctx, |all| {
             let shown = |(at, id, term, version): &(DateTime<Utc>, String, u32, u32)| {
-                let case = &all.get(id)?.case;
-                let entry = all.get(id)?.history.iter().find(|e| (e.term, e.version) == (*term, *version))?;
-                Some(update(case, entry, *at, update_status(case, entry)?))
+                let Held { case, history, .. } = all.get(id)?;
+                let entry = history.iter().find(|e| (e.term, e.version) == (*term, *version))?;
+                Some(update(case, entry, *at, update_status(history, entry)?))
             };
             found.iter().skip(skip).filter_map(shown).collect()
         });
