@@ -320,7 +320,8 @@ pub struct Entry {
     /// Where it was asked for, if elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Address>,
-    /// Of what a resident said at another node: the id of that wish, by which whoever said it knows it again.
+    /// Of what was said at another node, or under a name of its own: the id of that wish, by which whoever said it
+    /// knows it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<String>,
     /// A person, or `timer`, `event`.

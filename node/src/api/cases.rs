@@ -616,8 +616,9 @@ pub(super) async fn wish(
     if let Some(place) = &ask.place {
         on_earth(place)?;
     }
+    let asks = if repeat.has_word() { Cases::ask_named } else { Cases::ask };
     make(ctx, lane_of(ctx, &id), repeat, move |brain, now_us| {
-        let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
+        let (about, told, drafts) = asks(&brain.cases, &id, verb, &ask, &wish, now_us)?;
         let asked = match told {
             Told::Done { .. } => None,
             Told::Sent { to } => Some(to),
