@@ -244,3 +244,59 @@ fn was_fixed(history: &[Entry], closing: &Entry) -> bool {
     }
     is_fixed(None, residents)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::Address;
+
+    /// A history of these steps; what a resident says is his.
+    fn history(steps: &[(&str, &str)]) -> Vec<Entry> {
+        let line = |(i, (step, to)): (usize, &(&str, &str))| Entry {
+            term: 1,
+            version: i as u32 + 1,
+            step: (*step).to_owned(),
+            at: DateTime::UNIX_EPOCH,
+            node: Address::parse("c").unwrap(),
+            from: None,
+            wish: None,
+            by: String::new(),
+            role: (*step == Verb::Evaluate.done()).then_some(Role::Resident),
+            text: String::new(),
+            place: None,
+            to: Some((*to).to_owned()),
+            clocks: Vec::new(),
+            calls: Vec::new(),
+            evidence: Vec::new(),
+        };
+        steps.iter().enumerate().map(line).collect()
+    }
+
+    #[test]
+    fn the_word_for_a_step_stays_the_same_whatever_is_done_after_it() {
+        let (solved, unsolved) = ("solved: solved, satisfied: yes", "solved: unsolved, satisfied: no answer");
+        let steps = [
+            ("resolved", "solved", "fixed"),
+            ("evaluated", unsolved, "reopen"),
+            ("closed", "unsolved", "no_further_action"),
+            ("reopened", "", "reopen"),
+            ("resolved", "unsolved", "in_progress"),
+            ("closed", "solved", "no_further_action"),
+            ("evaluated", solved, "fixed"),
+            ("reopened", "", "reopen"),
+            ("resolved", "solved", "fixed"),
+            ("evaluated", unsolved, "reopen"),
+            ("closed", "solved", "no_further_action"),
+            ("reopened", "", "reopen"),
+            ("resolved", "solved", "fixed"),
+            ("closed", "solved", "fixed"),
+            ("evaluated", unsolved, "reopen"),
+        ];
+        let all = history(&steps.map(|(step, to, _)| (step, to)));
+        for known in 1..=all.len() {
+            let told: Vec<_> = all[..known].iter().map(|e| update_status(&all[..known], e)).collect();
+            let wanted: Vec<_> = steps[..known].iter().map(|(_, _, word)| Some(*word)).collect();
+            assert_eq!(told, wanted);
+        }
+    }
+}
