@@ -279,6 +279,75 @@ fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_an
 }
 
 #[test]
+fn what_was_told_of_a_request_stays_so_through_denial_rework_and_reopening_and_contradicts_nothing() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    tree.start();
+    let c = Client::of(&tree, "c");
+    let id = c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let says = |status: &str| {
+        let form = format!("service_request_id={id}&status={status}&description=x");
+        assert_eq!(c.post("servicerequestupdates.json", &form).status, 200);
+    };
+    let shown = || tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown");
+    let told = || -> Vec<(Value, Value)> {
+        let all = c.get("servicerequestupdates.json").said();
+        let named = |u: &Value| (u["update_id"].clone(), u["status"].clone());
+        all.as_array().expect("a list").iter().map(named).collect()
+    };
+    // What the case itself is called is what was told of it last.
+    let is_called = |word: &str| {
+        assert_eq!(shown()["words"]["update"], word);
+        assert_eq!(told().last().expect("an update").1, word);
+    };
+    let steps = |lines: &[&[&str]]| {
+        lines.iter().for_each(|line| cli(&tree, "c", &[&["case", line[0], &id], &line[1..]].concat()));
+    };
+    let handled: [&[&str]; 3] =
+        [&["dispatch", "--by", "甲"], &["start", "--by", "乙"], &["resolve", "--by", "乙", "--result", "已清运"]];
+    steps(&[&["accept", "--by", "甲"]]);
+    steps(&handled);
+    is_called("fixed");
+    says("REOPEN");
+    steps(&[
+        &["verify", "--failed", "--reason", "还在", "--by", "丙"],
+        &["resolve", "--by", "乙", "--result", "已清运"],
+    ]);
+    is_called("fixed");
+    // Of the new answer he has not said anything yet.
+    says("FIXED");
+    assert_eq!(shown()["case"]["verdict"]["solved"], "solved");
+    steps(&[&["close", "--by", "丙"]]);
+    is_called("fixed");
+    assert_eq!(shown()["case"]["closed_reason"], "solved");
+    let first = told();
+    says("OPEN");
+    assert_eq!(told()[..first.len()], first, "it is open again");
+    steps(&handled);
+    says("REOPEN");
+    steps(&[&["close", "--closed-reason", "solved", "--by", "丙"]]);
+    is_called("no_further_action");
+    assert_eq!(told()[..first.len()], first, "and closed for another reason");
+}
+
+#[test]
+fn the_status_notes_of_a_request_that_is_not_dealt_with_say_why_in_the_words_of_whoever_rejected_it() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    tree.start();
+    let c = Client::of(&tree, "c");
+    let file = || c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let (id, other) = (file(), file());
+    cli(&tree, "c", &["case", "reject", &id, "--by", "甲", "--reason", "这是物业的事请找物业"]);
+    assert_eq!(c.one(&id)["status_notes"], "这是物业的事请找物业");
+    // A resident's own words, and nobody else's of such a step.
+    let withdrawn = format!("service_request_id={other}&status=CANCELLED&description=%E4%B8%8D%E7%94%A8%E4%BA%86");
+    assert_eq!(c.post("servicerequestupdates.json", &withdrawn).status, 200);
+    assert_eq!(c.one(&other)["status_notes"], "不用了");
+    let third = file();
+    cli(&tree, "c", &["case", "withdraw", &third, "--by", "甲", "--role", "supervisor", "--reason", "among us"]);
+    assert_eq!(c.one(&third)["status_notes"], "withdrawn");
+}
+
+#[test]
 fn what_a_category_asks_are_attributes_at_every_node_below_and_answers_stay_with_the_case() {
     let form = r#"
 [[category]]

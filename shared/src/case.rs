@@ -137,7 +137,7 @@ pub struct Case {
     /// What the other of the two has said in this round; both count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_verdict: Option<Verdict>,
-    /// What residents said of it in rounds that are over: a case that is reopened begins another.
+    /// What residents said of it in rounds that are over: a check that failed and a reopening begin another.
     #[serde(default, skip_serializing_if = "Tally::is_empty")]
     pub judged_before: Tally,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,7 +320,8 @@ pub struct Entry {
     /// Where it was asked for, if elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Address>,
-    /// Of what a resident said at another node: the id of that wish, by which whoever said it knows it again.
+    /// Of what was said at another node, or under a name of its own: the id of that wish, by which whoever said it
+    /// knows it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<String>,
     /// A person, or `timer`, `event`.

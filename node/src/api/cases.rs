@@ -10,7 +10,7 @@ use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, resident, with_next};
 use crate::brain::Brain;
-use crate::brain::cases::machine::{self, allowed};
+use crate::brain::cases::machine;
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake, letter};
 use crate::brain::form;
 use axum::body::Bytes;
@@ -328,7 +328,7 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
         history: held.history.clone(),
         overdue: held.case.is_overdue(now),
         words: held.case.words(),
-        allowed: allowed(&held.case),
+        allowed: brain.cases.book().allowed(&held.case, now),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
         coming: held.who_comes().cloned().collect(),
@@ -622,8 +622,9 @@ pub(super) async fn wish(
     if let Some(place) = &ask.place {
         on_earth(place)?;
     }
+    let asks = if repeat.has_word() { Cases::ask_named } else { Cases::ask };
     make(ctx, lane_of(ctx, &id), repeat, move |brain, now_us| {
-        let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
+        let (about, told, drafts) = asks(&brain.cases, &id, verb, &ask, &wish, now_us)?;
         let asked = match told {
             Told::Done { .. } => None,
             Told::Sent { to } => Some(to),

@@ -108,7 +108,7 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
     // What happens to a booking is nobody's step, and the resident's business.
     let is_booking = |e: &Entry| matches!(e.step.as_str(), step::BOOKED | step::RESCHEDULED | step::CANCELLED);
     let is_news = |e: &Entry| {
-        update_status(&held.case, e).is_some() || is_for_residents(e) || is_booking(e) || is_own(held, &e.by)
+        update_status(&held.history, e).is_some() || is_for_residents(e) || is_booking(e) || is_own(held, &e.by)
     };
     let line = |e: Entry| {
         let says = is_for_residents(&e) || is_booking(&e) || is_own(held, &e.by);

@@ -23,11 +23,13 @@ impl Case {
     /// Where it stands, in the words of those who work by other standards.
     pub fn words(&self) -> Words {
         let (step, urban, hotline, update) = match self.status {
+            Status::Submitted if self.is_watched() => (1, "信息收集", "督办", "internal_referral"),
             Status::Submitted => (1, "信息收集", "受理", "open"),
             Status::Accepted if self.reopened > 0 => (2, "案卷建立", "重办", "reopen"),
             Status::Accepted if self.returns > 0 => (2, "案卷建立", "退单", "for_triage"),
             Status::Accepted if self.is_watched() => (2, "案卷建立", "督办", "internal_referral"),
             Status::Accepted => (2, "案卷建立", "登记", "investigating"),
+            Status::Dispatched if self.suspended.is_some() => (3, "任务派遣", "挂账", "planned"),
             Status::Dispatched if self.is_watched() => (3, "任务派遣", "督办", "internal_referral"),
             Status::Dispatched => (3, "任务派遣", "派单", "in_progress"),
             Status::Handling if self.suspended.is_some() => (4, "任务处理", "挂账", "planned"),
@@ -40,7 +42,10 @@ impl Case {
             }
             Status::Resolved => (5, "处理反馈", "答复", self.done_word()),
             Status::Evaluated => (6, "核实结案", "回访", self.done_word()),
-            Status::Closed => (7, "综合评价", "办结", self.closed_word()),
+            Status::Closed => {
+                let word = self.closed_reason.map_or("closed", |reason| closed_word(reason, self.is_fixed()));
+                (7, "综合评价", "办结", word)
+            }
             Status::Rejected if self.closed_reason == Some(ClosedReason::Emergency) => {
                 (0, "不予立案", "转紧急", "not_councils_responsibility")
             }
@@ -52,23 +57,31 @@ impl Case {
         Words { step, urban: own(urban), hotline: own(hotline), open311: own(open311), update: own(update) }
     }
 
-    /// mySociety's word for one that is answered and not closed yet: `fixed` is for what is, by all who know.
+    /// mySociety's word for one that is answered and not closed yet.
     fn done_word(&self) -> &'static str {
-        let is_answered = self.outcome.as_ref().is_some_and(|o| o.solved == Solved::Solved);
-        let is_denied = self.verdicts().any(|v| v.is_residents && v.solved == Some(Solved::Unsolved));
-        if is_answered && !is_denied { "fixed" } else { "in_progress" }
+        if self.is_fixed() { "fixed" } else { "in_progress" }
     }
 
-    /// mySociety's word for why it was closed.
-    pub fn closed_word(&self) -> &'static str {
-        match self.closed_reason {
-            Some(ClosedReason::Solved) => "fixed",
-            Some(ClosedReason::Duplicate) => "duplicate",
-            Some(ClosedReason::NotOurs | ClosedReason::Emergency) => "not_councils_responsibility",
-            Some(ClosedReason::Withdrawn) => "cancelled",
-            Some(ClosedReason::Unsolved | ClosedReason::Refused) => "no_further_action",
-            // It was reopened since.
-            None => "closed",
-        }
+    fn is_fixed(&self) -> bool {
+        let residents = self.verdicts().find(|v| v.is_residents).and_then(|v| v.solved);
+        is_fixed(self.outcome.as_ref().map(|o| o.solved), residents)
+    }
+}
+
+/// Is it fixed, by those who know? The resident's word counts before the handler's; what somebody else notes is
+/// neither. Where nobody has said anything (in another system's case) nobody says otherwise.
+pub fn is_fixed(handlers: Option<Solved>, residents: Option<Solved>) -> bool {
+    let said = residents.filter(|said| *said != Solved::Partly).or(handlers);
+    said.is_none_or(|said| said == Solved::Solved)
+}
+
+/// mySociety's word for why a case was closed; `fixed` is for what is ([`is_fixed`]), whatever the reason says.
+pub fn closed_word(reason: ClosedReason, is_fixed: bool) -> &'static str {
+    match reason {
+        ClosedReason::Solved if is_fixed => "fixed",
+        ClosedReason::Duplicate => "duplicate",
+        ClosedReason::NotOurs | ClosedReason::Emergency => "not_councils_responsibility",
+        ClosedReason::Withdrawn => "cancelled",
+        ClosedReason::Solved | ClosedReason::Unsolved | ClosedReason::Refused => "no_further_action",
     }
 }

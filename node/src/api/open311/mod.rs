@@ -34,7 +34,7 @@ use super::once::{self, Made, Once, Repeat};
 use super::{Ctx, Refusal, cases, guard};
 use crate::brain::Brain;
 use crate::brain::cases::machine::{OPEN311, TEXT_MAX, described, kept};
-use crate::brain::cases::{Cases, Held, Told, opened};
+use crate::brain::cases::{ASKED_ALREADY, Cases, Held, Told, opened};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters};
@@ -407,7 +407,7 @@ impl Desk {
                     (seen, last) = (seen + 1, Some(at));
                     let steps = told(held).filter(|(_, at)| from <= *at && *at <= to);
                     let is_told = held.case.is_public() && part.has(&held.case);
-                    for (e, at) in steps.filter(|(e, _)| is_told && update_status(&held.case, e).is_some()) {
+                    for (e, at) in steps.filter(|(e, _)| is_told && update_status(&held.history, e).is_some()) {
                         // Most are behind the page: they cost no more than a look.
                         if found.len() >= skip + size && found.last().is_some_and(|(last, ..)| *last < at) {
                             continue;
@@ -428,9 +428,9 @@ impl Desk {
         }
         let page = cases::look(&self.ctx, |all| {
             let shown = |(at, id, term, version): &(DateTime<Utc>, String, u32, u32)| {
-                let case = &all.get(id)?.case;
-                let entry = all.get(id)?.history.iter().find(|e| (e.term, e.version) == (*term, *version))?;
-                Some(update(case, entry, *at, update_status(case, entry)?))
+                let Held { case, history, .. } = all.get(id)?;
+                let entry = history.iter().find(|e| (e.term, e.version) == (*term, *version))?;
+                Some(update(case, entry, *at, update_status(history, entry)?))
             };
             found.iter().skip(skip).filter_map(shown).collect()
         });
@@ -530,11 +530,14 @@ impl Desk {
             Some(made) => made,
             None => {
                 let lane = cases::lane_of(&self.ctx, id);
-                let (id, wish) = (id.to_owned(), name.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()));
+                let (id, is_named) = (id.to_owned(), name.is_some());
+                let wish = name.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
                 let step = move |brain: &Brain, now_us| {
-                    let (case, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
+                    let asks = if is_named { Cases::ask_named } else { Cases::ask };
+                    let (case, told, drafts) = asks(&brain.cases, &id, verb, &ask, &wish, now_us)?;
                     let (about, asked) = match told {
-                        Told::Done { term, version } => (update_id(&case, term, version), None),
+                        Told::Done { term, version } if !is_named => (update_id(&case, term, version), None),
+                        Told::Done { .. } => (wish, None),
                         Told::Sent { to } => (wish, Some(to)),
                     };
                     Ok((Made { about, is_new: false, asked }, drafts))
@@ -591,14 +594,18 @@ fn no<T>(code: u16, description: impl Into<String>) -> Result<T, Vec<Wrong>> {
 }
 
 /// The node's own refusals, in the specification's words: 404 for what is not there, 503 and 504 for
-/// a node that cannot, 409 and 422 for a word that is taken, 400 for all else.
+/// a node that cannot, 409 and 422 for a word that is taken or has no answer yet, 400 for all else.
 fn refused(r: Refusal) -> Vec<Wrong> {
+    let error = r.failure.error.as_str();
     let code = match r.status.as_u16() {
         code @ (403 | 404 | 500..) => code,
-        code if [once::UNDER_WAY, once::KEY_USED].contains(&r.failure.error.as_str()) => code,
+        code if [once::UNDER_WAY, once::KEY_USED, ASKED_ALREADY].contains(&error) => code,
         _ => 400,
     };
-    let parts = [r.failure.detail, r.failure.hint];
+    // Its clients have no command line.
+    let hint =
+        if error == ASKED_ALREADY { "with an update_id of its own it is another".into() } else { r.failure.hint };
+    let parts = [r.failure.detail, hint];
     vec![wrong(code, parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; "))]
 }
 

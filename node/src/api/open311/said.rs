@@ -10,7 +10,6 @@
 //! Source: github.com/mysociety/fixmystreet, `perllib/Open311.pm`, `perllib/Open311/PostServiceRequestUpdates.pm`.
 
 use crate::api::guard;
-use crate::brain::cases::machine::allowed;
 use crate::brain::cases::{Cases, Held};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Solved, Status, Verb};
@@ -53,13 +52,13 @@ pub struct Standing {
 impl Standing {
     /// `own`: the name of his token, where only what he brought is his; `None`: all is.
     pub fn of(cases: &Cases, held: &Held, own: Option<&str>, now: DateTime<Utc>) -> Standing {
-        let (case, book) = (&held.case, cases.book());
+        let case = &held.case;
         Standing {
             status: case.status,
-            may_reopen: allowed(case).contains(&Verb::Reopen) && now <= book.reopen_until(case),
+            may_reopen: cases.book().allowed(case, now).contains(&Verb::Reopen),
             is_merged: case.is_merged(),
             is_judged: case.said_solved().is_some(),
-            is_his: own.is_none_or(|own| guard::is_of_app(held, book.me, own)),
+            is_his: own.is_none_or(|own| guard::is_of_app(held, cases.book().me, own)),
         }
     }
 }

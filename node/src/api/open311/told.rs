@@ -5,7 +5,7 @@ use super::body::Body;
 use crate::brain::cases::Held;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Case, Entry, Role, SOLUTION, Solved, Verb, step};
+use citybrain_shared::case::{Case, ClosedReason, Entry, Role, SOLUTION, Solved, Verb, closed_word, is_fixed, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::services::{Answer as Type, Field};
 use citybrain_shared::view;
@@ -91,18 +91,13 @@ fn words_of(c: &Case) -> String {
 pub fn request(held: &Held, extended: bool) -> Body {
     let c = &held.case;
     let place = c.place.clone().unwrap_or_default();
-    let notes = match (&c.outcome, c.closed_reason) {
-        (Some(o), _) if !o.text.is_empty() => o.text.clone(),
-        (_, Some(reason)) => reason.to_string(),
-        _ => String::new(),
-    };
     let agency = [&c.unit, &c.department].into_iter().find(|t| !t.is_empty()).cloned().unwrap_or_default();
     let name = if c.category_name.is_empty() { &c.category } else { &c.category_name };
     let expected = c.clock(SOLUTION).and_then(|clock| clock.due).map(w3c).unwrap_or_default();
     let mut fields = vec![
         ("service_request_id", Body::text(c.id.clone())),
         ("status", Body::text(if c.status.is_open() { "open" } else { "closed" })),
-        ("status_notes", Body::text(notes)),
+        ("status_notes", Body::text(notes(held))),
         ("service_name", Body::text(name.clone())),
         ("service_code", Body::text(c.category.clone())),
         ("description", Body::text(words_of(c))),
@@ -127,23 +122,43 @@ pub fn request(held: &Held, extended: bool) -> Body {
     Body::Object(fields)
 }
 
+/// Why it stands where it does: what was said of its end, else what was done, else the reason in a word.
+fn notes(held: &Held) -> String {
+    let c = &held.case;
+    let since = held.history.iter().rev().take_while(|e| c.closed.is_some_and(|closed| closed <= e.at));
+    let of_end = since.filter(|e| is_answer(e) || (c.closed == Some(e.at) && is_for_residents(e)));
+    let ended = of_end.map(|e| words_and_picture(&e.text).0);
+    let done = c.outcome.iter().map(|o| o.text.as_str());
+    let reason = c.closed_reason.map(ClosedReason::as_str);
+    ended.chain(done).chain(reason).find(|text| !text.is_empty()).unwrap_or_default().to_owned()
+}
+
 pub fn update_id(case: &str, term: u32, version: u32) -> String {
     format!("{case}.{term}.{version}")
 }
 
-/// By what an update is known: whoever posted it where the case was another node's has been told the id of
-/// his wish, before it had a place in the case's history.
+/// By what an update is known: whoever posted it under a name of its own, or where the case was another node's, has
+/// been told the id of his wish, before it had a place in the case's history.
 fn id_of(case: &str, e: &Entry) -> String {
     e.wish.clone().unwrap_or_else(|| update_id(case, e.term, e.version))
 }
 
 /// Is its text for residents? What is said among those who handle a case stays among them.
 pub fn is_for_residents(e: &Entry) -> bool {
-    let is_answer = match Verb::of_done(&e.step) {
+    is_answer(e) || e.role == Some(Role::Resident)
+}
+
+/// Does it say to residents what became of the matter?
+fn is_answer(e: &Entry) -> bool {
+    match Verb::of_done(&e.step) {
         Some(verb) => matches!(verb, Verb::Resolve | Verb::Reject | Verb::Close),
         None => [step::FOLLOWED, step::UNMERGED].contains(&e.step.as_str()),
-    };
-    is_answer || e.role == Some(Role::Resident)
+    }
+}
+
+/// A resident's picture stands behind his words.
+fn words_and_picture(text: &str) -> (&str, &str) {
+    text.rsplit_once('\n').filter(|(_, url)| ask::is_url(url)).unwrap_or((text, ""))
 }
 
 /// Where a reference leads: `NAME=URL`, or the URL alone.
@@ -155,11 +170,8 @@ pub fn url_of(reference: &str) -> Option<&str> {
 /// `at`: since when it can be told here.
 pub fn update(case: &Case, e: &Entry, at: DateTime<Utc>, status: &str) -> Body {
     let text = if is_for_residents(e) { e.text.as_str() } else { "" };
-    // A resident's picture stands behind his words; the handler's is what shows that it is done.
-    let (text, media) = match text.rsplit_once('\n') {
-        Some((words, url)) if ask::is_url(url) => (words, url),
-        _ => (text, ""),
-    };
+    // The handler's picture is what shows that it is done.
+    let (text, media) = words_and_picture(text);
     let shown = case.outcome.as_ref().filter(|o| e.step == Verb::Resolve.done() && o.at == e.at);
     let own = is_for_residents(e).then_some(&e.evidence);
     let shown = shown.map(|o| &o.evidence).into_iter().chain(own).flatten();
@@ -174,8 +186,9 @@ pub fn update(case: &Case, e: &Entry, at: DateTime<Utc>, status: &str) -> Body {
     ])
 }
 
-/// mySociety's word for a step; `None`: it is no news to a resident.
-pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
+/// mySociety's word for a step of that history; `None`: it is no news to a resident. It goes by what was said until
+/// then: what was told once stays so.
+pub fn update_status(history: &[Entry], e: &Entry) -> Option<&'static str> {
     Some(match Verb::of_done(&e.step) {
         Some(Verb::Accept) => "investigating",
         Some(Verb::Reject) => "not_councils_responsibility",
@@ -183,18 +196,21 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         Some(Verb::Suspend) => "planned",
         Some(Verb::Return) => "for_triage",
         Some(Verb::Escalate) => "internal_referral",
-        Some(Verb::Resolve) if e.to.as_deref() == Some(Solved::Solved.as_str()) => "fixed",
+        Some(Verb::Resolve) if solved(e) == Some(Solved::Solved) => "fixed",
         Some(Verb::Resolve) => "in_progress",
         Some(Verb::Verify) if e.to.as_deref() == Some("failed") => "reopen",
         Some(Verb::Reopen) => "reopen",
         Some(Verb::Withdraw) => "cancelled",
         Some(Verb::Merge) => "duplicate",
-        Some(Verb::Close) => case.closed_word(),
+        Some(Verb::Close) => {
+            let reason = e.to.as_deref().and_then(|to| to.parse().ok());
+            reason.map_or("closed", |reason| closed_word(reason, was_fixed(history, e)))
+        }
         Some(Verb::Comment) if e.role == Some(Role::Resident) => "unchanged",
         // Whoever posted it has been told its id.
-        Some(Verb::Evaluate) if e.role == Some(Role::Resident) => match e.to.as_deref().unwrap_or_default() {
-            to if to.starts_with("solved: solved,") => "fixed",
-            to if to.starts_with("solved: unsolved,") => "reopen",
+        Some(Verb::Evaluate) if e.role == Some(Role::Resident) => match solved(e) {
+            Some(Solved::Solved) => "fixed",
+            Some(Solved::Unsolved) => "reopen",
             _ => "unchanged",
         },
         // How the case ended that it follows.
@@ -206,4 +222,81 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         None if e.step == step::UNMERGED => "open",
         _ => return None,
     })
+}
+
+/// Whether it is solved, as an answer (`solved`) or a verdict (`solved: solved, satisfied: yes`) says in its line.
+fn solved(e: &Entry) -> Option<Solved> {
+    let to = e.to.as_deref()?;
+    let to = to.strip_prefix("solved: ").unwrap_or(to);
+    to.split(',').next()?.parse().ok()
+}
+
+/// Was it fixed when that line closed it, by what handler and resident had said until then of the last answer?
+fn was_fixed(history: &[Entry], closing: &Entry) -> bool {
+    let order = |e: &Entry| (e.term, e.version);
+    let mut residents = None;
+    for e in history.iter().rev().skip_while(|e| order(e) >= order(closing)) {
+        match Verb::of_done(&e.step) {
+            Some(Verb::Resolve) => return is_fixed(solved(e), residents),
+            Some(Verb::Evaluate) if e.role == Some(Role::Resident) => residents = residents.or_else(|| solved(e)),
+            _ => {}
+        }
+    }
+    is_fixed(None, residents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::Address;
+
+    /// A history of these steps; what a resident says is his.
+    fn history(steps: &[(&str, &str)]) -> Vec<Entry> {
+        let line = |(i, (step, to)): (usize, &(&str, &str))| Entry {
+            term: 1,
+            version: i as u32 + 1,
+            step: (*step).to_owned(),
+            at: DateTime::UNIX_EPOCH,
+            node: Address::parse("c").unwrap(),
+            from: None,
+            wish: None,
+            by: String::new(),
+            role: (*step == Verb::Evaluate.done()).then_some(Role::Resident),
+            text: String::new(),
+            place: None,
+            to: Some((*to).to_owned()),
+            clocks: Vec::new(),
+            calls: Vec::new(),
+            evidence: Vec::new(),
+        };
+        steps.iter().enumerate().map(line).collect()
+    }
+
+    #[test]
+    fn the_word_for_a_step_stays_the_same_whatever_is_done_after_it() {
+        let (solved, unsolved) = ("solved: solved, satisfied: yes", "solved: unsolved, satisfied: no answer");
+        let steps = [
+            ("resolved", "solved", "fixed"),
+            ("evaluated", unsolved, "reopen"),
+            ("closed", "unsolved", "no_further_action"),
+            ("reopened", "", "reopen"),
+            ("resolved", "unsolved", "in_progress"),
+            ("closed", "solved", "no_further_action"),
+            ("evaluated", solved, "fixed"),
+            ("reopened", "", "reopen"),
+            ("resolved", "solved", "fixed"),
+            ("evaluated", unsolved, "reopen"),
+            ("closed", "solved", "no_further_action"),
+            ("reopened", "", "reopen"),
+            ("resolved", "solved", "fixed"),
+            ("closed", "solved", "fixed"),
+            ("evaluated", unsolved, "reopen"),
+        ];
+        let all = history(&steps.map(|(step, to, _)| (step, to)));
+        for known in 1..=all.len() {
+            let told: Vec<_> = all[..known].iter().map(|e| update_status(&all[..known], e)).collect();
+            let wanted: Vec<_> = steps[..known].iter().map(|(_, _, word)| Some(*word)).collect();
+            assert_eq!(told, wanted);
+        }
+    }
 }

@@ -15,6 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Characters of a name, a telephone number, an address.
 const CONTACT_MAX: usize = 200;
 
+/// Why a wish is refused that was made in the same words, and has no answer yet.
+pub const ASKED_ALREADY: &str = "asked-already";
+
 impl Cases {
     /// Opens a case that no event brought; the contact stays here.
     pub fn open(&self, mut opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
@@ -83,7 +86,8 @@ impl Cases {
         (became, drafts)
     }
 
-    /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id.
+    /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id: the wish is
+    /// known by its words, and made again while it has no answer it is refused.
     ///
     /// # Errors
     /// [`Refusal`], in words for whoever asked.
@@ -93,6 +97,38 @@ impl Cases {
         verb: Verb,
         ask: &Ask,
         wish: &str,
+        now_us: i64,
+    ) -> Result<(String, Told, Vec<Draft>), Refusal> {
+        self.wish(id, verb, ask, wish, false, now_us)
+    }
+
+    /// The same of a wish that whoever makes it tells from his others by that name, whatever it says: made again, at
+    /// any node, it is done once.
+    ///
+    /// # Errors
+    /// [`Refusal`], in words for whoever asked.
+    pub fn ask_named(
+        &self,
+        id: &str,
+        verb: Verb,
+        ask: &Ask,
+        name: &str,
+        now_us: i64,
+    ) -> Result<(String, Told, Vec<Draft>), Refusal> {
+        let held = self.find(id)?;
+        match held.told_of(name) {
+            Some(told) => Ok((held.case.id.clone(), told, Vec::new())),
+            None => self.wish(id, verb, ask, name, true, now_us),
+        }
+    }
+
+    fn wish(
+        &self,
+        id: &str,
+        verb: Verb,
+        ask: &Ask,
+        wish: &str,
+        is_named: bool,
         now_us: i64,
     ) -> Result<(String, Told, Vec<Draft>), Refusal> {
         let now = view::time_of(now_us);
@@ -112,13 +148,16 @@ impl Cases {
         let next = self.sends_on(held, verb, ask);
         if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
-                let letter = self.recall(held, ask, wish.to_owned())?;
+                let letter = self.recall(held, ask, wish.to_owned(), now)?;
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
                 return Ok((id, Told::Sent { to: letter.to }, drafts));
             }
-            let steps = self.step(held, verb, ask, &self.me, now)?;
-            let own = steps.iter().find(|stepped| stepped.case.id == id).map(|stepped| &stepped.entry);
-            let (term, version) = own.map_or((held.case.term, held.case.version), |e| (e.term, e.version));
+            let mut steps = self.step(held, verb, ask, &self.me, now)?;
+            let own = steps.iter_mut().find(|stepped| stepped.case.id == id).map(|stepped| &mut stepped.entry);
+            let (term, version) = own.as_ref().map_or(held.case.order(), |e| (e.term, e.version));
+            if let Some(own) = own.filter(|_| is_named) {
+                own.wish = Some(wish.to_owned());
+            }
             for stepped in &steps {
                 self.write(stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
@@ -129,11 +168,11 @@ impl Cases {
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
         // Whoever types it again because no answer came would have it done twice.
-        let last = held.wishes.iter().rev().find(|w| w.refused.is_none());
+        let last = held.wishes.iter().rev().find(|w| w.refused.is_none() && !is_named);
         if let Some(last) = last.filter(|w| w.verb != Verb::Recall && w.content == content(verb, ask)) {
             let detail = format!("`{verb}` was asked of {} already, in the same words, and has no answer yet", last.to);
             let hint = format!("its answer will stand in `citybrain case show {id}`");
-            return Err(Refusal::new("asked-already", detail, hint));
+            return Err(Refusal::new(ASKED_ALREADY, detail, hint));
         }
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
@@ -184,10 +223,10 @@ impl Cases {
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
     /// this node's again when the other one has answered.
-    pub(super) fn recall(&self, held: &Held, ask: &Ask, id: String) -> Result<Letter, Refusal> {
+    pub(super) fn recall(&self, held: &Held, ask: &Ask, id: String, now: DateTime<Utc>) -> Result<Letter, Refusal> {
         let ask = machine::act::named(ask);
         let case = &held.case;
-        self.book().check(case, Verb::Recall, &ask, false)?;
+        self.book().check(case, Verb::Recall, &ask, false, now)?;
         let history = letter::sent(&held.history);
         let body = Body::Recall { case: case.clone(), history, by: ask.by, why: ask.text.unwrap_or_default() };
         Ok(self.letter(id, case.bound_for(), case.urgent, body))
@@ -252,6 +291,14 @@ impl Cases {
 }
 
 impl Held {
+    /// What became of a wish that was made under that name before, here or at another node.
+    fn told_of(&self, name: &str) -> Option<Told> {
+        let done = self.history.iter().find(|e| e.wish.as_deref() == Some(name));
+        let done = done.map(|e| Told::Done { term: e.term, version: e.version });
+        let sent = || self.wishes.iter().find(|w| w.id == name).map(|w| Told::Sent { to: w.to.clone() });
+        done.or_else(sent)
+    }
+
     /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he
     /// is the one to call, or nobody is and the case knows him for nothing else: then he is no name, either, for he
     /// may be somebody else after all. Anybody else speaks for the supervision.

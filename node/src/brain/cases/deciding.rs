@@ -517,7 +517,7 @@ impl Cases {
             return Err(Refusal::new(letter::OVER, detail, ""));
         }
         if verb == Verb::Recall {
-            let recall = self.recall(held, ask, format!("{}.recall", letter.id))?;
+            let recall = self.recall(held, ask, format!("{}.recall", letter.id), now)?;
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
         }
         let mut all = self.step(held, verb, ask, &letter.from, now).or_else(|refusal| {

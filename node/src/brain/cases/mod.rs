@@ -66,6 +66,7 @@ pub mod supervision;
 #[cfg(test)]
 mod tests;
 
+pub use asking::ASKED_ALREADY;
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
 pub use succession::Awaited;

@@ -15,7 +15,7 @@ mod trees;
 
 use super::counts::Scope;
 use super::letter::{PREFIX, Pen};
-use super::machine::{Opening, Stepped, allowed};
+use super::machine::{Opening, Stepped};
 use super::rates::{Question, add, count};
 use super::*;
 use crate::brain::services::Services;
@@ -67,6 +67,11 @@ fn a(text: &str) -> Address {
 
 fn by(name: &str, role: Role) -> Ask {
     Ask { by: name.into(), role: Some(role), text: Some("t".into()), ..Ask::default() }
+}
+
+/// What a case took when it was stepped last.
+fn allowed(case: &Case) -> Vec<Verb> {
+    node(case.owner.as_str()).book().allowed(case, case.changed)
 }
 
 fn opening(id: &str, category: &str) -> Opening {

@@ -1,7 +1,7 @@
 //! A wish, done or refused.
 
 use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missing};
-use super::{Asker, Book, Refusal, Stepped, TIMER, allowed, common, fits, is_name, is_taken_back, roles};
+use super::{Asker, Book, Refusal, Stepped, TIMER, common, fits, is_name, is_taken_back, roles};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, ClosedReason, Role, Status, Verb};
@@ -27,7 +27,7 @@ impl Book<'_> {
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
         let ask = &named(ask);
-        self.check(case, verb, ask, asker.opened_it)?;
+        self.check(case, verb, ask, asker.opened_it, now)?;
         let from = (asker.at != self.me).then(|| asker.at.clone());
         let mut turn = Turn::new(self, case, verb.done(), &ask.by, ask.role, from, now);
         turn.entry.text = cut(ask.text.as_deref().unwrap_or_default(), TEXT_MAX);
@@ -83,6 +83,7 @@ impl Book<'_> {
         verb: Verb,
         ask: &Ask,
         opened_it: bool,
+        now: DateTime<Utc>,
     ) -> Result<(), Refusal> {
         let list = |verbs: Vec<Verb>| verbs.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
         is_named(ask)?;
@@ -101,7 +102,7 @@ impl Book<'_> {
             let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
             // What is for others is no advice to a resident.
             let may = |v: &Verb| ask.role != Some(Role::Resident) || roles(*v).contains(&Role::Resident);
-            let takes: Vec<Verb> = allowed(case).into_iter().filter(may).collect();
+            let takes: Vec<Verb> = self.allowed(case, now).into_iter().filter(may).collect();
             let takes = if takes.is_empty() { "nothing of a resident's now".into() } else { list(takes) };
             return Err(Refusal::new("not-now", detail, format!("it takes {takes}")));
         }

@@ -147,14 +147,6 @@ pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
     (opening.place.as_ref().map(placed), cut(&opening.title, TITLE_MAX), described(&opening.description))
 }
 
-/// Which of its verbs a case would take now, whoever asks.
-pub fn allowed(case: &Case) -> Vec<Verb> {
-    if case.handing_to.is_some() {
-        return vec![Verb::Recall];
-    }
-    Verb::ALL.iter().copied().filter(|v| fits(case, *v).is_ok()).collect()
-}
-
 /// Does the verb fit where the case stands? If not: why, beyond its status.
 fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
     use Status::{Accepted, Closed, Dispatched, Evaluated, Handling, Resolved, Submitted};
@@ -238,6 +230,15 @@ impl Book<'_> {
     pub fn is_same_category(&self, case: &Case, opening: &Opening) -> bool {
         let (code, known) = self.code(opening);
         case.category == known.map_or_else(|| cut(code, CODE_MAX), |c| c.code.clone())
+    }
+
+    /// Which of its verbs a case would take now, whoever asks.
+    pub fn allowed(&self, case: &Case, now: DateTime<Utc>) -> Vec<Verb> {
+        if case.handing_to.is_some() {
+            return vec![Verb::Recall];
+        }
+        let is_too_late = |verb: Verb| verb == Verb::Reopen && now > self.reopen_until(case);
+        Verb::ALL.iter().copied().filter(|v| fits(case, *v).is_ok() && !is_too_late(*v)).collect()
     }
 
     /// Until when a case that is closed may be reopened.

@@ -121,6 +121,7 @@ impl Turn<'_> {
         if !passed {
             self.case.status = Status::Handling;
             self.case.reworks += 1;
+            self.set_verdicts_aside();
             self.stop_clock(CALL_BACK);
             self.start_clock(SOLUTION, self.limit_of(|t| t.solution));
         }

@@ -303,15 +303,21 @@ impl<'a> Turn<'a> {
         Limit { amount: self.book.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) }
     }
 
-    /// Another round begins. What was said of the one before stays counted.
+    /// The answer that they were said of does not stand: they are no word on the next one, and stay counted.
+    pub(super) fn set_verdicts_aside(&mut self) {
+        let case = &mut self.case;
+        case.judged_before = case.judged();
+        (case.verdict, case.other_verdict) = (None, None);
+    }
+
+    /// Another round begins.
     pub(super) fn begin_again(&mut self, status: Status) {
         let case = &mut self.case;
         case.status = status;
         (case.closed, case.closed_reason) = (None, None);
         (case.outcome, case.finding) = (None, None);
-        case.judged_before = case.judged();
-        (case.verdict, case.other_verdict) = (None, None);
         case.escalated_to = None;
+        self.set_verdicts_aside();
         if status == Status::Accepted {
             self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
         }

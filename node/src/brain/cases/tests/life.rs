@@ -678,6 +678,93 @@ fn fixed_is_told_only_where_neither_handler_nor_resident_says_that_it_is_not() {
 }
 
 #[test]
+fn what_was_said_of_an_answer_that_did_not_stand_is_counted_and_is_no_word_on_the_next_one() {
+    let mut d = Desk::new("L");
+    let word = |d: &Desk| d.case.words().update;
+    let checked = |passed| Ask { passed: Some(passed), ..by("boss", Role::Supervisor) };
+    d.until_resolved().act(Verb::Evaluate, Ask { solved: Some(Solved::Unsolved), ..by("r", Role::Resident) });
+    d.act(Verb::Verify, checked(false));
+    assert_eq!((d.case.said_solved(), d.case.judged().unsolved), (None, 1));
+    d.act(Verb::Resolve, by("h", Role::Worker));
+    assert_eq!(word(&d), "fixed");
+    d.act(Verb::Verify, checked(true)).act(Verb::Close, by("boss", Role::Supervisor));
+    assert_eq!((d.case.closed_reason, word(&d).as_str()), (Some(ClosedReason::Solved), "fixed"));
+    assert_eq!(count(&d.case, d.now).unsolved, 1);
+    // He may say of the new answer what he likes, and both count.
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) });
+    assert_eq!((d.case.judged().solved, d.case.judged().unsolved), (1, 1));
+}
+
+#[test]
+fn a_case_is_fixed_by_the_residents_word_or_else_the_handlers_whatever_it_was_closed_as() {
+    let says = |solved| Ask { solved: Some(solved), ..by("r", Role::Resident) };
+    let close = || Ask { reason: Some(ClosedReason::Solved), ..by("boss", Role::Supervisor) };
+    let checked = || Ask { passed: Some(true), ..by("boss", Role::Supervisor) };
+    let words = |d: &Desk| (d.case.words().open311, d.case.words().update);
+    let closed = |word: &str| ("closed".to_owned(), word.to_owned());
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Evaluate, says(Solved::Unsolved)).act(Verb::Close, close());
+    assert_eq!(words(&d), closed("no_further_action"), "he said so before it was closed");
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Verify, checked()).act(Verb::Close, close());
+    assert_eq!(words(&d), closed("fixed"));
+    d.act(Verb::Evaluate, says(Solved::Unsolved));
+    assert_eq!(words(&d), closed("no_further_action"), "or afterwards");
+    // The handler himself says that it is not.
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by("h", Role::Worker));
+    d.act(Verb::Resolve, Ask { solved: Some(Solved::Unsolved), ..by("h", Role::Worker) });
+    d.act(Verb::Verify, checked()).act(Verb::Close, close());
+    assert_eq!(words(&d), closed("no_further_action"));
+    d.act(Verb::Evaluate, says(Solved::Solved));
+    assert_eq!(words(&d), closed("fixed"), "and the resident that it is, who knows best");
+}
+
+#[test]
+fn what_waits_or_is_watched_is_told_so_wherever_it_stands() {
+    let mut d = Desk::new("L");
+    let approved = Ask { approved_by: Some("chief".into()), ..by("w", Role::Worker) };
+    d.act(Verb::Escalate, by("w", Role::Worker));
+    let watched = d.case.escalated_to.clone();
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    let suspended = d.act(Verb::Suspend, approved).case.suspended.clone();
+    for (status, is_watched, is_suspended, hotline, update) in [
+        (Status::Submitted, false, false, "受理", "open"),
+        (Status::Submitted, true, false, "督办", "internal_referral"),
+        (Status::Accepted, false, false, "登记", "investigating"),
+        (Status::Accepted, true, false, "督办", "internal_referral"),
+        (Status::Dispatched, false, false, "派单", "in_progress"),
+        (Status::Dispatched, true, false, "督办", "internal_referral"),
+        (Status::Dispatched, false, true, "挂账", "planned"),
+        (Status::Dispatched, true, true, "挂账", "planned"),
+        (Status::Handling, false, false, "办理", "in_progress"),
+        (Status::Handling, true, false, "督办", "in_progress"),
+        (Status::Handling, false, true, "挂账", "planned"),
+        (Status::Handling, true, true, "挂账", "planned"),
+    ] {
+        d.case.status = status;
+        d.case.escalated_to = watched.clone().filter(|_| is_watched);
+        d.case.suspended = suspended.clone().filter(|_| is_suspended);
+        let words = d.case.words();
+        assert_eq!((words.hotline.as_str(), words.update.as_str()), (hotline, update), "{}", d.case.standing());
+    }
+}
+
+#[test]
+fn a_case_whose_days_are_over_does_not_take_to_be_reopened_and_no_refusal_says_so() {
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Evaluate, by("r", Role::Resident)).act(Verb::Close, by("boss", Role::Supervisor));
+    let takes = |d: &Desk| d.cases.book().allowed(&d.case, d.now).contains(&Verb::Reopen);
+    let advice = |d: &Desk| d.try_act(Verb::Start, &by("h", Role::Worker)).unwrap_err().hint.contains("reopen");
+    d.wait_h(15 * 24);
+    assert!(takes(&d) && advice(&d));
+    d.wait_h(1);
+    assert!(!takes(&d) && !advice(&d));
+    assert_eq!(d.error(Verb::Reopen, by("r", Role::Resident)), "too-late");
+}
+
+#[test]
 fn what_a_handler_has_shown_stays_in_history_when_the_case_begins_again() {
     let mut d = Desk::new("L");
     d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));

@@ -150,3 +150,47 @@ fn a_resident_whose_role_was_said_is_whom_to_call() {
     world.settle();
     assert_eq!(world.places["c/s/a"].cases.get(ID).unwrap().contact.as_ref().unwrap().name, "王大妈");
 }
+
+/// A comment under a name that whoever makes it has for it.
+fn named(world: &mut World, at: &str, text: &str, name: &str) -> Told {
+    let ask = Ask { text: Some(text.into()), ..by("open311:app", Role::Resident) };
+    let (_, told, drafts) = world.places[at].cases.ask_named(ID, Verb::Comment, &ask, name, world.now).unwrap();
+    world.commit(at, drafts, None);
+    told
+}
+
+/// The names of all comments, as that node has them.
+fn names<'w>(world: &'w World, at: &str) -> Vec<Option<&'w str>> {
+    let history = &world.places[at].cases.get(ID).unwrap().history;
+    history.iter().filter(|e| e.step == "comment").map(|e| e.wish.as_deref()).collect()
+}
+
+#[test]
+fn what_is_said_twice_under_one_name_stands_once_at_whatever_node_and_however_late_it_is_said_again() {
+    let mut world = opened();
+    // Below, and at its owner before that has heard of it.
+    let sent = named(&mut world, "c/s/a/n", "在三号门", "s1");
+    assert!(matches!(&sent, Told::Sent { to } if to.as_str() == "c/s/a"), "{sent:?}");
+    assert_eq!(named(&mut world, "c/s/a/n", "在三号门", "s1"), sent, "while it is on its way");
+    let done = named(&mut world, "c/s/a", "在三号门", "s1");
+    world.settle();
+    assert_eq!(names(&world, "c/s/a"), [Some("s1")]);
+    assert_eq!(names(&world, "c/s/a/n"), [Some("s1")], "by the name that was told");
+    for at in ["c/s/a", "c/s/a/n"] {
+        world.now += 90_000_000_000;
+        assert_eq!(named(&mut world, at, "在三号门", "s1"), done, "{at}");
+    }
+    world.settle();
+    assert_eq!(names(&world, "c"), [Some("s1")]);
+    assert!(world.places["c/s/a/n"].cases.get(ID).unwrap().wishes.is_empty());
+}
+
+#[test]
+fn what_others_say_in_the_same_words_under_names_of_their_own_stands_while_the_owner_cannot_answer() {
+    let mut world = opened();
+    for name in ["plus-1", "plus-2"] {
+        named(&mut world, "c/s/a/n", "+1", name);
+    }
+    world.settle();
+    assert_eq!(names(&world, "c/s/a"), [Some("plus-1"), Some("plus-2")]);
+}
