@@ -48,7 +48,7 @@ pub struct Alarm {
     pub acknowledged_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_at: Option<DateTime<Utc>>,
-    /// A person, or `rule:NAME`.
+    /// A person, `rule:NAME`, or `node:retired`: its node was taken out of the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_by: Option<String>,
     /// Not shown in lists by default until then.
@@ -69,6 +69,11 @@ pub struct Alarm {
     /// A change that was asked for here or above and that its owner has not made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<AlarmAsked>,
+}
+
+impl Alarm {
+    /// In `cleared_by`: nobody knows whether it is over, but nobody will say so any more.
+    pub const RETIRED: &'static str = "node:retired";
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

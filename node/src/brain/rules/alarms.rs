@@ -21,6 +21,8 @@ pub const ACKNOWLEDGED: &str = "city.brain.alarm.acknowledged";
 pub const CLEARED: &str = "city.brain.alarm.cleared";
 /// Downward, to the owner: somebody above wants a change.
 pub const ASK: &str = "city.brain.alarm.ask";
+/// Downward, to the owner, which has lost its disk: what was active when that was.
+pub const KNOWN: &str = "city.brain.alarm.known";
 
 /// Alarms that a node remembers: 16 for each of a city's 3,000 communities. Beyond it the oldest
 /// that are over give way.
@@ -39,8 +41,9 @@ pub fn is_id(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn raiser(rule: &str, key: &str) -> u64 {
-    xxh3_64(format!("{rule}\0{key}").as_bytes())
+/// Of a name and a key.
+pub fn hash(name: &str, key: &str) -> u64 {
+    xxh3_64(format!("{name}\0{key}").as_bytes())
 }
 
 /// What makes an alarm what it is.
@@ -211,21 +214,37 @@ impl Table {
 
     /// Active ones that this rule has raised for this key.
     pub fn raised_by<'a>(&'a self, rule: &'a str, key: &'a str) -> impl Iterator<Item = &'a Alarm> {
-        let hash = raiser(rule, key);
+        let hash = hash(rule, key);
         let ids = self.raised.range((hash, String::new())..).take_while(move |(h, _)| *h == hash);
         ids.filter_map(|(_, id)| self.all.get(id)).filter(move |a| a.rule == rule && a.rule_key == key)
     }
 
-    /// Takes an owner's word; false if a newer one is known.
-    pub fn fold(&mut self, alarm: Alarm) -> bool {
-        if self.all.get(&alarm.id).is_some_and(|a| a.rev >= alarm.rev) {
-            return false;
+    /// Takes an owner's word, unless a newer one is known. The name and the key, if it has begun or ended by that.
+    pub fn fold(&mut self, alarm: Alarm) -> Option<(String, String)> {
+        let old = self.all.get(&alarm.id);
+        if old.is_some_and(|a| a.rev >= alarm.rev) {
+            return None;
         }
+        let turns = (old.is_some_and(|a| a.active) != alarm.active).then(|| (alarm.name.clone(), alarm.key.clone()));
         self.put(alarm);
         if self.all.len() > ALARMS_MAX {
             self.give_way();
         }
-        true
+        turns
+    }
+
+    /// A node was taken out of the tree, with all below it, or is back: its alarms are over until then. Its own next
+    /// word on one counts more. Names and keys of those that have begun or ended.
+    pub fn leave(&mut self, node: &Address, gone: Option<DateTime<Utc>>) -> Vec<(String, String)> {
+        let is_retired = |a: &Alarm| a.cleared_by.as_deref() == Some(Alarm::RETIRED);
+        let turns = |a: &&Alarm| node.covers(&a.origin) && if gone.is_some() { a.active } else { is_retired(a) };
+        let all: Vec<Alarm> = self.all.values().filter(turns).cloned().collect();
+        let names = all.iter().map(|a| (a.name.clone(), a.key.clone())).collect();
+        for alarm in all {
+            let cleared_by = gone.map(|_| Alarm::RETIRED.to_owned());
+            self.put(Alarm { active: gone.is_none(), cleared_at: gone, cleared_by, ..alarm });
+        }
+        names
     }
 
     fn put(&mut self, alarm: Alarm) {
@@ -234,7 +253,7 @@ impl Table {
             self.not_active(&old);
         }
         if alarm.active {
-            self.raised.insert((raiser(&alarm.rule, &alarm.rule_key), alarm.id.clone()));
+            self.raised.insert((hash(&alarm.rule, &alarm.rule_key), alarm.id.clone()));
             *self.active.entry(alarm.name.clone()).or_default().entry(alarm.key.clone()).or_default() += 1;
         }
         self.all.insert(alarm.id.clone(), alarm);
@@ -242,7 +261,7 @@ impl Table {
 
     fn not_active(&mut self, old: &Alarm) {
         if old.active {
-            self.raised.remove(&(raiser(&old.rule, &old.rule_key), old.id.clone()));
+            self.raised.remove(&(hash(&old.rule, &old.rule_key), old.id.clone()));
         }
         let Some(keys) = self.active.get_mut(&old.name).filter(|_| old.active) else { return };
         if let Some(n) = keys.get_mut(&old.key) {

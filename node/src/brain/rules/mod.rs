@@ -54,7 +54,7 @@ use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
 use keys::{Due, Intent, KeyState, Memory, Tally};
-use rule::Set;
+use rule::{Action, Rule, Set};
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -272,11 +272,37 @@ impl Rules {
         })
     }
 
-    /// Active alarms of this node that no rule in force will end: theirs is gone, or knows nothing of them.
+    /// Rules that are on, with the key that they are on for, and raise an alarm of this name and key: while there is
+    /// one, the alarm is active.
+    fn raisers(&self, name: &str, key: &str) -> Vec<(&Rule, &str)> {
+        let mut found = Vec::new();
+        for (rule, memory) in self.set.rules.iter().zip(&self.memories) {
+            let (mut plain, mut own) = (None, None);
+            for action in &rule.then {
+                match action {
+                    Action::Raise { alarm, key: None, .. } if alarm == name => plain = memory.keys.get_key_value(key),
+                    Action::Raise { alarm, key: Some(_), .. } if alarm == name => own = Some(alarms::hash(name, key)),
+                    _ => {}
+                }
+            }
+            let named = |(_, state): &(&String, &KeyState)| own.is_some_and(|own| state.names.contains(&own));
+            let under_own = memory.keys.iter().filter(|_| own.is_some()).filter(named);
+            let all = plain.into_iter().chain(under_own).filter(|(_, state)| state.on);
+            found.extend(all.map(|(key, _)| (rule, key.as_str())));
+        }
+        found
+    }
+
+    fn key_of(&self, rule: &str, key: &str) -> Option<&KeyState> {
+        self.memories[self.index_of(rule)? as usize].keys.get(key)
+    }
+
+    /// Active alarms of this node that no rule in force will end: theirs is gone.
     pub fn left(&self) -> impl Iterator<Item = &view::Alarm> {
+        // One that is back knows nothing of them, and ends them all the same.
         let is_on = |a: &view::Alarm| {
-            let memory = self.index_of(&a.rule).map(|index| &self.memories[index as usize]);
-            memory.and_then(|m| m.keys.get(&a.rule_key)).is_some_and(|state| state.on)
+            self.set.rules.iter().any(|rule| rule.name == a.rule && rule.latches())
+                || !self.raisers(&a.name, &a.key).is_empty()
         };
         let clears = |a: &view::Alarm| {
             let mut actions = self.set.rules.iter().flat_map(|r| &r.then);

@@ -184,6 +184,7 @@ impl<'a> Speaker<'a> {
                 self.act(rule, key, "over", held, over, window.as_ref(), at_us, None);
             }
             Conclusion::Ask(ask) => self.asked(ask),
+            Conclusion::Return(id) => self.give_back(id),
         }
     }
 
@@ -304,16 +305,17 @@ impl<'a> Speaker<'a> {
         let hops = facts.json.get(HOPS).and_then(Json::as_u64).unwrap_or(0) + 1;
         match action {
             Action::Raise { alarm, key: own, severity: s, title, reach } => {
-                let severity = severity(s, facts, window);
+                let who = self.identity(alarm, own.as_ref(), key, facts, window);
+                let (severity, title) = (severity(s, facts, window), cut(title.text(facts, window)));
+                let (severity, title) = self.worse(&who, rule, key, severity).unwrap_or((severity, title));
                 let step = Step::Raise {
                     severity,
-                    title: cut(title.text(facts, window)),
+                    title,
                     reach: *reach,
                     rule: rule.name.clone(),
                     rule_key: key.to_owned(),
                     place: place(&facts.json),
                 };
-                let who = self.identity(alarm, own.as_ref(), key, facts, window);
                 if let Some(kind) = self.step(&who, step, hops) {
                     done.push(format!("{} {}", last_word(kind), named(&who)));
                 }
@@ -399,10 +401,53 @@ impl<'a> Speaker<'a> {
             }
         }
         for who in all {
-            if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() {
-                done.push(format!("cleared {}", named(&who)));
+            let others = self.rules.raisers(&who.name, &who.key).into_iter();
+            let others = others.filter(|(r, k)| r.name != rule.name || *k != key);
+            let severity = |(rule, key): &(&Rule, &str)| self.rules.key_of(&rule.name, key).and_then(|s| s.severity);
+            match others.min_by_key(severity) {
+                Some((other, key)) => self.hand_over(&who, other, key, done),
+                None if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() => {
+                    done.push(format!("cleared {}", named(&who)));
+                }
+                None => {}
             }
         }
+    }
+
+    /// How bad the alarm is, and what it is called, by another rule or key that is on and has more to say of it.
+    fn worse(&self, who: &Identity, rule: &Rule, key: &str, severity: Severity) -> Option<(Severity, String)> {
+        let alarm = self.alarm(&id_of(&who.owner, &who.name, &who.key))?;
+        let is_worse = alarm.active && alarm.severity < severity && (alarm.rule != rule.name || alarm.rule_key != key);
+        let is_said = || {
+            self.rules.raisers(&who.name, &who.key).iter().any(|(r, k)| r.name == alarm.rule && *k == alarm.rule_key)
+        };
+        (is_worse && is_said()).then(|| (alarm.severity, alarm.title.clone()))
+    }
+
+    /// What one rule has ended goes on as another has it.
+    fn hand_over(&mut self, who: &Identity, rule: &Rule, key: &str, done: &mut Vec<String>) {
+        let Some(state) = self.rules.key_of(&rule.name, key) else { return };
+        let Some(facts) = state.held.as_ref().and_then(|held| self.facts(held)) else { return };
+        let w = rule.window.as_ref().zip(state.window.as_ref());
+        let window = w.map(|(w, seen)| seen.summary(w.span, self.now));
+        for action in
+            rule.then.iter().filter(|action| matches!(action, Action::Raise { alarm, .. } if *alarm == who.name))
+        {
+            self.action(rule, key, action, &facts, window.as_ref(), done);
+        }
+    }
+
+    /// To its node, which has lost its disk.
+    fn give_back(&mut self, id: &str) {
+        let Some(alarm) = self.rules.alarms.get(id) else { return };
+        let (target, urgent) = (alarm.origin.to_string(), alarm.severity.is_urgent());
+        let data = serde_json::to_value(Alarm { asked: None, ..alarm.clone() }).unwrap_or_default();
+        let mut event = self.event(alarms::KNOWN, &self.id("known"), data, 0);
+        event.insert("target".into(), target.as_str().into());
+        if urgent {
+            event.insert("priority".into(), "urgent".into());
+        }
+        self.draft(alarms::KNOWN, lane(urgent), Direction::Down, Tier::Neighbourhood, &target, 0, event);
     }
 
     fn asked(&mut self, ask: &Ask) {
@@ -417,28 +462,14 @@ impl<'a> Speaker<'a> {
             ("shelve", Some(until_us)) => Wish::Shelve { until_us },
             _ => return,
         };
-        let Some(alarm) = self.alarm(id).cloned() else {
-            // Forgotten here and still shown above: the answer is that it is over.
-            let (title, reach) = (String::from("(not known to its node any more)"), Tier::City);
-            let raise = Step::Raise {
-                severity: Severity::Indeterminate,
-                title,
-                reach,
-                rule: String::new(),
-                rule_key: String::new(),
-                place: None,
-            };
-            if let Some((alarm, _)) = alarms::step(None, &who, raise, self.now) {
-                self.changed.insert(id.clone(), alarm);
-                self.step(&who, Step::Clear { by: by.clone() }, 0);
-            }
-            return;
-        };
+        // Of a box that has lost its disk: it goes on as it was known above.
+        let known = ask.known.as_deref().filter(|known| known.id == *id && known.origin == who.owner);
+        let Some(alarm) = self.alarm(id).or(known).cloned() else { return };
         // Whoever asks shows what it is told from now on, so it must hear how that goes on and ends.
         let alarm = Alarm { reach: alarm.reach.min(ask.tier), ..alarm };
         self.changed.insert(id.clone(), alarm.clone());
         // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
-        let is_news = ask.raises.is_some_and(|r| r != alarm.raises) || ask.severity.is_some_and(|s| alarm.severity < s);
+        let is_news = known.is_some_and(|k| k.raises != alarm.raises || alarm.severity < k.severity);
         let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
         if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
             // As it is, said once more, so that whoever asked stops waiting.
@@ -590,7 +621,7 @@ fn refused(facts: &Facts, what: &str, value: &str, why: &str) -> String {
     words
 }
 
-fn cut(text: String) -> String {
+pub(super) fn cut(text: String) -> String {
     match text.char_indices().nth(TEXT_MAX) {
         Some((i, _)) => format!("{}…", &text[..i]),
         None => text,

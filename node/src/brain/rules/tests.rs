@@ -5,6 +5,7 @@ mod checked;
 mod commands;
 mod edits;
 mod floods;
+mod lasting;
 mod rehearsed;
 mod replayed;
 mod times;
