@@ -10,7 +10,7 @@ use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, now, several, with_next};
 use crate::brain::Brain;
-use crate::brain::rules::{AskError, LOADED, Rules, Wish};
+use crate::brain::rules::{AskError, LOADED, Wish};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -35,8 +35,6 @@ const ALARMS_MAX: usize = 5000;
 const CASES_SHOWN: usize = 5;
 /// Nodes below that are named when they are not heard.
 const UNHEARD_SHOWN: usize = 20;
-/// Alarms that a reload says it leaves behind.
-const LEFT_SHOWN: usize = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -135,8 +133,9 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 }
 
 fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
-    let cases = ctx.hub.state(|state| Brain::of(state).map(|brain| beside(brain, &alarm.id, CASES_SHOWN)));
-    view::AlarmShown { cases: cases.unwrap_or_default(), alarm }
+    let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), brain.rules.is_left(&alarm));
+    let (cases, left) = ctx.hub.state(|state| Brain::of(state).map(of)).unwrap_or_default();
+    view::AlarmShown { left, cases, alarm }
 }
 
 /// The newest cases that were opened beside it.
@@ -256,7 +255,8 @@ pub(super) fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
 fn unknown(id: &str) -> Refusal {
     Refusal::not_found(
         format!("no alarm `{id}` is known here"),
-        "`citybrain alarm list --all --shelved` shows all that are",
+        "`citybrain alarm list --all --shelved` shows all that are; one that stays at a node below is changed there: \
+         `--node URL` of that node",
     )
 }
 
@@ -294,19 +294,6 @@ fn not_reloaded(why: String) -> Refusal {
 
 /// A second one waits: what a first one that fails goes back to must be what was before it.
 static RELOADING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-/// Alarms that the rules in force will not end, and how many more there are.
-fn left(rules: &Rules) -> (Vec<view::AlarmLeft>, u64) {
-    let of = |a: &Alarm| view::AlarmLeft {
-        id: a.id.clone(),
-        name: a.name.clone(),
-        key: a.key.clone(),
-        rule: a.rule.clone(),
-    };
-    let mut all = rules.left();
-    let first = all.by_ref().take(LEFT_SHOWN).map(of).collect();
-    (first, all.count() as u64)
-}
 
 /// Reads the config file again and puts its rules in force; all else in it waits for a start.
 ///
@@ -348,7 +335,7 @@ pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded,
             return Err(e.to_string());
         }
     }
-    let (left, left_more) = hub.state(|s| Brain::of(s).map(|b| left(&b.rules))).unwrap_or_default();
+    let (left, left_more) = hub.state(|s| Brain::of(s).map(|b| b.rules.left_named())).unwrap_or_default();
     Ok(view::Reloaded {
         left,
         left_more,

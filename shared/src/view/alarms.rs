@@ -112,6 +112,9 @@ pub struct Alarms {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AlarmShown {
     pub alarm: Alarm,
+    /// It is of the node that is asked, and no rule in force there will end it: somebody must.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
     /// Those that were opened beside it, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<AlarmCase>,
@@ -188,7 +191,26 @@ pub struct RulesTested {
     /// Events that rules of this node had made when it recorded them: what is tested makes its own.
     pub left_out: u64,
     pub fired: Vec<Firing>,
+    /// What still waits when the last event has been looked at, the soonest first; at most 100.
+    #[serde(default)]
+    pub waiting: Vec<RuleWaits>,
+    /// How much more there is than `waiting` says.
+    #[serde(default)]
+    pub waiting_more: u64,
     pub rules: Vec<RuleState>,
+}
+
+/// Something that a rule waits for, for one key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleWaits {
+    pub rule: String,
+    pub key: String,
+    /// `held`: its condition must hold on; `absent`: nothing must come; `over`: it must stay over; `alarm`: it holds,
+    /// and another alarm keeps it from firing.
+    pub what: String,
+    /// Until then; none while it waits for another alarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// A rule that fired or came to its end, and why.
@@ -243,6 +265,13 @@ pub struct AlarmLeft {
     pub key: String,
     /// What raised it.
     pub rule: String,
+}
+
+impl AlarmLeft {
+    /// As people call it.
+    pub fn named(&self) -> String {
+        if self.key.is_empty() { self.name.clone() } else { format!("{}/{}", self.name, self.key) }
+    }
 }
 
 /// Warnings that came in by CAP and are in force.

@@ -181,6 +181,9 @@ pub struct Table {
     active: HashMap<String, HashMap<String, u32>>,
     /// Active ones by a hash of the rule, and its key, that have raised them.
     raised: BTreeSet<(u64, String)>,
+    /// Nodes that were taken out of the tree, and when: what they have said may still be on its way.
+    retired: BTreeMap<Address, DateTime<Utc>>,
+    dirty_retired: bool,
     dirty: HashSet<String>,
     pub given_way: u64,
 }
@@ -225,6 +228,7 @@ impl Table {
         if old.is_some_and(|a| a.rev >= alarm.rev) {
             return None;
         }
+        let alarm = self.unless_retired(alarm);
         let turns = (old.is_some_and(|a| a.active) != alarm.active).then(|| (alarm.name.clone(), alarm.key.clone()));
         self.put(alarm);
         if self.all.len() > ALARMS_MAX {
@@ -233,18 +237,36 @@ impl Table {
         turns
     }
 
-    /// A node was taken out of the tree, with all below it, or is back: its alarms are over until then. Its own next
-    /// word on one counts more. Names and keys of those that have begun or ended.
+    /// A node was taken out of the tree at that moment, with all below it, or is back: its alarms are over until then.
+    /// Names and keys of those that have begun or ended by that.
     pub fn leave(&mut self, node: &Address, gone: Option<DateTime<Utc>>) -> Vec<(String, String)> {
-        let is_retired = |a: &Alarm| a.cleared_by.as_deref() == Some(Alarm::RETIRED);
-        let turns = |a: &&Alarm| node.covers(&a.origin) && if gone.is_some() { a.active } else { is_retired(a) };
-        let all: Vec<Alarm> = self.all.values().filter(turns).cloned().collect();
-        let names = all.iter().map(|a| (a.name.clone(), a.key.clone())).collect();
-        for alarm in all {
-            let cleared_by = gone.map(|_| Alarm::RETIRED.to_owned());
-            self.put(Alarm { active: gone.is_none(), cleared_at: gone, cleared_by, ..alarm });
+        self.dirty_retired = true;
+        match gone {
+            Some(at) => drop(self.retired.insert(node.clone(), at)),
+            None => self.retired.retain(|other, _| !node.covers(other)),
+        }
+        let is_theirs = |a: &&Alarm| {
+            let is_retired = !a.active && a.cleared_by.as_deref() == Some(Alarm::RETIRED);
+            node.covers(&a.origin) && if gone.is_some() { a.active } else { is_retired }
+        };
+        let theirs: Vec<Alarm> = self.all.values().filter(is_theirs).cloned().collect();
+        let names = theirs.iter().map(|a| (a.name.clone(), a.key.clone())).collect();
+        for alarm in theirs {
+            let alarm = Alarm { active: true, cleared_at: None, cleared_by: None, ..alarm };
+            self.put(self.unless_retired(alarm));
         }
         names
+    }
+
+    /// What its node said last, unless nobody is there to say more of it.
+    fn unless_retired(&self, alarm: Alarm) -> Alarm {
+        match self.retired.iter().find(|(node, _)| alarm.active && node.covers(&alarm.origin)) {
+            Some((_, at)) => {
+                let cleared_by = Some(Alarm::RETIRED.to_owned());
+                Alarm { active: false, cleared_at: Some(*at), cleared_by, asked: None, ..alarm }
+            }
+            None => alarm,
+        }
     }
 
     fn put(&mut self, alarm: Alarm) {
@@ -299,6 +321,15 @@ impl Table {
     pub fn load(&mut self, alarm: Alarm) {
         self.put(alarm);
         self.dirty.clear();
+    }
+
+    pub fn load_retired(&mut self, retired: BTreeMap<Address, DateTime<Utc>>) {
+        self.retired = retired;
+    }
+
+    /// The nodes that are out of the tree, if that has changed since the last call.
+    pub fn take_retired(&mut self) -> Option<&BTreeMap<Address, DateTime<Utc>>> {
+        std::mem::take(&mut self.dirty_retired).then_some(&self.retired)
     }
 
     /// Ids that changed since the last call, with what they are now.

@@ -168,20 +168,12 @@ impl Rules {
         });
         let before = state.due;
         let free = depends(rule, &key, &self.alarms);
-        // The box that was here before has raised it, or this rule did before it was gone from the file for a while.
-        let me = &self.me;
-        let lasting = || self.alarms.raised_by(&rule.name, &key).find(|a| a.origin == *me);
-        if !state.on
-            && state.fired_us.is_none()
-            && rule.latches()
-            && let Some(alarm) = lasting()
-        {
-            (state.on, state.severity) = (true, Some(alarm.severity));
-            state.fired_us = Some(alarm.raised_at.timestamp_micros());
-            state.held.get_or_insert_with(|| held().kept());
-            state.names = rule.names(facts, window.as_ref());
+        let met = Met { facts, window: window.as_ref(), grew, faded, held, now, free };
+        if !state.on && state.fired_us.is_none() && rule.latches() {
+            let mut lasting = self.alarms.raised_by(&rule.name, &key).filter(|a| a.origin == self.me);
+            lasting.next().into_iter().for_each(|alarm| take_up(rule, state, alarm, &met));
         }
-        let step = advance(rule, state, &Met { facts, window: window.as_ref(), grew, faded, held, now, free });
+        let step = advance(rule, state, &met);
         let after = state.due;
         self.set_due(index, &key, before, after);
         let rule = &self.set.rules[index as usize];
@@ -520,7 +512,10 @@ pub(super) fn plan_anew(rule: &Rule, state: &mut KeyState) {
             None => fading(rule, state, now),
         };
     } else {
-        let waits = state.held.is_some() || was_due.is_some_and(|due| due.what == What::Held);
+        let waits = match was_due {
+            Some(due) => due.what == What::Held,
+            None => state.since_us.is_some() || state.held.is_some(),
+        };
         if waits && rule.latches() && still_holds(rule, state) {
             let since = state.since_us.unwrap_or(now);
             wait_to_fire(rule, state, since, now);
@@ -587,6 +582,15 @@ struct Met<'a> {
     now: i64,
     /// No other alarm keeps the rule from firing.
     free: bool,
+}
+
+/// An alarm of this rule that it knows nothing of: the box that was here before has raised it, or the rule did before
+/// it was gone from the file for a while.
+fn take_up(rule: &Rule, state: &mut KeyState, alarm: &Alarm, met: &Met<'_>) {
+    (state.on, state.severity) = (true, Some(alarm.severity));
+    state.fired_us = Some(alarm.raised_at.timestamp_micros());
+    state.names = rule.names(met.facts, met.window);
+    state.held.get_or_insert_with(|| (met.held)().kept());
 }
 
 fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
@@ -695,12 +699,14 @@ fn again(rule: &Rule, state: &mut KeyState, due: Due, now: i64) -> Option<i64> {
     if rule.next_open_us(now) != Some(now) {
         return rule.next_open_us(now);
     }
-    // Another alarm holds it back: an absence is looked at again when as much time has gone by once more, what else
-    // there is when that alarm allows.
-    if due.what != What::Absent {
-        state.since_us = None;
+    if due.what == What::Absent {
+        // Another alarm holds it back: looked at again when as much time has gone by once more.
+        return rule.absent_us.map(|us| now + us);
     }
-    rule.absent_us.map(|us| now + us)
+    // Too soon behind the last time; else another alarm holds it back, and counts how long it holds when it ends.
+    let later = time_to_fire(rule, state, now).filter(|at| *at > now);
+    state.since_us = state.since_us.filter(|_| later.is_some());
+    later
 }
 
 /// When the condition will have held long enough, which is at `end`, or has ended by the window's emptying.

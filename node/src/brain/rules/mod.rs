@@ -68,6 +68,9 @@ const BEHIND: usize = 1_000;
 const WAITING_MAX: usize = 100_000;
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Alarms that are named when no rule ends them.
+const LEFT_MAX: usize = 100;
+
 pub struct Rules {
     set: Set,
     /// Where the set is from.
@@ -297,18 +300,32 @@ impl Rules {
         self.memories[self.index_of(rule)? as usize].keys.get(key)
     }
 
-    /// Active alarms of this node that no rule in force will end: theirs is gone.
+    /// Active alarms of this node that no rule in force will end.
     pub fn left(&self) -> impl Iterator<Item = &view::Alarm> {
-        // One that is back knows nothing of them, and ends them all the same.
-        let is_on = |a: &view::Alarm| {
-            self.set.rules.iter().any(|rule| rule.name == a.rule && rule.latches())
-                || !self.raisers(&a.name, &a.key).is_empty()
+        self.alarms.iter().filter(|a| self.is_left(a))
+    }
+
+    /// The first of them as they are told, and how many more there are.
+    pub fn left_named(&self) -> (Vec<view::AlarmLeft>, u64) {
+        let of = |a: &view::Alarm| view::AlarmLeft {
+            id: a.id.clone(),
+            name: a.name.clone(),
+            key: a.key.clone(),
+            rule: a.rule.clone(),
         };
-        let clears = |a: &view::Alarm| {
-            let mut actions = self.set.rules.iter().flat_map(|r| &r.then);
-            actions.any(|action| matches!(action, rule::Action::Clear { alarm, .. } if *alarm == a.name))
-        };
-        self.alarms.iter().filter(move |a| a.active && a.origin == self.me && !is_on(a) && !clears(a))
+        let mut all = self.left();
+        let first = all.by_ref().take(LEFT_MAX).map(of).collect();
+        (first, all.count() as u64)
+    }
+
+    /// Is it active, and its rule gone?
+    pub fn is_left(&self, a: &view::Alarm) -> bool {
+        // A rule that is back, or has lost its memory, ends what it had raised all the same.
+        let is_ended = || self.set.rules.iter().any(|rule| rule.name == a.rule && rule.latches());
+        let clears = |action: &Action| matches!(action, Action::Clear { alarm, .. } if *alarm == a.name);
+        let is_cleared = || self.set.rules.iter().flat_map(|rule| &rule.then).any(clears);
+        let is_raised = || !self.raisers(&a.name, &a.key).is_empty();
+        a.active && a.origin == self.me && !is_ended() && !is_cleared() && !is_raised()
     }
 
     /// All of them.
@@ -381,6 +398,7 @@ impl Policy for Rules {
         for (id, alarm) in self.alarms.take_dirty() {
             rows.push((format!("a{id}").into_bytes(), alarm.as_ref().map(json)));
         }
+        rows.extend(self.alarms.take_retired().map(|retired| (b"g".to_vec(), Some(json(retired)))));
         if std::mem::take(&mut self.dirty_waiting) {
             rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
         }
@@ -396,6 +414,7 @@ impl Policy for Rules {
         let said = |e: serde_json::Error| e.to_string();
         match letter {
             "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
+            "g" => self.alarms.load_retired(serde_json::from_slice(value).map_err(said)?),
             "p" => (self.started, self.latest_us) = serde_json::from_slice(value).map_err(said)?,
             "w" => {
                 (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?;

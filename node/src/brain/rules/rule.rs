@@ -278,13 +278,13 @@ impl Action {
     }
 }
 
-/// A severity that a template gives; a word that is none is `indeterminate`.
+/// A severity that a template gives; a word that is none is `major`, as where none is given.
 pub fn severity(template: &Template, facts: &Facts, window: Option<&Summary>) -> Severity {
     let word = template.text(facts, window);
     Severity::parse(&word).unwrap_or_else(|| {
         let word = if facts.is_of_persons { "what it gives".into() } else { format!("`{word}`") };
         facts.lacks(format!("{word} is no severity"));
-        Severity::Indeterminate
+        Severity::Major
     })
 }
 

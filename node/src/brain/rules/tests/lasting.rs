@@ -146,8 +146,14 @@ fn the_alarms_of_a_node_that_was_taken_out_of_the_tree_are_over_until_it_is_back
     };
     assert_eq!(say(&mut parent, true), (false, Some(Alarm::RETIRED.into()), true));
     assert_eq!(say(&mut parent, false), (true, None, false));
-    // What it says itself counts.
+    // A word that was on its way changes nothing, also after a start; nor does what it raised by then.
     say(&mut parent, true);
+    node.wait(S);
+    node.hear("city.smoke.v1", "g", &json!({"on": true}));
+    parent.write_rows();
+    parent.restart();
+    assert_eq!(carry(&node, alarms::RAISED, "c/s", &mut parent), 2);
+    assert!(parent.rules.alarms.iter().all(|a| !a.active) && parent.rules.alarms.len() == 2);
     node.wait(60 * S);
     node.hear("city.smoke.v1", "f", &json!({"on": false}));
     let cleared = |node: &Node, parent: &mut Node| carry(node, alarms::CLEARED, "c/s", parent);
@@ -199,6 +205,19 @@ fn what_another_alarm_held_back_is_raised_when_that_ends_and_it_still_holds() {
             assert!(!node.alarm("dev", "d").unwrap().active);
         }
     }
+}
+
+#[test]
+fn what_has_held_long_enough_too_soon_behind_the_last_time_is_raised_when_it_may_be() {
+    let mut node = Node::new(&behind("for = \"2s\"\nquiet = \"10s\""));
+    node.hear("dev", "d", &json!(0));
+    node.wait(3 * S);
+    node.hear("dev", "d", &json!(1));
+    node.hear("dev", "d", &json!(0));
+    node.wait(9 * S - 1);
+    assert_eq!(node.alarm("dev", "d").unwrap().raises, 1);
+    node.wait(1);
+    assert_eq!(node.alarm("dev", "d").map(|a| (a.active, a.raises)), Some((true, 2)));
 }
 
 #[test]
