@@ -373,8 +373,7 @@ impl Rules {
     /// Somebody else has ended what rules had begun: they may begin again.
     fn rest_all(&mut self, alarm: &Alarm) {
         let ended_by = alarm.cleared_by.as_deref().and_then(|by| by.strip_prefix("rule:"));
-        let named =
-            self.raisers(&alarm.name, &alarm.key).into_iter().map(|(rule, key)| (rule.name.clone(), key.to_owned()));
+        let named = self.raisers(&alarm.name, &alarm.key).into_iter().map(|r| (r.rule.name.clone(), r.key.to_owned()));
         let raised = (alarm.rule.clone(), alarm.rule_key.clone());
         let all: BTreeSet<_> = named.chain([raised]).filter(|(rule, _)| ended_by != Some(rule.as_str())).collect();
         all.iter().for_each(|(rule, key)| self.rest(rule, key));

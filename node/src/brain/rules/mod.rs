@@ -101,6 +101,14 @@ pub struct Rules {
     first_asked_us: OnceLock<i64>,
 }
 
+/// A rule that is on for a key, as one that raises an alarm.
+#[derive(Clone, Copy)]
+struct Raiser<'a> {
+    rule: &'a Rule,
+    key: &'a str,
+    state: &'a KeyState,
+}
+
 /// Type of the record that says which rules are in force from here on.
 pub const LOADED: &str = "city.brain.rule.loaded";
 
@@ -277,7 +285,7 @@ impl Rules {
 
     /// Rules that are on, with the key that they are on for, and raise an alarm of this name and key: while there is
     /// one, the alarm is active.
-    fn raisers(&self, name: &str, key: &str) -> Vec<(&Rule, &str)> {
+    fn raisers(&self, name: &str, key: &str) -> Vec<Raiser<'_>> {
         let mut found = Vec::new();
         for (rule, memory) in self.set.rules.iter().zip(&self.memories) {
             let (mut plain, mut own) = (None, None);
@@ -291,13 +299,9 @@ impl Rules {
             let named = |(_, state): &(&String, &KeyState)| own.is_some_and(|own| state.names.contains(&own));
             let under_own = memory.keys.iter().filter(|_| own.is_some()).filter(named);
             let all = plain.into_iter().chain(under_own).filter(|(_, state)| state.on);
-            found.extend(all.map(|(key, _)| (rule, key.as_str())));
+            found.extend(all.map(|(key, state)| Raiser { rule, key, state }));
         }
         found
-    }
-
-    fn key_of(&self, rule: &str, key: &str) -> Option<&KeyState> {
-        self.memories[self.index_of(rule)? as usize].keys.get(key)
     }
 
     /// Active alarms of this node that no rule in force will end.

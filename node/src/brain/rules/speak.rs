@@ -3,7 +3,6 @@
 //! One group at a time: first the record that says which conclusions are done, for which rules and
 //! why; behind it everything that follows from them. Whole or not at all, so nothing is said twice.
 
-use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
 use super::asking::Wish;
 use super::expression::Facts;
@@ -13,10 +12,10 @@ use super::rule::{Action, Rule, severity};
 use super::said::{FIRED, Said, SaidOf};
 use super::template::Template;
 use super::window::Summary;
+use super::{Raiser, Rules};
 use crate::brain::cases::intake;
 use citybrain_hub::state::State;
 use citybrain_shared::case::{self, Place};
-use citybrain_shared::config::rules::Severity;
 use citybrain_shared::event::is_reserved;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm};
@@ -306,15 +305,20 @@ impl<'a> Speaker<'a> {
         match action {
             Action::Raise { alarm, key: own, severity: s, title, reach } => {
                 let who = self.identity(alarm, own.as_ref(), key, facts, window);
-                let (severity, title) = (severity(s, facts, window), cut(title.text(facts, window)));
-                let (severity, title) = self.worse(&who, rule, key, severity).unwrap_or((severity, title));
-                let step = Step::Raise {
-                    severity,
-                    title,
-                    reach: *reach,
-                    rule: rule.name.clone(),
-                    rule_key: key.to_owned(),
-                    place: place(&facts.json),
+                let severity = severity(s, facts, window);
+                // It is as bad as the worst of those who raise it say.
+                let worse =
+                    self.worst_other(&who, rule, key).filter(|o| o.state.severity.is_some_and(|s| s < severity));
+                let step = match worse.and_then(|other| self.as_told_by(&other, &who, *reach)) {
+                    Some(step) => step,
+                    None => Step::Raise {
+                        severity,
+                        title: cut(title.text(facts, window)),
+                        reach: *reach,
+                        rule: rule.name.clone(),
+                        rule_key: key.to_owned(),
+                        place: place(&facts.json),
+                    },
                 };
                 if let Some(kind) = self.step(&who, step, hops) {
                     done.push(format!("{} {}", last_word(kind), named(&who)));
@@ -401,40 +405,44 @@ impl<'a> Speaker<'a> {
             }
         }
         for who in all {
-            let others = self.rules.raisers(&who.name, &who.key).into_iter();
-            let others = others.filter(|(r, k)| r.name != rule.name || *k != key);
-            let severity = |(rule, key): &(&Rule, &str)| self.rules.key_of(&rule.name, key).and_then(|s| s.severity);
-            match others.min_by_key(severity) {
-                Some((other, key)) => self.hand_over(&who, other, key, done),
-                None if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() => {
-                    done.push(format!("cleared {}", named(&who)));
-                }
-                None => {}
+            let step = match self.worst_other(&who, rule, key) {
+                Some(other) => self.as_told_by(&other, &who, Tier::Neighbourhood),
+                None => Some(Step::Clear { by: format!("rule:{}", rule.name) }),
+            };
+            if let Some(kind) = step.and_then(|step| self.step(&who, step, 1)) {
+                done.push(format!("{} {}", last_word(kind), named(&who)));
             }
         }
     }
 
-    /// How bad the alarm is, and what it is called, by another rule or key that is on and has more to say of it.
-    fn worse(&self, who: &Identity, rule: &Rule, key: &str, severity: Severity) -> Option<(Severity, String)> {
-        let alarm = self.alarm(&id_of(&who.owner, &who.name, &who.key))?;
-        let is_worse = alarm.active && alarm.severity < severity && (alarm.rule != rule.name || alarm.rule_key != key);
-        let is_said = || {
-            self.rules.raisers(&who.name, &who.key).iter().any(|(r, k)| r.name == alarm.rule && *k == alarm.rule_key)
-        };
-        (is_worse && is_said()).then(|| (alarm.severity, alarm.title.clone()))
+    /// The worst of those that are on and raise the alarm, beside this rule and key.
+    fn worst_other(&self, who: &Identity, rule: &Rule, key: &str) -> Option<Raiser<'a>> {
+        let all = self.rules.raisers(&who.name, &who.key).into_iter();
+        let others = all.filter(|o| o.rule.name != rule.name || o.key != key);
+        others.min_by_key(|o| (o.state.severity, &o.rule.name, o.key))
     }
 
-    /// What one rule has ended goes on as another has it.
-    fn hand_over(&mut self, who: &Identity, rule: &Rule, key: &str, done: &mut Vec<String>) {
-        let Some(state) = self.rules.key_of(&rule.name, key) else { return };
-        let Some(facts) = state.held.as_ref().and_then(|held| self.facts(held)) else { return };
-        let w = rule.window.as_ref().zip(state.window.as_ref());
-        let window = w.map(|(w, seen)| seen.summary(w.span, self.now));
-        for action in
-            rule.then.iter().filter(|action| matches!(action, Action::Raise { alarm, .. } if *alarm == who.name))
-        {
-            self.action(rule, key, action, &facts, window.as_ref(), done);
+    /// The alarm as one who raises it has said last, told as far as this at least.
+    fn as_told_by(&self, other: &Raiser<'_>, who: &Identity, reach: Tier) -> Option<Step> {
+        let Raiser { rule, key, state } = *other;
+        let (name, rule_key) = (rule.name.clone(), key.to_owned());
+        let alarm = self.alarm(&id_of(&who.owner, &who.name, &who.key)).filter(|a| a.active);
+        if let Some(a) = alarm.filter(|a| a.rule == name && a.rule_key == key && Some(a.severity) == state.severity) {
+            let (severity, title) = (a.severity, a.title.clone());
+            return Some(Step::Raise { severity, title, reach, rule: name, rule_key, place: None });
         }
+        let facts = self.facts(state.held.as_ref()?)?;
+        let w = rule.window.as_ref().zip(state.window.as_ref()).map(|(w, seen)| seen.summary(w.span, self.now));
+        rule.then.iter().find_map(|action| match action {
+            Action::Raise { alarm, key: own, severity: s, title, reach: far }
+                if self.identity(alarm, own.as_ref(), key, &facts, w.as_ref()) == *who =>
+            {
+                let (severity, title) = (severity(s, &facts, w.as_ref()), cut(title.text(&facts, w.as_ref())));
+                let (rule, rule_key, place) = (name.clone(), rule_key.clone(), place(&facts.json));
+                Some(Step::Raise { severity, title, reach: reach.min(*far), rule, rule_key, place })
+            }
+            _ => None,
+        })
     }
 
     /// To its node, which has lost its disk.
