@@ -177,6 +177,34 @@ fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() 
 }
 
 #[test]
+fn an_alarm_whose_rule_is_gone_at_a_start_is_named_and_ends_when_the_rule_is_back() {
+    let mut tree = tree_of("c", "city");
+    say(tree.node("c"), "s1", "city.smoke", "flat-3", &json!({"smoke": true}));
+    let id = text(&wait_alarm(tree.node("c"), "has it", |a| a["active"] == true)["id"]).to_owned();
+    let url = tree.node("c").url();
+    let show = || run(&["alarm", "show", &id, "--node", &url]).out.clone();
+    assert!(!show().contains("no rule ends it"), "{}", show());
+    let config = tree.node("c").config.clone();
+    let with = std::fs::read_to_string(&config).expect("the config reads");
+    let again = |tree: &mut Tree, text: &str| {
+        tree.stop_node("c");
+        std::fs::write(&config, text).expect("it is written");
+        tree.start_node("c");
+        tree.wait_ready();
+    };
+    again(&mut tree, with.split("[[rule]]").next().unwrap_or_default());
+    assert!(show().contains("no rule ends it any more"), "{}", show());
+    let doctor = run(&["doctor", "--node", &url]).out.clone();
+    assert!(doctor.contains("alarms-left") && doctor.contains("smoke/flat-3"), "{doctor}");
+    let told = tree.node("c").output();
+    assert!(told.contains("no rule in force ends"), "{told}");
+    again(&mut tree, &with);
+    assert!(!show().contains("no rule ends it"), "{}", show());
+    say(tree.node("c"), "s2", "city.smoke", "flat-3", &json!({"smoke": false}));
+    wait_alarm(tree.node("c"), "has it as over", |a| a["active"] == false);
+}
+
+#[test]
 fn a_duration_goes_on_over_a_kill() {
     let mut tree = tree_of("c", "city");
     say(tree.node("c"), "w1", "city.water", "g1", &json!({"level": 3.2}));

@@ -1,5 +1,6 @@
 //! Conditions that hold: alarms of rules, and the rules themselves; warnings that came in by CAP.
 
+use super::CalendarShown;
 use crate::case::{Place, Status};
 use crate::config::rules::Severity as AlarmSeverity;
 use crate::{Address, Pos, Tier};
@@ -148,6 +149,9 @@ pub struct AlarmAction {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rules {
     pub rules: Vec<RuleState>,
+    /// By which `hours` and days of tumbling windows go; not there if no rule has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<CalendarShown>,
     /// Firings that are decided and not yet written.
     pub waiting: u64,
     /// Firings given up because they were too many or too old.
@@ -198,6 +202,10 @@ pub struct RulesTested {
     #[serde(default)]
     pub waiting_more: u64,
     pub rules: Vec<RuleState>,
+    /// By which `hours` and days of tumbling windows went: the file's own, or, `of` nobody, what is usual; at a node
+    /// that of the nearest node above comes before that. Not there if no rule has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<CalendarShown>,
 }
 
 /// Something that a rule waits for, for one key.

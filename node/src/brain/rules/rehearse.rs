@@ -10,7 +10,7 @@ use citybrain_hub::policy::Policy;
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin};
-use citybrain_shared::view::{Firing, RuleWaits, RulesTested, time_of};
+use citybrain_shared::view::{self, Firing, RuleWaits, RulesTested, time_of};
 use citybrain_shared::{LogId, Pos};
 use serde_json::Value as Json;
 
@@ -41,8 +41,8 @@ pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String
         }
     }
     let (waiting, waiting_more) = waiting(&stage.rules);
-    let (fired, rules) = (stage.fired, stage.rules.view().rules);
-    RulesTested { events, unread, unread_more, left_out, fired, waiting, waiting_more, rules }
+    let view::Rules { rules, calendar, .. } = stage.rules.view();
+    RulesTested { events, unread, unread_more, left_out, fired: stage.fired, waiting, waiting_more, rules, calendar }
 }
 
 /// What the end of the events has cut short.
