@@ -142,6 +142,69 @@ fn an_acknowledgement_made_while_the_node_is_cut_off_arrives_later() {
 }
 
 #[test]
+fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() {
+    let mut tree = tree();
+    tree.wait_all_known();
+    for flat in ["flat-3", "flat-4"] {
+        say(tree.node(LEAF), flat, "city.smoke", flat, &json!({"smoke": true}));
+    }
+    let of = |flat: &'static str, active: bool| move |a: &Value| a["key"] == flat && a["active"] == active;
+    let before = ["flat-3", "flat-4"].map(|flat| wait_alarm(tree.node("c"), "sees both", of(flat, true)));
+    tree.kill9(LEAF);
+    std::fs::remove_dir_all(&tree.node(LEAF).data).expect("its disk is gone");
+    tree.start_node(LEAF);
+    for alarm in &before {
+        wait_alarm(tree.node(LEAF), "learns of both", |a| a == alarm);
+    }
+    say(tree.node(LEAF), "over", "city.smoke", "flat-3", &json!({"smoke": false}));
+    wait_alarm(tree.node("c"), "sees that one is over", of("flat-3", false));
+    let (id, city) = (text(&before[1]["id"]).to_owned(), tree.node("c").url());
+    run(&["alarm", "ack", &id, "--by", "Li", "--wait", "30s", "--node", &city]).says(0, &["critical active, acked"]);
+    run(&["alarm", "ack", "0123456789abcdef", "--by", "Li", "--node", &city]).says(1, &["`--node URL` of that node"]);
+
+    tree.kill9(LEAF);
+    let retire = ["enrol", "retire", LEAF, "--yes", "--at", "c/s/m", "--node", &city];
+    let gone = wait_for("its session has ended", || Some(run(&retire)).filter(|ran| ran.code == 0));
+    gone.says(0, &["over until it is back: 1 alarm"]);
+    for address in ["c/s/m", "c/s", "c"] {
+        let over = wait_alarm(tree.node(address), "has it as over", of("flat-4", false));
+        assert_eq!(over["cleared_by"], "node:retired", "{address}");
+    }
+    let cap = tree.node("c").get_text(&format!("/v1/alarms/{id}/cap")).expect("a message");
+    assert!(cap.contains("Cancel") && !cap.contains("AllClear"), "nobody has said that all is clear: {cap}");
+    tree.start_node(LEAF);
+    wait_alarm(tree.node("c"), "has it as active again", of("flat-4", true));
+}
+
+#[test]
+fn an_alarm_whose_rule_is_gone_at_a_start_is_named_and_ends_when_the_rule_is_back() {
+    let mut tree = tree_of("c", "city");
+    say(tree.node("c"), "s1", "city.smoke", "flat-3", &json!({"smoke": true}));
+    let id = text(&wait_alarm(tree.node("c"), "has it", |a| a["active"] == true)["id"]).to_owned();
+    let url = tree.node("c").url();
+    let show = || run(&["alarm", "show", &id, "--node", &url]).out.clone();
+    assert!(!show().contains("no rule ends it"), "{}", show());
+    let config = tree.node("c").config.clone();
+    let with = std::fs::read_to_string(&config).expect("the config reads");
+    let again = |tree: &mut Tree, text: &str| {
+        tree.stop_node("c");
+        std::fs::write(&config, text).expect("it is written");
+        tree.start_node("c");
+        tree.wait_ready();
+    };
+    again(&mut tree, with.split("[[rule]]").next().unwrap_or_default());
+    assert!(show().contains("no rule ends it any more"), "{}", show());
+    let doctor = run(&["doctor", "--node", &url]).out.clone();
+    assert!(doctor.contains("alarms-left") && doctor.contains("smoke/flat-3"), "{doctor}");
+    let told = tree.node("c").output();
+    assert!(told.contains("no rule in force ends"), "{told}");
+    again(&mut tree, &with);
+    assert!(!show().contains("no rule ends it"), "{}", show());
+    say(tree.node("c"), "s2", "city.smoke", "flat-3", &json!({"smoke": false}));
+    wait_alarm(tree.node("c"), "has it as over", |a| a["active"] == false);
+}
+
+#[test]
 fn a_duration_goes_on_over_a_kill() {
     let mut tree = tree_of("c", "city");
     say(tree.node("c"), "w1", "city.water", "g1", &json!({"level": 3.2}));

@@ -131,7 +131,22 @@ fn tell(config: &Config, facts: &Facts) {
     }
 }
 
+/// Rules may have been taken out of the file while the node was down.
+fn tell_left(hub: &Hub) {
+    let (left, more) = hub.state(|s| Brain::of(s).map(|brain| brain.rules.left_named())).unwrap_or_default();
+    if let Some(first) = left.first() {
+        tracing::warn!(
+            alarms = left.len() as u64 + more,
+            first = first.id,
+            name = first.named(),
+            rule = first.rule,
+            "Alarms are active that no rule in force ends: `citybrain doctor` names them."
+        );
+    }
+}
+
 async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miette::Result<()> {
+    tell_left(&hub);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let ingress = Arc::new(Ingress::new(&config));

@@ -128,8 +128,9 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 }
 
 fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
-    let cases = ctx.hub.state(|state| Brain::of(state).map(|brain| beside(brain, &alarm.id, CASES_SHOWN)));
-    view::AlarmShown { cases: cases.unwrap_or_default(), alarm }
+    let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), brain.rules.is_left(&alarm));
+    let (cases, left) = ctx.hub.state(|state| Brain::of(state).map(of)).unwrap_or_default();
+    view::AlarmShown { left, cases, alarm }
 }
 
 /// The newest cases that were opened beside it.
@@ -249,7 +250,8 @@ pub(super) fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
 fn unknown(id: &str) -> Refusal {
     Refusal::not_found(
         format!("no alarm `{id}` is known here"),
-        "`citybrain alarm list --all --shelved` shows all that are",
+        "`citybrain alarm list --all --shelved` shows all that are; one that stays at a node below is changed there: \
+         `--node URL` of that node",
     )
 }
 

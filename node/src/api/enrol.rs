@@ -78,12 +78,13 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         let hint = address.parent().map_or_else(String::new, |p| format!("its parent is {p}: `--at {p}`"));
         return Err(Refusal::bad("not-a-child", format!("{address} is no child of {own}"), hint));
     }
-    let (nodes, is_known, open_cases) = ctx.hub.state(|s| {
+    let (nodes, is_known, open_cases, active_alarms) = ctx.hub.state(|s| {
         let nodes: Vec<Address> = s.registry.keys().filter(|a| address.covers(a)).cloned().collect();
         let is_theirs = |c: &Case| address.covers(&c.owner) || address.covers(c.bound_for());
         let owns = |b: &Brain| b.cases.open_ones().filter(|held| is_theirs(&held.case)).count();
         let is_known = !nodes.is_empty() || s.peers.get(&address).is_some_and(|p| !p.retired);
-        (nodes, is_known, Brain::of(s).map_or(0, owns) as u64)
+        let alarms = |b: &Brain| b.rules.alarms.iter().filter(|a| a.active && address.covers(&a.origin)).count();
+        (nodes, is_known, Brain::of(s).map_or(0, owns) as u64, Brain::of(s).map_or(0, alarms) as u64)
     });
     if !is_known {
         let hint = "`citybrain tree` shows who is in it";
@@ -124,5 +125,5 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     let word = engine::subtree(own, &address, true, &uuid::Uuid::now_v7().to_string());
     let late = Late { what: "your word", hint: "`citybrain tree` shows whether it did" };
     commit::offered(&ctx, vec![word], late).await?;
-    Ok(ctx.answer(view::Retired { address, nodes, open_cases }))
+    Ok(ctx.answer(view::Retired { address, nodes, open_cases, active_alarms }))
 }

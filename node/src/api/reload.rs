@@ -5,7 +5,6 @@ use super::ops::Operator;
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
 use crate::brain::in_force::LOADED;
-use crate::brain::rules::Rules;
 use axum::extract::State as From;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -14,13 +13,10 @@ use citybrain_hub::engine;
 use citybrain_shared::Lane;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
-use citybrain_shared::view::{self, Alarm, ReloadedPart};
+use citybrain_shared::view::{self, ReloadedPart};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Alarms that a reload says it leaves behind.
-const LEFT_SHOWN: usize = 100;
 
 pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {
     // A task of its own: one who asks and goes away must not leave it half done, nor without a record of him.
@@ -99,7 +95,7 @@ pub async fn file_again(hub: &Hub) -> Result<view::Reloaded, String> {
             return Err(e.to_string());
         }
     }
-    let (left, left_more) = hub.state(|s| Brain::of(s).map(|b| left(&b.rules))).unwrap_or_default();
+    let (left, left_more) = hub.state(|s| Brain::of(s).map(|b| b.rules.left_named())).unwrap_or_default();
     let parts = lists(&before).into_iter().zip(lists(&after)).map(|((part, was), (_, is))| compared(part, &was, &is));
     Ok(view::Reloaded {
         parts: parts.collect(),
@@ -138,19 +134,6 @@ fn compared(part: &str, before: &BTreeMap<String, Value>, after: &BTreeMap<Strin
         changed: names(after, &|name, x| before.get(name).is_some_and(|was| was != x)),
         removed: names(before, &|name, _| !after.contains_key(name)),
     }
-}
-
-/// Alarms that the rules in force will not end, and how many more there are.
-fn left(rules: &Rules) -> (Vec<view::AlarmLeft>, u64) {
-    let of = |a: &Alarm| view::AlarmLeft {
-        id: a.id.clone(),
-        name: a.name.clone(),
-        key: a.key.clone(),
-        rule: a.rule.clone(),
-    };
-    let mut all = rules.left();
-    let first = all.by_ref().take(LEFT_SHOWN).map(of).collect();
-    (first, all.count() as u64)
 }
 
 /// Parts of a file that are not as a node runs by.

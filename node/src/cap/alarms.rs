@@ -79,7 +79,11 @@ impl Speaker<'_> {
             "headline": alarm.title,
             "parameter": [{"valueName": SEVERITY, "value": alarm.severity.as_str()}],
         });
-        let responses = if alarm.active { words.response.clone() } else { vec!["AllClear".into()] };
+        let responses = match alarm.cleared_by.as_deref() {
+            _ if alarm.active => words.response.clone(),
+            Some(Alarm::RETIRED) => Vec::new(),
+            _ => vec!["AllClear".into()],
+        };
         if !responses.is_empty() {
             info["responseType"] = responses.into();
         }

@@ -56,6 +56,9 @@ pub const CHECKS: [(&str, Check); 27] = [
 /// A webhook that has stood for so long does not go on by itself.
 const STANDS_FOR: TimeDelta = TimeDelta::seconds(10);
 
+/// Alarms that are named when no rule ends them.
+const LEFT_NAMED: usize = 5;
+
 /// What to do about a webhook that stands.
 pub const WEBHOOK_REMEDY: &str = "mend its receiver, which is asked again by itself; `citybrain webhook skip NAME POS` passes over what it cannot \
      take; one that is to agree first (`handshake`) answers OPTIONS with WebHook-Allowed-Origin; one that is gone (410) \
@@ -121,6 +124,18 @@ fn more(facts: &Facts) -> Vec<Finding> {
             Warn,
             format!("accounts are refused at the front door: {}", node.refused_logins.join("; ")),
             "`citybrain user passwd NAME --file USERS` here, and the same in the password file there",
+        );
+    }
+    if !node.alarms_left.is_empty() {
+        let named = node.alarms_left.iter().take(LEFT_NAMED).map(|a| format!("{} ({})", a.named(), a.id));
+        let named: Vec<String> = named.collect();
+        let more = node.alarms_left_more + (node.alarms_left.len() - named.len()) as u64;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        add(
+            "alarms-left",
+            Warn,
+            format!("active, and no rule in force ends them: {}{more}", named.join(", ")),
+            "`citybrain alarm clear ID`, or put the rule that raised it back and `citybrain rule reload`",
         );
     }
     for webhook in &node.webhooks {

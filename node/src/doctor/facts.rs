@@ -111,6 +111,9 @@ pub struct Node {
     /// The latest day on which something here is due in working time; today at least.
     pub working_until: Option<NaiveDate>,
     pub dead_letters_open: u64,
+    /// Active alarms of this node that no rule in force ends, and how many more.
+    pub alarms_left: Vec<view::AlarmLeft>,
+    pub alarms_left_more: u64,
     pub lost: u64,
     pub last_pos: Pos,
     pub snapshot_pos: Pos,

@@ -58,6 +58,8 @@ impl Running {
             .filter(|(bound, _)| **bound <= 100_000)
             .map(|(_, n)| n.load(Relaxed))
             .sum();
+        let (alarms_left, alarms_left_more) =
+            ctx.hub.state(|state| Brain::of(state).map(|brain| brain.rules.left_named())).unwrap_or_default();
         let (children, calendar, days, dead_letters_open, lost) = ctx.hub.state(|state| {
             let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));
             let children = below.map(|(a, k)| (a.to_string(), k.version.clone())).collect();
@@ -94,6 +96,8 @@ impl Running {
             days_unknown_from: days.and_then(|(from, _)| from),
             working_until: days.map(|(_, until)| until),
             dead_letters_open,
+            alarms_left,
+            alarms_left_more,
             lost,
             last_pos: reader.last(),
             snapshot_pos,

@@ -49,7 +49,7 @@ pub struct Alarm {
     pub acknowledged_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_at: Option<DateTime<Utc>>,
-    /// A person, or `rule:NAME`.
+    /// A person, `rule:NAME`, or `node:retired`: its node was taken out of the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_by: Option<String>,
     /// Not shown in lists by default until then.
@@ -70,6 +70,11 @@ pub struct Alarm {
     /// A change that was asked for here or above and that its owner has not made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<AlarmAsked>,
+}
+
+impl Alarm {
+    /// In `cleared_by`: nobody knows whether it is over, but nobody will say so any more.
+    pub const RETIRED: &'static str = "node:retired";
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +113,9 @@ pub struct Alarms {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AlarmShown {
     pub alarm: Alarm,
+    /// It is of the node that is asked, and no rule in force there will end it: somebody must.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
     /// Those that were opened beside it, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<AlarmCase>,
@@ -187,11 +195,30 @@ pub struct RulesTested {
     /// Events that rules of this node had made when it recorded them: what is tested makes its own.
     pub left_out: u64,
     pub fired: Vec<Firing>,
+    /// What still waits when the last event has been looked at, the soonest first; at most 100.
+    #[serde(default)]
+    pub waiting: Vec<RuleWaits>,
+    /// How much more there is than `waiting` says.
+    #[serde(default)]
+    pub waiting_more: u64,
     pub rules: Vec<RuleState>,
     /// By which `hours` and days of tumbling windows went: the file's own, or, `of` nobody, what is usual; at a node
     /// that of the nearest node above comes before that. Not there if no rule has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calendar: Option<CalendarShown>,
+}
+
+/// Something that a rule waits for, for one key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleWaits {
+    pub rule: String,
+    pub key: String,
+    /// `held`: its condition must hold on; `absent`: nothing must come; `over`: it must stay over; `alarm`: it holds,
+    /// and another alarm keeps it from firing.
+    pub what: String,
+    /// Until then; none while it waits for another alarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// A rule that fired or came to its end, and why.
@@ -259,6 +286,13 @@ pub struct AlarmLeft {
     pub key: String,
     /// What raised it.
     pub rule: String,
+}
+
+impl AlarmLeft {
+    /// As people call it.
+    pub fn named(&self) -> String {
+        if self.key.is_empty() { self.name.clone() } else { format!("{}/{}", self.name, self.key) }
+    }
 }
 
 /// Warnings that came in by CAP and are in force.

@@ -326,6 +326,9 @@ pub struct Retired {
     pub nodes: Vec<Address>,
     /// Open cases that they own: nobody steps them now.
     pub open_cases: u64,
+    /// Alarms that were active there: over now (`node:retired`), until one of them comes back.
+    #[serde(default)]
+    pub active_alarms: u64,
 }
 
 // ---- doctor ------------------------------------------------------------------------------------

@@ -121,6 +121,11 @@ pub struct Awaited {
     pub nodes: Vec<Address>,
 }
 
+/// Does a record of this type say that a node has an empty disk?
+pub fn is_wanted(name: &str) -> bool {
+    name.strip_prefix(PREFIX) == Some(WANTED)
+}
+
 impl Succession {
     /// The parent has said all that it knows.
     fn is_told(&self) -> bool {

@@ -21,6 +21,8 @@ pub const ACKNOWLEDGED: &str = "city.brain.alarm.acknowledged";
 pub const CLEARED: &str = "city.brain.alarm.cleared";
 /// Downward, to the owner: somebody above wants a change.
 pub const ASK: &str = "city.brain.alarm.ask";
+/// Downward, to the owner, which has lost its disk: what was active when that was.
+pub const KNOWN: &str = "city.brain.alarm.known";
 
 /// Alarms that a node remembers: 16 for each of a city's 3,000 communities. Beyond it the oldest
 /// that are over give way.
@@ -39,8 +41,9 @@ pub fn is_id(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn raiser(rule: &str, key: &str) -> u64 {
-    xxh3_64(format!("{rule}\0{key}").as_bytes())
+/// Of a name and a key.
+pub fn hash(name: &str, key: &str) -> u64 {
+    xxh3_64(format!("{name}\0{key}").as_bytes())
 }
 
 /// What makes an alarm what it is.
@@ -178,6 +181,9 @@ pub struct Table {
     active: HashMap<String, HashMap<String, u32>>,
     /// Active ones by a hash of the rule, and its key, that have raised them.
     raised: BTreeSet<(u64, String)>,
+    /// Nodes that were taken out of the tree, and when: what they have said may still be on its way.
+    retired: BTreeMap<Address, DateTime<Utc>>,
+    dirty_retired: bool,
     dirty: HashSet<String>,
     pub given_way: u64,
 }
@@ -211,21 +217,56 @@ impl Table {
 
     /// Active ones that this rule has raised for this key.
     pub fn raised_by<'a>(&'a self, rule: &'a str, key: &'a str) -> impl Iterator<Item = &'a Alarm> {
-        let hash = raiser(rule, key);
+        let hash = hash(rule, key);
         let ids = self.raised.range((hash, String::new())..).take_while(move |(h, _)| *h == hash);
         ids.filter_map(|(_, id)| self.all.get(id)).filter(move |a| a.rule == rule && a.rule_key == key)
     }
 
-    /// Takes an owner's word; false if a newer one is known.
-    pub fn fold(&mut self, alarm: Alarm) -> bool {
-        if self.all.get(&alarm.id).is_some_and(|a| a.rev >= alarm.rev) {
-            return false;
+    /// Takes an owner's word, unless a newer one is known. The name and the key, if it has begun or ended by that.
+    pub fn fold(&mut self, alarm: Alarm) -> Option<(String, String)> {
+        let old = self.all.get(&alarm.id);
+        if old.is_some_and(|a| a.rev >= alarm.rev) {
+            return None;
         }
+        let alarm = self.unless_retired(alarm);
+        let turns = (old.is_some_and(|a| a.active) != alarm.active).then(|| (alarm.name.clone(), alarm.key.clone()));
         self.put(alarm);
         if self.all.len() > ALARMS_MAX {
             self.give_way();
         }
-        true
+        turns
+    }
+
+    /// A node was taken out of the tree at that moment, with all below it, or is back: its alarms are over until then.
+    /// Names and keys of those that have begun or ended by that.
+    pub fn leave(&mut self, node: &Address, gone: Option<DateTime<Utc>>) -> Vec<(String, String)> {
+        self.dirty_retired = true;
+        match gone {
+            Some(at) => drop(self.retired.insert(node.clone(), at)),
+            None => self.retired.retain(|other, _| !node.covers(other)),
+        }
+        let is_theirs = |a: &&Alarm| {
+            let is_retired = !a.active && a.cleared_by.as_deref() == Some(Alarm::RETIRED);
+            node.covers(&a.origin) && if gone.is_some() { a.active } else { is_retired }
+        };
+        let theirs: Vec<Alarm> = self.all.values().filter(is_theirs).cloned().collect();
+        let names = theirs.iter().map(|a| (a.name.clone(), a.key.clone())).collect();
+        for alarm in theirs {
+            let alarm = Alarm { active: true, cleared_at: None, cleared_by: None, ..alarm };
+            self.put(self.unless_retired(alarm));
+        }
+        names
+    }
+
+    /// What its node said last, unless nobody is there to say more of it.
+    fn unless_retired(&self, alarm: Alarm) -> Alarm {
+        match self.retired.iter().find(|(node, _)| alarm.active && node.covers(&alarm.origin)) {
+            Some((_, at)) => {
+                let cleared_by = Some(Alarm::RETIRED.to_owned());
+                Alarm { active: false, cleared_at: Some(*at), cleared_by, asked: None, ..alarm }
+            }
+            None => alarm,
+        }
     }
 
     fn put(&mut self, alarm: Alarm) {
@@ -234,7 +275,7 @@ impl Table {
             self.not_active(&old);
         }
         if alarm.active {
-            self.raised.insert((raiser(&alarm.rule, &alarm.rule_key), alarm.id.clone()));
+            self.raised.insert((hash(&alarm.rule, &alarm.rule_key), alarm.id.clone()));
             *self.active.entry(alarm.name.clone()).or_default().entry(alarm.key.clone()).or_default() += 1;
         }
         self.all.insert(alarm.id.clone(), alarm);
@@ -242,7 +283,7 @@ impl Table {
 
     fn not_active(&mut self, old: &Alarm) {
         if old.active {
-            self.raised.remove(&(raiser(&old.rule, &old.rule_key), old.id.clone()));
+            self.raised.remove(&(hash(&old.rule, &old.rule_key), old.id.clone()));
         }
         let Some(keys) = self.active.get_mut(&old.name).filter(|_| old.active) else { return };
         if let Some(n) = keys.get_mut(&old.key) {
@@ -280,6 +321,15 @@ impl Table {
     pub fn load(&mut self, alarm: Alarm) {
         self.put(alarm);
         self.dirty.clear();
+    }
+
+    pub fn load_retired(&mut self, retired: BTreeMap<Address, DateTime<Utc>>) {
+        self.retired = retired;
+    }
+
+    /// The nodes that are out of the tree, if that has changed since the last call.
+    pub fn take_retired(&mut self) -> Option<&BTreeMap<Address, DateTime<Utc>>> {
+        std::mem::take(&mut self.dirty_retired).then_some(&self.retired)
     }
 
     /// Ids that changed since the last call, with what they are now.

@@ -79,8 +79,7 @@ impl Rules {
             action: word.into(),
             by: by.into(),
             until_us,
-            raises: Some(alarm.raises),
-            severity: Some(alarm.severity),
+            known: Some(Box::new(Alarm { asked: None, ..alarm.clone() })),
             tier: self.me.tier(),
         };
         let target = alarm.origin.to_string();

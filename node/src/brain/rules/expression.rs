@@ -377,11 +377,20 @@ fn syntax(text: &str, error: &cel::ParseError) -> Fault {
     let said = said.split(" expecting ").next().unwrap_or(said).trim();
     let message = said.strip_prefix("Syntax error: ").unwrap_or(said).to_owned();
     let at = if start < text.len() { start..text.len() } else { 0..text.len() };
-    let help = match text[at.clone()].starts_with("= ") {
-        true => "did you mean `==`?",
-        false => "such as `event.data.level > 3.0`",
+    let help = match name_at(text, at.start) {
+        Some(name) => format!("a name that is not of a to z, A to Z, 0 to 9 and _ goes in brackets: `['{name}']`"),
+        None if text[at.clone()].starts_with("= ") => "did you mean `==`?".into(),
+        None => "such as `event.data.level > 3.0`".into(),
     };
-    Fault { message: format!("not CEL: {message}"), at, help: help.into() }
+    Fault { message: format!("not CEL: {message}"), at, help }
+}
+
+/// The name behind a dot, if some letter in it, which stands there, is none of CEL's.
+fn name_at(text: &str, at: usize) -> Option<&str> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let from = text[..at].rfind(|c| !is_of_name(c)).filter(|dot| text[*dot..].starts_with('.'))? + 1;
+    let name = text[from..].split(|c| !is_of_name(c)).next()?;
+    (!name.is_ascii()).then_some(name)
 }
 
 /// What is known of a value's type.

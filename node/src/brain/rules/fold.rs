@@ -7,13 +7,15 @@ use super::rule::{Dependency, Rule};
 use super::said::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
 use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
+use crate::brain::cases;
 use crate::brain::services::CATALOGUE;
-use citybrain_shared::config::rules::Severity;
+use citybrain_hub::state::{RETIRED_TYPE, RETURNED_TYPE, subtree_of};
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
-use citybrain_shared::{Pos, Tier, event};
+use citybrain_shared::{Address, Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Rules that fire on what rules emitted; deeper than this is a circle.
@@ -50,12 +52,10 @@ pub struct Ask {
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_us: Option<i64>,
-    /// What whoever asks had before him: how often it had been raised, and how bad it was.
+    /// What whoever asks had before him. Its node may have lost its disk since, and then knows it from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raises: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub severity: Option<Severity>,
-    /// Of whoever asks: the answer goes as far. A node of an earlier version does not say it.
+    pub known: Option<Box<Alarm>>,
+    /// Of whoever asks: the answer goes as far. A node of an earlier version says neither.
     #[serde(default = "top")]
     pub tier: Tier,
 }
@@ -165,7 +165,12 @@ impl Rules {
         });
         let before = state.due;
         let free = depends(rule, &key, &self.alarms);
-        let step = advance(rule, state, &Met { facts, window: window.as_ref(), grew, faded, held, now, free });
+        let met = Met { facts, window: window.as_ref(), grew, faded, held, now, free };
+        if !state.on && state.fired_us.is_none() && rule.latches() {
+            let mut lasting = self.alarms.raised_by(&rule.name, &key).filter(|a| a.origin == self.me);
+            lasting.next().into_iter().for_each(|alarm| take_up(rule, state, alarm, &met));
+        }
+        let step = advance(rule, state, &met);
         let after = state.due;
         self.set_due(index, &key, before, after);
         let rule = &self.set.rules[index as usize];
@@ -297,17 +302,83 @@ impl Rules {
                     return;
                 }
                 let own = header.origin.is_none();
-                let by_other = alarm.cleared_by.as_deref().is_some_and(|by| by != format!("rule:{}", alarm.rule));
-                if own && header.name == alarms::CLEARED && by_other {
-                    self.rest(&alarm.rule, &alarm.rule_key);
+                if own && header.name == alarms::CLEARED {
+                    self.rest_all(&alarm);
                 }
-                self.alarms.fold(alarm);
+                self.changing(header.committed_us, |table| table.fold(alarm).into_iter().collect());
+            }
+            alarms::KNOWN if header.direction == Direction::Down && header.target == self.me.as_str() => {
+                let Some(alarm) = data_of::<Alarm>(payload) else { return };
+                let is_ours = alarm.origin == self.me && alarm.id == id_of(&self.me, &alarm.name, &alarm.key);
+                // What this box has said of it itself is newer.
+                if is_ours && self.alarms.get(&alarm.id).is_none() {
+                    self.changing(header.committed_us, |table| table.fold(alarm).into_iter().collect());
+                }
+            }
+            RETIRED_TYPE | RETURNED_TYPE => {
+                let Some(node) = subtree_of(Some(&self.me), header, payload) else { return };
+                let gone = (header.name == RETIRED_TYPE).then(|| view::time_of(header.committed_us));
+                self.changing(header.committed_us, |table| table.leave(&node, gone));
+            }
+            name if cases::is_wanted(name) => {
+                // A child with an empty disk: its alarms are known here alone.
+                let child = header.origin.and_then(|o| Address::parse(o.address).ok());
+                let Some(child) = child.filter(|child| child.is_child_of(&self.me)) else { return };
+                let theirs = self.alarms.iter().filter(|a| a.active && a.origin == child).map(|a| a.id.clone());
+                for id in theirs.collect::<Vec<_>>() {
+                    self.conclude(pos, header.committed_us, Conclusion::Return(id));
+                }
             }
             _ => {}
         }
     }
 
-    /// Somebody else ended what a rule had begun: it may begin again.
+    /// Alarms begin or end: rules that others keep waiting look again.
+    fn changing(&mut self, now_us: i64, change: impl FnOnce(&mut alarms::Table) -> Vec<(String, String)>) {
+        for (name, key) in change(&mut self.alarms) {
+            self.look_again(&name, &key, now_us);
+        }
+    }
+
+    /// An alarm of this name and key has begun or ended. A rule that it keeps waiting waits on, or begins to count
+    /// how long its condition holds.
+    fn look_again(&mut self, name: &str, key: &str, now_us: i64) {
+        for index in 0..self.set.rules.len() {
+            let (rule, memory) = (&self.set.rules[index], &self.memories[index]);
+            let named = [&rule.unless, &rule.whilst].into_iter().flatten().filter(|d| d.alarm == name);
+            let Some(any_key) = named.map(|d| d.any_key).reduce(|a, b| a || b) else { continue };
+            let waits = |state: &KeyState| !state.on && state.held.is_some() && rule.absent_us.is_none();
+            let one = memory.keys.get_key_value(key).filter(|_| !any_key);
+            let all = memory.keys.iter().filter(|_| any_key);
+            let keys: Vec<String> =
+                one.into_iter().chain(all).filter(|(_, s)| waits(s)).map(|(k, _)| k.clone()).collect();
+            for key in keys {
+                let rule = &self.set.rules[index];
+                let free = depends(rule, &key, &self.alarms);
+                let Some(state) = self.memories[index].keys.get_mut(&key) else { continue };
+                let before = state.due;
+                if !free {
+                    (state.since_us, state.due) = (None, None);
+                } else if state.due.is_none() {
+                    let now = now_us.max(state.last_us);
+                    wait_to_fire(rule, state, now, now);
+                }
+                let after = state.due;
+                self.set_due(index as u32, &key, before, after);
+                self.dirty_keys.insert((index as u32, key));
+            }
+        }
+    }
+
+    /// Somebody else has ended what rules had begun: they may begin again.
+    fn rest_all(&mut self, alarm: &Alarm) {
+        let ended_by = alarm.cleared_by.as_deref().and_then(|by| by.strip_prefix("rule:"));
+        let named = self.raisers(&alarm.name, &alarm.key).into_iter().map(|r| (r.rule.name.clone(), r.key.to_owned()));
+        let raised = (alarm.rule.clone(), alarm.rule_key.clone());
+        let all: BTreeSet<_> = named.chain([raised]).filter(|(rule, _)| ended_by != Some(rule.as_str())).collect();
+        all.iter().for_each(|(rule, key)| self.rest(rule, key));
+    }
+
     fn rest(&mut self, rule: &str, key: &str) {
         let Some(index) = self.index_of(rule) else { return };
         let Some(state) = self.memories[index as usize].keys.get_mut(key) else { return };
@@ -367,11 +438,14 @@ impl Rules {
             ("fired", _) => {
                 (state.on, state.since_us, state.fired_us) = (true, None, Some(said.at_us));
                 (state.severity, state.title) = (said.severity, None);
-                let title = state.held.as_ref().and_then(|held| {
-                    let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &self.set.node)?;
-                    let w = rule.window.as_ref().zip(state.window.as_ref());
-                    rule.titles(&facts, w.map(|(w, seen)| seen.summary(w.span, said.at_us)).as_ref())
-                });
+                let facts = state
+                    .held
+                    .as_ref()
+                    .and_then(|held| Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &self.set.node));
+                let w = rule.window.as_ref().zip(state.window.as_ref());
+                let window = w.map(|(w, seen)| seen.summary(w.span, said.at_us));
+                state.names = facts.as_ref().map(|facts| rule.names(facts, window.as_ref())).unwrap_or_default();
+                let title = facts.as_ref().and_then(|facts| rule.titles(facts, window.as_ref()));
                 title.into_iter().for_each(|title| state.entitle(title, said.at_us));
                 state.due = match (due.what, &rule.window) {
                     (What::Held, _) => fading(rule, state, said.at_us),
@@ -437,18 +511,26 @@ pub(super) fn plan_anew(rule: &Rule, state: &mut KeyState) {
             None => fading(rule, state, now),
         };
     } else {
-        let waits = state.since_us.is_some() || was_due.is_some_and(|due| due.what == What::Held);
+        let waits = match was_due {
+            Some(due) => due.what == What::Held,
+            None => state.since_us.is_some() || state.held.is_some(),
+        };
         if waits && rule.latches() && still_holds(rule, state) {
             let since = state.since_us.unwrap_or(now);
-            state.since_us = rule.hold_us.map(|_| since);
-            state.due = match rule.hold_us {
-                Some(hold) => Some(holding(rule, state, since + hold, now)),
-                None => time_to_fire(rule, state, now).map(|at_us| Due { at_us, what: What::Held }),
-            };
+            wait_to_fire(rule, state, since, now);
         } else {
             (state.since_us, state.held) = (None, None);
         }
     }
+}
+
+/// Plans when it may fire, if its condition goes on holding as it has since then.
+fn wait_to_fire(rule: &Rule, state: &mut KeyState, since: i64, now: i64) {
+    state.since_us = rule.hold_us.map(|_| since);
+    state.due = match rule.hold_us {
+        Some(hold) => Some(holding(rule, state, since + hold, now)),
+        None => time_to_fire(rule, state, now).map(|at_us| Due { at_us, what: What::Held }),
+    };
 }
 
 /// Does the condition, as the rule has it now, hold for what was heard last?
@@ -501,6 +583,15 @@ struct Met<'a> {
     free: bool,
 }
 
+/// An alarm of this rule that it knows nothing of: the box that was here before has raised it, or the rule did before
+/// it was gone from the file for a while.
+fn take_up(rule: &Rule, state: &mut KeyState, alarm: &Alarm, met: &Met<'_>) {
+    (state.on, state.severity) = (true, Some(alarm.severity));
+    state.fired_us = Some(alarm.raised_at.timestamp_micros());
+    state.names = rule.names(met.facts, met.window);
+    state.held.get_or_insert_with(|| (met.held)().kept());
+}
+
 fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
     let Met { facts, window, grew, faded, held, now, free } = *met;
     if let Some(absent) = rule.absent_us {
@@ -538,10 +629,17 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
         if grew || was_ending || is_stale {
             state.due = fading(rule, state, now);
         }
-        return Ok(if holds && is_news(rule, state, met) { Step::Change } else { Step::Nothing });
+        if !holds || !is_news(rule, state, met) {
+            return Ok(Step::Nothing);
+        }
+        state.held = Some(held().kept());
+        state.names = rule.names(facts, window);
+        return Ok(Step::Change);
     }
     if !holds || !free {
-        (state.since_us, state.due, state.held) = (None, None, None);
+        // Wanted while the condition holds, also if nothing more is heard: as soon as the other alarm lets it be.
+        state.held = (holds && rule.latches()).then(|| held().kept());
+        (state.since_us, state.due) = (None, None);
         return Ok(Step::Nothing);
     }
     if let Some(hold) = rule.hold_us {
@@ -570,6 +668,7 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
         state.title = None;
         rule.titles(facts, window).into_iter().for_each(|title| state.entitle(title, now));
         state.held = Some(held().kept());
+        state.names = rule.names(facts, window);
         state.due = fading(rule, state, now);
     }
     Ok(Step::Fire)
@@ -599,15 +698,14 @@ fn again(rule: &Rule, state: &mut KeyState, due: Due, now: i64) -> Option<i64> {
     if rule.next_open_us(now) != Some(now) {
         return rule.next_open_us(now);
     }
-    // Another alarm holds it back: looked at again when as much time has gone by once more.
-    let wait = match due.what {
-        What::Absent => rule.absent_us,
-        _ => {
-            state.since_us = Some(now);
-            rule.hold_us.or(Some(rule.quiet_us).filter(|us| *us > 0))
-        }
-    };
-    wait.map(|us| now + us)
+    if due.what == What::Absent {
+        // Another alarm holds it back: looked at again when as much time has gone by once more.
+        return rule.absent_us.map(|us| now + us);
+    }
+    // Too soon behind the last time; else another alarm holds it back, and counts how long it holds when it ends.
+    let later = time_to_fire(rule, state, now).filter(|at| *at > now);
+    state.since_us = state.since_us.filter(|_| later.is_some());
+    later
 }
 
 /// When the condition will have held long enough, which is at `end`, or has ended by the window's emptying.

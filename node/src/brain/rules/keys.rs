@@ -46,6 +46,9 @@ pub struct KeyState {
     pub severity: Option<Severity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Title>,
+    /// What it raises under keys of their own, see [`Rule::names`](super::rule::Rule::names).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired_us: Option<i64>,
     /// The event that a later step speaks of.
@@ -207,7 +210,10 @@ impl Intent {
         256 + match &self.what {
             Conclusion::Fire { held, .. } | Conclusion::Change { held, .. } => held.event.len(),
             Conclusion::Over { held, over, .. } => held.event.len() + over.event.len(),
-            Conclusion::Ask(ask) => ask.key.len() + ask.by.len(),
+            Conclusion::Ask(ask) => {
+                2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
+            }
+            Conclusion::Return(id) => id.len(),
         }
     }
 }
@@ -237,6 +243,8 @@ pub enum Conclusion {
         window: Option<Summary>,
     },
     Ask(Ask),
+    /// The alarm of that id goes to its node, which has lost its disk, as it is known here.
+    Return(String),
 }
 
 impl Conclusion {
@@ -246,7 +254,7 @@ impl Conclusion {
             Conclusion::Fire { rule, key, .. }
             | Conclusion::Change { rule, key, .. }
             | Conclusion::Over { rule, key, .. } => Some((rule, key)),
-            Conclusion::Ask(_) => None,
+            Conclusion::Ask(_) | Conclusion::Return(_) => None,
         }
     }
 }

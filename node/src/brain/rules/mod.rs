@@ -57,7 +57,7 @@ use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
 use keys::{Due, Intent, KeyState, Memory, Tally};
-use rule::{Above, Set};
+use rule::{Above, Action, Rule, Set};
 use speak::Speaker;
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -71,6 +71,9 @@ const BEHIND: usize = 1_000;
 /// oldest first, and counted.
 const WAITING_MAX: usize = 100_000;
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Alarms that are named when no rule ends them.
+const LEFT_MAX: usize = 100;
 
 pub struct Rules {
     set: Set,
@@ -98,6 +101,14 @@ pub struct Rules {
     dirty_uptime: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
+}
+
+/// A rule that is on for a key, as one that raises an alarm.
+#[derive(Clone, Copy)]
+struct Raiser<'a> {
+    rule: &'a Rule,
+    key: &'a str,
+    state: &'a KeyState,
 }
 
 /// Type of the record that shows that the node is up.
@@ -212,17 +223,53 @@ impl Rules {
         })
     }
 
-    /// Active alarms of this node that no rule in force will end: theirs is gone, or knows nothing of them.
+    /// Rules that are on, with the key that they are on for, and raise an alarm of this name and key: while there is
+    /// one, the alarm is active.
+    fn raisers(&self, name: &str, key: &str) -> Vec<Raiser<'_>> {
+        let mut found = Vec::new();
+        for (rule, memory) in self.set.rules.iter().zip(&self.memories) {
+            let (mut plain, mut own) = (None, None);
+            for action in &rule.then {
+                match action {
+                    Action::Raise { alarm, key: None, .. } if alarm == name => plain = memory.keys.get_key_value(key),
+                    Action::Raise { alarm, key: Some(_), .. } if alarm == name => own = Some(alarms::hash(name, key)),
+                    _ => {}
+                }
+            }
+            let named = |(_, state): &(&String, &KeyState)| own.is_some_and(|own| state.names.contains(&own));
+            let under_own = memory.keys.iter().filter(|_| own.is_some()).filter(named);
+            let all = plain.into_iter().chain(under_own).filter(|(_, state)| state.on);
+            found.extend(all.map(|(key, state)| Raiser { rule, key, state }));
+        }
+        found
+    }
+
+    /// Active alarms of this node that no rule in force will end.
     pub fn left(&self) -> impl Iterator<Item = &view::Alarm> {
-        let is_on = |a: &view::Alarm| {
-            let memory = self.index_of(&a.rule).map(|index| &self.memories[index as usize]);
-            memory.and_then(|m| m.keys.get(&a.rule_key)).is_some_and(|state| state.on)
+        self.alarms.iter().filter(|a| self.is_left(a))
+    }
+
+    /// The first of them as they are told, and how many more there are.
+    pub fn left_named(&self) -> (Vec<view::AlarmLeft>, u64) {
+        let of = |a: &view::Alarm| view::AlarmLeft {
+            id: a.id.clone(),
+            name: a.name.clone(),
+            key: a.key.clone(),
+            rule: a.rule.clone(),
         };
-        let clears = |a: &view::Alarm| {
-            let mut actions = self.set.rules.iter().flat_map(|r| &r.then);
-            actions.any(|action| matches!(action, rule::Action::Clear { alarm, .. } if *alarm == a.name))
-        };
-        self.alarms.iter().filter(move |a| a.active && a.origin == self.me && !is_on(a) && !clears(a))
+        let mut all = self.left();
+        let first = all.by_ref().take(LEFT_MAX).map(of).collect();
+        (first, all.count() as u64)
+    }
+
+    /// Is it active, and its rule gone?
+    pub fn is_left(&self, a: &view::Alarm) -> bool {
+        // A rule that is back, or has lost its memory, ends what it had raised all the same.
+        let is_ended = || self.set.rules.iter().any(|rule| rule.name == a.rule && rule.latches());
+        let clears = |action: &Action| matches!(action, Action::Clear { alarm, .. } if *alarm == a.name);
+        let is_cleared = || self.set.rules.iter().flat_map(|rule| &rule.then).any(clears);
+        let is_raised = || !self.raisers(&a.name, &a.key).is_empty();
+        a.active && a.origin == self.me && !is_ended() && !is_cleared() && !is_raised()
     }
 
     /// All of them.
@@ -298,6 +345,7 @@ impl Policy for Rules {
         for (id, alarm) in self.alarms.take_dirty() {
             rows.push((format!("a{id}").into_bytes(), alarm.as_ref().map(json)));
         }
+        rows.extend(self.alarms.take_retired().map(|retired| (b"g".to_vec(), Some(json(retired)))));
         if std::mem::take(&mut self.dirty_waiting) {
             rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
         }
@@ -322,6 +370,7 @@ impl Policy for Rules {
                 self.above = all.into_iter().collect();
                 self.adopt(self.config.clone());
             }
+            "g" => self.alarms.load_retired(serde_json::from_slice(value).map_err(said)?),
             "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
             "w" => {
                 (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?;

@@ -2,6 +2,7 @@
 //! a node has recorded, when it was committed there, which is what its rules went by.
 
 use super::fold::HOPS;
+use super::keys::What;
 use super::said::{FIRED, Said};
 use super::{Rules, alarms};
 use chrono::DateTime;
@@ -9,11 +10,12 @@ use citybrain_hub::policy::Policy;
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin};
-use citybrain_shared::view::{self, Firing, RulesTested};
+use citybrain_shared::view::{self, Firing, RuleWaits, RulesTested, time_of};
 use citybrain_shared::{LogId, Pos};
 use serde_json::Value as Json;
 
 const UNREAD_MAX: usize = 100;
+const WAITING_MAX: usize = 100;
 
 /// Runs the config's rules over lines of CloudEvents JSON, or of what `citybrain events --json` gives;
 /// each with its number in the file. One that could not even be read says why.
@@ -38,8 +40,33 @@ pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String
             Err(_) => unread_more += 1,
         }
     }
+    let (waiting, waiting_more) = waiting(&stage.rules);
     let view::Rules { rules, calendar, .. } = stage.rules.view();
-    RulesTested { events, unread, unread_more, left_out, fired: stage.fired, rules, calendar }
+    RulesTested { events, unread, unread_more, left_out, fired: stage.fired, waiting, waiting_more, rules, calendar }
+}
+
+/// What the end of the events has cut short.
+fn waiting(rules: &Rules) -> (Vec<RuleWaits>, u64) {
+    let mut all = Vec::new();
+    for (rule, memory) in rules.set.rules.iter().zip(&rules.memories) {
+        for (key, state) in &memory.keys {
+            let what = match state.due.map(|due| due.what) {
+                Some(What::Held) => "held",
+                Some(What::Absent) => "absent",
+                Some(What::Over) => "over",
+                None if !state.on && state.held.is_some() => "alarm",
+                None => continue,
+            };
+            let (rule, key, what) = (rule.name.clone(), key.clone(), what.to_owned());
+            all.push(RuleWaits { rule, key, what, until: state.due.map(|due| time_of(due.at_us)) });
+        }
+    }
+    all.sort_by(|a, b| {
+        (a.until.is_none(), a.until, &a.rule, &a.key).cmp(&(b.until.is_none(), b.until, &b.rule, &b.key))
+    });
+    let more = all.len().saturating_sub(WAITING_MAX);
+    all.truncate(WAITING_MAX);
+    (all, more as u64)
 }
 
 struct Event {

@@ -1,6 +1,8 @@
 //! Rules as they run: compiled, and found by an event's type.
 
+use super::alarms;
 use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
+use super::speak::cut;
 use super::template::{JsonTemplate, Template};
 use super::window::{Span, Summary};
 use crate::brain::cases::calendar::Calendar;
@@ -206,6 +208,15 @@ impl Rule {
         Some(severity(first, facts, window))
     }
 
+    /// Alarms that it raises on these facts under keys of their own, as [`alarms::hash`] has them.
+    pub fn names(&self, facts: &Facts, window: Option<&Summary>) -> Vec<u64> {
+        let of = |action: &Action| match action {
+            Action::Raise { alarm, key: Some(own), .. } => Some(alarms::hash(alarm, &cut(own.text(facts, window)))),
+            _ => None,
+        };
+        self.then.iter().filter_map(of).collect()
+    }
+
     /// What its alarms are called on these facts, as a hash; `None`: always the same, or not to be told from them.
     pub fn titles(&self, facts: &Facts, window: Option<&Summary>) -> Option<u64> {
         let titles = self.then.iter().filter_map(|a| match a {
@@ -292,13 +303,13 @@ impl Action {
     }
 }
 
-/// A severity that a template gives; a word that is none is `indeterminate`.
+/// A severity that a template gives; a word that is none is `major`, as where none is given.
 pub fn severity(template: &Template, facts: &Facts, window: Option<&Summary>) -> Severity {
     let word = template.text(facts, window);
     Severity::parse(&word).unwrap_or_else(|| {
         let word = if facts.is_of_persons { "what it gives".into() } else { format!("`{word}`") };
         facts.lacks(format!("{word} is no severity"));
-        Severity::Indeterminate
+        Severity::Major
     })
 }
 

@@ -12,11 +12,10 @@ use super::rule::{Action, Rule, severity};
 use super::said::{FIRED, Said, SaidOf};
 use super::template::Template;
 use super::window::Summary;
-use super::{Rules, UP};
+use super::{Raiser, Rules, UP};
 use crate::brain::cases::intake;
 use citybrain_hub::state::State;
 use citybrain_shared::case::{self, Place};
-use citybrain_shared::config::rules::Severity;
 use citybrain_shared::event::is_reserved;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm};
@@ -191,6 +190,7 @@ impl<'a> Speaker<'a> {
                 self.act(rule, key, "over", held, over, window.as_ref(), at_us, None);
             }
             Conclusion::Ask(ask) => self.asked(ask),
+            Conclusion::Return(id) => self.give_back(id),
         }
     }
 
@@ -311,16 +311,22 @@ impl<'a> Speaker<'a> {
         let hops = facts.json.get(HOPS).and_then(Json::as_u64).unwrap_or(0) + 1;
         match action {
             Action::Raise { alarm, key: own, severity: s, title, reach } => {
-                let severity = severity(s, facts, window);
-                let step = Step::Raise {
-                    severity,
-                    title: cut(title.text(facts, window)),
-                    reach: *reach,
-                    rule: rule.name.clone(),
-                    rule_key: key.to_owned(),
-                    place: place(&facts.json),
-                };
                 let who = self.identity(alarm, own.as_ref(), key, facts, window);
+                let severity = severity(s, facts, window);
+                // It is as bad as the worst of those who raise it say.
+                let worse =
+                    self.worst_other(&who, rule, key).filter(|o| o.state.severity.is_some_and(|s| s < severity));
+                let step = match worse.and_then(|other| self.as_told_by(&other, &who, *reach)) {
+                    Some(step) => step,
+                    None => Step::Raise {
+                        severity,
+                        title: cut(title.text(facts, window)),
+                        reach: *reach,
+                        rule: rule.name.clone(),
+                        rule_key: key.to_owned(),
+                        place: place(&facts.json),
+                    },
+                };
                 if let Some(kind) = self.step(&who, step, hops) {
                     done.push(format!("{} {}", last_word(kind), named(&who)));
                 }
@@ -406,10 +412,57 @@ impl<'a> Speaker<'a> {
             }
         }
         for who in all {
-            if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() {
-                done.push(format!("cleared {}", named(&who)));
+            let step = match self.worst_other(&who, rule, key) {
+                Some(other) => self.as_told_by(&other, &who, Tier::Neighbourhood),
+                None => Some(Step::Clear { by: format!("rule:{}", rule.name) }),
+            };
+            if let Some(kind) = step.and_then(|step| self.step(&who, step, 1)) {
+                done.push(format!("{} {}", last_word(kind), named(&who)));
             }
         }
+    }
+
+    /// The worst of those that are on and raise the alarm, beside this rule and key.
+    fn worst_other(&self, who: &Identity, rule: &Rule, key: &str) -> Option<Raiser<'a>> {
+        let all = self.rules.raisers(&who.name, &who.key).into_iter();
+        let others = all.filter(|o| o.rule.name != rule.name || o.key != key);
+        others.min_by_key(|o| (o.state.severity, &o.rule.name, o.key))
+    }
+
+    /// The alarm as one who raises it has said last, told as far as this at least.
+    fn as_told_by(&self, other: &Raiser<'_>, who: &Identity, reach: Tier) -> Option<Step> {
+        let Raiser { rule, key, state } = *other;
+        let (name, rule_key) = (rule.name.clone(), key.to_owned());
+        let alarm = self.alarm(&id_of(&who.owner, &who.name, &who.key)).filter(|a| a.active);
+        if let Some(a) = alarm.filter(|a| a.rule == name && a.rule_key == key && Some(a.severity) == state.severity) {
+            let (severity, title) = (a.severity, a.title.clone());
+            return Some(Step::Raise { severity, title, reach, rule: name, rule_key, place: None });
+        }
+        let facts = self.facts(state.held.as_ref()?)?;
+        let w = rule.window.as_ref().zip(state.window.as_ref()).map(|(w, seen)| seen.summary(w.span, self.now));
+        rule.then.iter().find_map(|action| match action {
+            Action::Raise { alarm, key: own, severity: s, title, reach: far }
+                if self.identity(alarm, own.as_ref(), key, &facts, w.as_ref()) == *who =>
+            {
+                let (severity, title) = (severity(s, &facts, w.as_ref()), cut(title.text(&facts, w.as_ref())));
+                let (rule, rule_key, place) = (name.clone(), rule_key.clone(), place(&facts.json));
+                Some(Step::Raise { severity, title, reach: reach.min(*far), rule, rule_key, place })
+            }
+            _ => None,
+        })
+    }
+
+    /// To its node, which has lost its disk.
+    fn give_back(&mut self, id: &str) {
+        let Some(alarm) = self.rules.alarms.get(id) else { return };
+        let (target, urgent) = (alarm.origin.to_string(), alarm.severity.is_urgent());
+        let data = serde_json::to_value(Alarm { asked: None, ..alarm.clone() }).unwrap_or_default();
+        let mut event = self.event(alarms::KNOWN, &self.id("known"), data, 0);
+        event.insert("target".into(), target.as_str().into());
+        if urgent {
+            event.insert("priority".into(), "urgent".into());
+        }
+        self.draft(alarms::KNOWN, lane(urgent), Direction::Down, Tier::Neighbourhood, &target, 0, event);
     }
 
     fn asked(&mut self, ask: &Ask) {
@@ -424,28 +477,14 @@ impl<'a> Speaker<'a> {
             ("shelve", Some(until_us)) => Wish::Shelve { until_us },
             _ => return,
         };
-        let Some(alarm) = self.alarm(id).cloned() else {
-            // Forgotten here and still shown above: the answer is that it is over.
-            let (title, reach) = (String::from("(not known to its node any more)"), Tier::City);
-            let raise = Step::Raise {
-                severity: Severity::Indeterminate,
-                title,
-                reach,
-                rule: String::new(),
-                rule_key: String::new(),
-                place: None,
-            };
-            if let Some((alarm, _)) = alarms::step(None, &who, raise, self.now) {
-                self.changed.insert(id.clone(), alarm);
-                self.step(&who, Step::Clear { by: by.clone() }, 0);
-            }
-            return;
-        };
+        // Of a box that has lost its disk: it goes on as it was known above.
+        let known = ask.known.as_deref().filter(|known| known.id == *id && known.origin == who.owner);
+        let Some(alarm) = self.alarm(id).or(known).cloned() else { return };
         // Whoever asks shows what it is told from now on, so it must hear how that goes on and ends.
         let alarm = Alarm { reach: alarm.reach.min(ask.tier), ..alarm };
         self.changed.insert(id.clone(), alarm.clone());
         // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
-        let is_news = ask.raises.is_some_and(|r| r != alarm.raises) || ask.severity.is_some_and(|s| alarm.severity < s);
+        let is_news = known.is_some_and(|k| k.raises != alarm.raises || alarm.severity < k.severity);
         let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
         if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
             // As it is, said once more, so that whoever asked stops waiting.
@@ -597,7 +636,7 @@ fn refused(facts: &Facts, what: &str, value: &str, why: &str) -> String {
     words
 }
 
-fn cut(text: String) -> String {
+pub(super) fn cut(text: String) -> String {
     match text.char_indices().nth(TEXT_MAX) {
         Some((i, _)) => format!("{}…", &text[..i]),
         None => text,

@@ -5,6 +5,7 @@ mod checked;
 mod commands;
 mod edits;
 mod floods;
+mod lasting;
 mod rehearsed;
 mod replayed;
 mod times;
@@ -526,7 +527,8 @@ then = [
         node.hear("t", "x", &data);
         let (count, last) = errors(&node);
         assert!(count == 1 && last.contains(about), "{count} {last}");
-        assert!(node.alarm("holes", "").unwrap().active, "an alarm with a hole is better than none");
+        let alarm = node.alarm("holes", "").unwrap();
+        assert!(alarm.active && alarm.severity == Severity::Major, "an alarm with a hole is better than none");
     }
 }
 

@@ -186,6 +186,9 @@ fn retired(v: &view::Retired, _: &Screen, out: &mut dyn Write) -> io::Result<()>
     if v.open_cases > 0 {
         writeln!(out, "owned there, and stepped by nobody now: {}", counted(v.open_cases, "open case"))?;
     }
+    if v.active_alarms > 0 {
+        writeln!(out, "active there, and over until it is back: {}", counted(v.active_alarms, "alarm"))?;
+    }
     Ok(())
 }
 

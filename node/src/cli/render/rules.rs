@@ -4,7 +4,7 @@ use super::table::{Cell, Color};
 use super::{Screen, clean, counted, grouped, print, right};
 use chrono::{DateTime, Utc};
 use citybrain_shared::config::rules::Severity;
-use citybrain_shared::view::{self, Alarm, Firing, RuleState};
+use citybrain_shared::view::{self, Alarm, Firing, RuleState, RuleWaits};
 use std::io::{self, Write};
 
 pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -138,6 +138,9 @@ pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn
     line(out, "cleared    ", a.cleared_at, &a.cleared_by)?;
     // One that is over says nothing of now.
     line(out, "shelved to ", a.shelved_until.filter(|until| *until > now), &a.shelved_by)?;
+    if v.left {
+        writeln!(out, "stays      no rule ends it any more; `citybrain alarm clear {}`", a.id)?;
+    }
     for c in &v.cases {
         writeln!(out, "case       {} {}, of {}, opened {}", c.id, c.status, c.owner, s.zone.short(c.opened))?;
     }
@@ -229,11 +232,27 @@ pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> i
     if v.left_out > 0 {
         writeln!(out, "left out, {} that the node's own rules had made", counted(v.left_out, "event"))?;
     }
+    v.waiting.iter().try_for_each(|w| writeln!(out, "{}", still_waits(w, s)))?;
+    if v.waiting_more > 0 {
+        writeln!(out, "still waiting at the end, and {} more", grouped(v.waiting_more))?;
+    }
     v.unread.iter().try_for_each(|u| writeln!(out, "left out, {}", clean(u)))?;
     match v.unread_more {
         0 => Ok(()),
         more => writeln!(out, "left out, and {} more", counted(more, "line")),
     }
+}
+
+fn still_waits(w: &RuleWaits, s: &Screen) -> String {
+    let of = if w.key.is_empty() { w.rule.clone() } else { format!("{}, {}", w.rule, w.key) };
+    let until = w.until.map(|at| s.zone.whole(at).to_string()).unwrap_or_default();
+    let what = match w.what.as_str() {
+        "held" => format!("fires at {until} if its condition holds on"),
+        "absent" => format!("fires at {until} if nothing comes"),
+        "over" => format!("is over at {until} if it stays so"),
+        _ => "its condition holds, and another alarm keeps it from firing".into(),
+    };
+    format!("still waiting at the end: {}: {what}", clean(&of))
 }
 
 fn because(f: &Firing) -> String {
@@ -271,7 +290,7 @@ pub fn reloaded(v: &view::Reloaded, _: &Screen, out: &mut dyn Write) -> io::Resu
         )?;
     }
     for a in &v.left {
-        let name = if a.key.is_empty() { a.name.clone() } else { format!("{}/{}", a.name, a.key) };
+        let name = a.named();
         writeln!(
             out,
             "alarm    {} {} stays: no rule ends it any more; `citybrain alarm clear {0}`",

@@ -1,7 +1,7 @@
 use super::super::facts::{Ahead, Certificate, Link, Node, Stopped};
 use super::*;
 use chrono::NaiveDate;
-use citybrain_shared::view::{Webhook, WebhookStands, time_of};
+use citybrain_shared::view::{AlarmLeft, Webhook, WebhookStands, time_of};
 use citybrain_shared::{Lane, Pos};
 
 /// A node and a host with nothing to complain about.
@@ -166,4 +166,20 @@ fn every_check_has_another_answer() {
     for (id, _) in CHECKS {
         assert!(cases.iter().any(|(i, ..)| *i == id), "{id} has no case for its other answer");
     }
+}
+
+#[test]
+fn an_alarm_that_no_rule_ends_is_named() {
+    let mut f = well();
+    let left =
+        |n: u32| AlarmLeft { id: format!("{n:016x}"), name: "sum".into(), key: format!("k{n}"), rule: "gone".into() };
+    let node = f.node.as_mut().unwrap();
+    (node.alarms_left, node.alarms_left_more) = ((0..7).map(left).collect(), 3);
+    let found = examine(&f).checks.into_iter().find(|c| c.id == "alarms-left").unwrap();
+    assert_eq!(found.severity, Warn);
+    assert!(
+        found.found.contains("sum/k0 (0000000000000000)") && found.found.ends_with("and 5 more"),
+        "{}",
+        found.found
+    );
 }

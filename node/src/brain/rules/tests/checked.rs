@@ -1,5 +1,6 @@
 //! What a check finds in a file's rules.
 
+use super::super::expression::{Expression, Scope, Wants};
 use super::*;
 
 #[test]
@@ -108,4 +109,39 @@ then = [{ case = { kind = "sos", category = "s", title = "t" } }, { case = { kin
     }
     assert!(found.iter().any(|f| f.contains("a circle: a → c → a")), "{}", found.join("\n"));
     assert!(found.iter().any(|f| f.starts_with("9:") && f.contains("not CEL")), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_name_that_cel_does_not_read_is_told_with_the_way_to_write_it() {
+    for (when, name) in [
+        ("event.data.温度 > 3", Some("温度")),
+        ("event.data.PM温 > 3", Some("PM温")),
+        ("event.data.x > 温", None),
+        ("event.data.x = 3", None),
+    ] {
+        let fault = Expression::compile(when, Scope { window: false }, Wants::Bool).unwrap_err().remove(0);
+        assert_eq!(fault.help.contains("brackets"), name.is_some(), "{when}: {fault:?}");
+        if let Some(name) = name {
+            let written = when.replace(&format!(".{name}"), &format!("['{name}']"));
+            assert!(fault.help.contains(&format!("['{name}']")), "{fault:?}");
+            assert!(Expression::compile(&written, Scope { window: false }, Wants::Bool).is_ok(), "{written}");
+        }
+    }
+}
+
+#[test]
+fn a_battery_is_told_of_whatever_event_it_comes_with() {
+    let text = "preset = [\"zigbee2mqtt\"]\n[node]\naddress = \"c/s\"\ndata = \"/nowhere\"\n";
+    for kind in ["city.button.pressed.v1", "city.device.event.v1", "city.sensor.reading.v1"] {
+        let mut node = Node::new("");
+        node.config = parse(text, &Variables::new()).config.unwrap();
+        node.rules = Rules::new(&node.config);
+        node.hear(kind, "hall", &json!({"action": "single", "battery": 3}));
+        assert!(node.alarm("battery-low", "hall").is_some_and(|a| a.active), "{kind}");
+        node.hear(kind, "hall", &json!({"action": "single"}));
+        assert!(node.alarm("battery-low", "hall").unwrap().active, "{kind}: it has said nothing of it");
+        node.wait(S);
+        node.hear(kind, "hall", &json!({"battery": 90}));
+        assert!(!node.alarm("battery-low", "hall").unwrap().active, "{kind}");
+    }
 }

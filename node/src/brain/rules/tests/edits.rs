@@ -3,7 +3,7 @@
 use super::*;
 
 /// What the city knows of this node: the records that climb so far, as a link carries them.
-fn city_of(node: &Node) -> Rules {
+pub(super) fn city_of(node: &Node) -> Rules {
     let mut city = Rules::new(&parse("[node]\naddress = \"c\"\ndata = \"/x\"\n", &Variables::new()).config.unwrap());
     for (i, bytes) in node.log.iter().enumerate() {
         let (mut header, payload) = Header::decode(bytes).unwrap();
@@ -93,6 +93,9 @@ fn an_alarm_of_two_rules_is_told_as_far_as_the_one_that_reaches_further() {
         let id = alarm.id.clone();
         assert!(city_of(&node).alarms.get(&id).is_some_and(|a| a.active), "{first}, {second}");
         node.hear("wind.b", "x", &json!(0));
+        assert!(node.alarm("storm", "").unwrap().active, "the other goes on");
+        node.wait(S);
+        node.hear("wind.a", "x", &json!(0));
         assert!(!node.alarm("storm", "").unwrap().active);
         assert!(!city_of(&node).alarms.get(&id).unwrap().active, "{first}, {second}");
     }

@@ -61,7 +61,7 @@ fn a_word_from_a_node_of_an_earlier_version_counts() {
 fn word(alarm: &Alarm, action: &str) -> Draft {
     let event = json!({"specversion": "1.0", "id": "w", "source": "/c", "type": alarms::ASK, "data": {
         "id": alarm.id, "name": alarm.name, "key": alarm.key, "action": action, "by": "Wang",
-        "raises": alarm.raises, "severity": alarm.severity,
+        "known": alarm,
     }});
     let header =
         Header { direction: Direction::Down, target: alarm.origin.as_str(), ..Header::local(Kind::Event, alarms::ASK) };

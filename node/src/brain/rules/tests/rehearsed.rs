@@ -76,6 +76,27 @@ fn recorded_events_make_rules_say_what_they_said_when_they_were_recorded() {
 }
 
 #[test]
+fn a_test_says_what_still_waits_when_its_events_are_over() {
+    let rules = format!(
+        "{WATER}{OFFLINE}[[rule]]\nname = \"by\"\non = [\"city.water\"]\nwhen = \"event.data > 3.0\"\n\
+         while_alarm = \"water/*\"\nthen = [{{ raise = {{ title = \"x\" }} }}]\n"
+    );
+    let mut node = Node::new(&rules);
+    node.hear("city.lamp", "l", &json!({}));
+    node.hear("city.water", "g", &json!(3.5));
+    let tested = rehearsed(&node);
+    let waits: Vec<_> = tested.waiting.iter().map(|w| (w.rule.as_str(), w.key.as_str(), w.what.as_str())).collect();
+    assert_eq!(waits, [("water", "g", "held"), ("offline", "l", "absent"), ("by", "", "alarm")]);
+    let until = |i: usize| tested.waiting[i].until.map(|at| at.timestamp_micros() - node.now);
+    assert_eq!([until(0), until(1), until(2)], [Some(300 * S), Some(600 * S), None]);
+    assert_eq!(tested.waiting_more, 0);
+    // Nor is what must be calm for a while over.
+    node.wait(301 * S);
+    node.hear("city.water", "g", &json!(2.4));
+    assert!(rehearsed(&node).waiting.iter().any(|w| (w.rule.as_str(), w.what.as_str()) == ("water", "over")));
+}
+
+#[test]
 fn a_test_tells_how_bad_an_alarm_is_and_what_could_not_be_filled_in() {
     let rule = WATER.replace("for = \"5m\"\n", "").replace("${event.data} m", "${event.data} at ${event.data.place}");
     let mut node = Node::new(&rule);

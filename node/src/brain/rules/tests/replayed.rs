@@ -66,6 +66,15 @@ absent = "4m"
 unless_alarm = "busy/*"
 then = [{ raise = { title = "silent" } }]
 [[rule]]
+name = "beside"
+on = ["t.*"]
+by = "event.subject"
+when = "event.data >= 2"
+clear = "event.data < 1"
+while_alarm = "busy"
+for = "30s"
+then = [{ raise = { key = "all", severity = "${event.data > 3 ? 'major' : 'minor'}", title = "beside" } }]
+[[rule]]
 name = "busy-again"
 on = ["u.*"]
 window = { kind = "tumbling", within = "10m" }
