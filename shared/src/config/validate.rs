@@ -164,9 +164,6 @@ impl Judge<'_> {
     }
 
     fn webhooks(&mut self, config: &Config) {
-        if self.broken.contains("webhook") {
-            return;
-        }
         for (i, hook) in config.webhook.iter().enumerate() {
             let at = |key: &str| format!("webhook.{i}.{key}");
             if !Role::is_name(&hook.name) || hook.name.len() > 60 {
