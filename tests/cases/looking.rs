@@ -320,7 +320,7 @@ fn one_person_s_calls_and_one_place_s_reports_are_told_however_they_are_written(
         .map(|(lat, lon)| at(lat, lon))
         .to_vec();
     let gone = at(30.699, 103.837);
-    let _too_far = at(30.7019, 103.8361);
+    let _too_far = at(30.7021, 103.8361);
     let mut words: Vec<String> =
         [" 五号门", "五号门", "五号门 "].map(|text| open(owner, &json!({"place": {"text": text}}))).to_vec();
     let _elsewhere = open(owner, &json!({"place": {"text": "六号门"}}));

@@ -337,9 +337,9 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     let rows: Vec<String> =
         screen.out.lines().skip(1).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).take(3).collect();
     let wanted = [
-        "all c/t/k 6 0 - 100.0 % (5/5) 100.0 % (5/5) 100.0* 0 0 0",
-        "all c/s/m2 6 2 - 75.0 % (3/4) 75.0 % (3/4) 75.0* 0 0 0",
-        "all c/s/m 12 1 66.7 % (2/3) 62.5 % (4+2p/8) 75.0 % (6/8) 68.3 0 0 0",
+        "all 1 c/t/k 6 0 - 100.0 % (5/5) 100.0 % (5/5) 100.0* 0 0 0",
+        "all 2 c/s/m2 6 2 - 75.0 % (3/4) 75.0 % (3/4) 75.0* 0 0 0",
+        "all 3 c/s/m 12 1 66.7 % (2/3) 62.5 % (4+2p/8) 75.0 % (6/8) 68.3 0 0 0",
     ];
     assert_eq!(rows, wanted, "{}", screen.out);
 }
@@ -365,7 +365,7 @@ fn a_stopped_nodes_folder_knows_its_services_scenes_categories_and_how_it_rates(
         "service show sports-day",
         "service show haircut",
         "scene list",
-        "scene show silver",
+        "case list",
         "rates --by district --period day",
         "rates --by category --period month",
         "case stats --by category",
