@@ -143,7 +143,8 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
             Show::Closing => "no limit of a case that fits has passed yet",
             _ => "no case that fits was dispatched yet",
         };
-        return writeln!(out, "{none}");
+        writeln!(out, "{none}")?;
+        return away(&v.away, s, out);
     }
     let compares = rows.iter().any(|(_, r)| r.before.is_some() || r.year_before.is_some());
     let more: &[&str] = if compares { &["SINCE THEN"] } else { &[] };
