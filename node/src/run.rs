@@ -172,14 +172,14 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
             Some(handle)
         }
     };
-    let webhooks = Webhooks::open(&config, &hub, &stopped).await?;
     let mut operations = operations(facts, &links, front.door(), ingress.clone());
     let local = tokens::mint().into_diagnostic()?;
     let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local, Limits::of(&config.api))));
     let local = known.is_some().then_some(local);
-    operations.webhooks = webhooks.counters().into();
+    let reads = |token: &str| api::outward::of(&hub, known.clone(), &config.node.address, token);
+    let webhooks = Webhooks::open(&config, &hub, &stopped, &reads).await?;
+    operations.webhooks = webhooks.hooks().into();
     operations.tokens = known;
-    operations.posts = webhooks.posts().into();
     let ctx = Arc::new(Ctx {
         hub: hub.clone(),
         config: config.clone(),
@@ -212,12 +212,12 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
 
-    tasks.spawn(announce::run(ctx.clone(), stopped.clone()));
-
-    // Before the first question: a directive is counted for the nodes that are known when it comes.
+    // Before the first question: a directive is counted for the nodes that are known when it comes. And before what
+    // the node itself has to say: rules know by this record how long it was down.
     if !say_presence(&config, &hub).await? {
         tasks.spawn(say_presence_later(config.clone(), hub.clone(), stopped.clone()));
     }
+    tasks.spawn(announce::run(ctx.clone(), stopped.clone()));
     let listener = bind(config.api.listen, "api.listen").await?;
     let tls = usable(tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -380,7 +380,6 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
         links: Arc::new(move || links.links()),
         webhooks: Arc::default(),
-        posts: Arc::default(),
         again: Arc::new(move |client, topic, payload| {
             let again = if topic.is_empty() {
                 ingress.accept(payload).map(Some)

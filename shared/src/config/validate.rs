@@ -172,6 +172,10 @@ impl Judge<'_> {
                 let help = "each has a cursor under its own name";
                 self.bad(&at("name"), format!("`{}` is another webhook's name", hook.name), help);
             }
+            if hook.token.is_some() && config.api.tokens_file.is_none() {
+                let help = "name the file of tokens in `[api]`, or take `token` out";
+                self.bad(&at("token"), "there is no `api.tokens_file` in which it could be", help);
+            }
             let tls = hook.url.strip_prefix("https://");
             let rest = tls.or_else(|| hook.url.strip_prefix("http://"));
             let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
