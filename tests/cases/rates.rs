@@ -407,9 +407,9 @@ fn counts_say_which_children_are_away_and_since_when() {
     let asked = ["/v1/rates", "/v1/case-stats", "/v1/supervision", "/v1/rates?under=c/s/m", "/v1/case-stats?under=c/s"];
     let away = |tree: &Tree, path: &str| {
         let all = tree.node("c").get(path).expect("it answers")["away"].clone();
-        let names =
+        let names: Option<Vec<String>> =
             all.as_array().map(|all| all.iter().map(|a| a["node"].as_str().expect("a node").to_owned()).collect());
-        names.unwrap_or_else(Vec::new)
+        names.unwrap_or_default()
     };
     let are_away = |tree: &Tree, wanted: &[&str]| {
         for path in asked {
