@@ -247,6 +247,11 @@ impl Case {
         self.merged_into.is_some() || there
     }
 
+    /// Is it in no rate, by a step of its own or as its category says?
+    pub fn is_excluded(&self) -> bool {
+        self.excluded.is_some() || self.terms.as_ref().is_some_and(|terms| terms.excluded)
+    }
+
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
         self.clocks.iter().any(|c| c.is_limit() && c.stopped.is_none() && c.is_over(now))
     }

@@ -313,12 +313,14 @@ fn one_person_s_calls_and_one_place_s_reports_are_told_however_they_are_written(
     assert_eq!(callers(city, 2), [], "numbers are compared where they are kept");
     assert!(!apart.contains(&often[0]));
 
-    // Within one square of 0.002 degrees, in the middle of them; the same words at the same node; and what is
-    // near to nobody. Who took it back did not report it; a duplicate did.
+    // Within one square of 0.002 degrees and over its border, in the middle of them; the same words at the same
+    // node; and what is near to nobody. Who took it back did not report it; a duplicate did.
     let at = |lat: f64, lon: f64| open(owner, &json!({"place": {"text": "三号门", "lat": lat, "lon": lon}}));
-    let mut spot = vec![at(30.6981, 103.8361), at(30.6985, 103.8369), at(30.6997, 103.8379)];
+    let mut spot = [(30.6981, 103.8361), (30.6985, 103.8369), (30.6997, 103.8379), (30.7001, 103.8361)]
+        .map(|(lat, lon)| at(lat, lon))
+        .to_vec();
     let gone = at(30.699, 103.837);
-    let _other_square = at(30.7001, 103.8361);
+    let _too_far = at(30.7021, 103.8361);
     let mut words: Vec<String> =
         [" 五号门", "五号门", "五号门 "].map(|text| open(owner, &json!({"place": {"text": text}}))).to_vec();
     let _elsewhere = open(owner, &json!({"place": {"text": "六号门"}}));
@@ -332,12 +334,12 @@ fn one_person_s_calls_and_one_place_s_reports_are_told_however_they_are_written(
         let told = watched(node, "");
         let of = |s: &Value| json!([s["category"], s["place"], s["lat"], s["lon"], s["cases"], s["open"], s["ids"]]);
         let spots: Vec<Value> = told["hot_spots"].as_array().expect("a list").iter().map(of).collect();
-        // (30.6981 + 30.6985 + 30.6997) / 3 and (103.8361 + 103.8369 + 103.8379) / 3, with five places.
+        // (30.6981 + 30.6985 + 30.6997 + 30.7001) / 4 and (103.8361 + 103.8369 + 103.8379 + 103.8361) / 4.
         let wanted = [
+            json!(["SLOW", "三号门", 30.6991, 103.83675, 4, 3, spot]),
             json!(["SLOW", "五号门", null, null, 3, 3, words]),
-            json!(["SLOW", "三号门", 30.69877, 103.83697, 3, 2, spot]),
         ];
         assert_eq!(spots, wanted, "{}", node.address);
-        assert_eq!(watched(node, "again=4")["hot_spots"], json!([]), "{}", node.address);
+        assert_eq!(watched(node, "again=5")["hot_spots"], json!([]), "{}", node.address);
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{id, step, wait_case};
 use crate::harness::ran::run;
-use crate::harness::{Node, Tree, wait_for};
+use crate::harness::{Node, ONE_OF_EACH, Tree, wait_for};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -192,11 +193,12 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     are(tree.node("c"), "by=child", &[("c/t", k.1, k.2), ("c/s", street.0, street.1)]);
     are(tree.node("c/s"), "by=child", &[m, m2]);
     are(tree.node("c"), "by=all", &[("all", city.0, city.1)]);
-    // By the `population` that each says of itself: 18 from 20,000, 6 from nobody knows how many, 24 from 48,000.
+    // By the `population` that each says of itself, or all its children do: 18 from 20,000, 6 from 3,000, 24 from
+    // 48,000.
     let told = rates(tree.node("c"), "by=child");
     let of_people = |row: &Value| json!([row["key"], row["appeals"], row["people"], row["appeals_per_10000"]]);
     let rows: Vec<Value> = told["rows"].as_array().expect("rows").iter().map(of_people).collect();
-    assert_eq!(rows, [json!(["c/t", 6, null, null]), json!(["c/s", 18, 20_000, 9.0])]);
+    assert_eq!(rows, [json!(["c/t", 6, 3000, 20.0]), json!(["c/s", 18, 20_000, 9.0])]);
     assert_eq!(of_people(&told["total"]), json!(["all", 24, 48_000, 5.0]));
     let told = rates(tree.node("c/s"), "by=node");
     assert_eq!(of_people(&told["total"]), json!(["all", 18, 20_000, 9.0]), "its own people, and no node's");
@@ -218,8 +220,25 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     slip(&["--under", "c/s/m3"], &["c knows no node `c/s/m3`", "did you mean `c/s/m"]);
     run(&["rates", "--category", "litter", "--under", "c/t", "--node", &city.url()])
         .says(0, &["no case that fits was dispatched yet"]);
-    let street_people = &rates(city, "by=child&under=c/t")["total"]["people"];
-    assert_eq!(*street_people, json!(3000), "those of all its children");
+    for under in ["c/t", K] {
+        let told = rates(city, &format!("by=child&under={under}"));
+        assert_eq!(of_people(&told["rows"][0]), json!(["c/t", 6, 3000, 20.0]), "the row and the whole are the same");
+        assert_eq!(of_people(&told["total"]), json!(["all", 6, 3000, 20.0]));
+    }
+    // A part is never told as the whole: neither of a node above the one that is asked, nor of a longer period.
+    for (line, hint) in
+        [("rates", "ask c/s itself"), ("case stats", "ask c/s itself"), ("supervision", "ask c/s itself")]
+    {
+        let line: Vec<&str> = line.split(' ').collect();
+        let done = run(&[&line[..], &["--under", "c/s", "--node", &tree.node(M).url()]].concat());
+        assert!(done.code != 0 && done.err.contains(hint), "{line:?}: {}{}", done.out, done.err);
+    }
+    for (of, period) in [("2018-03", "year"), ("2018-03-10", "year"), ("2018-03-10", "month")] {
+        slip(&["--of", of, "--period", period], &[&format!("`{of}` is a part of such a period")]);
+    }
+    for (of, period) in [("2018", "month"), ("2018-03", "month"), ("2018-03", "day"), ("2018-03-10", "all")] {
+        run(&["rates", "--of", of, "--period", period, "--node", &city.url()]).says(0, &["2018-03", "all"]);
+    }
     are(
         tree.node("c"),
         "by=department",
@@ -318,9 +337,104 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     let rows: Vec<String> =
         screen.out.lines().skip(1).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).take(3).collect();
     let wanted = [
-        "all c/t/k 6 0 - 100.0 % (5/5) 100.0 % (5/5) 100.0* 0 0 0",
-        "all c/s/m2 6 2 - 75.0 % (3/4) 75.0 % (3/4) 75.0* 0 0 0",
-        "all c/s/m 12 1 66.7 % (2/3) 62.5 % (4+2p/8) 75.0 % (6/8) 68.3 0 0 0",
+        "all 1 c/t/k 6 0 - 100.0 % (5/5) 100.0 % (5/5) 100.0* 0 0 0",
+        "all 2 c/s/m2 6 2 - 75.0 % (3/4) 75.0 % (3/4) 75.0* 0 0 0",
+        "all 3 c/s/m 12 1 66.7 % (2/3) 62.5 % (4+2p/8) 75.0 % (6/8) 68.3 0 0 0",
     ];
     assert_eq!(rows, wanted, "{}", screen.out);
+}
+
+#[test]
+fn a_stopped_nodes_folder_knows_its_services_scenes_categories_and_how_it_rates() {
+    // At 02:00 in UTC it is the day before there.
+    let of_its_own = "\n[calendar]\nutc_offset = \"-09:00\"\n\n[cases]\nweight_response = 0.1\nweight_solution = 0.9\n\
+        weight_satisfaction = 0.0\npartly_solved = 0.25\nmostly_is_satisfied = false\n\n[node.labels]\n\
+        district = \"武侯区\"\npopulation = \"3000\"\n";
+    let mut tree = Tree::new(&["c"]);
+    tree.edit("c", |text| format!("{ONE_OF_EACH}\n{text}{of_its_own}"));
+    tree.start();
+    let account = |id: &str, solved: &str| {
+        json!({"source": "/old", "id": id, "category": "litter", "status": "closed", "solved": solved,
+            "satisfied": "mostly", "opened": "2018-03-01T02:00:00Z", "updated": "2018-03-09T02:00:00Z",
+            "closed": "2018-03-09T02:00:00Z"})
+    };
+    let cases = json!({"cases": [account("1", "solved"), account("2", "partly"), account("3", "unsolved")]});
+    assert_eq!(tree.node("c").post("/v1/cases/import", &cases).0, 200);
+    let asked = [
+        "service list",
+        "service show sports-day",
+        "service show haircut",
+        "scene list",
+        "case list",
+        "rates --by district --period day",
+        "rates --by category --period month",
+        "case stats --by category",
+    ];
+    let told = |from: &[&str]| {
+        asked.map(|line| {
+            let line: Vec<&str> = line.split(' ').chain(from.iter().copied()).chain(["--json"]).collect();
+            let done = run(&line);
+            assert_eq!(done.code, 0, "{line:?}: {}", done.err);
+            let mut told: Value = serde_json::from_str(&done.out).expect("JSON");
+            // Of when it is, and what is still free from then on.
+            let fields = told.as_object_mut().expect("an object");
+            fields.retain(|key, _| !["as_of", "at", "offline", "free"].contains(&key.as_str()));
+            told
+        })
+    };
+    let running = told(&["--node", &tree.node("c").url()]);
+    let rates = &running[5];
+    assert_eq!((&rates["rows"][0]["period"], &rates["rows"][0]["key"]), (&json!("2018-02-28"), &json!("武侯区")));
+    assert_eq!(rates["total"]["solution"], 0.416667, "(1 + 0.25) / 3");
+    let folder = tree.node("c").data.display().to_string();
+    tree.kill9("c");
+    for (line, (running, stopped)) in asked.iter().zip(running.into_iter().zip(told(&["--offline", &folder]))) {
+        assert_eq!(stopped, running, "{line}");
+    }
+    // What the store knows by then, and not only the log.
+    tree.start_node("c");
+    tree.wait_ready();
+    let running = told(&["--node", &tree.node("c").url()]);
+    tree.stop_node("c");
+    assert_eq!(told(&["--offline", &folder]), running);
+}
+
+#[test]
+fn counts_say_which_children_are_away_and_since_when() {
+    let mut tree = Tree::new(&["c/s/m", "c/t"]);
+    tree.start();
+    tree.wait_all_known();
+    let asked = ["/v1/rates", "/v1/case-stats", "/v1/supervision", "/v1/rates?under=c/s/m", "/v1/case-stats?under=c/s"];
+    let away = |tree: &Tree, path: &str| {
+        let all = tree.node("c").get(path).expect("it answers")["away"].clone();
+        let names: Option<Vec<String>> =
+            all.as_array().map(|all| all.iter().map(|a| a["node"].as_str().expect("a node").to_owned()).collect());
+        names.unwrap_or_default()
+    };
+    let are_away = |tree: &Tree, wanted: &[&str]| {
+        for path in asked {
+            wait_for(&format!("{path}: {wanted:?} are away"), || (away(tree, path) == wanted).then_some(()));
+        }
+    };
+    are_away(&tree, &[]);
+    tree.kill9("c/s");
+    are_away(&tree, &["c/s"]);
+    for path in ["/v1/rates?under=c/t", "/v1/case-stats?under=c/t", "/v1/supervision?under=c/t"] {
+        assert_eq!(away(&tree, path), [""; 0], "{path}");
+    }
+    let url = tree.node("c").url();
+    let typed = |line: &[&str]| run(&[line, &["--node", &url]].concat());
+    let since = |text: &str| text.contains("without what c/s has done since ") && text.contains(": it is away");
+    for line in [&["rates"][..], &["rates", "--show", "closing"], &["case", "stats"], &["supervision"]] {
+        let done = typed(line);
+        assert!(done.code == 0 && since(&done.out), "{line:?}: {}", done.out);
+    }
+    let ago = || {
+        let at = tree.node("c").get("/v1/rates")?["away"][0]["last_heard"].as_str()?.parse::<DateTime<Utc>>().ok()?;
+        Some((Utc::now() - at).num_seconds())
+    };
+    let ago = ago().expect("since when");
+    assert!((0..60).contains(&ago), "it was heard a moment ago: {ago} s");
+    tree.start_node("c/s");
+    are_away(&tree, &[]);
 }

@@ -12,13 +12,14 @@ use crate::brain::cases::{Cases, Held};
 use axum::extract::State as From;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::config::closest;
 use citybrain_shared::selector::{DISTRICT, Labels, POPULATION};
-use citybrain_shared::view::{self, GroupBy, RatePeriod};
+use citybrain_shared::view::{self, Away, GroupBy, LinkRole, RatePeriod};
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::iter::successors;
 use std::sync::Arc;
 
 /// Rows of one answer, some megabytes. What is cut off would be missing in silence.
@@ -59,21 +60,33 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
         if period == RatePeriod::All {
             period = named;
         }
+        if period > named {
+            let detail = format!("`{of}` is a part of such a period, and a row would tell of all of it");
+            return Err(Refusal::bad(
+                "bad-query",
+                detail,
+                format!("a shorter `--period`, or none: then `{of}` is one"),
+            ));
+        }
     }
     if compare && period == RatePeriod::All {
         let hint = "`--of 2026-11`, or `--period month`";
         return Err(Refusal::bad("bad-query", "of all time there is no period before", hint));
     }
     let now = ctx.as_of();
-    let whole = under.clone().unwrap_or_else(|| ctx.config.node.address.clone());
+    let me = &ctx.config.node.address;
+    let whole = under.clone().unwrap_or_else(|| me.clone());
     let mut counting = rates::Counting::new(rates::Question { by, period, of, under, category, compare });
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let (s, gone) = look(&ctx, |cases, _| (cases.settings.clone(), cases.gone()))?;
     let people = people(&ctx);
     let of = |key: &str| match by {
-        _ if key == "all" => people.get(&whole).copied().or_else(|| of_all_children(&whole, &people, &ctx)),
+        _ if key == "all" => people.get(&whole).copied(),
         // A row of the node itself, and each by its owner, is of a part of those who live there.
-        GroupBy::Child => Address::parse(key).ok().filter(|a| *a != whole).and_then(|a| people.get(&a).copied()),
+        GroupBy::Child => {
+            let child = Address::parse(key).ok().filter(|child| child != me);
+            child.and_then(|child| people.get(if child.covers(&whole) { &whole } else { &child }).copied())
+        }
         _ => None,
     };
     let (mut rows, total) = counting.done(&s, &of);
@@ -82,14 +95,9 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
     let is_judged = |r: &view::RateRow| r.now.solution.is_some() && r.now.satisfaction.is_some();
     let rank = |r: &view::RateRow| std::cmp::Reverse((is_judged(r), r.now.score.map(|s| (s * 100.0).round() as i64)));
     rows.sort_by(|a, b| (&a.now.period, rank(a), &a.key).cmp(&(&b.now.period, rank(b), &b.key)));
-    let weights = view::RateWeights {
-        response: s.weight_response,
-        solution: s.weight_solution,
-        satisfaction: s.weight_satisfaction,
-        partly_solved: s.partly_solved,
-        mostly_is_satisfied: s.mostly_is_satisfied,
-    };
-    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, gone, at: now }))
+    let weights = view::RateWeights::of(&s);
+    let away = away(&ctx, Some(&whole));
+    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, gone, away, at: now }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,6 +122,7 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let Counted { by, under, category, days } = query(&uri)?;
     are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
     let now = ctx.as_of();
+    let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
     let mut counting = counts::Counting::new(by, scope);
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
@@ -121,7 +130,7 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
     let gone = look(&ctx, |cases, _| cases.gone())?;
-    Ok(ctx.answer(view::CaseStats { by, rows, total, gone, at: now }))
+    Ok(ctx.answer(view::CaseStats { by, rows, total, gone, away, at: now }))
 }
 
 /// # Errors
@@ -131,7 +140,11 @@ async fn are_known(ctx: &Ctx, caller: &Caller, under: Option<&Address>, category
         super::cases::is_heard_of(ctx, caller, category).await?;
     }
     let me = &ctx.config.node.address;
-    let Some(under) = under.filter(|under| !under.covers(me)) else { return Ok(()) };
+    let Some(under) = under.filter(|under| *under != me) else { return Ok(()) };
+    if under.covers(me) {
+        let detail = format!("{me} knows only its own part of `{under}`, which is above it");
+        return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself")));
+    }
     // A node in between need not have told of itself for those below it to be there.
     let nodes: Vec<Address> = ctx.hub.state(|state| state.registry.keys().cloned().collect());
     if nodes.iter().any(|node| under.covers(node)) || has_cases(ctx, under).await? {
@@ -180,6 +193,7 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let Watched { under, category, days, limit, again } = query(&uri)?;
     are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
     let now = ctx.as_of();
+    let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
     let question = Question {
         scope,
@@ -191,11 +205,12 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
     // A hundred thousand places are sorted for longer than a runtime's thread may be held.
     let ranked = ctx.turns.count(move || watching.ranked()).await?;
-    Ok(ctx.answer(look(&ctx, |cases, _| ranked.told(cases))?))
+    let told = look(&ctx, |cases, _| ranked.told(cases))?;
+    Ok(ctx.answer(view::Supervision { away, ..told }))
 }
 
 /// More days than the calendar has are no bound.
-fn since(ctx: &Ctx, days: Option<u32>) -> Option<chrono::DateTime<chrono::Utc>> {
+fn since(ctx: &Ctx, days: Option<u32>) -> Option<DateTime<Utc>> {
     ctx.as_of().checked_sub_signed(TimeDelta::days(days?.into()))
 }
 
@@ -221,23 +236,58 @@ async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> 
     }
 }
 
-/// How many live where, as this node and those below it say.
+/// Children whose links are not up, above or below the node that is asked about. A folder's answer says for itself
+/// of when it is.
+fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
+    if ctx.offline.is_some() {
+        return Vec::new();
+    }
+    let (me, links) = (&ctx.config.node.address, (ctx.links)());
+    let is_asked = |child: &Address| under.is_none_or(|under| under.covers(child) || child.covers(under));
+    let now = super::now();
+    ctx.hub.state(|state| {
+        let mut away: BTreeMap<Address, DateTime<Utc>> = BTreeMap::new();
+        for node in super::status::unheard(state, &ctx.config, &links) {
+            let Some(child) = me.child_towards(node).filter(is_asked) else { continue };
+            let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == child);
+            let by_link = link.and_then(|l| l.last_heard_ms_ago).and_then(|ms| TimeDelta::try_milliseconds(ms as i64));
+            let by_presence = state.registry.get(node).map(|known| view::time_of(known.last_heard_us));
+            let heard = by_link.map(|ago| now - ago).max(by_presence).unwrap_or_default();
+            let last = away.entry(child).or_insert(heard);
+            *last = heard.max(*last);
+        }
+        away.into_iter().map(|(node, last_heard)| Away { node, last_heard }).collect()
+    })
+}
+
+/// How many live where, as this node and those below it say; where one does not, as all its children do.
 fn people(ctx: &Ctx) -> HashMap<Address, u64> {
     let own = (&ctx.config.node.address, &ctx.config.node.labels);
     ctx.hub.state(|state| {
         let known = state.registry.iter().map(|(address, known)| (address, &known.labels));
-        let said =
-            |(address, labels): (&Address, &Labels)| Some((address.clone(), labels.get(POPULATION)?.parse().ok()?));
-        known.chain([own]).filter_map(said).collect()
+        let said = |labels: &Labels| labels.get(POPULATION)?.parse().ok();
+        people_of(known.chain([own]).map(|(address, labels)| (address.clone(), said(labels))).collect())
     })
 }
 
-/// How many live below a node that does not say it itself, if each of its children does.
-fn of_all_children(whole: &Address, people: &HashMap<Address, u64>, ctx: &Ctx) -> Option<u64> {
-    let children: Vec<Address> =
-        ctx.hub.state(|state| state.registry.keys().filter(|node| node.is_child_of(whole)).cloned().collect());
-    let sum: Option<u64> = children.iter().map(|child| people.get(child).copied()).sum();
-    sum.filter(|_| !children.is_empty())
+fn people_of(mut said: BTreeMap<Address, Option<u64>>) -> HashMap<Address, u64> {
+    // A node in between need not have told of itself.
+    let between: Vec<Address> = said.keys().flat_map(|node| successors(node.parent(), Address::parent)).collect();
+    for node in between {
+        said.entry(node).or_default();
+    }
+    let mut known = HashMap::new();
+    let mut of_children: HashMap<Address, Option<u64>> = HashMap::new();
+    // A node sorts before those below it.
+    for (node, own) in said.into_iter().rev() {
+        let people: Option<u64> = own.or_else(|| of_children.get(&node).copied().flatten());
+        if let Some(parent) = node.parent() {
+            let sum = of_children.entry(parent).or_insert(Some(0));
+            *sum = sum.zip(people).map(|(sum, n)| sum + n);
+        }
+        known.extend(people.map(|n| (node, n)));
+    }
+    known
 }
 
 /// Looks at the cases, with what is known of the nodes' districts.
@@ -247,7 +297,7 @@ fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases, District<'_>) -> T) -> Result<T,
         .state(|state| {
             let brain = Brain::of(state)?;
             let district = |of: &Address| {
-                std::iter::successors(Some(of.clone()), Address::parent).find_map(|node| {
+                successors(Some(of.clone()), Address::parent).find_map(|node| {
                     let below = || state.registry.get(&node).and_then(|known| known.labels.get(DISTRICT));
                     let said = match node == own.address {
                         true => own.labels.get(DISTRICT),

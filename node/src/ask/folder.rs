@@ -6,11 +6,13 @@ use super::node::Got;
 use crate::api;
 use crate::api::guard::Caller;
 use crate::brain::Brain;
+use crate::brain::services::said::Said;
 use crate::ctx::{Ctx, Sources};
 use axum::Router;
 use axum::body::BodyDataStream;
 use citybrain_hub::engine::{self, OpenError};
 use citybrain_hub::link::view::{LinkView, Role};
+use citybrain_hub::policy::Make;
 use citybrain_hub::{Hub, log};
 use citybrain_shared::config::{Config, Variables, parse};
 use citybrain_shared::words::with_causes;
@@ -54,7 +56,6 @@ impl Folder {
     pub fn open(dir: &Path) -> Result<Folder, Fail> {
         let no = |detail: String, hint: &str| Err(Fail::no("not-found", detail, hint));
         is_data_folder(dir)?;
-        let open = |config: &Config| engine::open_offline(dir, config.store.cache_bytes, Brain::make(config));
         let unopened = |e: OpenError| match e {
             OpenError::InUse => Fail::no(
                 "in-use",
@@ -71,20 +72,29 @@ impl Folder {
                 "`citybrain store verify DIR` says what is damaged",
             ),
         };
-        // The node's own presence says who it is; its config is not in its folder.
-        let whose = open(&config(dir, "offline")?).map_err(unopened)?.0.state(|s| s.address.clone());
-        let Some(address) = whose else {
+        // Its config is not in its folder: what a node says of itself is, its presence first, which says who it is.
+        let cache_bytes = config(dir, "offline")?.store.cache_bytes;
+        let mind: Make = Arc::new(|| Box::new(Said::default()));
+        let (hub, _) = engine::open_offline(dir, cache_bytes, mind).map_err(unopened)?;
+        let said = hub.state(|s| {
+            let address = s.address.clone()?;
+            Some((s.registry.get(&address).cloned(), Said::of(s, &address), address))
+        });
+        let Some((known, offered, address)) = said else {
             return no(
                 format!("nothing in the log of `{}` says whose it is", dir.display()),
                 "its node stopped during its first start, or its log is lost: `citybrain store verify DIR`",
             );
         };
-        // Which cases are its own, the brain knows only by that.
         let mut config = config(dir, address.as_str())?;
-        let (hub, found) = open(&config).map_err(unopened)?;
-        if let Some(known) = hub.state(|s| s.registry.get(&address).cloned()) {
+        if let Some(known) = known {
             (config.node.name, config.node.code, config.node.labels) = (known.name, known.code, known.labels);
         }
+        if let Some(offered) = offered {
+            offered.fill(&mut config);
+        }
+        // Which cases are its own, the brain knows only by that.
+        let (hub, found) = engine::open_offline(dir, cache_bytes, Brain::make(&config)).map_err(unopened)?;
         let as_of = view::time_of(found.as_of_us);
         let mut reasons = vec![format!("the node is stopped; its last record is of {}", view::rfc3339(as_of))];
         reasons.extend(found.remarks);

@@ -87,11 +87,16 @@ impl Brain {
     }
 
     fn parts(&self) -> [(u8, &dyn Policy); 4] {
-        [(b'c', &self.cases), (b'r', &self.rules), (b's', &self.services), (b'w', &self.warnings)]
+        [(b'c', &self.cases), (b'r', &self.rules), (services::PART, &self.services), (b'w', &self.warnings)]
     }
 
     fn parts_mut(&mut self) -> [(u8, &mut dyn Policy); 4] {
-        [(b'c', &mut self.cases), (b'r', &mut self.rules), (b's', &mut self.services), (b'w', &mut self.warnings)]
+        [
+            (b'c', &mut self.cases),
+            (b'r', &mut self.rules),
+            (services::PART, &mut self.services),
+            (b'w', &mut self.warnings),
+        ]
     }
 }
 

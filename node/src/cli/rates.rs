@@ -27,7 +27,7 @@ pub struct Rates {
     /// With the period before 环比 and a year before 同比
     #[arg(long)]
     pub compare: bool,
-    /// Which columns; `--json` has all
+    /// Which columns, and by what rows are ranked; `--json` has all, by score
     #[arg(long, default_value = "rates")]
     pub show: Show,
     #[command(flatten)]
@@ -36,21 +36,22 @@ pub struct Rates {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Show {
-    /// Response, solution, satisfaction, score
+    /// Response, solution, satisfaction, score: the best score first
     Rates,
-    /// Cases whose limit has passed: 结案率, 按期结案率
+    /// Cases whose limit has passed, 结案率, 按期结案率: the most in time first
     Closing,
-    /// 万人诉求比 (by child, where nodes have the label `population`) and 准确派单率
+    /// 万人诉求比 (by child, where nodes have the label `population`) and 准确派单率: the fewest appeals first
     Appeals,
 }
 
 /// What `--by` takes, and what it means where the word does not say it.
-const BY: [(&str, GroupBy, &str); 10] = [
+const BY: [(&str, GroupBy, &str); 11] = [
     ("node", GroupBy::Node, "Who owns the case"),
     ("child", GroupBy::Child, "The nodes directly below, each with all below it"),
     ("district", GroupBy::District, "The label `district` of the owner, or of the nearest node above it that has one"),
     ("category", GroupBy::Category, ""),
     ("department", GroupBy::Department, ""),
+    ("unit", GroupBy::Unit, "Who was sent last"),
     ("governance", GroupBy::Governance, ""),
     ("channel", GroupBy::Channel, ""),
     ("kind", GroupBy::Kind, ""),

@@ -167,12 +167,16 @@ pub struct Terms {
     /// The highest tier that is told whom to call; default: only nodes that have the case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact_reach: Option<Tier>,
+    /// It is in no rate, wherever it is counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub excluded: bool,
 }
 
 impl Terms {
     pub fn of(category: &Category) -> Terms {
-        let Category { response, dispatch, solution, call_back, contact_reach, .. } = *category;
-        Terms { response, dispatch, solution, call_back, evidence: category.evidence.clone(), contact_reach }
+        let Category { response, dispatch, solution, call_back, contact_reach, counted, .. } = *category;
+        let evidence = category.evidence.clone();
+        Terms { response, dispatch, solution, call_back, evidence, contact_reach, excluded: !counted }
     }
 }
 

@@ -53,9 +53,16 @@ pub struct Category {
     /// The highest tier that is told whom to call. Default: only nodes that have the case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact_reach: Option<Tier>,
+    /// Are such cases in the rates? What is not is excluded 剔除, and counted as that.
+    #[serde(default = "yes")]
+    pub counted: bool,
     /// The highest tier that sees such cases.
     #[serde(default = "city")]
     pub reach: Tier,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn appeal() -> Kind {

@@ -3,6 +3,7 @@
 use super::{Alarm, GroupBy};
 use crate::Address;
 use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Status, Verb, Words};
+use crate::config::cases::Cases as Settings;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -132,8 +133,8 @@ pub struct CaseNew {
     pub key: Option<String>,
 }
 
-/// Of the first dispatch, in the calendar's zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Of the first dispatch, in the calendar's zone; from short to long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RatePeriod {
@@ -155,7 +156,17 @@ pub struct Rates {
     pub weights: RateWeights,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<CasesGone>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<Away>,
     pub at: DateTime<Utc>,
+}
+
+/// A child whose link is not up: what it, and those below it, have done since it was heard last is not counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Away {
+    pub node: Address,
+    pub last_heard: DateTime<Utc>,
 }
 
 /// Closed cases that gave way to newer ones at this node, and are in no count of it any more.
@@ -175,6 +186,30 @@ pub struct RateWeights {
     pub satisfaction: f64,
     pub partly_solved: f64,
     pub mostly_is_satisfied: bool,
+}
+
+impl RateWeights {
+    pub fn of(settings: &Settings) -> RateWeights {
+        RateWeights {
+            response: settings.weight_response,
+            solution: settings.weight_solution,
+            satisfaction: settings.weight_satisfaction,
+            partly_solved: settings.partly_solved,
+            mostly_is_satisfied: settings.mostly_is_satisfied,
+        }
+    }
+
+    /// The same settings, weighed by these.
+    pub fn in_place_of(self, settings: Settings) -> Settings {
+        Settings {
+            weight_response: self.response,
+            weight_solution: self.solution,
+            weight_satisfaction: self.satisfaction,
+            partly_solved: self.partly_solved,
+            mostly_is_satisfied: self.mostly_is_satisfied,
+            ..settings
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Counts of cases, and what whoever supervises looks at.
 
-use super::CasesGone;
+use super::{Away, CasesGone};
 use crate::case::{Case, Contact};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub enum GroupBy {
     District,
     Category,
     Department,
+    /// Who was sent last.
+    Unit,
     Governance,
     Channel,
     Kind,
@@ -39,6 +41,8 @@ pub struct CaseStats {
     pub total: StatsRow,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<CasesGone>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<Away>,
     pub at: DateTime<Utc>,
 }
 
@@ -90,10 +94,12 @@ pub struct Supervision {
     pub repeat_callers: Vec<Caller>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<CasesGone>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<Away>,
     pub at: DateTime<Utc>,
 }
 
-/// One category, reported again and again within some 200 m, or at one place by its words.
+/// One category, reported again and again within a few hundred metres, or at one place by its words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HotSpot {

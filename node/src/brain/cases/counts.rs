@@ -43,6 +43,7 @@ pub fn key_of(case: &Case, by: GroupBy, me: &Address, district: District<'_>) ->
         GroupBy::District => some(&district(&case.owner).unwrap_or_default()),
         GroupBy::Category => some(&case.category),
         GroupBy::Department => some(&case.department),
+        GroupBy::Unit => some(&case.unit),
         GroupBy::Governance => some(case.governance.as_deref().unwrap_or_default()),
         GroupBy::Channel => some(&case.channel),
         GroupBy::Kind => case.kind.to_string(),

@@ -4,7 +4,8 @@
 //! rejected or excluded, it counts as that and in no rate of the work on it. What residents have said counts
 //! by rounds: a case that is reopened begins another, and his last word of each counts; where somebody else
 //! notes otherwise after a resident has spoken, both count. So no step that one person can make alone takes a
-//! verdict out of the rates: that needs an exclusion, which is counted, too.
+//! verdict out of the rates: that needs an exclusion, which is counted, too. A category that is excluded says so in
+//! the terms that go with each case of it, so that every node counts the same.
 //! Closing 结案率 alone goes by another period: that in which the limit for the solution fell. A clock that is
 //! begun anew (returned, reworked, reopened) takes no limit that has passed out of its period, and what was
 //! missed stays missed.
@@ -164,7 +165,7 @@ fn shifted(period: &str, to: impl Fn(NaiveDate, RatePeriod) -> Option<NaiveDate>
 /// What counts a case that is in no rate.
 fn left_out(case: &Case) -> Option<fn(&mut RateCounts) -> &mut u64> {
     let counted: fn(&mut RateCounts) -> &mut u64 = match case.status {
-        _ if case.excluded.is_some() => |c| &mut c.excluded,
+        _ if case.is_excluded() => |c| &mut c.excluded,
         Status::Withdrawn => |c| &mut c.withdrawn,
         Status::Rejected => |c| &mut c.rejected,
         _ if case.is_merged() => |c| &mut c.merged,
@@ -199,7 +200,7 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     c.reworked = u64::from(case.reworks > 0);
     c.reopened = u64::from(case.reopened > 0);
     c.appeals = u64::from(case.kind == Kind::Appeal);
-    if case.excluded.is_none() {
+    if !case.is_excluded() {
         let said = case.judged();
         (c.solved, c.partly_solved, c.unsolved) = (said.solved.into(), said.partly_solved.into(), said.unsolved.into());
         (c.satisfied, c.mostly_satisfied, c.dissatisfied) =

@@ -13,8 +13,10 @@ use citybrain_shared::view::{Caller, HotSpot, Supervision};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Cells of about 200 m: what is nearer is one spot.
+/// Cells of about 200 m: what is in one is one spot.
 const CELL_DEGREES: f64 = 0.002;
+/// With what is in a cell beside it, if their middles are nearer than that.
+const SPOT_M: u64 = 200;
 /// Ids of one row that are told.
 const IDS_MAX: usize = 10;
 
@@ -37,13 +39,14 @@ pub struct Watching {
     overdue: Vec<(Option<DateTime<Utc>>, String)>,
     /// By when they last changed.
     reopened: Vec<(DateTime<Utc>, String)>,
-    spots: BTreeMap<(String, Cell), Spot>,
+    /// By category.
+    spots: BTreeMap<String, BTreeMap<Cell, Spot>>,
     /// By the digits of the telephone number that this node keeps.
     callers: BTreeMap<String, Pile>,
 }
 
 /// A square of the map, or words that say where, at one node.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Cell {
     At(i64, i64),
     Words(Address, String),
@@ -98,7 +101,7 @@ impl Watching {
         let gone = matches!(case.status, Status::Withdrawn | Status::Rejected);
         // What was merged into another is the same report, and a spot's worth all the more.
         if let Some(cell) = cell_of(case).filter(|_| !gone && case.excluded.is_none()) {
-            let spot = self.spots.entry((case.category.clone(), cell)).or_default();
+            let spot = self.spots.entry(case.category.clone()).or_default().entry(cell).or_default();
             spot.pile.add(case);
             if let Some((lat, lon)) = case.place.as_ref().and_then(|p| p.lat.zip(p.lon)) {
                 spot.lat_sum += lat;
@@ -121,7 +124,10 @@ impl Watching {
         self.overdue.sort_unstable();
         self.reopened.sort_unstable_by(|a, b| b.cmp(a));
         let few = |ids: Vec<String>| ids.into_iter().take(limit).collect();
-        let mut spots: Vec<_> = self.spots.into_iter().filter(|(_, s)| s.pile.cases >= again).collect();
+        let of_category =
+            |(category, cells)| joined(cells).into_iter().map(move |spot| (String::clone(&category), spot));
+        let all = self.spots.into_iter().flat_map(of_category);
+        let mut spots: Vec<(String, Spot)> = all.filter(|(_, s)| s.pile.cases >= again).collect();
         spots.sort_by_cached_key(|(_, s)| s.pile.rank());
         let mut callers: Vec<Pile> = self.callers.into_values().filter(|c| c.cases >= again).collect();
         callers.sort_by_cached_key(|c| (Reverse(c.cases), c.ids()));
@@ -131,7 +137,7 @@ impl Watching {
             overdue: few(self.overdue.into_iter().map(|(_, id)| id).collect()),
             reopened: few(self.reopened.into_iter().map(|(_, id)| id).collect()),
             in_all,
-            spots: spots.into_iter().map(|((category, _), spot)| (category, spot)).collect(),
+            spots,
             callers,
             shown,
             now: self.now,
@@ -162,6 +168,7 @@ impl Ranked {
             hot_spots: self.spots.into_iter().map(|(category, s)| s.told(category, cases)).collect(),
             repeat_callers: self.callers.into_iter().map(|c| c.told(cases, self.shown)).collect(),
             gone: cases.gone(),
+            away: Vec::new(),
             at: self.now,
         }
     }
@@ -177,6 +184,14 @@ impl Pile {
             self.newest.insert(at, this);
             self.newest.truncate(IDS_MAX);
         }
+    }
+
+    fn join(&mut self, other: Pile) {
+        self.cases += other.cases;
+        self.open += other.open;
+        self.newest.extend(other.newest);
+        self.newest.sort_unstable_by(|a, b| b.cmp(a));
+        self.newest.truncate(IDS_MAX);
     }
 
     fn ids(&self) -> Vec<String> {
@@ -203,22 +218,65 @@ impl Pile {
 }
 
 impl Spot {
+    /// In the middle of all that is reported there.
+    fn middle(&self) -> Place {
+        let mean = |sum: f64| (self.places > 0).then(|| sum / f64::from(self.places));
+        Place { lat: mean(self.lat_sum), lon: mean(self.lon_sum), ..Place::default() }
+    }
+
+    fn join(&mut self, other: Spot) {
+        self.pile.join(other.pile);
+        self.lat_sum += other.lat_sum;
+        self.lon_sum += other.lon_sum;
+        self.places += other.places;
+    }
+
     fn told(self, category: String, cases: &Cases) -> HotSpot {
         let newest = self.pile.first(cases).map(|h| &h.case);
         let place: Place = newest.and_then(|c| c.place.clone()).unwrap_or_default();
         // In the middle of them all, as it is no secret where a lamp is broken.
-        let mean = |sum: f64| (self.places > 0).then(|| (sum / f64::from(self.places) * 1e5).round() / 1e5);
+        let middle = self.middle();
+        let rounded = |degrees: Option<f64>| degrees.map(|degrees| (degrees * 1e5).round() / 1e5);
         HotSpot {
             category,
             category_name: newest.map(|c| c.category_name.clone()).unwrap_or_default(),
             place: place.text,
-            lat: mean(self.lat_sum),
-            lon: mean(self.lon_sum),
+            lat: rounded(middle.lat),
+            lon: rounded(middle.lon),
             cases: self.pile.cases,
             open: self.pile.open,
             newest: self.pile.opened(),
             ids: self.pile.ids(),
         }
+    }
+}
+
+/// The spots of one category. The fullest cell first takes those around it that are near, so that no border of the
+/// grid cuts a spot in pieces; it takes none that is farther away, so that spots do not grow into a whole town.
+fn joined(mut cells: BTreeMap<Cell, Spot>) -> Vec<Spot> {
+    let mut order: Vec<_> = cells.iter().map(|(cell, spot)| (spot.pile.rank(), cell.clone())).collect();
+    order.sort_unstable();
+    let mut spots = Vec::new();
+    for (_, cell) in order {
+        let Some(mut spot) = cells.remove(&cell) else { continue };
+        let middle = spot.middle();
+        for beside in cell.around() {
+            let is_near = |other: &Spot| middle.metres_to(&other.middle()).is_some_and(|m| m < SPOT_M);
+            if cells.get(&beside).is_some_and(is_near) {
+                spot.join(cells.remove(&beside).unwrap_or_default());
+            }
+        }
+        spots.push(spot);
+    }
+    spots
+}
+
+impl Cell {
+    /// The cells that it touches.
+    fn around(&self) -> Vec<Cell> {
+        let Cell::At(lat, lon) = *self else { return Vec::new() };
+        let steps = (-1..=1).flat_map(|north| (-1..=1).map(move |east| (north, east)));
+        steps.map(|(north, east)| Cell::At(lat + north, lon + east)).collect()
     }
 }
 

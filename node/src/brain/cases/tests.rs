@@ -44,6 +44,11 @@ solution = "1wd"
 code = "N"
 name = "噪音"
 reach = "community"
+[[category]]
+code = "X"
+name = "演练"
+solution = "1wd"
+counted = false
 [[service]]
 code = "S"
 name = "理发"
@@ -568,7 +573,7 @@ fn play(world: &mut World, moves: &[Move]) {
             Move::Open(n, sos) if opened < 3 => {
                 let id = format!("20261120-{opened}");
                 opened += 1;
-                let category = if i % 2 == 0 { "G" } else { "L" };
+                let category = ["G", "L", "G", "L", "X"][i % 5];
                 let (channel, governance) = (["app", "12345"][i % 2].into(), (i % 3 == 0).then(|| "法治".into()));
                 let new = Opening { sos: *sos, channel, governance, ..opening(&id, category) };
                 let contact = Contact { phone: "1".into(), ..Contact::default() };

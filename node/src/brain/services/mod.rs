@@ -5,9 +5,10 @@
 //! | [`hours`] | opening hours and the appointments in them |
 //! | [`request`] | a request, checked, as a case that opens |
 //! | [`check`] | what is wrong with `[[service]]` and `[[scene]]` before a start |
+//! | [`said`] | what a stopped node offered, from its folder |
 //!
-//! **Format.** `city.brain.service.catalogue`: what one node's config offers, its categories and its calendar, sent
-//! down to all below it whenever it has changed. `city.brain.service.wanted`: a node that is new asks its parent, which
+//! **Format.** `city.brain.service.catalogue`: what one node's config offers, its categories, its calendar and how it
+//! rates, sent down to all below it whenever it has changed. `city.brain.service.wanted`: a node that is new asks its parent, which
 //! answers with its own catalogue and those that it has inherited. The newest catalogue of each
 //! ancestor is kept.
 //!
@@ -17,6 +18,7 @@
 pub mod check;
 pub mod hours;
 pub mod request;
+pub mod said;
 #[cfg(test)]
 mod tests;
 
@@ -26,17 +28,21 @@ use crate::brain::cases::letter::{Pen, data};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
-use citybrain_shared::config::cases::{Calendar, Category};
+use citybrain_shared::config::cases::{Calendar, Cases as Settings, Category};
 use citybrain_shared::config::closest;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::selector::DISTRICT;
+use citybrain_shared::view::RateWeights;
 use citybrain_shared::{Address, Lane, Pos, Tier, view};
 use request::Offered;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
+
+/// Which rows of the store are this part's.
+pub(super) const PART: u8 = b's';
 
 pub const PREFIX: &str = "city.brain.service.";
 pub const CATALOGUE: &str = "city.brain.service.catalogue";
@@ -59,6 +65,9 @@ pub struct Catalogue {
     /// Its label `district`, by which rates below it are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub district: Option<String>,
+    /// How its score is made, if otherwise than by default: for whoever reads its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<RateWeights>,
 }
 
 impl Catalogue {
@@ -72,15 +81,26 @@ impl Catalogue {
             // The days of its file are in it already.
             calendar: config.calendar.clone().map(|c| Calendar { days_file: None, ..c }),
             district: config.node.labels.get(DISTRICT).cloned(),
+            weights: Some(RateWeights::of(&config.cases)).filter(|w| *w != RateWeights::of(&Settings::default())),
         };
         // As it will be read again: what JSON has no word for must not be news for ever.
         serde_json::to_value(&own).and_then(serde_json::from_value).unwrap_or(own)
     }
 
     fn is_empty(&self) -> bool {
-        let Catalogue { node: _, services, scenes, categories, calendar, district } = self;
+        let Catalogue { node: _, services, scenes, categories, calendar, district, weights } = self;
         let lists = services.is_empty() && scenes.is_empty() && categories.is_empty();
-        lists && calendar.is_none() && district.is_none()
+        lists && calendar.is_none() && district.is_none() && weights.is_none()
+    }
+
+    /// Puts what it says into a config of its node, which has only defaults.
+    pub fn fill(self, config: &mut Config) {
+        let Catalogue { node: _, services, scenes, categories, calendar, district: _, weights } = self;
+        (config.service, config.scene, config.category) = (services, scenes, categories);
+        config.calendar = calendar;
+        if let Some(weights) = weights {
+            config.cases = weights.in_place_of(std::mem::take(&mut config.cases));
+        }
     }
 }
 
@@ -195,6 +215,11 @@ impl Services {
     }
 }
 
+/// The catalogue of a row, if it is the row of one.
+fn row_of(key: &[u8], value: &[u8]) -> Option<Result<Catalogue, String>> {
+    key.starts_with(b"k").then(|| serde_json::from_slice(value).map_err(|e| e.to_string()))
+}
+
 impl Policy for Services {
     fn decide(&self, _: &State, now_us: i64, header: &Header<'_>, _: &[u8]) -> Vec<Draft> {
         let Some(origin) = header.origin.filter(|_| header.name == WANTED) else { return Vec::new() };
@@ -274,11 +299,10 @@ impl Policy for Services {
     fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
         match std::str::from_utf8(key) {
             Ok("asked") => self.asked = true,
-            Ok(text) if text.starts_with('k') => {
-                let catalogue: Catalogue = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+            _ => {
+                let catalogue = row_of(key, value).ok_or("its kind is not known to this build")??;
                 self.known.insert(catalogue.node.clone(), catalogue);
             }
-            _ => return Err("its kind is not known to this build".into()),
         }
         Ok(())
     }

@@ -246,6 +246,9 @@ fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::
 
 /// What came of it, by those who worked on it.
 fn handled(c: &Case, out: &mut dyn Write) -> io::Result<()> {
+    if c.terms.as_ref().is_some_and(|terms| terms.excluded) {
+        line(out, "excluded", "as all of its category: it is in no rate".into())?;
+    }
     let to_show = c.terms.as_ref().map(|t| t.evidence.join(", ")).filter(|names| !names.is_empty());
     if let Some(names) = to_show.filter(|_| c.status.is_open() && c.outcome.is_none()) {
         line(out, "to show", format!("{names}, when it is solved"))?;

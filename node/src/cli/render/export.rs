@@ -57,7 +57,7 @@ const COLUMNS: [Column; 46] = [
     ("dispatch_due", |c| due_of(c, "dispatch")),
     ("suspended", |c| c.suspended.is_some().to_string()),
     ("extended", |c| c.extended.is_some().to_string()),
-    ("excluded", |c| c.excluded.is_some().to_string()),
+    ("excluded", |c| c.is_excluded().to_string()),
     ("escalations", |c| c.escalations.to_string()),
     ("service", |c| of_booking(c, |b| as_text(&b.service))),
     ("slot", |c| time(c.booking.as_ref().and_then(|b| b.at))),

@@ -1,6 +1,6 @@
 //! Rates, and what they are made of.
 
-use super::supervision::gone;
+use super::supervision::{away, gone};
 use super::table::Cell;
 use super::{Screen, clean, grouped, print, right};
 use crate::cli::rates::Show;
@@ -95,26 +95,65 @@ fn change(show: Show, now: &PeriodRates, then: &PeriodRates) -> String {
     if said.is_empty() { "-".into() } else { said.join(", ") }
 }
 
+/// By what a row stands where it does, the greater the better; `None`: there is nothing to rank it by.
+fn standing(show: Show, r: &RateRow) -> Option<[i64; 2]> {
+    // To as many digits as are shown; what is not known stands below all that is.
+    let tenths = |rate: Option<f64>| rate.map_or(-1, |rate| (rate * 1_000.0).round() as i64);
+    let now = &r.now;
+    match show {
+        // Without a verdict of any resident the response alone is the score.
+        Show::Rates => {
+            let is_judged = now.solution.is_some() && now.satisfaction.is_some();
+            now.score.map(|score| [is_judged.into(), (score * 100.0).round() as i64])
+        }
+        Show::Closing => now.closing_in_time.map(|_| [now.closing_in_time, now.closing].map(tenths)),
+        Show::Appeals => {
+            let few = r.appeals_per_10000.map_or(i64::MIN, |n| -((n * 100.0).round() as i64));
+            now.accurate_dispatch.map(|_| [few, tenths(now.accurate_dispatch)])
+        }
+    }
+}
+
+/// The rows that a table shows, the best of each period first, with their ranks; those that stand alike share one.
+fn ranked<'v>(show: Show, rows: &'v [RateRow]) -> Vec<(String, &'v RateRow)> {
+    let is_shown = |r: &&RateRow| parts(r).into_iter().flatten().any(|part| base(show, part) > 0);
+    let mut rows: Vec<&'v RateRow> = rows.iter().filter(is_shown).collect();
+    rows.sort_by(|a, b| a.now.period.cmp(&b.now.period).then(standing(show, b).cmp(&standing(show, a))));
+    let (mut ranked, mut rank, mut first): (Vec<(String, &'v RateRow)>, _, _) = (Vec::new(), 0, 0);
+    for (i, r) in rows.into_iter().enumerate() {
+        let before = ranked.last().map(|(_, before)| *before).filter(|before| before.now.period == r.now.period);
+        if before.is_none() {
+            first = i;
+        }
+        if before.is_none_or(|before| standing(show, before) != standing(show, r)) {
+            rank = i - first + 1;
+        }
+        ranked.push((standing(show, r).map_or("-".into(), |_| rank.to_string()), r));
+    }
+    ranked
+}
+
 pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     gone(v.gone.as_ref(), s, out)?;
-    let rows = v.rows.iter().chain(std::iter::once(&v.total));
-    let is_shown = |r: &&RateRow| parts(r).into_iter().flatten().any(|part| base(show, part) > 0);
-    let rows: Vec<&RateRow> = rows.filter(is_shown).collect();
+    let mut rows = ranked(show, &v.rows);
+    let whole = ranked(show, std::slice::from_ref(&v.total)).pop().map(|(_, whole)| (String::new(), whole));
+    rows.extend(whole);
     if rows.is_empty() {
         let none = match show {
             Show::Closing => "no limit of a case that fits has passed yet",
             _ => "no case that fits was dispatched yet",
         };
-        return writeln!(out, "{none}");
+        writeln!(out, "{none}")?;
+        return away(&v.away, s, out);
     }
-    let compares = rows.iter().any(|r| r.before.is_some() || r.year_before.is_some());
+    let compares = rows.iter().any(|(_, r)| r.before.is_some() || r.year_before.is_some());
     let more: &[&str] = if compares { &["SINCE THEN"] } else { &[] };
-    let mut table = s.table(&[&["PERIOD", "KEY"], head(show), more].concat());
-    for r in rows {
+    let mut table = s.table(&[&["PERIOD", "#", "KEY"], head(show), more].concat());
+    for (rank, r) in rows {
         for (i, part) in parts(r).into_iter().enumerate() {
             let Some(part) = part else { continue };
-            let key = if i == 0 { clean(&r.key) } else { String::new() };
-            let mut row = vec![Cell::new(&part.period), Cell::new(key)];
+            let (rank, key) = if i == 0 { (rank.clone(), clean(&r.key)) } else { Default::default() };
+            let mut row = vec![Cell::new(&part.period), right(rank), Cell::new(key)];
             row.extend(cells(show, v, part, r.people));
             if compares {
                 row.push(Cell::new(if i == 0 { String::new() } else { change(show, &r.now, part) }));
@@ -151,11 +190,12 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
         ),
         Show::Closing => writeln!(
             out,
-            "due: the limit for the solution fell in the period and has passed; in time: closed before it; not those left out of rates"
+            "due: the limit for the solution fell in the period and has passed; in time: closed before it; not those left out of rates; ranked by in time, then by closed"
         ),
         Show::Appeals => writeln!(
             out,
-            "of what was first dispatched in the period; well dispatched: sent back by nobody; people: the label `population` of a child, or of all"
+            "of what was first dispatched in the period; well dispatched: sent back by nobody; people: the label `population` of a child, or of all; ranked by per 10,000, the fewest first, then by well dispatched"
         ),
-    }
+    }?;
+    away(&v.away, s, out)
 }

@@ -16,6 +16,18 @@ pub fn gone(gone: Option<&view::CasesGone>, s: &Screen, out: &mut dyn Write) -> 
     writeln!(out, "not counted any more, as newer ones took their place: {closed}, opened or dispatched up to {upto}")
 }
 
+/// Below counts that may be old.
+pub fn away(away: &[view::Away], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    const NAMED: usize = 5;
+    for view::Away { node, last_heard } in away.iter().take(NAMED) {
+        writeln!(out, "without what {node} has done since {}: it is away", s.zone.short(*last_heard))?;
+    }
+    match away.len().saturating_sub(NAMED) {
+        0 => Ok(()),
+        more => writeln!(out, "nor what {} more have done that are away, too", grouped(more as u64)),
+    }
+}
+
 pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     gone(v.gone.as_ref(), s, out)?;
     let head = [
@@ -49,7 +61,8 @@ pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result
         "{} of {} had a limit for the solution; took: from opening to closing, of those closed",
         grouped(v.total.with_limit),
         grouped(v.total.cases)
-    )
+    )?;
+    away(&v.away, s, out)
 }
 
 /// As [`span`]; of whole seconds no tenths are known.
@@ -105,7 +118,7 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
         }
         print(&table, out)?;
     }
-    Ok(())
+    away(&v.away, s, out)
 }
 
 fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

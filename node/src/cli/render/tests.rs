@@ -280,7 +280,7 @@ fn a_score_that_lacks_a_rate_is_marked_and_what_no_rate_counts_is_told() {
         };
         let (by, period) = (view::GroupBy::Child, view::RatePeriod::All);
         let total = row("all", rates(Some(0.5)));
-        let rates = view::Rates { by, period, rows, total, weights, gone: None, at: time_of(0) };
+        let rates = view::Rates { by, period, rows, total, weights, gone: None, away: vec![], at: time_of(0) };
         text(PLAIN, Output::Rates(Box::new(answer(rates)), crate::cli::rates::Show::Rates)).0
     };
     let marked = shown(vec![row("a", rates(Some(0.5))), row("b", rates(None))]);
@@ -290,4 +290,52 @@ fn a_score_that_lacks_a_rate_is_marked_and_what_no_rate_counts_is_told() {
     assert!(marked.contains("97 without a limit for the response, 2 with one that still runs"), "{marked}");
     let whole = shown(vec![row("a", rates(Some(0.5)))]);
     assert!(!whole.contains('*'), "{whole}");
+}
+
+#[test]
+fn rows_are_ranked_by_what_a_table_shows_and_those_that_stand_alike_share_a_rank() {
+    use crate::cli::rates::Show;
+    let row = |key: &str, period: &str, in_time: u64, due: u64, per_10000: Option<f64>| {
+        let counts = view::RateCounts {
+            dispatched: 10,
+            due,
+            due_closed: due,
+            due_closed_in_time: in_time,
+            appeals: 1,
+            ..Default::default()
+        };
+        let now = view::PeriodRates {
+            period: period.into(),
+            counts,
+            response: None,
+            solution: None,
+            satisfaction: None,
+            score: None,
+            accurate_dispatch: Some(1.0),
+            closing: (due > 0).then_some(1.0),
+            closing_in_time: (due > 0).then(|| in_time as f64 / due as f64),
+        };
+        let (before, year_before) = (None, None);
+        view::RateRow { key: key.into(), now, appeals_per_10000: per_10000, people: Some(10_000), before, year_before }
+    };
+    let rows = vec![
+        row("late", "2026-10", 1, 4, None),
+        row("few", "2026-10", 3, 4, Some(2.0)),
+        row("none", "2026-10", 0, 0, Some(1.0)),
+        row("alike", "2026-10", 6, 8, Some(2.0)),
+        row("next", "2026-11", 0, 1, Some(9.0)),
+    ];
+    let weights = view::RateWeights::of(&Default::default());
+    let (by, period, total) = (view::GroupBy::Child, view::RatePeriod::Month, row("all", "", 9, 17, Some(3.0)));
+    let rates = view::Rates { by, period, rows, total, weights, gone: None, away: vec![], at: time_of(0) };
+    let shown = |show: Show| -> Vec<String> {
+        let text = text(PLAIN, Output::Rates(Box::new(answer(rates.clone())), show)).0;
+        let words = |line: &str| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        text.lines().skip(1).take(6).map(words).collect()
+    };
+    let closing = ["2026-10 1 few", "2026-10 1 alike", "2026-10 3 late", "2026-11 1 next", "all 17 100.0"];
+    assert_eq!(shown(Show::Closing)[..5], closing);
+    let appeals = ["2026-10 1 none", "2026-10 2 few", "2026-10 2 alike", "2026-10 4 late", "2026-11 1 next"];
+    assert_eq!(shown(Show::Appeals)[..5], appeals);
+    assert_eq!(shown(Show::Rates)[0], "2026-10 - late", "no score, no rank");
 }

@@ -180,7 +180,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
         Verb::Reopen if merged => Err("it was merged into another: reopen that one"),
         Verb::Reopen => is(&[Closed]),
         Verb::Forget if case.forgotten => Err("it is forgotten already"),
-        Verb::Exclude if case.excluded.is_some() => Err("it is excluded already"),
+        Verb::Exclude if case.is_excluded() => Err("it is excluded already"),
         Verb::Recall => Err("it is not on its way to anybody"),
         Verb::Report | Verb::Rate | Verb::Comment | Verb::Exclude | Verb::Forget => Ok(()),
         Verb::Contact | Verb::Resume | Verb::Escalate | Verb::Withdraw | Verb::Merge if status.is_open() => Ok(()),

@@ -187,6 +187,29 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
 }
 
 #[test]
+fn no_border_of_the_grid_cuts_a_hot_spot_in_pieces() {
+    let mut world = World::new();
+    let corner = [(30.69999, 103.83999), (30.70001, 103.83999), (30.69999, 103.84001), (30.70001, 103.84001)];
+    // A row of reports, 300 m from each other, is no spot.
+    let row = (0..4).map(|i| (30.70001 + 0.0027 * f64::from(i), 103.9));
+    for (i, (lat, lon)) in corner.into_iter().chain(row).enumerate() {
+        let place = citybrain_shared::case::Place { text: String::new(), lat: Some(lat), lon: Some(lon) };
+        world.open(
+            "c/s/a",
+            Opening { place: Some(place), ..opening(&format!("20261120-{i}"), "L") },
+            Contact::default(),
+        );
+    }
+    let cases = &world.places["c/s/a"].cases;
+    let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: true };
+    let mut watching = supervision::Watching::new(question, view::time_of(world.now));
+    cases.iter().for_each(|held| watching.add(cases, held));
+    let spots: Vec<_> = watching.ranked().told(cases).hot_spots.into_iter().map(|s| (s.cases, s.open, s.ids)).collect();
+    let newest = [3, 2, 1, 0].map(|i| format!("20261120-{i}")).to_vec();
+    assert_eq!(spots, [(4, 4, newest)]);
+}
+
+#[test]
 fn the_rates_of_a_month_are_those_of_its_days() {
     for (text, named) in [("2026-11-20", "Day"), ("2026-11", "Month"), ("2026", "Year")] {
         assert_eq!(rates::span_of(text).map(|p| format!("{p:?}")).as_deref(), Some(named), "{text}");

@@ -131,3 +131,22 @@ fn a_catalogue_that_says_something_else_later_changes_no_case_that_is_open() {
     let invoice = Ask { evidence: vec!["invoice=https://x.example/1".into()], ..by("w", Role::Worker) };
     assert_eq!(refused(&world, "c/s/b", Verb::Resolve, &invoice).0, "no-evidence");
 }
+
+#[test]
+fn what_its_category_leaves_out_of_the_rates_is_excluded_at_every_tier_whoever_has_the_case() {
+    let mut world = world(OTHER);
+    world.places.get_mut("c/s/a").unwrap().cases = with("c/s/a", &format!("{LITTER}counted = false\n"));
+    world.open("c/s/a", opening(CASE, "litter"), Contact::default());
+    step(&mut world, "c/s/a", Verb::Accept, by("w", Role::Worker));
+    step(&mut world, "c/s/a", Verb::Dispatch, Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) });
+    let evidence = vec!["photo-after=https://x.example/1.jpg".to_owned()];
+    step(&mut world, "c/s/b", Verb::Start, by("w", Role::Worker));
+    step(&mut world, "c/s/b", Verb::Resolve, Ask { evidence, ..by("w", Role::Worker) });
+    let word = Ask { solved: Some(Solved::Unsolved), satisfied: Some(Satisfied::No), ..by("r", Role::Resident) };
+    step(&mut world, "c/s/b", Verb::Evaluate, word);
+    for at in ["c/s/b", "c/s", "c"] {
+        let (_, c) = rates_of(&world.places[at].cases, None);
+        assert_eq!((c.dispatched, c.excluded, c.unsolved, c.dissatisfied, c.due), (1, 1, 0, 0, 0), "{at}");
+    }
+    assert_eq!(refused(&world, "c/s/b", Verb::Exclude, &by("w", Role::Worker)).0, "not-now");
+}
