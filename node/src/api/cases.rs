@@ -123,7 +123,7 @@ pub async fn list(
         false => place(c) >= *after,
     };
     let (all, mut open, mut overdue) =
-        look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now)))?;
+        look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue_of_all(now)))?;
     let only_open =
         wanted.overdue || wanted.summoned || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
     // What there is for an app is only found by looking at all.

@@ -142,7 +142,7 @@ pub enum Case {
     Report {
         #[command(flatten)]
         step: Step,
-        /// Which summons, if there are several
+        /// Which summons, by its id or its unit, if several can be meant
         #[arg(long, value_name = "ID")]
         assist: Option<String>,
         #[command(flatten)]
@@ -152,7 +152,7 @@ pub enum Case {
     Rate {
         #[command(flatten)]
         step: Step,
-        /// Which summons, if there are several
+        /// Which summons, by its id or its unit, if several can be meant
         #[arg(long, value_name = "ID")]
         assist: Option<String>,
         /// 1 (bad) to 5 (good)

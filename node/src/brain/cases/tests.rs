@@ -451,7 +451,7 @@ impl World {
         let waits = place.cases.open_ones().filter(|h| h.case.urgent && h.is_unanswered()).count() as u64;
         assert_eq!(place.cases.calls.unaccepted, waits);
         for (kind, open) in Kind::ALL.iter().zip(place.cases.open_by_kind) {
-            assert_eq!(open, counted(&|c| c.kind == *kind), "{kind}");
+            assert_eq!(open, counted(&|c| c.kind == *kind && a(at).covers(&c.owner)), "{kind}");
         }
         assert_eq!(from_rows.inbox.len(), place.cases.inbox.len());
         place.cases = from_rows;
