@@ -239,6 +239,14 @@ fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::
         let words = [contact.name.clone(), contact.phone.clone(), contact.address.clone()].into_iter().chain(more);
         let words: Vec<String> = words.filter(|w| !w.is_empty()).collect();
         line(out, "to call", words.join(", "))?;
+    } else if c.has_contact && !c.forgotten && !v.forgotten_here {
+        // The owner has it, if it has come there with the case.
+        let keeper = if c.contact_came { &c.owner } else { &c.opened_at };
+        let kept = match keeper.as_str() == me {
+            true => "withheld".to_owned(),
+            false => format!("kept at {keeper}: `citybrain case show {} --at {keeper}`", c.id),
+        };
+        line(out, "to call", kept)?;
     }
     Ok(())
 }
@@ -399,7 +407,8 @@ fn told(case: &Case, c: &Clock, me: &str, now: DateTime<Utc>, s: &Screen) -> Str
             format!("stopped {}, {}", s.zone.short(at), if at <= due { "in time" } else { "too late" })
         }
         (None, Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
-        (None, None, None, _) => "paused".into(),
+        (None, None, None, Some(at)) => format!("missed, seen {}; paused", s.zone.short(at)),
+        (None, None, None, None) => "paused".into(),
         (None, None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
         (None, None, Some(due), None) if due < now && case.owner.as_str() != me => {
             "over; its owner has not said so".into()
@@ -648,7 +657,8 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         let rows: Vec<Vec<&str>> =
             out.lines().map(|line| line.split("  ").filter(|c| !c.is_empty()).collect()).collect();
-        let row = ["20261120-0", "a1", "dispatched", "unit-a1", "11-20 13:00:00Z", "crane", "c/s/a (as last heard)", "t"];
+        let row =
+            ["20261120-0", "a1", "dispatched", "unit-a1", "11-20 13:00:00Z", "crane", "c/s/a (as last heard)", "t"];
         assert_eq!(rows[1].iter().map(|cell| cell.trim()).collect::<Vec<_>>(), row, "{out}");
         assert_eq!(rows.len(), 3, "{out}");
     }

@@ -465,11 +465,8 @@ fn the_only_summons_that_can_be_meant_need_not_be_named() {
         let ask = Ask { assist: assist.map(str::to_owned), ..by("x", Role::Worker) };
         d.cases.book().act(&d.case, Verb::Report, &ask, asker, &|_| None, d.now)
     };
-    let rate = |assist: Option<&str>| Ask {
-        assist: assist.map(str::to_owned),
-        rating: Some(4),
-        ..by("w", Role::Worker)
-    };
+    let rate =
+        |assist: Option<&str>| Ask { assist: assist.map(str::to_owned), rating: Some(4), ..by("w", Role::Worker) };
     let meant = |stepped: Vec<Stepped>| (stepped[0].case.clone(), stepped[0].entry.to.clone().unwrap());
     // At its node the one that was summoned there; the unit's name says which of two.
     let (case, id) = meant(report(&d, "c/s/a", None).unwrap());
