@@ -2,6 +2,7 @@
 
 use crate::harness::http::Asker;
 use crate::harness::ran::{run, text};
+use crate::harness::receiver::{OK, Receiver};
 use crate::harness::{OPERA, Tree, wait_for};
 use citybrain_shared::view;
 use serde_json::{Value, json};
@@ -270,4 +271,156 @@ fn a_desk_that_booked_for_a_resident_cancels_it_at_his_word_and_no_other_worker_
     desk.step(&booked, "withdraw", &json!({"text": "王大妈不来了"}));
     desk.wait(&booked, "it is withdrawn", |case| case["status"] == "withdrawn");
     assert_eq!(hall.get("/v1/services/opera?of=c").1["free"]["places"], 1);
+}
+
+/// A webhook of the street in the name of its token `citizens`.
+fn told_as_citizens(tree: &mut Tree, receiver: &Receiver, more: &str) {
+    let hook = format!("[[webhook]]\nname = \"app\"\nurl = \"{}\"\ntoken = \"citizens\"\n{more}\n", receiver.url);
+    tree.stop_node("c/s");
+    tree.edit("c/s", |text| format!("{hook}{text}"));
+    tree.start_node("c/s");
+    tree.wait_ready();
+}
+
+/// What the webhook does not send, and why.
+fn stands(by: &Caller<'_>) -> Option<Value> {
+    by.get("/v1/status").1["webhooks"][0]["stands"].as_array()?.first().cloned()
+}
+
+#[test]
+fn an_app_s_webhook_is_told_how_its_own_cases_stand_wherever_they_are_and_of_no_others() {
+    let mut tree = a_city_of_tokens();
+    let receiver = Receiver::start();
+    told_as_citizens(&mut tree, &receiver, "");
+    let (app, rival) = (Caller::new(&tree, "c/s", "citizens", "app"), Caller::new(&tree, "c/s", "rival", "app"));
+    let li = Caller::new(&tree, "c/s", "li", "worker");
+    let appeal = |title: &str| json!({"category": "LAMP", "title": title, "form": {"pole": "7", "door": "五零一"}});
+    let press =
+        json!({"sos": true, "title": "摔倒了", "place": {"text": "三号楼"}, "contact": {"phone": "13900000000"}});
+
+    let theirs = [
+        rival.post("/v1/cases", &appeal("别家的")),
+        li.post("/v1/cases", &appeal("自己的")),
+        rival.post("/v1/cases", &press),
+    ]
+    .map(|(_, shown)| id(&shown));
+    for case in &theirs {
+        li.step(case, "accept", &json!({}));
+    }
+    let (pressed, mine) = (id(&app.post("/v1/cases", &press).1), id(&app.post("/v1/cases", &appeal("我的")).1));
+    for case in [&pressed, &mine] {
+        li.step(case, "accept", &json!({}));
+        li.step(case, "comment", &json!({"text": "此人常来"}));
+        li.step(case, "dispatch", &json!({"unit": "路灯所"}));
+    }
+    // The city has it then, and what it does with it comes down by letters.
+    let request = json!({"of": "c", "form": {"health": "轮椅"}, "contact": {"name": "王大妈", "phone": "13900000000"}});
+    let booked = id(&app.post("/v1/services/opera/requests", &request).1);
+    app.wait(&booked, "it is booked", |case| case["booking"]["state"] == "booked");
+    app.step(&booked, "withdraw", &json!({"text": "不去了"}));
+
+    let of = |case: &str| receiver.all().into_iter().filter(|got| got.body["data"]["id"] == case).collect::<Vec<_>>();
+    let statuses = |case: &str| {
+        let mut all: Vec<Value> = of(case).iter().map(|got| got.body["data"]["status"].clone()).collect();
+        all.dedup();
+        all
+    };
+    for case in [&pressed, &mine] {
+        let told =
+            wait_for("it is told", || Some(statuses(case)).filter(|all| all.last() == Some(&json!("dispatched"))));
+        assert_eq!(told, ["submitted", "accepted", "dispatched"], "{case}");
+    }
+    wait_for("it is told", || (statuses(&booked).last() == Some(&json!("withdrawn"))).then_some(()));
+
+    for got in receiver.all() {
+        let (body, case) = (&got.body, got.body["data"]["id"].as_str().unwrap_or_default());
+        assert!([&pressed, &mine, &booked].iter().any(|own| *own == case), "{body}");
+        assert_eq!((&body["type"], &body["source"]), (&json!("city.case.changed"), &json!("/c/s/cases")), "{body}");
+        let members: Vec<&String> = body["data"].as_object().expect("data").keys().collect();
+        assert_eq!(members, ["id", "status", "term", "version"]);
+        let raw = String::from_utf8_lossy(&got.raw);
+        for word in
+            ["别家的", "自己的", "我的", "li\"", "此人常来", "路灯所", "不去了", "13900000000", "五零一", "轮椅"]
+        {
+            assert!(!raw.contains(word), "{word}: {raw}");
+        }
+        assert!(theirs.iter().all(|case| !raw.contains(case)), "{raw}");
+    }
+    // What it was told last is what it reads.
+    for case in [&pressed, &mine, &booked] {
+        let (last, shown) = (of(case).pop().expect("it was told"), app.case(case));
+        assert_eq!(
+            ["status", "term", "version"].map(|m| &last.body["data"][m]),
+            ["status", "term", "version"].map(|m| &shown["case"][m])
+        );
+    }
+    let mut ids: Vec<String> = receiver.ids();
+    ids.sort_unstable();
+    let told = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), told, "no version of a case was told twice");
+}
+
+#[test]
+fn a_webhook_in_the_name_of_a_token_stands_when_that_is_removed_and_goes_on_when_it_is_back() {
+    let mut tree = a_city_of_tokens();
+    let receiver = Receiver::start();
+    told_as_citizens(&mut tree, &receiver, "types = [\"city.sos.pressed\", \"city.lamp\"]");
+    let hall = Caller::new(&tree, "c/s", "desk", "operator");
+    let say = |id: &str, kind: &str| {
+        let event =
+            json!({"specversion": "1.0", "id": id, "source": "/x", "type": kind, "data": {"phone": "13900000000"}});
+        assert_eq!(hall.post("/v1/events", &event).0, 202);
+    };
+    say("1", "city.lamp.failed");
+    let stood = wait_for("it stands", || stands(&hall));
+    assert_eq!(stood["why"], "this node's tokens file has no token `citizens`", "{stood}");
+    assert!(receiver.ids().is_empty());
+
+    // A reader reads all, but nothing that may name a person.
+    let reader = Caller::new(&tree, "c/s", "citizens", "reader");
+    wait_for("it goes on", || (receiver.ids() == ["1"]).then_some(()));
+    say("2", "city.sos.pressed");
+    wait_for("the press is told", || (receiver.ids() == ["1", "2"]).then_some(()));
+    let [lamp, press] = &receiver.all()[..] else { panic!("two were sent") };
+    assert_eq!(lamp.body["data"]["phone"], "13900000000");
+    assert!(press.body["data"]["withheld"].is_string() && press.body["data"]["phone"].is_null(), "{}", press.body);
+    assert_eq!(
+        reader.get("/v1/events/2?source=/x").1["record"]["event"]["data"],
+        press.body["data"],
+        "as the API shows it"
+    );
+
+    let file = tree.dir().join(tokens_of("c/s"));
+    run(&["token", "remove", "citizens", "--yes", "--file", text(&file)]).says(0, &[]);
+    say("3", "city.lamp.failed");
+    wait_for("it stands", || stands(&hall));
+    let _gateway = Caller::new(&tree, "c/s", "citizens", "gateway");
+    wait_for("it has gone past what a gateway may not read", || stands(&hall).is_none().then_some(()));
+    assert_eq!(receiver.ids(), ["1", "2"]);
+}
+
+#[test]
+fn what_an_app_s_receiver_refused_is_sent_again_as_it_was_and_to_nobody_whose_token_is_gone() {
+    let mut tree = a_city_of_tokens();
+    let receiver = Receiver::start();
+    receiver.answer(|_| "422 Unprocessable Content");
+    told_as_citizens(&mut tree, &receiver, "");
+    let (app, hall) = (Caller::new(&tree, "c/s", "citizens", "app"), Caller::new(&tree, "c/s", "desk", "operator"));
+    let mine = id(&app.post("/v1/cases", &json!({"category": "LAMP", "title": "我的", "form": {"pole": "7"}})).1);
+    let letter = wait_for("it is kept", || hall.get("/v1/dlq").1["dead_letters"].as_array()?.first().cloned());
+    assert!(!letter["payload"].as_str().expect("the event").contains("我的"), "{letter}");
+    let retry = || hall.post("/v1/dlq/retry", &json!({"positions": [letter["pos"]]})).1["letters"][0].clone();
+    let file = tree.dir().join(tokens_of("c/s"));
+    run(&["token", "remove", "citizens", "--yes", "--file", text(&file)]).says(0, &[]);
+    receiver.answer(|_| OK);
+    assert_eq!(retry()["outcome"], "not-retryable");
+    let _again = Caller::new(&tree, "c/s", "citizens", "app");
+    assert_eq!(retry()["outcome"], "delivered");
+    let got = receiver.all().pop().expect("it has come");
+    assert_eq!((&got.body["data"]["id"], &got.body["data"]["status"]), (&json!(mine), &json!("submitted")));
+    assert_eq!(
+        got.body.to_string(),
+        serde_json::from_str::<Value>(letter["payload"].as_str().expect("text")).expect("JSON").to_string()
+    );
 }

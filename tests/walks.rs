@@ -111,7 +111,7 @@ fn another_platform_comes_in_by_every_way_of_its_page() {
     let smoke = r#"mosquitto_pub -p 1886 -q 1 -t in/smoke/7 -m '{"smoke":true}'"#;
     Walk::of("docs/platform.md")
         .in_a_clone()
-        .given("touch config/tokens")
+        .given("touch tokens config/tokens")
         .given(r#"sed -i 's|^client_name|tokens_file = "./tokens"\n&|' config/community.toml"#)
         .given("echo whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw > citizens-app.secret")
         .given(TREE)

@@ -3,6 +3,7 @@
 use crate::harness::certs::Ca;
 use crate::harness::mqtt::{Client, publish_windowed};
 use crate::harness::ran::run;
+use crate::harness::receiver::{Got, OK, Receiver, UNABLE};
 use crate::harness::{Node, Tree, wait_for};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -10,99 +11,9 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// A platform that takes events, or says whatever `says` tells it to.
-struct Receiver {
-    url: String,
-    got: Arc<Mutex<Vec<Got>>>,
-    says: Arc<Mutex<Says>>,
-}
-
-type Says = Box<dyn FnMut(&Got) -> &'static str + Send>;
-
-#[derive(Clone, Debug)]
-struct Got {
-    /// `POST`, or `OPTIONS`, which has no body.
-    method: String,
-    headers: HashMap<String, String>,
-    body: Value,
-    /// As it came.
-    raw: Vec<u8>,
-}
-
-impl Got {
-    fn id(&self) -> String {
-        self.body["id"].as_str().unwrap_or_default().to_owned()
-    }
-}
-
-const OK: &str = "204 No Content";
-/// And when to ask again, so that nobody waits for a pause that has grown.
-const UNABLE: &str = "503 Service Unavailable\r\nretry-after: 1";
-
-impl Receiver {
-    fn start() -> Receiver {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/hook", listener.local_addr().expect("its address"));
-        let got: Arc<Mutex<Vec<Got>>> = Arc::default();
-        let says: Arc<Mutex<Says>> = Arc::new(Mutex::new(Box::new(|_| OK)));
-        let (kept, answers) = (got.clone(), says.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (kept, answers) = (kept.clone(), answers.clone());
-                std::thread::spawn(move || Receiver::talk(stream, &kept, &answers));
-            }
-        });
-        Receiver { url, got, says }
-    }
-
-    /// Ends with the connection.
-    fn talk(stream: TcpStream, kept: &Mutex<Vec<Got>>, answers: &Mutex<Says>) -> Option<()> {
-        let mut writer = stream.try_clone().ok()?;
-        let mut reader = BufReader::new(stream);
-        loop {
-            let mut headers = HashMap::new();
-            let mut line = String::new();
-            reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
-            let method = line.split(' ').next().unwrap_or_default().to_owned();
-            assert!(line.contains(" /hook ") && ["POST", "OPTIONS"].contains(&method.as_str()), "{line}");
-            loop {
-                line.clear();
-                reader.read_line(&mut line).ok()?;
-                let Some((name, value)) = line.trim().split_once(':') else { break };
-                headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-            }
-            let length = headers.get("content-length").map_or(Some(0), |n| n.parse().ok())?;
-            let mut raw = vec![0; length];
-            reader.read_exact(&mut raw).ok()?;
-            let body = if method == "POST" { serde_json::from_slice(&raw).expect("JSON") } else { Value::Null };
-            let got = Got { method, headers, body, raw };
-            let answer = answers.lock().expect("no panic")(&got);
-            if answer.starts_with('2') {
-                kept.lock().expect("no panic").push(got);
-            }
-            // In one piece: three would wait for each other's acknowledgement.
-            writer.write_all(format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").as_bytes()).ok()?;
-        }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        self.got.lock().expect("no panic").iter().map(Got::id).collect()
-    }
-
-    fn all(&self) -> Vec<Got> {
-        self.got.lock().expect("no panic").clone()
-    }
-
-    fn answer(&self, says: impl FnMut(&Got) -> &'static str + Send + 'static) {
-        *self.says.lock().expect("no panic") = Box::new(says);
-    }
-}
 
 const NUMBER: &str = "13900000001";
 /// With a body that says again what was sent.
@@ -166,7 +77,7 @@ fn events_leave_signed_in_order_and_only_those_that_fit() {
     say(node, 10..30, "city.lamp.failed");
     wait_for("all have come", || (receiver.ids().len() >= 20).then_some(()));
     assert_eq!(receiver.ids(), wanted(10..30));
-    let first = receiver.got.lock().expect("no panic")[0].clone();
+    let first = receiver.all()[0].clone();
     assert_eq!(first.headers["content-type"], "application/cloudevents+json; charset=utf-8");
     assert_eq!((&first.body["origin"], &first.body["specversion"]), (&json!("c"), &json!("1.0")));
     for got in receiver.all() {
@@ -358,6 +269,51 @@ fn a_press_goes_past_an_event_that_the_receiver_does_not_take_and_an_operator_pa
         tree.node("c").get_text("/v1/events?last=100").expect("events").contains("webhook skip"),
         "who did it is there"
     );
+}
+
+#[test]
+fn a_press_is_heard_while_the_receiver_hangs_on_a_routine_event() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.lamp\", \"city.sos.pressed\"]");
+    let (hangs, release) = receiver.hang("1");
+    let node = tree.node("c");
+    say(node, 0..3, "city.lamp.failed");
+    wait_for("its receiver hangs", || (hangs.is_there.load(Ordering::SeqCst) == 1).then_some(()));
+    let began = Instant::now();
+    say(node, 10..11, "city.sos.pressed");
+    wait_for("the press has come", || receiver.ids().contains(&"10".to_owned()).then_some(()));
+    // The node itself gives the routine one up after 15 s.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(receiver.ids(), ["0", "10"], "and nothing routine past what hangs");
+    release.send(()).expect("it hangs");
+    wait_for("the rest has come", || (receiver.ids().len() == 4).then_some(()));
+    // Each lane has noted how far it is.
+    tree.stop_node("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    say(tree.node("c"), 3..4, "city.lamp.failed");
+    wait_for("what is new has come", || receiver.ids().contains(&"3".to_owned()).then_some(()));
+    assert_eq!(receiver.ids(), ["0", "10", "1", "2", "3"]);
+}
+
+#[test]
+fn one_lane_that_is_told_that_the_receiver_is_gone_ends_both() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\", \"city.sos.pressed\"]");
+    receiver.answer(|got| if got.id() == "10" { "410 Gone" } else { UNABLE });
+    let node = tree.node("c");
+    say(node, 1..2, "city.lamp.failed");
+    wait_for("it stands", || stands(node));
+    say(node, 10..11, "city.sos.pressed");
+    wait_for("it is gone", || node.get("/v1/status")?["webhooks"][0].get("gone_since").cloned());
+    assert_eq!(stands(node), None);
+    receiver.answer(|_| OK);
+    wait_for("it is told", || letters(node).contains("webhook-gone").then_some(()));
+    // An operator is told that it does not stand, and nothing of it holds the log.
+    let (status, answer) = node.post("/v1/webhooks/skip", &json!({"name": "app", "pos": 1}));
+    assert_eq!((status, &answer["error"]), (409, &json!("not-standing")), "{answer}");
+    wait_for("its cursors are gone", || (node.get("/v1/status")?["door"]["sessions"] == 0).then_some(()));
+    assert!(receiver.ids().is_empty());
 }
 
 #[test]
@@ -639,7 +595,7 @@ fn over_a_kill_everything_is_delivered_at_least_once_and_in_order() {
     assert_eq!(seen, wanted(0..200), "each came, and for the first time in its order");
     assert!(all.len() <= 200 + 64, "at most a burst is repeated: {}", all.len());
     // A repetition has the id of the first attempt.
-    let got = receiver.got.lock().expect("no panic");
+    let got = receiver.all();
     let mut ids: HashMap<String, String> = HashMap::new();
     for g in got.iter() {
         let id = g.headers["webhook-id"].clone();

@@ -7,10 +7,13 @@ mod tests;
 
 use crate::certificates::{self, EXPIRES_SOON};
 use crate::config::{self, File, Invalid};
+use crate::tokens::{self, Role, TOKEN_HINT};
 use citybrain_hub::door::users;
 use citybrain_hub::tls;
 use citybrain_shared::config::rules::{Action, Rule};
-use citybrain_shared::config::{Config, Endpoint, Problem, Protocol, Variables, clash, closest, is_at, presets};
+use citybrain_shared::config::{
+    Config, Endpoint, Problem, Protocol, Variables, Webhook, clash, closest, is_at, presets,
+};
 use citybrain_shared::view;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -81,6 +84,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         tree.offers(i);
         tree.devices(i);
         tree.doubts(i);
+        tree.readers(i);
         for j in 0..i {
             tree.pair(j, i);
         }
@@ -266,6 +270,28 @@ impl Tree {
             files.flat_map(|c| &c.category).flat_map(|c| [c.code.as_str(), c.name.as_str()]).collect();
         let told = crate::brain::rules::check::doubts(config, &self.files[i].places, &known);
         let notes: Vec<String> = told.iter().map(|n| format!("{}: {n}", self.path(i))).collect();
+        self.notes.extend(notes);
+    }
+
+    /// Webhooks in the name of a token that reads nothing: notes, as a node starts all the same, and sends them nothing
+    /// before there is one.
+    fn readers(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        // Whether the file reads is said with the other files.
+        let Some(Ok(text)) = config.api.tokens_file.as_deref().map(tokens::read) else { return };
+        let known = tokens::parse(&text).0;
+        let doubt = |w: &Webhook| {
+            let token = w.token.as_deref()?;
+            let why = match known.iter().find(|entry| entry.name == token).map(|entry| entry.role) {
+                None => format!("the tokens file has no `{token}`: nothing is sent until it has; {TOKEN_HINT}"),
+                Some(Role::Gateway) => {
+                    format!("`{token}` has the role gateway, which reads no events: nothing is sent")
+                }
+                Some(_) => return None,
+            };
+            Some(format!("{}: webhook `{}`: {why}", self.path(i), w.name))
+        };
+        let notes: Vec<String> = config.webhook.iter().filter_map(doubt).collect();
         self.notes.extend(notes);
     }
 

@@ -57,9 +57,7 @@ pub struct Sources {
     /// Accounts of the front door whose last login was refused lately.
     pub refused_logins: Arc<dyn Fn() -> Vec<RefusedLogin> + Send + Sync>,
     pub links: Arc<dyn Fn() -> Vec<LinkView> + Send + Sync>,
-    pub webhooks: Arc<[Arc<webhook::Counters>]>,
-    /// To send what one has refused again.
-    pub posts: Arc<[webhook::Post]>,
+    pub webhooks: Arc<[Arc<webhook::Hook>]>,
     pub again: Again,
     /// Who may ask, where the config says so.
     pub tokens: Option<Arc<Tokens>>,
@@ -73,7 +71,6 @@ impl Default for Sources {
             refused_logins: Arc::new(Vec::new),
             links: Arc::new(Vec::new),
             webhooks: Arc::default(),
-            posts: Arc::default(),
             again: Arc::new(|_, _, _| Ok(None)),
             tokens: None,
         }

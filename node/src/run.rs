@@ -172,14 +172,14 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
             Some(handle)
         }
     };
-    let webhooks = Webhooks::open(&config, &hub, &stopped).await?;
     let mut operations = operations(facts, &links, front.door(), ingress.clone());
     let local = tokens::mint().into_diagnostic()?;
     let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local, Limits::of(&config.api))));
     let local = known.is_some().then_some(local);
-    operations.webhooks = webhooks.counters().into();
+    let reads = |token: &str| api::outward::of(&hub, known.clone(), &config.node.address, token);
+    let webhooks = Webhooks::open(&config, &hub, &stopped, &reads).await?;
+    operations.webhooks = webhooks.hooks().into();
     operations.tokens = known;
-    operations.posts = webhooks.posts().into();
     let ctx = Arc::new(Ctx {
         hub: hub.clone(),
         config: config.clone(),
@@ -380,7 +380,6 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
         links: Arc::new(move || links.links()),
         webhooks: Arc::default(),
-        posts: Arc::default(),
         again: Arc::new(move |client, topic, payload| {
             let again = if topic.is_empty() {
                 ingress.accept(payload).map(Some)

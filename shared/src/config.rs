@@ -294,6 +294,10 @@ pub struct Webhook {
     /// What sources begin with. Default: all.
     #[serde(default)]
     pub sources: Vec<String>,
+    /// Name of a token of `api.tokens_file`: it is sent what this token may read by the API, and nothing else.
+    /// Default: all that fits.
+    #[serde(default)]
+    pub token: Option<String>,
     /// Its first line is the key of the signature, at least 16 bytes; after `whsec_` base64. Without
     /// it nothing is signed.
     #[serde(default)]

@@ -7,6 +7,7 @@ pub mod mqtt;
 pub mod openapi;
 pub mod page;
 pub mod ran;
+pub mod receiver;
 pub mod shape;
 pub mod steps;
 pub mod walk;

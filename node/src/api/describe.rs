@@ -117,7 +117,7 @@ fn document() -> String {
             let view = write(&mut told).to_value();
             let answer = format!("{}Answer", name_of(&view));
             let about = json!({"allOf": [{"$ref": format!("{REFS}Head")}, view],
-                "properties": {"schema": {"const": name}}});
+                "properties": {"schema": {"type": "string", "enum": [name]}}});
             let one = json!({"$ref": format!("{REFS}{answer}")});
             answers.insert(answer, about);
             let place = responses
@@ -142,7 +142,7 @@ fn document() -> String {
             ];
             if said.path == "/v1/ask" {
                 let about = json!({"allOf": [{"$ref": format!("{REFS}Head")}, {"$ref": format!("{REFS}Asked")}],
-                    "properties": {"schema": {"const": view::Asked::SCHEMA}}});
+                    "properties": {"schema": {"type": "string", "enum": [view::Asked::SCHEMA]}}});
                 answers.insert("AskedAnswer".into(), about);
                 more[1] = json!({"$ref": format!("{REFS}AskedAnswer")});
             }
@@ -229,6 +229,12 @@ fn document() -> String {
         },
     });
     tidy_texts(&mut document);
+    each(&mut document, &mut |object| {
+        whole_enum(object);
+        if let Some(Value::Object(properties)) = object.get_mut("properties") {
+            properties.values_mut().filter(|p| **p == json!(true)).for_each(|p| *p = json!({}));
+        }
+    });
     let mut text = Vec::new();
     let mut writer =
         serde_json::Serializer::with_formatter(&mut text, serde_json::ser::PrettyFormatter::with_indent(b" "));
@@ -527,6 +533,34 @@ fn parameters(schema: &Value) -> Vec<Value> {
     schema["properties"].as_object().into_iter().flatten().map(one).collect()
 }
 
+/// Words of which each has a schema of its own become one list of words: generators of clients make an enum of it,
+/// and of a list of constants a type that takes the first one only.
+fn whole_enum(object: &mut Map<String, Value>) {
+    let words = |one: &Value| match (&one["const"], &one["enum"]) {
+        (Value::String(word), _) => Some(vec![word.clone()]),
+        (_, Value::Array(all)) => all.iter().map(|w| Some(w.as_str()?.to_owned())).collect(),
+        _ => None,
+    };
+    let Some((key, all)) = ["oneOf", "anyOf"].into_iter().find_map(|key| Some((key, object.get(key)?.as_array()?)))
+    else {
+        return;
+    };
+    let Some(known) = all.iter().map(words).collect::<Option<Vec<_>>>() else { return };
+    let told = all.iter().zip(&known).filter_map(|(one, words)| {
+        Some(format!("`{}`: {}", words.join("`, `"), one["description"].as_str()?.trim_end_matches('.')))
+    });
+    let told = told.collect::<Vec<_>>().join("; ");
+    let first = object.get("description").and_then(Value::as_str).unwrap_or_default();
+    let about = format!("{first} {told}").trim().to_owned();
+    let known = known.concat();
+    object.remove(key);
+    object.insert("type".into(), "string".into());
+    object.insert("enum".into(), known.into());
+    if !about.is_empty() {
+        object.insert("description".into(), about.into());
+    }
+}
+
 /// Docstrings are Rust's: links and line breaks in them are not for other readers.
 fn tidy_texts(document: &mut Value) {
     each(document, &mut |object| {
@@ -554,6 +588,20 @@ fn the_document_that_is_served_is_what_the_table_says() {
     let next = "CITYBRAIN_WRITE_SCHEMAS=1 writes it anew";
     assert_eq!(differs, None, "docs/openapi.json differs from what the table of routes says; {next}");
     assert_eq!(text.len(), kept.len(), "docs/openapi.json is longer or shorter than it should be; {next}");
+}
+
+#[test]
+fn generators_of_clients_understand_it() {
+    let mut document: Value = serde_json::from_str(&document()).unwrap();
+    each(&mut document, &mut |object| {
+        let about = Value::from(object.clone());
+        let all_words = |all: &Value| all.as_array().is_some_and(|all| all.iter().all(|one| one["const"].is_string()));
+        assert!(!all_words(&about["oneOf"]) && !all_words(&about["anyOf"]), "one list of words: {about}");
+        let properties = about["properties"].as_object().into_iter().flatten();
+        assert!(properties.into_iter().all(|(_, p)| !p.is_boolean()), "an empty schema says the same: {about}");
+        let has_const = about["properties"].as_object().is_some_and(|all| all.values().any(|p| !p["const"].is_null()));
+        assert!(!(has_const && about["allOf"].is_array()), "a list of one word merges with what it is: {about}");
+    });
 }
 
 #[test]

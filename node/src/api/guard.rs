@@ -167,7 +167,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    fn of(holder: &Holder) -> Caller {
+    pub(super) fn of(holder: &Holder) -> Caller {
         match holder.role {
             Role::Gateway | Role::Reader => Caller::Reader,
             Role::App => Caller::App(holder.name.clone()),

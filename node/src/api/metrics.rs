@@ -102,30 +102,26 @@ fn webhooks(page: &mut Page, ctx: &Ctx) {
         return;
     }
     let last = ctx.hub.reader().last().0;
-    type Count = fn(&crate::webhook::Counters) -> u64;
+    type Count = fn(&crate::webhook::Hook) -> u64;
     let counts: [(&str, &str, &str, Count); 4] = [
         ("webhook_delivered_total", "counter", "Events that a receiver took, since the start.", |w| {
-            w.delivered.load(Relaxed)
+            w.counters.delivered.load(Relaxed)
         }),
         ("webhook_refused_total", "counter", "Events that a receiver refused for good: dead letters.", |w| {
-            w.refused.load(Relaxed)
+            w.counters.refused.load(Relaxed)
         }),
         ("webhook_retries_total", "counter", "Attempts that failed and were or will be made again.", |w| {
-            w.retries.load(Relaxed)
+            w.counters.retries.load(Relaxed)
         }),
-        ("webhook_upto_position", "gauge", "Everything in the log up to here is settled.", |w| w.upto.load(Relaxed)),
+        ("webhook_upto_position", "gauge", "Everything in the log up to here is settled.", |w| w.counters.upto()),
     ];
     for (name, kind, help, count) in counts {
         page.family(name, kind, help);
-        all.iter().for_each(|w| page.sample(name, &[("webhook", &w.name)], count(w) as f64));
+        all.iter().for_each(|w| page.sample(name, &[("webhook", w.name())], count(w) as f64));
     }
     page.family("webhook_behind_records", "gauge", "Records in the log that a webhook has not looked at.");
     for w in all.iter() {
-        page.sample(
-            "webhook_behind_records",
-            &[("webhook", &w.name)],
-            last.saturating_sub(w.upto.load(Relaxed)) as f64,
-        );
+        page.sample("webhook_behind_records", &[("webhook", w.name())], last.saturating_sub(w.counters.upto()) as f64);
     }
 }
 

@@ -11,7 +11,7 @@
 //! | [`dead_letters`], [`settle`] | what was refused, and an operator's word on it |
 //! | [`directives`] | what was sent down, and who answered |
 //! | [`alarms`], [`cases`], [`services`], [`supervision`] | what the brain knows |
-//! | [`resident`] | what of a case the app that brought it is shown |
+//! | [`resident`], [`outward`] | what of a case the app that brought it is shown; what its webhook is sent |
 //! | [`trace`], [`why`], [`audit`], [`downward`] | where an event is, why something does not move, do the books add up |
 //! | [`cap`] | alarms out and warnings in by CAP 1.2 |
 //! | [`enrol`] | children that wait for an operator's word |
@@ -57,6 +57,7 @@ mod once;
 mod open311;
 pub mod ops;
 mod origin;
+pub mod outward;
 mod pages;
 mod resident;
 pub mod road;

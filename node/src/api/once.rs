@@ -73,7 +73,7 @@ impl Once {
         let place = Place(self.clone(), name.clone());
         let repeat = Repeat(Some(Arc::new(Word { name, request, _place: place })));
         match repeat.noted(&self.ctx)? {
-            Some((of, _)) if !repeat.is_of(&of) => Err(other(word)),
+            Some((of, _)) if !repeat.is_of(&of) => Err(used_otherwise(word)),
             _ => Ok(repeat),
         }
     }
@@ -82,7 +82,7 @@ impl Once {
 pub const UNDER_WAY: &str = "under-way";
 pub const KEY_USED: &str = "key-used";
 
-fn other(word: &str) -> Refusal {
+pub fn used_otherwise(word: &str) -> Refusal {
     let detail = format!("the idempotency key `{word}` was used for another request");
     let hint = "a new request takes a new key; the same request keeps its own";
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, KEY_USED, detail, hint)
@@ -202,7 +202,9 @@ async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Respons
     let asked = fingerprint(&parts.uri, &parts.headers, &body);
     let repeat = once.take(name.clone(), asked.clone(), &word)?;
     match find(&once.ctx, Note::answered_key(&name))? {
-        Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => return Err(other(&word)),
+        Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => {
+            return Err(used_otherwise(&word));
+        }
         Some(Note::Answered { name: of, status, headers, body, .. }) if of == name => {
             return Ok(again(status, &headers, body));
         }

@@ -3,7 +3,7 @@
 use super::cases::{answer_made, look_by, make, on_earth};
 use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
-use super::once::{Made, Repeat};
+use super::once::{self, Made, Repeat};
 use super::{Ctx, Refusal, etag};
 use crate::brain::cases::machine;
 use crate::brain::services::request;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
-    /// A part of the code, the name, the description or the provider.
+    /// A part of the code, the name, the description, the provider or the place.
     search: Option<String>,
     /// Whose.
     of: Option<Address>,
@@ -37,11 +37,12 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let services = look_by(&ctx, |brain| {
         let is_over = |node: &Address, s: &Service| request::is_over(s, &brain.services.calendar_of(node), now);
         let fits = |(node, s): &(&Address, &Service)| {
-            let texts = [&s.code, &s.name, &s.description, &s.provider];
+            let place = s.place.as_ref().map(|place| &place.text);
+            let mut texts = [&s.code, &s.name, &s.description, &s.provider].into_iter().chain(place);
             wanted.of.as_ref().is_none_or(|of| of == *node)
                 && (!wanted.activities || s.starts.is_some())
                 && (wanted.past || s.starts.is_none() || !is_over(node, s))
-                && texts.iter().any(|t| t.to_lowercase().contains(&word))
+                && texts.any(|t| t.to_lowercase().contains(&word))
         };
         let offer = |(node, s): (&Address, &Service)| view::Offer { node: node.clone(), service: s.clone() };
         brain.services.services().filter(fits).map(offer).collect()
@@ -97,6 +98,7 @@ pub async fn request(
         return answer_made(&ctx, &caller, made);
     }
     let caller_speaks_for_others = caller == Caller::Operator;
+    let repeated = (wanted.clone(), code.clone());
     let made = make(&ctx, Lane::Routine, &repeat, move |brain, now_us| {
         let now = view::time_of(now_us);
         let id = match brain.cases.keyed(&source, &key, now) {
@@ -118,7 +120,20 @@ pub async fn request(
         Ok((Made { about: case.id, is_new: true, asked: None }, drafts))
     })
     .await?;
+    if !made.is_new {
+        is_repeated(&ctx, &repeated, &made.about)?;
+    }
     answer_made(&ctx, &caller, made)
+}
+
+/// # Errors
+/// The key has opened that case for another request.
+fn is_repeated(ctx: &Ctx, (wanted, code): &(view::ServiceRequest, String), case: &str) -> Result<(), Refusal> {
+    let is_it = look_by(ctx, |brain| {
+        let booked = brain.cases.get(case).and_then(|held| held.case.booking.as_ref());
+        booked.is_some_and(|b| request::has_asked_for(wanted, code, b, &brain.services.calendar_of(&b.node)))
+    })?;
+    if is_it { Ok(()) } else { Err(once::used_otherwise(wanted.key.as_deref().unwrap_or_default())) }
 }
 
 fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {

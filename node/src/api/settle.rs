@@ -7,7 +7,8 @@ use super::input::{Sent, parse};
 use super::once::Repeat;
 use super::ops::Operator;
 use super::{Ctx, Refusal, dead_letters};
-use crate::{brain, webhook};
+use crate::brain;
+use crate::webhook::{self, Hook};
 use axum::extract::State as From;
 use axum::response::Response;
 use bytes::Bytes;
@@ -89,10 +90,24 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
 /// Sends the event to the receiver that refused it. Before the letter is closed: a kill in between sends
 /// it twice, and never not at all.
 async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), (&'static str, String)> {
-    let Some(post) = ctx.operations.posts.iter().find(|p| p.name == name).cloned() else {
+    let Some(hook) = ctx.operations.webhooks.iter().find(|w| w.name() == name).cloned() else {
         return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
     };
+    let payload = sent_again(ctx, &hook, letter)?;
+    let sent = ctx.turns.send(move || hook.again(&payload)).await;
+    let sent = sent.unwrap_or_else(|busy| Err(busy.to_string()));
+    sent.map_err(|why| ("refused", format!("still refused: {why}")))
+}
+
+/// The event as it is sent to that receiver again; or why it is not.
+fn sent_again(ctx: &Ctx, hook: &Hook, letter: &view::DeadLetter) -> Result<Vec<u8>, (&'static str, String)> {
     let record = dead_letters::record_of(&ctx.hub.reader(), letter.pos);
+    // In a token's name only what that token may read by now. Of what is in the log alone can that be said.
+    if hook.has_token() {
+        let record = record.ok_or_else(|| ("cut", "its event is no longer in the log".to_owned()))?;
+        let sent = hook.sent_of(&record).map_err(|why| ("not-retryable", why))?;
+        return sent.ok_or_else(|| ("not-retryable", "its receiver may not be sent it any more".into()));
+    }
     let event = record.as_ref().and_then(|record| Header::decode(&record.bytes).ok());
     if event.as_ref().is_some_and(|(header, payload)| brain::is_forgotten(&ctx.hub, header, payload)) {
         return Err(("not-retryable", "whom it is about is forgotten; `citybrain dlq drop` closes it".into()));
@@ -102,17 +117,14 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
         Some(event::with_origin(payload, header.origin.map_or(ctx.config.node.address.as_str(), |o| o.address)))
     };
     // What is too long for a letter is in the log, as long as that goes back so far.
-    let payload = whole(letter).or_else(from_log).ok_or_else(|| {
+    whole(letter).or_else(from_log).ok_or_else(|| {
         let kept = limits::DEAD_LETTER_BYTES_MAX;
         let detail = format!(
             "only the first {kept} of its {} bytes were kept, and its event is no longer in the log",
             letter.payload_bytes
         );
         ("cut", detail)
-    })?;
-    let sent = ctx.turns.send(move || post.again(&payload)).await;
-    let sent = sent.unwrap_or_else(|busy| Err(busy.to_string()));
-    sent.map_err(|why| ("refused", format!("still refused: {why}")))
+    })
 }
 
 /// What the letter holds, as a record; or why that cannot be.

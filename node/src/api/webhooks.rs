@@ -23,7 +23,7 @@ impl Ctx {
 pub async fn skip(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
     let view::WebhookSkip { name, pos } = parse(&body, "{\"name\":\"app\",\"pos\":7}")?;
     let hint = "`citybrain status` says which webhooks stand, and where";
-    let Some(post) = ctx.operations.posts.iter().find(|p| p.name == name) else {
+    let Some(hook) = ctx.operations.webhooks.iter().find(|w| w.name() == name) else {
         return Err(Refusal::not_found(format!("config has no webhook `{name}`"), hint));
     };
     let act = record::draft(&ctx.config.node.address, &who.act("webhook skip", &format!("{name} at {pos}")));
@@ -32,7 +32,7 @@ pub async fn skip(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) ->
         "{pos} was not passed over within {} s: its receiver is still being asked, or the disk is slow",
         COMMIT_WAIT.as_secs()
     );
-    let done = tokio::time::timeout(COMMIT_WAIT, post.skip(pos, act)).await;
+    let done = tokio::time::timeout(COMMIT_WAIT, hook.skip(pos, act)).await;
     done.map_err(|_| refusal(StatusCode::GATEWAY_TIMEOUT, "deadline", &late))?.map_err(|error| match error {
         NotSkipped::Moving(why) => refusal(StatusCode::CONFLICT, "not-standing", &why),
         NotSkipped::Log(error) => error.into(),

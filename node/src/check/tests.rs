@@ -218,6 +218,26 @@ fn a_folder_that_cannot_be_and_a_file_that_is_not_there_are_found() {
     );
 }
 
+#[test]
+fn a_webhook_in_the_name_of_a_token_that_is_none_or_reads_nothing_is_told() {
+    let dir = Dir::new();
+    let hook = "[[webhook]]\nname = \"app\"\nurl = \"http://h/\"\ntoken = \"citizens\"\n";
+    let without = dir.file("without", "c", (41041, 41042), hook);
+    let found = dir.problems(std::slice::from_ref(&without));
+    assert!(found.len() == 1 && found[0].contains("there is no `api.tokens_file`"), "{found:?}");
+    let file = dir.file("with", "c", (41041, 41042), &format!("tokens_file = \"tokens\"\n{hook}"));
+    let noted = |lines: &str| {
+        std::fs::write(dir.0.path().join("tokens"), lines).unwrap();
+        let view = check(std::slice::from_ref(&file), &Variables::new()).view();
+        assert!(view.ok, "a node starts all the same: {view:?}");
+        view.notes.into_iter().find(|note| note.contains("webhook `app`"))
+    };
+    let line = |role: &str| format!("citizens {role} {}\n", crate::tokens::hash("x"));
+    assert!(noted("").is_some_and(|note| note.contains("has no `citizens`")));
+    assert!(noted(&line("gateway")).is_some_and(|note| note.contains("reads no events")));
+    assert_eq!(noted(&line("app")), None);
+}
+
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     ["city", "street", "community", "neighbourhood"].map(|t| folder.join(format!("{t}.toml"))).to_vec()

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 pub enum Service {
     /// What is offered here: by this node, and by those above it
     List {
-        /// Only what has this word in its code, name, description or provider
+        /// Only what has this word in its code, name, description, provider or place
         #[arg(long, value_name = "WORD")]
         search: Option<String>,
         /// Only those of this node

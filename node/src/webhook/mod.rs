@@ -1,9 +1,8 @@
 //! Webhooks: events POSTed to other platforms as CloudEvents, structured JSON, with their `origin`.
 //!
-//! **Promise.** Each event that fits is delivered at least once, in the order of its lane, one at a
-//! time: the next one leaves when the receiver has answered. What is urgent goes first, and past a routine
-//! event that the receiver does not take. `webhook-id` is the same for every
-//! attempt, so a receiver can tell a repetition. What is refused for good (4xx but 408 and 429, 3xx)
+//! **Promise.** Each event that fits is delivered at least once, in the order of its lane, one of each at a
+//! time: the next one leaves when the receiver has answered. What is urgent waits for nothing routine.
+//! `webhook-id` is the same for every attempt, so a receiver can tell a repetition. What is refused for good (4xx but 408 and 429, 3xx)
 //! becomes a dead letter, and the next one follows; 410 ends it all, as the receiver is gone for good: what
 //! there is by then and what comes until the node starts again is never sent; all else is tried again, for
 //! ever, and `status`, `why` and `doctor` say so. An operator may pass it over (`webhook skip`), which makes a
@@ -18,18 +17,23 @@
 //! `WebHook-Request-Origin`, answered by `WebHook-Allowed-Origin`; its `WebHook-Allowed-Rate` (requests a
 //! minute) is kept to. It is asked once a start, and asked again until it agrees.
 //!
-//! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
+//! **Operation.** A thread for each lane ([`sender`]): the client blocks, and a receiver that hangs holds up neither
+//! the other lane nor anybody else. What both have in common is the [`Hook`]'s; how often the receiver may be
+//! asked, by both together, the [`pace`]'s.
 //! The cursors are noted after each burst, so a kill repeats at most [`BURST`](sender::BURST) events of each lane.
 
+mod hook;
+mod pace;
 mod post;
 mod sender;
 
-pub use post::{Post, secret};
+pub use hook::{Hook, NotSkipped};
+pub use post::secret;
 
+use self::post::Post;
 use self::sender::Sender;
 use crate::brain::cases::letter::CALL;
 use crate::https::Trust;
-use chrono::{DateTime, Utc};
 use citybrain_hub::Hub;
 use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::note::Note;
@@ -37,46 +41,18 @@ use citybrain_hub::state::WEBHOOK;
 use citybrain_shared::case::{self, Outside};
 use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
-use citybrain_shared::{Lane, Pos, event, view};
+use citybrain_shared::{Lane, Pos, event};
 use miette::{IntoDiagnostic, Report, miette};
-use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the name of the urgent lane's session ends with.
 const URGENT: &str = "/urgent";
 
 /// Where dead letters of webhooks come from, before the webhook's name.
 pub const VIA: &str = "webhook:";
-
-/// What a webhook has done since the start. Plain numbers, for metrics.
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub name: String,
-    pub delivered: AtomicU64,
-    pub refused: AtomicU64,
-    pub retries: AtomicU64,
-    /// Everything up to here is settled.
-    pub upto: AtomicU64,
-    /// What the receiver does not take, of each lane.
-    stands: Mutex<[Option<Stands>; 2]>,
-    /// Since when, and why, nothing is sent to it: its receiver has not agreed to it by now,
-    not_agreed: Mutex<Option<(DateTime<Utc>, String)>>,
-    /// or it is gone.
-    gone: Mutex<Option<(DateTime<Utc>, String)>>,
-}
-
-/// What is tried again and again.
-#[derive(Debug)]
-struct Stands {
-    pos: Pos,
-    lane: Lane,
-    since: DateTime<Utc>,
-    /// As the last attempt ended.
-    why: Said,
-}
 
 /// How an attempt ended.
 #[derive(Clone, Debug)]
@@ -95,50 +71,33 @@ impl Said {
     }
 }
 
-impl Counters {
-    /// Its receiver has not agreed, once more; what counts is since when.
-    fn keep_not_agreed(&self, why: String) {
-        let mut held = self.not_agreed.lock();
-        let since = held.as_ref().map_or_else(Utc::now, |(since, _)| *since);
-        *held = Some((since, why));
-    }
-
-    /// As it is shown, the log ending at `last`.
-    pub fn view(&self, last: Pos) -> view::Webhook {
-        let stands =
-            |s: &Stands| view::WebhookStands { pos: s.pos, lane: s.lane, since: s.since, why: s.why.status.clone() };
-        let (not_agreed, gone) = (self.not_agreed.lock().clone(), self.gone.lock().clone());
-        view::Webhook {
-            name: self.name.clone(),
-            behind: last.0.saturating_sub(self.upto.load(Ordering::Relaxed)),
-            stands: self.stands.lock().iter().flatten().map(stands).collect(),
-            not_agreed_since: not_agreed.as_ref().map(|(since, _)| *since),
-            not_agreed_why: not_agreed.map(|(_, why)| why),
-            gone_since: gone.as_ref().map(|(since, _)| *since),
-            gone_why: gone.map(|(_, why)| why),
-        }
-    }
-}
-
 /// An operator's word that this event is to be passed over.
-pub struct Skip {
-    pub pos: Pos,
+struct Skip {
+    pos: Pos,
     /// The record of who did it; goes into the group of the dead letter.
-    pub act: Draft,
-    pub told: oneshot::Sender<Result<(), NotSkipped>>,
+    act: Draft,
+    told: oneshot::Sender<Result<(), NotSkipped>>,
 }
 
-/// Why an event was not passed over.
-#[derive(Debug)]
-pub enum NotSkipped {
-    /// It does not stand, in a sentence.
-    Moving(String),
-    /// The log did not take it.
-    Log(engine::Error),
+/// What may be sent of a record.
+pub enum Share<'a> {
+    /// The record's event, with all of its data or without.
+    Same(Cow<'a, [u8]>),
+    /// Another event, of this type, about what it says.
+    Instead(&'static str, Vec<u8>),
+    Nothing,
 }
 
-/// All webhooks of a node.
-pub struct Webhooks(Vec<Sender>);
+/// What may be sent of a record to whoever reads it; an error, a sentence: nobody knows now what he may read.
+pub type Reads = Arc<dyn for<'a> Fn(&Header<'_>, &'a [u8]) -> Result<Share<'a>, String> + Send + Sync>;
+
+/// The id of the session that is a lane's cursor.
+fn client_of(name: &str, lane: Lane) -> String {
+    format!("{WEBHOOK}{name}{}", if lane == Lane::Urgent { URGENT } else { "" })
+}
+
+/// All webhooks of a node, with the senders of their lanes.
+pub struct Webhooks(Vec<(Arc<Hook>, [Sender; 2])>);
 
 fn unusable(why: String) -> Report {
     miette!(code = crate::codes::UNUSABLE, "{why}")
@@ -146,12 +105,17 @@ fn unusable(why: String) -> Report {
 
 impl Webhooks {
     /// Makes them ready, and ends the cursors of those that config no longer has: they would keep
-    /// the log from being trimmed.
+    /// the log from being trimmed. `reads`: what the token of a name may be sent.
     ///
     /// # Errors
     /// [`UNUSABLE`](crate::codes::UNUSABLE): a secret or a certificate that does not read; or the log cannot be
     /// written.
-    pub async fn open(config: &Config, hub: &Hub, stop: &watch::Receiver<bool>) -> miette::Result<Webhooks> {
+    pub async fn open(
+        config: &Config,
+        hub: &Hub,
+        stop: &watch::Receiver<bool>,
+        reads: &dyn Fn(&str) -> Reads,
+    ) -> miette::Result<Webhooks> {
         let is_known = |client: &str| {
             client.strip_prefix(WEBHOOK).is_none_or(|name| {
                 let name = name.strip_suffix(URGENT).unwrap_or(name);
@@ -171,7 +135,7 @@ impl Webhooks {
             }
         }
         let address = config.node.address.as_str();
-        let sender = |w: &Webhook| {
+        let hook = |w: &Webhook| {
             let secret = w.secret_file.as_ref().map(|file| {
                 let text = std::fs::read_to_string(file);
                 let text = text.map_err(|e| unusable(format!("cannot read the secret `{}`: {e}", file.display())))?;
@@ -179,30 +143,31 @@ impl Webhooks {
             });
             let trust = Trust::of(w.ca_file.as_deref());
             let tls = trust.config(&w.url).map_err(|why| unusable(format!("webhook `{}`: {why}", w.name)))?;
-            Ok(Sender::new(hub, w, secret.transpose()?, tls, address, stop.clone()))
+            let post = Post::new(w, secret.transpose()?, tls);
+            let [urgent, routine] = Lane::ALL.map(|_| mpsc::channel(1));
+            let reads = w.token.as_deref().map(reads);
+            let hook = Arc::new(Hook::new(hub, w, post, address, reads, [urgent.0, routine.0], stop.clone()));
+            let senders = [Sender::new(&hook, Lane::Urgent, urgent.1), Sender::new(&hook, Lane::Routine, routine.1)];
+            Ok((hook, senders))
         };
-        config.webhook.iter().map(sender).collect::<miette::Result<Vec<Sender>>>().map(Webhooks)
+        config.webhook.iter().map(hook).collect::<miette::Result<Vec<_>>>().map(Webhooks)
     }
 
-    pub fn counters(&self) -> Vec<Arc<Counters>> {
-        self.0.iter().map(|s| s.post.counters.clone()).collect()
+    /// For whoever looks at them, or asks them for something.
+    pub fn hooks(&self) -> Vec<Arc<Hook>> {
+        self.0.iter().map(|(hook, _)| hook.clone()).collect()
     }
 
-    /// For what is sent by itself.
-    pub fn posts(&self) -> Vec<Post> {
-        self.0.iter().map(|s| s.post.clone()).collect()
-    }
-
-    /// Starts a thread for each; it ends with the node.
+    /// Starts a thread for each lane; it ends with the node.
     ///
     /// # Errors
     /// When no thread can be had.
     pub fn run(self) -> miette::Result<Vec<JoinHandle<()>>> {
         let start = |sender: Sender| {
-            let name = format!("hook-{}", sender.config.name);
+            let name = format!("hook-{}", sender.name());
             std::thread::Builder::new().name(name).spawn(move || sender.run()).into_diagnostic()
         };
-        self.0.into_iter().map(start).collect()
+        self.0.into_iter().flat_map(|(_, senders)| senders).map(start).collect()
     }
 }
 
@@ -221,6 +186,11 @@ fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8
         Outside::Nobody => false,
     };
     is_meant && is_from(sources, payload)
+}
+
+/// The same for an event that is sent in place of a record: it names nobody.
+fn fits_instead(types: &[String], sources: &[String], kind: &str, event: &[u8]) -> bool {
+    (types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))) && is_from(sources, event)
 }
 
 fn is_from(sources: &[String], payload: &[u8]) -> bool {

@@ -1,17 +1,14 @@
 //! One attempt: what is sent to a receiver, and what its answer means.
 
-use super::{Counters, NotSkipped, Said, Skip};
+use super::Said;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use citybrain_shared::config::Webhook;
-use citybrain_shared::record::{Draft, event_key};
-use citybrain_shared::{Pos, words};
+use citybrain_shared::record::event_key;
+use citybrain_shared::words;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
 use ureq::tls::TlsConfig;
 
 /// A receiver has this long to answer.
@@ -20,40 +17,30 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const RETRY_AFTER_MAX_S: u64 = 3_600;
 
 /// Sends to one receiver. Blocks, at most [`ANSWER_WITHIN`].
-#[derive(Clone)]
-pub struct Post {
-    pub name: String,
-    pub(super) url: String,
+pub(super) struct Post {
+    url: String,
     secret: Option<Vec<u8>>,
     agent: ureq::Agent,
-    pub(super) counters: Arc<Counters>,
-    skips: mpsc::Sender<Skip>,
 }
 
 impl Post {
-    /// `secret` is the key itself. What operators want passed over comes with it.
-    pub(super) fn new(config: &Webhook, secret: Option<Vec<u8>>, tls: TlsConfig) -> (Post, mpsc::Receiver<Skip>) {
+    /// `secret` is the key itself.
+    pub(super) fn new(config: &Webhook, secret: Option<Vec<u8>>, tls: TlsConfig) -> Post {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_global(Some(ANSWER_WITHIN));
-        let (skips, wanted) = mpsc::channel(1);
-        let post = Post {
-            name: config.name.clone(),
-            url: config.url.clone(),
-            secret,
-            agent: agent.build().into(),
-            counters: Arc::new(Counters { name: config.name.clone(), ..Counters::default() }),
-            skips,
-        };
-        (post, wanted)
+        Post { url: config.url.clone(), secret, agent: agent.build().into() }
     }
 
-    /// `body` is an event of this key, with its origin.
-    pub(super) fn send(&self, key: u64, body: &[u8]) -> Answer {
-        let id = &format!("{key:016x}");
+    /// `body` is an event, with its origin.
+    pub(super) fn send(&self, body: &[u8]) -> Answer {
+        let id = &match key_of(body) {
+            Ok(key) => format!("{key:016x}"),
+            Err(why) => return Answer::Refused(Said { status: why, text: String::new() }),
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
         let mut request = self
             .agent
@@ -81,28 +68,13 @@ impl Post {
         }
     }
 
-    /// Has what stands passed over. Who no longer waits for the answer takes the wish back, unless the log has it
-    /// by then.
-    ///
-    /// # Errors
-    /// It does not stand there, or the log does not take it.
-    pub async fn skip(&self, pos: Pos, act: Draft) -> Result<(), NotSkipped> {
-        let (told, answer) = oneshot::channel();
-        let gone = || NotSkipped::Moving("nothing is sent to its receiver any more".into());
-        self.skips.send(Skip { pos, act, told }).await.map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
-    }
-
     /// Sends what it refused once more, as it was.
     ///
     /// # Errors
     /// A sentence: what is there is no event, or the receiver does not take it.
-    pub fn again(&self, body: &[u8]) -> Result<(), String> {
-        match self.send(key_of(body)?, body) {
-            Answer::Taken => {
-                self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
+    pub(super) fn again(&self, body: &[u8]) -> Result<(), String> {
+        match self.send(body) {
+            Answer::Taken => Ok(()),
             Answer::Refused(said) | Answer::Gone(said) | Answer::Later(said, _) => Err(said.whole()),
         }
     }

@@ -61,6 +61,19 @@ impl Places {
     }
 }
 
+/// A path when that entry of the list is not there: of those behind it one less, of the entry itself none.
+fn without_entry(path: &str, list: &str, entry: usize) -> Option<String> {
+    let Some(behind) = path.strip_prefix(list).and_then(|rest| rest.strip_prefix('.')) else {
+        return Some(path.to_owned());
+    };
+    let (number, rest) = behind.split_at(behind.find('.').unwrap_or(behind.len()));
+    match number.parse::<usize>() {
+        Ok(n) if n == entry => None,
+        Ok(n) if n > entry => Some(format!("{list}.{}{rest}", n - 1)),
+        _ => Some(path.to_owned()),
+    }
+}
+
 /// What a text holds.
 #[derive(Debug)]
 pub struct Parsed {
@@ -308,20 +321,28 @@ impl<'t> Reading<'t> {
         let span = value.span();
         match value.into_inner() {
             DeValue::Array(items) => {
-                let read = |(i, item)| self.section(item, &format!("{name}.{i}"));
-                // An entry that could not be read leaves a hole; the indices of the others shift,
-                // so the rest is judged only when all are there.
-                let all: Vec<Option<T>> = items.into_iter().enumerate().map(read).collect();
-                if all.iter().any(Option::is_none) {
-                    self.broken.insert(name.to_owned());
+                let mut all = Vec::new();
+                for item in items {
+                    match self.section(item, &format!("{name}.{}", all.len())) {
+                        Some(entry) => all.push(entry),
+                        None => self.leave_out(name, all.len()),
+                    }
                 }
-                all.into_iter().flatten().collect()
+                all
             }
             _ => {
                 self.push(format!("`{name}` is a list"), span, format!("write `[[{name}]]` above its keys"));
                 Vec::new()
             }
         }
+    }
+
+    /// An entry could not be read: what is judged later counts without it.
+    fn leave_out(&mut self, list: &str, entry: usize) {
+        let moved = |path: String| without_entry(&path, list, entry);
+        let places = std::mem::take(&mut self.places.by_path);
+        self.places.by_path = places.into_iter().filter_map(|(path, at)| Some((moved(path)?, at))).collect();
+        self.broken = std::mem::take(&mut self.broken).into_iter().filter_map(moved).collect();
     }
 
     /// One section, read again and again without what does not fit. `None` when it is no section
@@ -343,7 +364,14 @@ impl<'t> Reading<'t> {
                 Err(e) => e,
             };
             let DeValue::Table(table) = value.get_mut() else { return None };
-            if let Some(key) = missing_field(error.message()) {
+            let at = error.span().map(|s| s.start);
+            let culprit = at.and_then(|at| {
+                table.iter().find_map(|(k, v)| {
+                    let inner = innermost(k, v, at)?;
+                    Some((k.get_ref().to_string(), inner.to_owned()))
+                })
+            });
+            if let (Some(key), None) = (missing_field(error.message()), &culprit) {
                 let key_path = join(path, &key);
                 if self.broken.insert(key_path) {
                     self.push(format!("`[{name}]` has no `{key}`"), head.clone(), format!("add `{key} = …`"));
@@ -354,20 +382,19 @@ impl<'t> Reading<'t> {
                 table.insert(spanned(key), Spanned::new(head.clone(), DeValue::String(Cow::Borrowed(stand_in))));
                 continue;
             }
-            let at = error.span().map(|s| s.start);
-            let culprit = at.and_then(|at| {
-                table.iter().find_map(|(k, v)| {
-                    let inner = innermost(k, v, at)?;
-                    Some((k.get_ref().to_string(), inner.to_owned()))
-                })
-            });
             let Some((key, inner)) = culprit else {
                 self.push(sentence(error.message()), error.span().unwrap_or(head), "");
                 return None;
             };
             let span = error.span().unwrap_or(head.clone());
             if self.broken.insert(join(path, &key)) {
-                self.push(format!("`{inner}`: {}", sentence(error.message())), span, help_for(&inner, error.message()));
+                let (message, help) = match missing_field(error.message()) {
+                    Some(lacking) => {
+                        (format!("`{inner}` has no `{lacking}`"), format!("write `{lacking} = …` into it"))
+                    }
+                    None => (format!("`{inner}`: {}", sentence(error.message())), help_for(&inner, error.message())),
+                };
+                self.push(message, span, help);
             }
             table.remove(key.as_str());
         }
@@ -575,6 +602,44 @@ mod tests {
 
     const GOOD: &str =
         "[node]\naddress = \"chengdu/liucheng\"\ndata = \"./data\"\n[parent]\nurl = \"mqtt://127.0.0.1:2883\"\n";
+
+    #[test]
+    fn what_lacks_within_an_entry_is_told_at_its_place_and_nothing_behind_it_moves() {
+        let text = r#"[node]
+address = "c"
+data = "d"
+[[rule]]
+name = "first"
+on = ["t"]
+then = [{ raise = { severity = "major" } }]
+[[rule]]
+on = ["t"]
+[[rule.then]]
+raise = { severity = "major" }
+[[service]]
+code = "b"
+name = "Y"
+form = [{ label = "x" }]
+[[scene]]
+[[webhook]]
+name = "first"
+[[webhook]]
+name = "Second"
+url = "http://h"
+"#;
+        assert_eq!(
+            problems(text),
+            [
+                "7:19 `raise` has no `title` (write `title = …` into it)",
+                "8:1 `[rule]` has no `name` (add `name = …`)",
+                "11:9 `raise` has no `title` (write `title = …` into it)",
+                "15:9 `form` has no `name` (write `name = …` into it)",
+                "16:1 `[scene]` has no `code` (add `code = …`)",
+                "17:1 `[webhook]` has no `url` (add `url = …`)",
+                "20:8 `Second` is no name (1 to 60 of `a-z`, `0-9`, `-`)",
+            ]
+        );
+    }
 
     #[test]
     fn a_small_file_is_enough() {

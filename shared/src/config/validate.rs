@@ -164,9 +164,6 @@ impl Judge<'_> {
     }
 
     fn webhooks(&mut self, config: &Config) {
-        if self.broken.contains("webhook") {
-            return;
-        }
         for (i, hook) in config.webhook.iter().enumerate() {
             let at = |key: &str| format!("webhook.{i}.{key}");
             if !Role::is_name(&hook.name) || hook.name.len() > 60 {
@@ -174,6 +171,10 @@ impl Judge<'_> {
             } else if config.webhook[..i].iter().any(|h| h.name == hook.name) {
                 let help = "each has a cursor under its own name";
                 self.bad(&at("name"), format!("`{}` is another webhook's name", hook.name), help);
+            }
+            if hook.token.is_some() && config.api.tokens_file.is_none() {
+                let help = "name the file of tokens in `[api]`, or take `token` out";
+                self.bad(&at("token"), "there is no `api.tokens_file` in which it could be", help);
             }
             let tls = hook.url.strip_prefix("https://");
             let rest = tls.or_else(|| hook.url.strip_prefix("http://"));

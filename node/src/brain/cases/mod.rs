@@ -5,6 +5,7 @@
 //! | [`machine`] | the life of a case: steps, refusals, clocks; pure |
 //! | [`asking`] | what is asked for at this node: cases that open, steps, and what is written of them |
 //! | [`looking`] | what is held, looked up |
+//! | [`news`] | what a record says anew of a case |
 //! | [`deciding`] | what follows from an event, a step or a letter |
 //! | [`folding`] | records folded into what is held |
 //! | [`policy`] | how the engine sees all that |
@@ -57,6 +58,7 @@ pub mod letter;
 mod letters;
 mod looking;
 pub mod machine;
+mod news;
 mod policy;
 pub mod rates;
 mod succession;

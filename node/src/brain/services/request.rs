@@ -90,6 +90,16 @@ pub fn opening(
     Ok((opening, contact))
 }
 
+/// Is this what that request has booked, if it is one that is repeated?
+pub fn has_asked_for(wanted: &view::ServiceRequest, service: &str, booked: &Booking, calendar: &Calendar) -> bool {
+    let at = wanted.slot.as_deref().map(|slot| hours::moment(slot, calendar));
+    [&booked.service, &booked.name].into_iter().any(|name| name == service)
+        && wanted.of.as_ref().is_none_or(|of| *of == booked.node)
+        && wanted.volunteer == (booked.seat == Seat::Volunteer)
+        && wanted.seats.unwrap_or(1) == booked.seats
+        && at.is_none_or(|at| at == booked.at)
+}
+
 /// The answers that are nobody's secret; the others go to the contact data.
 fn form(
     service: &Service,

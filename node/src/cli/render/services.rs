@@ -45,8 +45,12 @@ pub fn service(v: &view::ServiceShown, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}  {}", clean(&o.code), clean(&o.name))?;
     line(out, "offered by", &format!("{node} {}", o.provider))?;
     line(out, "what", &o.description)?;
-    line(out, "where", o.place.as_ref().map_or("", |p| p.text.as_str()))?;
+    line(out, "where", &o.place.as_ref().map_or(String::new(), ToString::to_string))?;
     line(out, "when", &when(o))?;
+    if let Some(slot) = o.slot {
+        let text = format!("{slot} each, {} at a time, {} days ahead at most", o.capacity, o.ahead_days);
+        line(out, "slots", &text)?;
+    }
     line(out, "price", price(o))?;
     for f in &o.form {
         let label = if f.label.is_empty() { String::new() } else { format!(" ({})", f.label) };
@@ -54,14 +58,17 @@ pub fn service(v: &view::ServiceShown, out: &mut dyn Write) -> io::Result<()> {
         let needed = if f.required { ", needed" } else { "" };
         line(out, "asks", &format!("{}{label}{choices}{needed}", f.name))?;
     }
+    let of = |all: Option<u32>| all.map_or(String::new(), |all| format!(" of {all}"));
     let Some(free) = &v.free else {
+        line(out, "seats", &o.places.map_or(String::new(), |n| n.to_string()))?;
+        line(out, "volunteers", &o.volunteers.map_or(String::new(), |n| format!("{n} wanted")))?;
         return line(out, "free", &format!("only {node} knows: ask there, or request it and hear"));
     };
     if let Some(n) = free.places {
-        line(out, "seats left", &n.to_string())?;
+        line(out, "seats left", &format!("{n}{}", of(o.places)))?;
     }
     if let Some(n) = free.volunteers {
-        line(out, "volunteers", &format!("{n} still wanted"))?;
+        line(out, "volunteers", &format!("{n}{} still wanted", of(o.volunteers)))?;
     }
     let shown = free.slots.iter().filter(|slot| slot.free > 0);
     let next: Vec<String> = shown.clone().take(8).map(|slot| format!("{} ({})", slot.local, slot.free)).collect();
@@ -78,18 +85,28 @@ pub fn scenes(v: &view::Scenes, s: &Screen, out: &mut dyn Write) -> io::Result<(
     if v.scenes.is_empty() {
         return writeln!(out, "no scenes here or above");
     }
-    let mut table = s.table(&["SCENE", "NAME", "THEME", "GOVERNANCE", "SERVICES", "RULES", "DEVICES", "NODE"]);
+    let mut table = s.table(&["SCENE", "NAME", "THEME", "GOVERNANCE", "WHERE", "SERVICES", "RULES", "DEVICES", "NODE"]);
     for o in &v.scenes {
         table.add_row(vec![
             Cell::new(clean(&o.scene.code)),
             Cell::new(clean(&o.scene.name)),
             Cell::new(clean(&o.scene.theme)),
             Cell::new(o.scene.governance.join(", ")),
+            Cell::new(clean(&o.scene.geometry.as_ref().map_or("-".into(), shape))),
             Cell::new(clean(&o.scene.services.join(", "))),
-            Cell::new(o.scene.rules.len()),
-            Cell::new(o.scene.devices.len()),
+            Cell::new(clean(&o.scene.rules.join(", "))),
+            Cell::new(clean(&o.scene.devices.join(", "))),
             Cell::new(o.node.as_str()),
         ]);
     }
     print(&table, out)
+}
+
+/// A point by its place, all else by its kind: the map has the rest.
+fn shape(geometry: &serde_json::Value) -> String {
+    let point = geometry["coordinates"].as_array().filter(|_| geometry["type"] == "Point");
+    match point.map(Vec::as_slice) {
+        Some([lon, lat, ..]) => format!("({lat}, {lon})"),
+        _ => geometry["type"].as_str().unwrap_or("-").to_lowercase(),
+    }
 }
