@@ -363,7 +363,7 @@ impl World {
         if cases.next_due_us().is_none_or(|due| due > now) {
             return false;
         }
-        let drafts = cases.on_due(&State::default(), now);
+        let drafts = cases.on_due(&self.state(at), now);
         assert!(!drafts.is_empty(), "{at} says that something is due and does nothing");
         self.commit(at, drafts, None);
         true
