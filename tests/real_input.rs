@@ -5,6 +5,8 @@
 //! `CITYBRAIN_PUBLIC_DATA` names the folder that has them. A made-up file in the same form is played
 //! always.
 
+mod by_the_clock;
+
 use crate::harness::{PATIENCE, Tree, binary, wait_for};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -395,15 +397,21 @@ fn made_up_air(dir: &Path) -> PathBuf {
     path
 }
 
-/// What the script says of the readings; `None`, aloud, where there is no Python.
-fn air_oracle(file: &Path) -> Option<Value> {
+/// A rule, `fired` or `over`, and the number of the reading before which it did, or that ended it.
+type Told = (String, String, String);
+
+/// What the script says of the readings, and when rules fire that wait for time; `None`, aloud, where there is no
+/// Python.
+fn air_oracle(file: &Path) -> Option<(Value, Vec<Told>)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/air.py");
     let Ok(told) = Command::new("python3").arg(script).arg(file).output() else {
         crate::harness::skipped("python3 is not installed");
         return None;
     };
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-    Some(serde_json::from_slice(&told.stdout).expect("it prints JSON"))
+    let mut told: Value = serde_json::from_slice(&told.stdout).expect("it prints JSON");
+    let when = serde_json::from_value(told["told"].take()).expect("it is a list");
+    Some((told, when))
 }
 
 #[test]
@@ -414,7 +422,7 @@ fn readings_of_air_drive_threshold_duration_and_absence_rules() {
     std::fs::write(&config, format!("{node}{FOUL}{LONG_AND_SILENT}")).expect("the config is written");
     let files = [Some(made_up_air(dir.path())), public("chengdu-air-2014-2015.csv")];
     for file in files.into_iter().flatten() {
-        let Some(told) = air_oracle(&file) else { return };
+        let Some((told, _)) = air_oracle(&file) else { return };
         let ran = Command::new(binary())
             .args(["rule", "test", "--json"])
             .arg(&config)
@@ -446,7 +454,7 @@ fn readings_that_are_played_into_a_tree_raise_alarms_as_often_as_their_file_says
     }
     tree.start();
     let file = made_up_air(tree.dir());
-    let Some(told) = air_oracle(&file) else { return };
+    let Some((told, _)) = air_oracle(&file) else { return };
     let mapping = tree.dir().join("air.toml");
     std::fs::write(&mapping, AIR).expect("the mapping is written");
     let door = format!("mqtt://127.0.0.1:{}", tree.node(leaf).mqtt);

@@ -212,12 +212,12 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
 
-    tasks.spawn(announce::run(ctx.clone(), stopped.clone()));
-
-    // Before the first question: a directive is counted for the nodes that are known when it comes.
+    // Before the first question: a directive is counted for the nodes that are known when it comes. And before what
+    // the node itself has to say: rules know by this record how long it was down.
     if !say_presence(&config, &hub).await? {
         tasks.spawn(say_presence_later(config.clone(), hub.clone(), stopped.clone()));
     }
+    tasks.spawn(announce::run(ctx.clone(), stopped.clone()));
     let listener = bind(config.api.listen, "api.listen").await?;
     let tls = usable(tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose())?;
     let scheme = if tls.is_some() { "https" } else { "http" };

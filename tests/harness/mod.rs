@@ -281,6 +281,7 @@ pub struct Record {
     #[serde(rename = "type")]
     pub event_type: String,
     pub origin: String,
+    pub committed_us: i64,
 }
 
 /// A tree of nodes in a temporary folder. Everything stops and goes when it is dropped.

@@ -2,7 +2,8 @@
 
     air.py FILE
 
-Prints one JSON object. Shares no code with citybrain.
+Prints one JSON object. `told` is when: what time alone does is done before the reading of that number comes.
+Shares no code with citybrain.
 """
 
 import csv
@@ -19,22 +20,26 @@ LOW, LATELY = 45, timedelta(hours=3)
 def main():
     with open(sys.argv[1], newline="", encoding="utf-8") as file:
         rows = [
-            (datetime(int(r["year"]), int(r["month"]), int(r["day"]), int(r["hour"])), r["PM_US Post"].strip())
+            (r["No"], datetime(int(r["year"]), int(r["month"]), int(r["day"]), int(r["hour"])), r["PM_US Post"].strip())
             for r in csv.DictReader(file)
         ]
-    readings = [(at, None if text in ("", "NA") else float(text)) for at, text in rows]
+    readings = [(no, at, None if text in ("", "NA") else float(text)) for no, at, text in rows]
     foul = held = silent = clean = 0
-    seen = []
+    seen, told = [], []
     is_foul, since, is_held = False, None, False
     last, is_silent = None, False
-    for at, value in readings:
+    for no, at, value in readings:
         # What is due by now comes before what is said now.
         if since is not None and not is_held and at >= since + FOR:
             held, is_held = held + 1, True
+            told.append(["foul-for-long", "fired", no])
         if last is not None and not is_silent and at >= last + SILENT:
             silent, is_silent = silent + 1, True
+            told.append(["silent", "fired", no])
         if value is None:
             continue
+        if is_silent:
+            told.append(["silent", "over", no])
         last, is_silent = at, False
         seen = [(when, seen_then) for when, seen_then in seen if when > at - LATELY] + [(at, value)]
         clean += min(seen_then for _, seen_then in seen) < LOW
@@ -45,10 +50,12 @@ def main():
         if value > LONG:
             since = at if since is None else since
         else:
+            if is_held:
+                told.append(["foul-for-long", "over", no])
             since, is_held = None, False
-    holes = sum(1 for _, value in readings if value is None)
+    holes = sum(1 for _, _, value in readings if value is None)
     said = {"readings": len(readings), "holes": holes, "foul": foul, "is_foul": is_foul}
-    print(json.dumps({**said, "foul-for-long": held, "silent": silent, "clean": clean}))
+    print(json.dumps({**said, "foul-for-long": held, "silent": silent, "clean": clean, "told": told}))
 
 
 main()

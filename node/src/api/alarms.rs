@@ -261,7 +261,7 @@ fn unknown(id: &str) -> Refusal {
 }
 
 pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
-    let none = view::Rules { rules: Vec::new(), waiting: 0, dropped: 0 };
+    let none = view::Rules { rules: Vec::new(), calendar: None, waiting: 0, dropped: 0 };
     let mut all = ctx.hub.state(|state| Brain::of(state).map(|b| b.rules.view_of_none())).unwrap_or(none);
     // One by one: each may have ten thousand keys to count, and commits wait for whoever reads.
     while let Some(rule) = ctx.hub.state(|state| Brain::of(state)?.rules.view_of(all.rules.len())) {

@@ -41,6 +41,19 @@ fn ctx(config: Config, hub: &citybrain_hub::Hub, stop: watch::Receiver<bool>) ->
     }
 }
 
+/// As a start tells it: only then does the state know whose directives it counts, and is anything said that is due.
+fn presence(config: &Config, hub: &citybrain_hub::Hub) -> Draft {
+    let about = Presence {
+        address: config.node.address.clone(),
+        name: config.node.name.clone(),
+        code: None,
+        labels: Default::default(),
+        inc: hub.state(|s| s.me.inc),
+        version: "0".into(),
+    };
+    engine::presence(&about, hub.state(|s| s.me.boot))
+}
+
 struct Served {
     hub: citybrain_hub::Hub,
     at: Direct,
@@ -58,19 +71,10 @@ impl Served {
         let config = parse(&text, &Variables::new()).config.unwrap();
         let (hub, engine, _) = engine::open(&config, citybrain_hub::policy::none()).unwrap();
         let engine = std::thread::spawn(move || engine.run());
-        let about = Presence {
-            address: config.node.address.clone(),
-            name: config.node.name.clone(),
-            code: None,
-            labels: Default::default(),
-            inc: hub.state(|s| s.me.inc),
-            version: "0".into(),
-        };
-        let presence = engine::presence(&about, hub.state(|s| s.me.boot));
+        let presence = presence(&config, &hub);
         let (stop, stopped) = watch::channel(false);
         let ctx = ctx(config, &hub, stopped);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        // As a start does: only then does the state know whose directives it counts.
         let ticket = runtime.block_on(hub.offer(vec![presence])).unwrap();
         runtime.block_on(engine::wait(ticket)).unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -107,6 +107,10 @@ impl Policy for Brain {
     }
 
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
+        // A start is told of first: by that record rules know how long the node was down.
+        if !self.rules.is_awake(state, now_us) {
+            return Vec::new();
+        }
         // One part at a time: what a rule says may be a step of a case that has a timer of its own due. In
         // turn, so that rules that always have something to say keep no call for help from climbing.
         let parts: [&dyn Policy; 4] = [&self.rules, &self.cases, &self.services, &self.warnings];

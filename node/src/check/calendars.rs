@@ -5,6 +5,7 @@ use crate::config::File;
 use chrono::{DateTime, Utc};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Limit, Unit};
+use citybrain_shared::config::rules::Rule;
 use std::collections::BTreeMap;
 
 /// What there is to say of nodes without a calendar of their own, a line for each whose it is.
@@ -60,9 +61,9 @@ pub(super) fn run_out(files: &[File], now: DateTime<Utc>) -> Vec<String> {
     notes
 }
 
-/// Does it have a limit in working time?
+/// Does it have a limit in working time, or a rule that asks for the hour or the day?
 fn counts(config: &Config) -> bool {
-    working(config).next().is_some()
+    working(config).next().is_some() || config.rule.iter().any(Rule::goes_by_calendar)
 }
 
 /// Its limits in working time.
@@ -118,5 +119,8 @@ mod tests {
         let nobodys = "no `[calendar]`: c goes by that of the nearest node above, or else by \
                        +08:00, Mon,Tue,Wed,Thu,Fri 09:00-12:00,13:00-17:00, 0 days off, 0 made up";
         assert_eq!(notes(&[file("c", limit)]), [nobodys]);
+        let rule = "[[rule]]\nname = \"r\"\non = [\"t\"]\nthen = [{ raise = { title = \"x\" } }]\n";
+        assert_eq!(notes(&[file("c", rule)]), [""; 0]);
+        assert_eq!(notes(&[file("c", &format!("{rule}hours = [\"workdays 08:00-12:00\"]\n"))]), [nobodys]);
     }
 }

@@ -186,6 +186,13 @@ pub enum Severity {
     Indeterminate,
 }
 
+impl Rule {
+    /// Does it ask for the hour or the day, which a calendar tells?
+    pub fn goes_by_calendar(&self) -> bool {
+        !self.hours.is_empty() || self.window.as_ref().is_some_and(|w| w.kind == WindowKind::Tumbling)
+    }
+}
+
 impl Severity {
     pub const ALL: [Severity; 5] =
         [Severity::Critical, Severity::Major, Severity::Minor, Severity::Warning, Severity::Indeterminate];

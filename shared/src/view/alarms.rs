@@ -1,5 +1,6 @@
 //! Conditions that hold: alarms of rules, and the rules themselves; warnings that came in by CAP.
 
+use super::CalendarShown;
 use crate::case::{Place, Status};
 use crate::config::rules::Severity as AlarmSeverity;
 use crate::{Address, Pos, Tier};
@@ -140,6 +141,9 @@ pub struct AlarmAction {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rules {
     pub rules: Vec<RuleState>,
+    /// By which `hours` and days of tumbling windows go; not there if no rule has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<CalendarShown>,
     /// Firings that are decided and not yet written.
     pub waiting: u64,
     /// Firings given up because they were too many or too old.
@@ -184,6 +188,10 @@ pub struct RulesTested {
     pub left_out: u64,
     pub fired: Vec<Firing>,
     pub rules: Vec<RuleState>,
+    /// By which `hours` and days of tumbling windows went: the file's own, or, `of` nobody, what is usual; at a node
+    /// that of the nearest node above comes before that. Not there if no rule has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<CalendarShown>,
 }
 
 /// A rule that fired or came to its end, and why.

@@ -26,7 +26,8 @@ fn with_alarm(dir: &std::path::Path) -> String {
         "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/c/s/x\",\"type\":\"city.smoke\",\"data\":{\"ppm\":9}}";
     let draft = Ingress::new(&config).accept(&Bytes::from_static(smoke.as_bytes())).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async { engine::wait(hub.offer(vec![draft]).await.unwrap()).await }).unwrap();
+    let presence = presence(&config, &hub);
+    runtime.block_on(async { engine::wait(hub.offer(vec![presence, draft]).await.unwrap()).await }).unwrap();
     let id = wait_for(|| alarm(&hub));
     runtime.block_on(hub.stop());
     engine.join().unwrap();

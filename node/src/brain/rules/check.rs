@@ -1,6 +1,6 @@
 //! What is wrong with rules before they run: expressions, names, dependencies, circles.
 
-use super::rule::Set;
+use super::rule::{Above, Set};
 use citybrain_shared::case;
 use citybrain_shared::config::rules::{Action, Duration, Rule, Severity};
 use citybrain_shared::config::{Config, Places, Problem, closest};
@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Every problem with the rules of a file, with its place in the file's text.
 pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
     let mut look = Look { config, places, text, found: Vec::new() };
-    for (path, fault) in Set::compile(config).1 {
+    for (path, fault) in Set::compile(config, &Above::new()).1 {
         let span = look.place(&path, &fault.at);
         look.found.push(Problem::new(fault.message, span, fault.help));
     }
@@ -27,7 +27,7 @@ pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
 /// are nearly those that every event has; categories that none of `known` is. Where no category is known, they are
 /// those of a node above.
 pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
-    let (set, _) = Set::compile(config);
+    let (set, _) = Set::compile(config, &Above::new());
     let mut told: Vec<String> = set
         .doubts
         .into_iter()

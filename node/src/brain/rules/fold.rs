@@ -7,6 +7,7 @@ use super::rule::{Dependency, Rule};
 use super::said::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
 use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
+use crate::brain::services::CATALOGUE;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
@@ -27,8 +28,6 @@ const STALE_RECORDS: u32 = 5;
 /// How far the records' time may step back before what was written ahead of it is taken back, too. Less
 /// is an adjustment of the clock, and time stands still until it is made up for.
 const AHEAD_US: i64 = 600_000_000;
-/// What is allowed for devices to come back when a node has started.
-const AWAKE_US: i64 = 60_000_000;
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
 /// Bytes of an event about an alarm that is believed of another node: title, keys and some times. Fifty thousand are kept.
@@ -71,19 +70,20 @@ fn data_of<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
 
 impl Rules {
     pub(super) fn meet(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
-        if header.committed_us.saturating_add(AHEAD_US) < self.latest_us {
+        if header.committed_us.saturating_add(AHEAD_US) < self.uptime.latest_us {
             self.take_back(header.committed_us);
-            (self.latest_us, self.dirty_started) = (header.committed_us, true);
+            self.uptime.set_back(header.committed_us);
+            self.dirty_uptime = true;
             self.late = (0, 0);
         }
-        let down_us = (header.committed_us - self.latest_us).max(0) + AWAKE_US;
+        if header.kind == Kind::Presence && header.origin.is_none() {
+            return self.start(header.committed_us, payload);
+        }
         if self.set.has_absences {
             self.note_time(header.committed_us);
         }
-        match header.kind {
-            Kind::Event => {}
-            Kind::Presence if header.origin.is_none() => return self.start(header.committed_us, down_us, payload),
-            _ => return,
+        if header.kind != Kind::Event {
+            return;
         }
         if header.name.starts_with(event::OWN) {
             self.own_word(pos, header, payload);
@@ -115,11 +115,8 @@ impl Rules {
         }
     }
 
-    /// Coarse, so that not every record makes a row to write.
     fn note_time(&mut self, now_us: i64) {
-        if now_us >= self.latest_us.saturating_add(AHEAD_US / 10) {
-            (self.latest_us, self.dirty_started) = (now_us, true);
-        }
+        self.dirty_uptime |= self.uptime.note(now_us);
     }
 
     /// One rule meets one event. What cannot be evaluated is an error, and counts as "no".
@@ -230,27 +227,27 @@ impl Rules {
 
     /// The node has started again. A conclusion that three starts did not get rid of is not going to
     /// be spoken: it comes from a replay under other rules.
-    fn start(&mut self, now_us: i64, down_us: i64, payload: &[u8]) {
+    fn start(&mut self, now_us: i64, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Presence {
             id: String,
         }
         let id = serde_json::from_slice::<Presence>(payload).map(|p| p.id).unwrap_or_default();
-        self.started = id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        self.dirty_started = true;
+        let counter = id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let off_us = self.uptime.start(counter, now_us);
+        self.dirty_uptime = true;
         let before = self.waiting.len();
         self.waiting.iter_mut().for_each(|i| i.starts += 1);
         self.waiting.retain(|i| i.starts < 3);
         self.waiting_bytes = self.waiting.iter().map(Intent::bytes).sum();
         self.dropped += (before - self.waiting.len()) as u64;
         self.dirty_waiting |= before > 0;
-        // Nothing could come while the node was down, and that alone is put off: a box that restarts more often than
-        // a rule waits must miss a dead device all the same.
+        // Nothing could come while the node was down: what is missed is put off by that, but not by what it waited.
         for (index, rule) in self.set.rules.iter().enumerate() {
             let Some(absent) = rule.absent_us else { continue };
             for (key, state) in &mut self.memories[index].keys {
                 let Some(due) = state.due.filter(|d| d.at_us < now_us + absent) else { continue };
-                let later = Due { at_us: (due.at_us + down_us).min(now_us + absent), ..due };
+                let later = Due { at_us: (due.at_us + off_us).min(now_us + absent), ..due };
                 state.deaf_us += later.at_us - due.at_us;
                 state.due = Some(later);
                 self.due.remove(&(due.at_us, index as u32, key.clone()));
@@ -285,6 +282,9 @@ impl Rules {
                 if let Some(ask) = data_of::<Ask>(payload) {
                     self.asked(pos, header, ask);
                 }
+            }
+            CATALOGUE if header.direction == Direction::Down && header.origin.is_some() => {
+                data_of(payload).into_iter().for_each(|catalogue| self.inherit(catalogue));
             }
             alarms::RAISED | alarms::CHANGED | alarms::ACKNOWLEDGED | alarms::CLEARED => {
                 if header.origin.is_some() && payload.len() > ALARM_BYTES_MAX {

@@ -12,6 +12,7 @@
 //! | [`asking`] | what people want done with an alarm, turned into records |
 //! | [`alarms`] | the life of an alarm, and the table of all that are known |
 //! | [`check`] | what is wrong with rules before they run |
+//! | [`uptime`] | how long the node was there to hear anything |
 //! | [`cost`] | what a condition may cost whoever runs it for others |
 //! | [`rehearse`] | rules over recorded events |
 //!
@@ -42,10 +43,12 @@ mod speak;
 mod template;
 #[cfg(test)]
 mod tests;
+mod uptime;
 mod window;
 
 pub use asking::{AskError, Wish};
 
+use super::services::Catalogue;
 use alarms::Table;
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
@@ -54,11 +57,13 @@ use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
 use keys::{Due, Intent, KeyState, Memory, Tally};
-use rule::Set;
+use rule::{Above, Set};
+use speak::Speaker;
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use uptime::Uptime;
 
 /// Conclusions that wait to be said before [`Policy::is_behind`] asks for time: some groups of them.
 const BEHIND: usize = 1_000;
@@ -72,6 +77,9 @@ pub struct Rules {
     set: Set,
     /// Where the set is from.
     config: Arc<Config>,
+    /// What it goes by where the config has no calendar.
+    above: Above,
+    dirty_above: bool,
     me: Address,
     /// By the rule's index in the set.
     memories: Vec<Memory>,
@@ -89,17 +97,17 @@ pub struct Rules {
     gone_rows: Vec<Vec<u8>>,
     slot: Arc<Slot>,
     adopted: u64,
-    /// The counter of the start that was last told of.
-    started: u64,
-    /// The newest record's time, to a minute.
-    latest_us: i64,
-    dirty_started: bool,
+    uptime: Uptime,
+    dirty_uptime: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
 }
 
 /// Type of the record that says which rules are in force from here on.
 pub const LOADED: &str = "city.brain.rule.loaded";
+
+/// Type of the record that shows that the node is up.
+const UP: &str = "city.brain.rule.up";
 
 /// Which rules are in force, and where a newer set is laid down for the running one to take over.
 ///
@@ -172,12 +180,14 @@ impl Rules {
 
     pub fn with(slot: Arc<Slot>) -> Rules {
         let (adopted, config) = slot.in_force();
-        let (set, _) = Set::compile(&config);
+        let (set, _) = Set::compile(&config, &Above::new());
         Rules {
             memories: set.rules.iter().map(|_| Memory::default()).collect(),
             me: config.node.address.clone(),
             set,
             config,
+            above: Above::new(),
+            dirty_above: false,
             alarms: Table::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -190,9 +200,8 @@ impl Rules {
             gone_rows: Vec::new(),
             slot,
             adopted,
-            started: 0,
-            latest_us: 0,
-            dirty_started: false,
+            uptime: Uptime::default(),
+            dirty_uptime: false,
             first_asked_us: OnceLock::new(),
         }
     }
@@ -208,7 +217,7 @@ impl Rules {
 
     /// Takes over a newer set of rules.
     fn adopt(&mut self, (version, config): (u64, Arc<Config>)) {
-        let (set, _) = Set::compile(&config);
+        let (set, _) = Set::compile(&config, &self.above);
         let old = std::mem::replace(&mut self.set, set);
         self.config = config;
         let memories = std::mem::take(&mut self.memories);
@@ -235,6 +244,24 @@ impl Rules {
             self.dirty_tallies.insert(i as u32);
         }
         self.adopted = version;
+    }
+
+    /// A node above says when people work there. What waits for an hour or a day is planned anew.
+    fn inherit(&mut self, Catalogue { node, calendar, .. }: Catalogue) {
+        if node == self.me || !node.covers(&self.me) || self.above.get(&node) == calendar.as_ref() {
+            return;
+        }
+        match calendar {
+            Some(days) => drop(self.above.insert(node, days)),
+            None => drop(self.above.remove(&node)),
+        }
+        self.dirty_above = true;
+        self.adopt((self.adopted, self.config.clone()));
+    }
+
+    /// When a record is to show that the node is up, if none does: while something may be missed.
+    fn shows_us(&self) -> Option<i64> {
+        (self.set.has_absences && !self.due.is_empty()).then(|| self.uptime.next_us())
     }
 
     fn index_of(&self, rule: &str) -> Option<u32> {
@@ -293,7 +320,12 @@ impl Rules {
 
     /// What is to be said without any rule.
     pub fn view_of_none(&self) -> view::Rules {
-        view::Rules { rules: Vec::new(), waiting: self.waiting.len() as u64, dropped: self.dropped }
+        view::Rules {
+            rules: Vec::new(),
+            calendar: self.set.calendar.clone(),
+            waiting: self.waiting.len() as u64,
+            dropped: self.dropped,
+        }
     }
 }
 
@@ -319,7 +351,7 @@ impl Policy for Rules {
         if !self.waiting.is_empty() {
             return Some(i64::MIN / 2);
         }
-        self.due.first().map(|(at, _, _)| *at)
+        self.due.first().map(|(at, _, _)| self.shows_us().map_or(*at, |shows| shows.min(*at)))
     }
 
     fn is_behind(&self) -> bool {
@@ -327,7 +359,12 @@ impl Policy for Rules {
     }
 
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
-        self.speak(state, now_us)
+        let group = self.speak(now_us);
+        let is_told = self.uptime.started == state.me.boot.counter;
+        if group.is_empty() && is_told && self.shows_us().is_some_and(|at| at <= now_us) {
+            return Speaker::new(self, now_us).up();
+        }
+        group
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
@@ -358,8 +395,12 @@ impl Policy for Rules {
         if std::mem::take(&mut self.dirty_waiting) {
             rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
         }
-        if std::mem::take(&mut self.dirty_started) {
-            rows.push((b"p".to_vec(), Some(json(&(self.started, self.latest_us)))));
+        if std::mem::take(&mut self.dirty_above) {
+            let all: Vec<_> = self.above.iter().collect();
+            rows.push((b"c".to_vec(), Some(json(&all))));
+        }
+        if std::mem::take(&mut self.dirty_uptime) {
+            rows.push((b"p".to_vec(), Some(json(&self.uptime))));
         }
         rows
     }
@@ -370,7 +411,12 @@ impl Policy for Rules {
         let said = |e: serde_json::Error| e.to_string();
         match letter {
             "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
-            "p" => (self.started, self.latest_us) = serde_json::from_slice(value).map_err(said)?,
+            "c" => {
+                let all: Vec<_> = serde_json::from_slice(value).map_err(said)?;
+                self.above = all.into_iter().collect();
+                self.adopt((self.adopted, self.config.clone()));
+            }
+            "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
             "w" => {
                 (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?;
                 self.waiting_bytes = self.waiting.iter().map(Intent::bytes).sum();

@@ -9,7 +9,7 @@ use citybrain_hub::policy::Policy;
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin};
-use citybrain_shared::view::{Firing, RulesTested};
+use citybrain_shared::view::{self, Firing, RulesTested};
 use citybrain_shared::{LogId, Pos};
 use serde_json::Value as Json;
 
@@ -38,7 +38,8 @@ pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String
             Err(_) => unread_more += 1,
         }
     }
-    RulesTested { events, unread, unread_more, left_out, fired: stage.fired, rules: stage.rules.view().rules }
+    let view::Rules { rules, calendar, .. } = stage.rules.view();
+    RulesTested { events, unread, unread_more, left_out, fired: stage.fired, rules, calendar }
 }
 
 struct Event {

@@ -6,9 +6,11 @@ use super::window::{Span, Summary};
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::services::hours::{self, Hours};
 use chrono::DateTime;
-use citybrain_shared::Tier;
+use citybrain_shared::config::cases::Calendar as Days;
 use citybrain_shared::config::rules::{self as config, Severity, WindowKind};
 use citybrain_shared::config::{Config, Priority};
+use citybrain_shared::view::CalendarShown;
+use citybrain_shared::{Address, Tier};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub struct Set {
     pub doubts: Vec<(String, String, &'static str)>,
     /// Some rule waits for nothing to come.
     pub has_absences: bool,
+    /// The calendar by which `hours` and days go; `None`: no rule asks for either.
+    pub calendar: Option<CalendarShown>,
     exact: HashMap<String, Vec<u32>>,
     prefixes: Vec<(String, u32)>,
     /// Answers for types seen before.
@@ -33,7 +37,7 @@ pub struct Set {
 
 pub struct Rule {
     pub name: String,
-    /// Of all that its text says: another one where it was edited.
+    /// Of all that its text says, and of the calendar if it goes by one: another one where either was edited.
     pub text: u64,
     pub on: Vec<String>,
     pub only: Option<Expression>,
@@ -70,10 +74,31 @@ pub struct Window {
     pub numbers: bool,
 }
 
-/// How far the clocks on the walls are ahead of UTC.
-fn local_offset_us(config: &Config) -> i64 {
-    let offset = config.calendar.clone().unwrap_or_default().utc_offset.parse::<chrono::FixedOffset>();
-    offset.map_or(0, |offset| i64::from(offset.local_minus_utc()) * 1_000_000)
+/// Calendars of nodes above, as their catalogues say.
+pub type Above = BTreeMap<Address, Days>;
+
+/// The calendar that holds at a node: its own, else that of the nearest node above that has one, else what is usual.
+struct Holding {
+    of: Option<Address>,
+    days: Days,
+    calendar: Arc<Calendar>,
+}
+
+impl Holding {
+    fn new(config: &Config, above: &Above) -> Holding {
+        let own = config.calendar.iter().map(|days| (&config.node.address, days));
+        // Deeper nodes sort behind those that they begin with. One that does not read is told where it stands.
+        let nearest = own
+            .chain(above.iter().rev())
+            .find_map(|(of, days)| Some((Some(of.clone()), days.clone(), Calendar::new(days).ok()?)));
+        let (of, days, calendar) = nearest.unwrap_or_default();
+        Holding { of, days, calendar: Arc::new(calendar) }
+    }
+
+    /// How far the clocks on the walls are ahead of UTC.
+    fn offset_us(&self) -> i64 {
+        i64::from(self.calendar.offset().local_minus_utc()) * 1_000_000
+    }
 }
 
 /// `NAME` or `NAME/*`.
@@ -284,6 +309,7 @@ impl Set {
             node: Arc::new(NodeFacts::new(&config.node)),
             doubts: Vec::new(),
             has_absences: false,
+            calendar: None,
             exact: HashMap::new(),
             prefixes: Vec::new(),
             found: HashMap::new(),
@@ -292,16 +318,17 @@ impl Set {
 
     /// Compiles what can be compiled; a rule with a fault is left out. Faults come with the path of
     /// their value in the config, such as `rule.3.when`.
-    pub fn compile(config: &Config) -> (Set, Vec<(String, Fault)>) {
+    pub fn compile(config: &Config, above: &Above) -> (Set, Vec<(String, Fault)>) {
         let mut set = Set::empty(config);
         let mut all = Vec::new();
-        // A calendar that does not read is told where it stands.
-        let own = config.calendar.as_ref().and_then(|c| Calendar::new(c).ok());
-        let calendar = Arc::new(own.unwrap_or_default());
+        let holding = Holding::new(config, above);
+        if config.rule.iter().any(config::Rule::goes_by_calendar) {
+            set.calendar = Some(CalendarShown { of: holding.of.clone(), words: holding.calendar.words() });
+        }
         for (i, rule) in config.rule.iter().enumerate() {
-            let (node, calendar) = (set.node.clone(), calendar.clone());
+            let (node, holding) = (set.node.clone(), &holding);
             let mut compiler =
-                Compiler { faults: Vec::new(), node, calendar, distinct: false, numbers: false, doubts: Vec::new() };
+                Compiler { faults: Vec::new(), node, holding, distinct: false, numbers: false, doubts: Vec::new() };
             let compiled = compiler.rule(rule, config);
             set.doubts.extend(compiler.doubts.drain(..).map(|(read, meant)| (rule.name.clone(), read, meant)));
             if let (Some(compiled), true) = (compiled, compiler.faults.is_empty()) {
@@ -346,9 +373,9 @@ impl Set {
     }
 }
 
-struct Compiler {
+struct Compiler<'a> {
     node: Arc<NodeFacts>,
-    calendar: Arc<Calendar>,
+    holding: &'a Holding,
     faults: Vec<(String, Fault)>,
     /// Something that the rule says asks how many different values its window has, or what they add up to.
     distinct: bool,
@@ -357,7 +384,7 @@ struct Compiler {
     doubts: Vec<(String, &'static str)>,
 }
 
-impl Compiler {
+impl Compiler<'_> {
     fn rule(&mut self, r: &config::Rule, config: &Config) -> Option<Rule> {
         let before = Scope { window: false };
         let scope = Scope { window: r.window.is_some() };
@@ -385,16 +412,17 @@ impl Compiler {
         let window = r.window.as_ref().map(|w| Window {
             span: match w.kind {
                 WindowKind::Sliding => Span::Sliding { within: w.within.us() },
-                WindowKind::Tumbling => Span::Tumbling { within: w.within.us(), offset: local_offset_us(config) },
+                WindowKind::Tumbling => Span::Tumbling { within: w.within.us(), offset: self.holding.offset_us() },
             },
             value: cel(self, "window.value", &w.value, before, Wants::Anything),
             distinct: self.distinct,
             numbers: self.numbers,
         });
         let hours = self.hours(&r.hours);
+        let days = r.goes_by_calendar().then_some(&self.holding.days);
         Some(Rule {
             name: r.name.clone(),
-            text: xxh3_64(&serde_json::to_vec(r).expect("a rule has string keys only")),
+            text: xxh3_64(&serde_json::to_vec(&(r, days)).expect("they have string keys only")),
             on: r.on.clone(),
             only,
             by: by?,
@@ -406,7 +434,7 @@ impl Compiler {
             calm_us: r.calm.map_or(0, |d| d.us()),
             quiet_us: r.quiet.map_or(0, |d| d.us()),
             hours: hours?,
-            calendar: self.calendar.clone(),
+            calendar: self.holding.calendar.clone(),
             unless: r.unless_alarm.as_deref().map(dependency),
             whilst: r.while_alarm.as_deref().map(dependency),
             then: then.into_iter().collect::<Option<_>>()?,

@@ -3,7 +3,6 @@
 //! One group at a time: first the record that says which conclusions are done, for which rules and
 //! why; behind it everything that follows from them. Whole or not at all, so nothing is said twice.
 
-use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
 use super::asking::Wish;
 use super::expression::Facts;
@@ -13,6 +12,7 @@ use super::rule::{Action, Rule, severity};
 use super::said::{FIRED, Said, SaidOf};
 use super::template::Template;
 use super::window::Summary;
+use super::{Rules, UP};
 use crate::brain::cases::intake;
 use citybrain_hub::state::State;
 use citybrain_shared::case::{self, Place};
@@ -37,12 +37,12 @@ const SAID_ONE_BYTES_MAX: usize = 64 * 1024;
 
 /// Characters of a title or a shown value: enough for people, whatever an event holds.
 const TEXT_MAX: usize = 300;
-/// Timers wait this long after a start for the node to have said that it is there.
+/// What is due waits this long after a start for the node to have said that it is there.
 const AWAKE_AFTER_US: i64 = 60_000_000;
 
 impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
-    pub(super) fn speak(&self, state: &State, now_us: i64) -> Vec<Draft> {
+    pub(super) fn speak(&self, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
         // A second call for help with the same button ends the group: cases must know of the first before
@@ -63,7 +63,7 @@ impl Rules {
             speaker.conclusion(&intent.what, intent.at_us);
         }
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
-        if self.is_awake(state, now_us) && self.due.first().is_some_and(|(at, _, _)| *at <= now_us) {
+        if self.due.first().is_some_and(|(at, _, _)| *at <= now_us) {
             // What began must be said before its end.
             let left: HashSet<(&str, &str)> =
                 self.waiting.iter().skip(spoken).filter_map(|intent| intent.what.of()).collect();
@@ -94,10 +94,10 @@ impl Rules {
         opens.then_some(if key.is_empty() { rule.name.as_str() } else { key })
     }
 
-    /// Has this start of the node been told of? Only then are timers asked: what could not come while
-    /// the node was down is not absent.
-    fn is_awake(&self, state: &State, now_us: i64) -> bool {
-        if self.started == state.me.boot.counter {
+    /// Has this start of the node been told of? Only then is anything said that is due: that record tells how long
+    /// the node was down, and what could not come meanwhile is not absent.
+    pub(in crate::brain) fn is_awake(&self, state: &State, now_us: i64) -> bool {
+        if self.uptime.started == state.me.boot.counter {
             return true;
         }
         // A disk that takes nothing keeps that word back; then time alone must do.
@@ -160,6 +160,13 @@ impl<'a> Speaker<'a> {
         let event = self.event(FIRED, &id, data, 0);
         self.draft(FIRED, Lane::Routine, Direction::Local, Tier::Neighbourhood, "", 0, event);
         self.drafts.extend(drafts);
+        self.drafts
+    }
+
+    /// The record that shows that the node is up.
+    pub(super) fn up(mut self) -> Vec<Draft> {
+        let event = self.event(UP, &self.id("up"), json!({}), 0);
+        self.draft(UP, Lane::Routine, Direction::Local, Tier::Neighbourhood, "", 0, event);
         self.drafts
     }
 

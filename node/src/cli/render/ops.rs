@@ -427,11 +427,7 @@ fn config(v: &view::ConfigShown, _: &Screen, out: &mut dyn Write) -> io::Result<
     let text = toml::to_string(&v.config).unwrap_or_else(|_| v.config.to_string());
     write!(out, "{text}")?;
     if let Some(calendar) = &v.calendar {
-        let of = match &calendar.of {
-            Some(of) => format!("the `[calendar]` of {of}"),
-            None => "no `[calendar]`, neither here nor above".to_owned(),
-        };
-        writeln!(out, "# working time goes by {of}: {}", clean(&calendar.words))?;
+        writeln!(out, "# working time goes by {}: {}", super::rules::whose(calendar), clean(&calendar.words))?;
     }
     if v.effective { Ok(()) } else { writeln!(out, "# everything else is as by default: `--effective` shows it, too") }
 }

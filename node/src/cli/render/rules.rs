@@ -159,10 +159,21 @@ pub fn rules(v: &view::Rules, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         return writeln!(out, "this node has no rules; `[[rule]]` in its config makes one");
     }
     rule_rows(&v.rules, s, out)?;
+    if let Some(calendar) = &v.calendar {
+        writeln!(out, "hours and days go by {}: {}", whose(calendar), clean(&calendar.words))?;
+    }
     if v.waiting + v.dropped > 0 {
         writeln!(out, "{} conclusions wait to be written, {} were dropped", grouped(v.waiting), grouped(v.dropped))?;
     }
     Ok(())
+}
+
+/// The `[calendar]` that is in force at a node.
+pub fn whose(calendar: &view::CalendarShown) -> String {
+    match &calendar.of {
+        Some(of) => format!("the `[calendar]` of {of}"),
+        None => "no `[calendar]`, neither here nor above".to_owned(),
+    }
 }
 
 fn rule_rows(rules: &[RuleState], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -207,6 +218,13 @@ pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> i
         writeln!(out)?;
     }
     rule_rows(&v.rules, s, out)?;
+    if let Some(calendar) = &v.calendar {
+        let whose = match &calendar.of {
+            Some(_) => "the file's `[calendar]`",
+            None => "what is usual (the file has no `[calendar]`; at the node, one from above would count)",
+        };
+        writeln!(out, "hours and days went by {whose}: {}", clean(&calendar.words))?;
+    }
     writeln!(out, "{}, {}", counted(v.events, "event"), counted(v.fired.len() as u64, "firing"))?;
     if v.left_out > 0 {
         writeln!(out, "left out, {} that the node's own rules had made", counted(v.left_out, "event"))?;

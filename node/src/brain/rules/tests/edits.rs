@@ -233,6 +233,35 @@ fn a_device_that_is_dead_is_missed_by_a_box_that_restarts_more_often_than_it_wai
     assert_eq!(node.said(), [("silent".into(), "dead".into(), "fired".into())]);
 }
 
+/// How many lives of so many seconds, with pauses between them, until it misses a device that is dead.
+fn lives_until_missed(life: i64, pause: i64) -> Option<i64> {
+    let rule = "[[rule]]\nname = \"silent\"\non = [\"t\"]\nby = \"event.subject\"\nabsent = \"10m\"\nthen = [{ raise = { title = \"x\" } }]\n";
+    let mut node = Node::new(rule);
+    node.restart();
+    node.hear("t", "dead", &json!(1));
+    (1..1_000).find(|n| {
+        node.wait(life * S);
+        if n % 2 == 0 {
+            node.write_rows();
+        }
+        let is_missed = node.fired("silent") == 1;
+        node.now += pause * S;
+        node.restart();
+        is_missed
+    })
+}
+
+#[test]
+fn a_device_that_is_dead_is_missed_by_an_idle_box_that_lives_for_less_than_a_minute_at_a_time() {
+    for (life, pause) in [(50, 1), (50, 3_600), (20, 30), (130, 130), (599, 86_400), (10, 1)] {
+        let lives = lives_until_missed(life, pause).unwrap_or(i64::MAX);
+        // What was up for less than ten minutes may have missed nothing yet; a quarter of each life counts.
+        assert!(lives.saturating_mul(life) >= 600, "{life} s up, {pause} s down: after {lives} already");
+        assert!(lives.saturating_mul(life) <= 4 * 600 + life, "{life} s up, {pause} s down: after {lives} only");
+    }
+    assert_eq!(lives_until_missed(9, 60), None, "a box that lives no longer hears nothing");
+}
+
 #[test]
 fn an_alarm_whose_rule_raises_another_or_none_now_ends_with_its_rule() {
     for then in ["raise = { alarm = \"fire\", title = \"x\" }", "emit = { type = \"e\", reach = \"street\" }"] {

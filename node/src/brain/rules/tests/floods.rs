@@ -120,6 +120,7 @@ fn what_a_clock_a_year_ahead_left_behind_holds_nothing_up() {
     assert_eq!(node.events("once").len(), 1, "that was a moment ago, too");
     node.write_rows();
     node.restart();
+    node.write_rows();
     assert_eq!(node.rows, node.folded_anew());
     node.wait(6 * 60 * S);
     assert!(node.alarm("gone", "b").is_some_and(|a| a.active), "nothing came of b for five minutes");

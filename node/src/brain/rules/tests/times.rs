@@ -1,6 +1,7 @@
 //! When rules may fire, and when what they raised is over: quiet, hours, windows that empty.
 
 use super::*;
+use crate::brain::services::CATALOGUE;
 
 #[test]
 fn an_alarm_whose_condition_holds_when_it_has_been_quiet_long_enough_is_raised_then() {
@@ -122,6 +123,92 @@ then = [{ raise = { title = "nothing" } }]
     assert_eq!((node.events("long").len(), node.alarm("silent", "").is_none()), (0, true));
     node.wait(2 * S);
     assert_eq!((node.events("long").len(), node.alarm("silent", "").unwrap().active), (1, true));
+}
+
+/// The city says when people work there; what is said of a node that is not above counts nothing.
+fn told_by_the_city(node: &mut Node, of: &str, calendar: &Json) {
+    let id = format!("c{}", node.log.len());
+    let data = json!({"node": of, "calendar": calendar});
+    let event = json!({"specversion": "1.0", "id": id, "source": "/c", "type": CATALOGUE, "data": data});
+    let origin = Some(Origin { address: "c", log: LogId(1), pos: Pos(1) });
+    let header = Header { direction: Direction::Down, origin, ..Header::local(Kind::Event, CATALOGUE) };
+    node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+    node.settle();
+}
+
+const MORNINGS: &str = r#"
+[[rule]]
+name = "noise"
+on = ["noise"]
+when = "event.data > 55"
+hours = ["workdays 08:00-12:00"]
+then = [{ raise = { title = "loud" } }]
+"#;
+
+#[test]
+fn what_waits_for_its_hours_is_planned_anew_when_a_node_above_has_another_calendar() {
+    let mut node = monday(MORNINGS, 5);
+    node.hear("noise", "x", &json!(60));
+    told_by_the_city(&mut node, "c", &json!({"holidays": ["1970-01-05"]}));
+    node.wait(4 * 3600 * S);
+    assert!(node.alarm("noise", "").is_none(), "nobody works on that Monday");
+    node.write_rows();
+    node.restart();
+    node.write_rows();
+    node.wait(0);
+    assert!(node.alarm("noise", "").is_none(), "and a start forgets nothing of it");
+    told_by_the_city(&mut node, "c/t", &json!({"utc_offset": "+09:00"}));
+    assert!(node.alarm("noise", "").is_none());
+    // They do work, and it is nine there: as good as Monday's nine here.
+    told_by_the_city(&mut node, "c", &json!({"utc_offset": "+09:00"}));
+    assert!(node.alarm("noise", "").is_some_and(|a| a.active), "it waited for Tuesday");
+    node.write_rows();
+    assert_eq!(node.rows, node.folded_anew());
+}
+
+#[test]
+fn a_nodes_own_calendar_comes_before_one_from_above() {
+    let own = format!("[calendar]\nholidays = [\"1970-01-05\"]\n{MORNINGS}");
+    let mut node = monday(&own, 9);
+    node.hear("noise", "x", &json!(60));
+    told_by_the_city(&mut node, "c", &json!({}));
+    node.wait(2 * 3600 * S);
+    assert!(node.alarm("noise", "").is_none());
+    // Its file was edited while it was down.
+    node.config = config(&own.replace("01-05", "01-06"));
+    node.write_rows();
+    node.restart();
+    assert!(node.alarm("noise", "").is_some_and(|a| a.active), "what waits is planned by the file as it is now");
+}
+
+#[test]
+fn a_day_begins_at_midnight_where_the_nearest_node_above_has_its_calendar() {
+    let rule = "[[rule]]\nname = \"daily\"\non = [\"n\"]\nwindow = { kind = \"tumbling\", within = \"1d\" }\nwhen = \"window.count >= 2\"\n\
+                clear = \"window.count < 2\"\nthen = [{ raise = { title = \"two\" } }]\n";
+    let mut node = monday(rule, 22);
+    node.hear("n", "x", &json!({}));
+    node.hear("n", "x", &json!({}));
+    assert!(node.alarm("daily", "").unwrap().active);
+    // Midnight is at eleven now.
+    told_by_the_city(&mut node, "c", &json!({"utc_offset": "+09:00"}));
+    node.wait(3599 * S);
+    assert!(node.alarm("daily", "").unwrap().active);
+    node.wait(2 * S);
+    assert!(!node.alarm("daily", "").unwrap().active, "a new day has begun");
+}
+
+#[test]
+fn rules_that_ask_for_the_hour_say_whose_calendar_they_go_by() {
+    let of = |node: &Node| node.rules.view().calendar.map(|c| c.of.map_or_else(String::new, |of| of.to_string()));
+    let mut node = Node::new(MORNINGS);
+    assert_eq!(of(&node).as_deref(), Some(""));
+    told_by_the_city(&mut node, "c", &json!({"holidays": ["1970-01-05"]}));
+    assert_eq!(of(&node).as_deref(), Some("c"));
+    assert!(node.rules.view().calendar.unwrap().words.contains("1 day off"));
+    told_by_the_city(&mut node, "c", &Json::Null);
+    assert_eq!(of(&node).as_deref(), Some(""));
+    assert_eq!(of(&Node::new(&format!("[calendar]\n{MORNINGS}"))).as_deref(), Some("c/s"));
+    assert_eq!(of(&Node::new(SMOKE)), None);
 }
 
 #[test]
