@@ -1,6 +1,6 @@
 //! Limits on a calendar, and what follows from one that has passed.
 
-use super::{COMMUNITY, cases, id, refused, step, wait_case};
+use super::{COMMUNITY, cases, id, step, wait_case};
 use crate::harness::ran::run;
 use crate::harness::{Node, Tree, skipped, wait_for};
 use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, TimeDelta, Timelike, Utc};

@@ -82,9 +82,10 @@ fn what_is_suspended_or_escalated_is_listed_at_every_tier() {
         let told = watched(node, "");
         assert_eq!((ids(&told["suspended"]), &told["suspended_in_all"]), (vec![waits.clone()], &json!(1)), "{at}");
     }
-    screen(owner, &["case", "list", "--suspended"]).says(0, &[&waits, "1 of 1 that fit"]);
-    screen(owner, &["supervision"]).says(0, &["suspended: 1", &waits]);
-    screen(owner, &["case", "list", "--status", "suspended"]).says(1, &["`--suspended` lists those"]);
+    let screen = |line: &[&str]| run(&[line, &["--node", &owner.url()]].concat());
+    screen(&["case", "list", "--suspended"]).says(0, &[&waits, "1 of 1 that fit"]);
+    screen(&["supervision"]).says(0, &["suspended: 1", &waits]);
+    screen(&["case", "list", "--status", "suspended"]).says(2, &["`--suspended` lists those"]);
     step(owner, &waits, "withdraw", &json!({"by": "站长", "role": "supervisor"}));
     assert_eq!(listed(owner, "suspended=true"), [""; 0], "it is over");
 }
