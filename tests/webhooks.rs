@@ -172,6 +172,11 @@ fn of_whoever_is_forgotten_nothing_is_sent_again_from_a_letter() {
     forget(node);
     receiver.answer(|_| OK);
     let pos = letter["pos"].to_string();
+    let shown = node.get(&format!("/v1/dlq/{pos}")).expect("the letter").to_string();
+    assert!(letter.to_string().contains(NUMBER), "it was shown before: {letter}");
+    for told in [shown, letters(node)] {
+        assert!(told.contains("a person who is forgotten") && !told.contains(NUMBER), "{told}");
+    }
     run(&["dlq", "retry", &pos, "--yes", "--node", &node.url()]).says(1, &["not-retryable", "forgotten"]);
     assert!(receiver.ids().is_empty());
 }

@@ -146,8 +146,8 @@ pub struct Case {
     pub extended: Option<Approved>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excluded: Option<Approved>,
-    /// A limit was missed, and this node takes the case (提级) as soon as it has heard of it: until then its
-    /// owner works on.
+    /// A limit was missed, or somebody asked for it: this node takes the case (提级) as soon as it has heard of
+    /// it. Until then its owner works on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered_to: Option<Address>,
     /// The highest node that supervises it or was called for it.
@@ -386,7 +386,7 @@ pub struct Ask {
     /// `2wd`: of an extension, or of a summons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
-    /// Which summons.
+    /// Which summons, by its id or its unit; where only one can be meant it need not be said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assist: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! Limits on a calendar, and what follows from one that has passed.
 
-use super::{COMMUNITY, cases, id, refused, step, wait_case};
+use super::{COMMUNITY, cases, id, step, wait_case};
 use crate::harness::ran::run;
 use crate::harness::{Node, Tree, skipped, wait_for};
 use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, TimeDelta, Timelike, Utc};
@@ -325,10 +325,11 @@ fn an_escalation_by_hand_waits_for_the_tier_above_and_reaches_it_when_it_is_back
     typed(&watched, &[]).says(0, &["c/s: 没人管", "accepted (escalated)"]);
     typed(&watched, &[]).says(0, &["c: 没人管"]);
     typed(&watched, &[]).says(1, &["is at the top already"]);
-    typed(&given, &["--hand-over"]).says(0, &["accepted (on its way to c/s, escalated)"]);
-    // What is watched is worked on, what was given is not.
-    step(owner, &watched, "dispatch", &json!({"by": "甲", "unit": "维修队"}));
-    assert_eq!(refused(owner, &given, "dispatch", &json!({"by": "甲", "unit": "维修队"})), "on-its-way");
+    typed(&given, &["--hand-over"]).says(0, &["accepted (offered to c/s, escalated)"]);
+    // What is watched, and what is offered, is worked on.
+    for case in [&watched, &given] {
+        step(owner, case, "dispatch", &json!({"by": "甲", "unit": "维修队"}));
+    }
     let seen = cases(tree.node("c"));
     assert!(seen.iter().all(|c| c["status"] == "accepted" && c["escalations"].is_null()), "{seen:#?}");
     tree.kill9(COMMUNITY);
@@ -341,9 +342,9 @@ fn an_escalation_by_hand_waits_for_the_tier_above_and_reaches_it_when_it_is_back
         let c = wait_case(tree.node(at), "knows whose it is", |c| {
             c["id"] == given.as_str() && c["owner"] == "c/s" && c["handing_to"].is_null()
         });
-        assert_eq!((&c["status"], &c["escalations"]), (&json!("accepted"), &json!(1)), "{at}");
+        assert_eq!((&c["status"], &c["escalations"]), (&json!("dispatched"), &json!(1)), "{at}");
     }
-    step(tree.node("c/s"), &given, "dispatch", &json!({"by": "街道", "unit": "维修队"}));
+    step(tree.node("c/s"), &given, "start", &json!({"by": "街道"}));
     wait_for("each was called once for each", || {
         let heard = [("c/s", &watched), ("c", &watched), ("c/s", &given), ("c", &given)];
         let heard = heard.map(|(at, case)| calls(tree.node(at), case).len());

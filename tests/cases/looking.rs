@@ -65,6 +65,32 @@ fn watched(node: &Node, query: &str) -> Value {
 }
 
 #[test]
+fn what_is_suspended_or_escalated_is_listed_at_every_tier() {
+    let tree = tree();
+    let owner = tree.node(COMMUNITY);
+    let [waits, watched_one, plain] = [(); 3].map(|()| open(owner, &json!({})));
+    for case in [&waits, &watched_one, &plain] {
+        step(owner, case, "accept", &json!({"by": "甲"}));
+    }
+    step(owner, &waits, "dispatch", &json!({"by": "甲", "unit": "环卫所"}));
+    step(owner, &waits, "suspend", &json!({"by": "甲", "text": "等配件", "approved_by": "站长"}));
+    step(owner, &watched_one, "escalate", &json!({"by": "甲", "text": "急"}));
+    for node in [owner, tree.node("c")] {
+        let at = &node.address;
+        wait_for("it knows both", || (listed(node, "suspended=true") == [&*waits]).then_some(()));
+        wait_for("it knows both", || (listed(node, "escalated=true") == [&*watched_one]).then_some(()));
+        let told = watched(node, "");
+        assert_eq!((ids(&told["suspended"]), &told["suspended_in_all"]), (vec![waits.clone()], &json!(1)), "{at}");
+    }
+    let screen = |line: &[&str]| run(&[line, &["--node", &owner.url()]].concat());
+    screen(&["case", "list", "--suspended"]).says(0, &[&waits, "1 of 1 that fit"]);
+    screen(&["supervision"]).says(0, &["suspended: 1", &waits]);
+    screen(&["case", "list", "--status", "suspended"]).says(2, &["`--suspended` lists those"]);
+    step(owner, &waits, "withdraw", &json!({"by": "站长", "role": "supervisor"}));
+    assert_eq!(listed(owner, "suspended=true"), [""; 0], "it is over");
+}
+
+#[test]
 fn what_is_overdue_reopened_urgent_or_ones_own_is_listed_at_every_tier() {
     let tree = tree();
     let (owner, city) = (tree.node(COMMUNITY), tree.node("c"));

@@ -74,6 +74,10 @@ pub struct Wanted {
     overdue: bool,
     /// Closed once, and open again or closed again.
     reopened: bool,
+    /// Open, and its clock stands still.
+    suspended: bool,
+    /// Open, and somebody above its owner supervises it.
+    escalated: bool,
     urgent: bool,
     /// Open cases of others to which a unit of exactly this node was summoned and has not reported yet.
     summoned: bool,
@@ -96,7 +100,7 @@ pub async fn list(
     let wanted: Wanted = query(&uri)?;
     let limit = wanted.limit.map_or(CASES_DEFAULT, NonZeroUsize::get).min(CASES_MAX);
     let status = wanted.status.as_deref().filter(|s| !["open", "all"].contains(s));
-    let status: Option<Status> = status.map(str::parse).transpose().map_err(bad_word)?;
+    let status: Option<Status> = status.map(str::parse).transpose().map_err(|e| bad_word(e, &wanted))?;
     let now = ctx.as_of();
     let me = ctx.config.node.address.clone();
     let is_units = |a: &Assist| wanted.unit.as_ref().is_none_or(|unit| a.unit == *unit);
@@ -111,6 +115,8 @@ pub async fn list(
             && (!wanted.mine || c.owner == me)
             && (!wanted.overdue || (c.status.is_open() && c.is_overdue(now)))
             && (!wanted.reopened || c.reopened > 0)
+            && (!wanted.suspended || c.suspended.is_some())
+            && (!wanted.escalated || (c.status.is_open() && c.is_watched()))
             && (!wanted.urgent || c.urgent)
             && (!wanted.summoned || is_summoned(c))
             && wanted.unit.as_ref().is_none_or(|unit| c.unit == *unit || awaits(c).any(is_units))
@@ -123,9 +129,12 @@ pub async fn list(
         false => place(c) >= *after,
     };
     let (all, mut open, mut overdue) =
-        look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now)))?;
-    let only_open =
-        wanted.overdue || wanted.summoned || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
+        look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue_of_all(now)))?;
+    let stands_beside = wanted.suspended || wanted.escalated;
+    let only_open = stands_beside
+        || wanted.overdue
+        || wanted.summoned
+        || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
     // What there is for an app is only found by looking at all.
     let sees_all = !matches!(caller, Caller::App(_));
     if !sees_all {
@@ -274,6 +283,8 @@ impl Wanted {
             mine,
             overdue,
             reopened,
+            suspended,
+            escalated,
             urgent,
             summoned,
             unit,
@@ -286,7 +297,7 @@ impl Wanted {
             && [category, unit, department, service].iter().all(|text| text.is_none())
             && kind.is_none()
             && owner.is_none()
-            && !(*mine || *overdue || *reopened || *urgent || *summoned)
+            && !(*mine || *overdue || *reopened || *suspended || *escalated || *urgent || *summoned)
     }
 }
 
@@ -663,8 +674,14 @@ pub(super) fn answer_made(ctx: &Ctx, caller: &Caller, made: Made) -> Result<Resp
     Ok(etag::tagged(ctx.answer_with(status, shown), tag))
 }
 
-fn bad_word(e: String) -> Refusal {
-    Refusal::bad("bad-query", e, "or `open`, or `all`")
+fn bad_word(e: String, wanted: &Wanted) -> Refusal {
+    match wanted.status.as_deref() {
+        // These stand beside a status.
+        Some(beside @ ("suspended" | "escalated" | "overdue" | "reopened")) => {
+            Refusal::bad("bad-query", e, format!("`--{beside}` lists those (`{beside}=true`)"))
+        }
+        _ => Refusal::bad("bad-query", e, "or `open`, or `all`"),
+    }
 }
 
 pub(super) fn no_brain() -> Refusal {

@@ -2,11 +2,11 @@
 //!
 //! The state knows which are open; the letters themselves lie in the log.
 
-use super::events::WITHHELD;
+use super::events::{FORGOTTEN, WITHHELD};
 use super::guard::Caller;
 use super::input::{Path, query};
 use super::{Ctx, Refusal};
-use crate::webhook;
+use crate::{brain, webhook};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -50,13 +50,15 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result
         (state.dead_letters.range(..last.next()).count() as u64, places)
     });
     let letters = places.into_iter().filter_map(|pos| read(&reader, pos).transpose());
-    let dead_letters = letters.map(|letter| letter.map(|l| seen(l, &caller))).collect::<Result<_, _>>()?;
+    let dead_letters =
+        letters.map(|letter| letter.map(|l| seen(&ctx, &reader, l, &caller))).collect::<Result<_, _>>()?;
     Ok(ctx.answer(view::DeadLetters { open, dead_letters }))
 }
 
 pub async fn show(From(ctx): From<Arc<Ctx>>, caller: Caller, Path(pos): Path<u64>) -> Result<Response, Refusal> {
-    match read(&ctx.hub.reader(), Pos(pos))? {
-        Some(letter) => Ok(ctx.answer(seen(letter, &caller))),
+    let reader = ctx.hub.reader();
+    match read(&reader, Pos(pos))? {
+        Some(letter) => Ok(ctx.answer(seen(&ctx, &reader, letter, &caller))),
         None => Err(Refusal::not_found(
             format!("no dead letter at position {pos}"),
             "`citybrain dlq list` shows the open ones",
@@ -64,19 +66,28 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, caller: Caller, Path(pos): Path<u64
     }
 }
 
-/// What it holds did not read, so it may name anybody.
-fn seen(letter: view::DeadLetter, caller: &Caller) -> view::DeadLetter {
-    if caller.sees_persons() {
-        return letter;
-    }
+/// What it holds did not read, so it may name anybody; or it is an event of somebody who is forgotten by now.
+fn seen(ctx: &Ctx, reader: &Reader, letter: view::DeadLetter, caller: &Caller) -> view::DeadLetter {
+    let word = match (is_of_forgotten(ctx, reader, letter.pos), caller.sees_persons()) {
+        (true, _) => FORGOTTEN,
+        (false, false) => WITHHELD,
+        (false, true) => return letter,
+    };
     // Nor what somebody's receiver said to it: it may say it again.
-    let detail = if letter.via.starts_with(webhook::VIA) { format!("[{WITHHELD}]") } else { letter.detail };
-    view::DeadLetter { payload: format!("[{WITHHELD}]"), payload_is_hex: false, detail, ..letter }
+    let detail = if letter.via.starts_with(webhook::VIA) { format!("[{word}]") } else { letter.detail };
+    view::DeadLetter { payload: format!("[{word}]"), payload_is_hex: false, detail, ..letter }
 }
 
 pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>, Refusal> {
     let entry = reader.get(pos).map_err(|e| Refusal::log(&e))?;
     Ok(entry.and_then(|e| letter_of(&e)))
+}
+
+/// Is the record that a letter is about of a person who is forgotten here?
+pub(super) fn is_of_forgotten(ctx: &Ctx, reader: &Reader, pos: Pos) -> bool {
+    let record = record_of(reader, pos);
+    let event = record.as_ref().and_then(|record| Header::decode(&record.bytes).ok());
+    event.is_some_and(|(header, payload)| brain::is_forgotten(&ctx.hub, &header, payload))
 }
 
 /// The record that a letter is about, whole, if the log still has it.

@@ -188,7 +188,7 @@ pub struct Watched {
     again: Option<u64>,
 }
 
-/// `GET /v1/supervision`: overdue, reopened, hot spots, repeat callers.
+/// `GET /v1/supervision`: overdue, suspended, reopened, hot spots, repeat callers.
 pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Watched { under, category, days, limit, again } = query(&uri)?;
     are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;

@@ -506,10 +506,14 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
             .query::<supervision::Rated>()
             .gives::<view::Rates>(200)
             .or(&[404, 422]),
-        read("/v1/supervision", "What is overdue, was reopened, is told again and again", supervision::watched)
-            .query::<supervision::Watched>()
-            .gives::<view::Supervision>(200)
-            .or(&[404]),
+        read(
+            "/v1/supervision",
+            "What is overdue or suspended, was reopened, is told again and again",
+            supervision::watched,
+        )
+        .query::<supervision::Watched>()
+        .gives::<view::Supervision>(200)
+        .or(&[404]),
         read("/v1/services", "Services and activities of the node and of those above it", services::list)
             .also(App)
             .query::<services::Wanted>()

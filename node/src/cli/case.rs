@@ -142,7 +142,7 @@ pub enum Case {
     Report {
         #[command(flatten)]
         step: Step,
-        /// Which summons, if there are several
+        /// Which summons, by its id or its unit, if several can be meant
         #[arg(long, value_name = "ID")]
         assist: Option<String>,
         #[command(flatten)]
@@ -152,7 +152,7 @@ pub enum Case {
     Rate {
         #[command(flatten)]
         step: Step,
-        /// Which summons, if there are several
+        /// Which summons, by its id or its unit, if several can be meant
         #[arg(long, value_name = "ID")]
         assist: Option<String>,
         /// 1 (bad) to 5 (good)
@@ -317,6 +317,12 @@ pub struct Which {
     /// Closed once, and open again or closed again
     #[arg(long)]
     pub reopened: bool,
+    /// Suspended 挂账: its clock stands still until somebody resumes it
+    #[arg(long)]
+    pub suspended: bool,
+    /// Open, and escalated: somebody above its owner supervises it 督办
+    #[arg(long)]
+    pub escalated: bool,
     /// Only urgent ones
     #[arg(long)]
     pub urgent: bool,
@@ -361,6 +367,8 @@ impl Which {
             ("mine", self.mine),
             ("overdue", self.overdue),
             ("reopened", self.reopened),
+            ("suspended", self.suspended),
+            ("escalated", self.escalated),
             ("urgent", self.urgent),
             ("summoned", self.summoned),
         ];

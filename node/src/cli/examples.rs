@@ -19,7 +19,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     (
         "supervision",
-        "citybrain supervision --days 30    what is overdue, was reopened, and where the same is told again and again\n\
+        "citybrain supervision --days 30    what is overdue or suspended, was reopened, and where the same is told again and again\n\
          citybrain supervision --under chengdu/liucheng --category SJ0102    of one street, of one kind",
     ),
     (

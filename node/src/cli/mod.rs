@@ -148,7 +148,7 @@ pub enum Command {
     Case(Box<case::Case>),
     /// Response, solution and satisfaction rates of the cases in this node's subtree
     Rates(rates::Rates),
-    /// What needs a look: overdue, reopened, hot spots, people who call again and again
+    /// What needs a look: overdue, suspended, reopened, hot spots, people who call again and again
     Supervision(supervision::Supervision),
     /// Services and activities: what is offered, and a request for it
     #[command(subcommand)]

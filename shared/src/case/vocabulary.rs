@@ -264,7 +264,7 @@ words! {
         Refused = "refused",
         /// The node that has given it offers it no longer. It is kept, in case it is offered again.
         Cancelled = "cancelled",
-        /// The case was withdrawn, rejected or merged; others may have it.
+        /// The case was withdrawn or rejected; others may have it.
         GivenBack = "given-back",
     }
 }

@@ -86,6 +86,11 @@ pub struct Supervision {
     /// Open and over a limit, the longest first.
     pub overdue: Vec<Case>,
     pub overdue_in_all: u64,
+    /// Their clocks stand still, the longest first.
+    #[serde(default)]
+    pub suspended: Vec<Case>,
+    #[serde(default)]
+    pub suspended_in_all: u64,
     /// Closed, and open again or closed again, the latest first.
     pub reopened: Vec<Case>,
     pub reopened_in_all: u64,

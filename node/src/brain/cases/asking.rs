@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, Pen};
 use super::machine::{self, Asker, Opening, Refusal, Stepped};
-use super::{Cases, Held, Told, intake};
+use super::{Cases, Held, Told, Wish, intake};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::Tier;
@@ -148,6 +148,7 @@ impl Cases {
         let next = self.sends_on(held, verb, ask);
         if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
+                held.is_new(verb, ask)?;
                 let letter = self.recall(held, ask, wish.to_owned(), now)?;
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
                 return Ok((id, Told::Sent { to: letter.to }, drafts));
@@ -167,12 +168,8 @@ impl Cases {
         machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
-        // Whoever types it again because no answer came would have it done twice.
-        let last = held.wishes.iter().rev().find(|w| w.refused.is_none() && !is_named);
-        if let Some(last) = last.filter(|w| w.verb != Verb::Recall && w.content == content(verb, ask)) {
-            let detail = format!("`{verb}` was asked of {} already, in the same words, and has no answer yet", last.to);
-            let hint = format!("its answer will stand in `citybrain case show {id}`");
-            return Err(Refusal::new(ASKED_ALREADY, detail, hint));
+        if !is_named {
+            held.is_new(verb, ask)?;
         }
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
@@ -297,6 +294,21 @@ impl Held {
         let done = done.map(|e| Told::Done { term: e.term, version: e.version });
         let sent = || self.wishes.iter().find(|w| w.id == name).map(|w| Told::Sent { to: w.to.clone() });
         done.or_else(sent)
+    }
+
+    /// Whoever types a wish again because no answer came would have it done twice.
+    ///
+    /// # Errors
+    /// [`Refusal`]: it is what was asked for last.
+    fn is_new(&self, verb: Verb, ask: &Ask) -> Result<(), Refusal> {
+        let last = self.wishes.iter().rev().find(|w| w.refused.is_none());
+        // A case comes back once, whatever is said of why.
+        let is_same = |w: &&Wish| w.verb == verb && (verb == Verb::Recall || w.content == content(verb, ask));
+        let Some(last) = last.filter(is_same) else { return Ok(()) };
+        let words = if verb == Verb::Recall { "" } else { ", in the same words," };
+        let detail = format!("`{verb}` was asked of {} already{words} and has no answer yet", last.to);
+        let hint = format!("its answer will stand in `citybrain case show {}`", self.case.id);
+        Err(Refusal::new(ASKED_ALREADY, detail, hint))
     }
 
     /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he

@@ -217,7 +217,7 @@ impl Cases {
 
     /// What a step, of this node or from below, asks of this node: a call for a step of its own, copies for
     /// others, a word to one who did not know that the case is gone.
-    pub(super) fn seen(&self, step: &Step, now: DateTime<Utc>) -> Vec<Draft> {
+    pub(super) fn seen(&self, step: &Step, state: &State, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
         let Step { case, entry, answers } = step;
         let mut drafts = Vec::new();
@@ -234,12 +234,9 @@ impl Cases {
         if entry.node == self.me && entry.calls.contains(&self.me) {
             drafts.push(pen.call(case, entry));
         }
-        // A limit was missed below, and this node is to take the case: it asks for it now that it knows, so that
-        // nobody waits for it where it is dead.
-        if case.offered_to.as_ref() == Some(&self.me)
-            && entry.by == machine::TIMER
-            && entry.step == Verb::Escalate.done()
-        {
+        // The case is offered to this node: it asks for it now that it knows, so that nobody waits for it where it
+        // is dead.
+        if case.offered_to.as_ref() == Some(&self.me) && entry.step == Verb::Escalate.done() {
             let ask = Ask { by: machine::TIMER.into(), role: Some(Role::Worker), hand_over: true, ..Ask::default() };
             let body =
                 Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0, contact: None, offered: None };
@@ -273,9 +270,32 @@ impl Cases {
             let is_mine = !to.covers(&entry.node) && common(&entry.node, to).as_ref() == Some(&self.me);
             if is_mine && *to != self.me {
                 drafts.extend(self.copy_to(to, case, Some(entry), known, answers.as_deref(), now));
+                let is_summoned = entry.step == Verb::Assist.done() && entry.calls.contains(to);
+                if is_summoned && !self.may_be_there(to, state) {
+                    drafts.extend(pen.letter(&self.of_nobody(case, to)));
+                }
             }
         }
         drafts
+    }
+
+    /// May there be such a node below? Whoever has ever come up has told of itself, also to this folder, once it knows
+    /// all that was before. (A node without any word of itself has no children.)
+    fn may_be_there(&self, node: &Address, state: &State) -> bool {
+        !self.is_settled() || state.registry.is_empty() || state.registry.contains_key(node)
+    }
+
+    fn knows_no(&self, node: &Address) -> String {
+        format!("{} knows no node {node}", self.me)
+    }
+
+    /// A word to the owner, which summoned a node that never was and would wait for it.
+    fn of_nobody(&self, case: &Case, node: &Address) -> Letter {
+        let text = Some(format!("{}, which was summoned", self.knows_no(node)));
+        let ask = Ask { by: self.me.to_string(), role: Some(Role::Worker), text, ..Ask::default() };
+        let body = Body::Ask { case: case.id.clone(), verb: Verb::Comment, ask, hops: 0, contact: None, offered: None };
+        let id = format!("{}.{}.{}.no.{node}", case.id, case.term, case.version);
+        self.letter(id, &case.owner, case.urgent, body)
     }
 
     /// What is to be forgotten, for those whom only this node has given the case: the node above both
@@ -322,9 +342,7 @@ impl Cases {
     /// Where a letter turns down: on to a node that there is, or, a case, back to where it came from.
     pub(super) fn send_down(&self, letter: &Letter, state: &State, now: DateTime<Utc>) -> Option<Draft> {
         let pen = Pen { me: &self.me, now };
-        // Whoever has ever come up has told of itself, also to this folder, once it knows all that was before.
-        // (A node without any word of itself has no children.)
-        let may_be_there = !self.is_settled() || state.registry.is_empty() || state.registry.contains_key(&letter.to);
+        let may_be_there = self.may_be_there(&letter.to, state);
         let Body::HandOver { case, .. } = &letter.body else {
             // What follows a case that comes back from nowhere comes back with it.
             let giver = self.held.get(letter.body.case()).map(|h| &h.case.owner).filter(|_| !may_be_there);
@@ -341,7 +359,7 @@ impl Cases {
         if may_be_there {
             return pen.letter(letter);
         }
-        let why = format!("{} knows no node {}", self.me, letter.to);
+        let why = self.knows_no(&letter.to);
         let body = Body::SentBack { case: case.id.clone(), term, version, why };
         pen.letter(&self.letter(format!("{}{SENT_BACK}", letter.id), &letter.from, letter.urgent, body))
     }
@@ -428,6 +446,7 @@ impl Cases {
                 let wanted = if is_old { still_wanted(*verb, ask) } else { Some(*verb) };
                 let done = wanted
                     .ok_or_else(|| self.lost())
+                    .and_then(|verb| self.may_be_summoned(verb, ask, state).map(|()| verb))
                     .and_then(|verb| self.asked(case, verb, ask, contact.as_ref(), letter, now));
                 done.unwrap_or_else(|refusal| self.refused(case, refusal, letter, now))
             }
@@ -438,6 +457,16 @@ impl Cases {
                 opened.into_iter().flatten().chain(done("known")).collect()
             }
             Body::Copy { .. } | Body::Refused { .. } => done("known"),
+        }
+    }
+
+    /// # Errors
+    /// [`Refusal`]: a node below is to be summoned that never was.
+    fn may_be_summoned(&self, verb: Verb, ask: &Ask, state: &State) -> Result<(), Refusal> {
+        let below = ask.to.as_ref().filter(|to| verb == Verb::Assist && **to != self.me && self.me.covers(to));
+        match below.filter(|to| !self.may_be_there(to, state)) {
+            None => Ok(()),
+            Some(to) => Err(Refusal::new("unknown-node", self.knows_no(to), "`citybrain tree` shows those it knows")),
         }
     }
 

@@ -233,17 +233,18 @@ impl Cases {
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
         let is_open = case.status.is_open();
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
+        let is_below = self.me.covers(&case.owner);
         let limits = case.clocks.iter().filter(|c| is_open && c.is_limit() && c.runs());
-        let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
+        let limit = limits.filter_map(|c| c.due).min().map(|due| (is_below, due.timestamp_micros(), id.to_owned()));
         let call = u64::from(is_open && case.urgent);
         let unaccepted = u64::from(is_open && case.urgent && held.is_unanswered());
         let of_kind = &mut self.open_by_kind[case.kind as usize];
         if put {
-            *of_kind += u64::from(is_open);
+            *of_kind += u64::from(is_open && is_below);
             self.calls.open += call;
             self.calls.unaccepted += unaccepted;
         } else {
-            *of_kind = of_kind.saturating_sub(is_open.into());
+            *of_kind = of_kind.saturating_sub((is_open && is_below).into());
             self.calls.open = self.calls.open.saturating_sub(call);
             self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);
         }
@@ -494,7 +495,7 @@ impl Cases {
             self.dirty.insert((Dirty::Case, case.clone()));
         }
         // What the node does by itself is nobody's wish.
-        if by == machine::TIMER {
+        if by == machine::TIMER || by == self.me.as_str() {
             return;
         }
         let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), content, refused: None };

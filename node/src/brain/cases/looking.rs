@@ -233,6 +233,9 @@ impl Cases {
         };
         let fits = |other: &&Case| {
             other.id != case.id
+                // Who asks for a service asks for himself.
+                && case.booking.is_none()
+                && other.booking.is_none()
                 && case.merged_into.as_ref() != Some(&other.id)
                 && other.category == case.category
                 && (other.opened - case.opened).num_days().abs() <= 7
@@ -258,9 +261,19 @@ impl Cases {
         case.followers.iter().filter(follows).cloned().collect()
     }
 
-    /// How many open cases are over a limit?
+    /// How many open cases of this node, and of those below, are over a limit?
     pub fn overdue(&self, now: DateTime<Utc>) -> u64 {
-        self.limits.range(..(now.timestamp_micros(), String::new())).count() as u64
+        self.past_limits(true, now)
+    }
+
+    /// Of all that are held here, also those of nodes above and beside.
+    pub fn overdue_of_all(&self, now: DateTime<Utc>) -> u64 {
+        self.past_limits(true, now) + self.past_limits(false, now)
+    }
+
+    fn past_limits(&self, is_below: bool, now: DateTime<Utc>) -> u64 {
+        let (from, until) = (i64::MIN, now.timestamp_micros());
+        self.limits.range((is_below, from, String::new())..(is_below, until, String::new())).count() as u64
     }
 
     /// Does anybody call for help?
@@ -272,7 +285,7 @@ impl Cases {
         self.calls
     }
 
-    /// In the order of [`Kind::ALL`].
+    /// Open ones of this node and of those below, in the order of [`Kind::ALL`].
     pub fn open_by_kind(&self) -> [u64; Kind::ALL.len()] {
         self.open_by_kind
     }

@@ -361,9 +361,10 @@ pub struct Cases {
     forgotten_buttons: BTreeSet<(String, String)>,
     /// All, by what stands behind the day in their ids.
     rests: BTreeSet<(String, String)>,
-    /// Open cases by where they are, and by the first limit that they have not kept yet, µs since 1970.
+    /// Open cases by where they are, and by whether they are this node's or of one below and by the first limit that
+    /// they have not kept yet, µs since 1970.
     spots: BTreeSet<(u64, String)>,
-    limits: BTreeSet<(i64, String)>,
+    limits: BTreeSet<(bool, i64, String)>,
     calls: Calls,
     open_by_kind: [u64; Kind::ALL.len()],
     /// Cases by the alarm that they were opened beside, and by when.

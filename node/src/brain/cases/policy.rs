@@ -52,7 +52,7 @@ impl Policy for Cases {
             "call" | "contact" | "answered" | "forget" | "coming" => Vec::new(),
             succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
-                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
+                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, state, now),
                 _ => Vec::new(),
             },
         }

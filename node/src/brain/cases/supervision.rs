@@ -1,4 +1,4 @@
-//! What needs a look: what is overdue, what came back, where the same is reported again and again, who
+//! What needs a look: what is overdue, what is suspended, what came back, where the same is reported again and again, who
 //! calls again and again.
 //!
 //! [`Watching`] is shown every case once and remembers of each only what ranks it; what is told of the
@@ -37,6 +37,8 @@ pub struct Watching {
     now: DateTime<Utc>,
     /// By the limit that passed first.
     overdue: Vec<(Option<DateTime<Utc>>, String)>,
+    /// By when that was done.
+    suspended: Vec<(DateTime<Utc>, String)>,
     /// By when they last changed.
     reopened: Vec<(DateTime<Utc>, String)>,
     /// By category.
@@ -76,6 +78,7 @@ impl Watching {
             question,
             now,
             overdue: Vec::new(),
+            suspended: Vec::new(),
             reopened: Vec::new(),
             spots: BTreeMap::new(),
             callers: BTreeMap::new(),
@@ -90,6 +93,9 @@ impl Watching {
         if case.status.is_open() && case.is_overdue(self.now) {
             let running = case.clocks.iter().filter(|k| k.stopped.is_none() && k.is_limit());
             self.overdue.push((running.filter_map(|k| k.due).min(), case.id.clone()));
+        }
+        if let Some(approved) = &case.suspended {
+            self.suspended.push((approved.at, case.id.clone()));
         }
         if case.reopened > 0 {
             self.reopened.push((case.changed, case.id.clone()));
@@ -120,8 +126,9 @@ impl Watching {
     /// Ranks what was seen; without looking at a case again.
     pub fn ranked(mut self) -> Ranked {
         let Question { again, limit, shown, .. } = self.question;
-        let in_all = (self.overdue.len() as u64, self.reopened.len() as u64);
+        let in_all = [self.overdue.len(), self.suspended.len(), self.reopened.len()].map(|n| n as u64);
         self.overdue.sort_unstable();
+        self.suspended.sort_unstable();
         self.reopened.sort_unstable_by(|a, b| b.cmp(a));
         let few = |ids: Vec<String>| ids.into_iter().take(limit).collect();
         let of_category =
@@ -135,6 +142,7 @@ impl Watching {
         callers.truncate(limit);
         Ranked {
             overdue: few(self.overdue.into_iter().map(|(_, id)| id).collect()),
+            suspended: few(self.suspended.into_iter().map(|(_, id)| id).collect()),
             reopened: few(self.reopened.into_iter().map(|(_, id)| id).collect()),
             in_all,
             spots,
@@ -148,8 +156,9 @@ impl Watching {
 /// What is told, by ids.
 pub struct Ranked {
     overdue: Vec<String>,
+    suspended: Vec<String>,
     reopened: Vec<String>,
-    in_all: (u64, u64),
+    in_all: [u64; 3],
     spots: Vec<(String, Spot)>,
     callers: Vec<Pile>,
     shown: bool,
@@ -160,11 +169,14 @@ impl Ranked {
     /// The lists, with what the cases in them are now.
     pub fn told(self, cases: &Cases) -> Supervision {
         let now_as = |ids: Vec<String>| ids.iter().filter_map(|id| cases.get(id)).map(|h| h.case.clone()).collect();
+        let [overdue_in_all, suspended_in_all, reopened_in_all] = self.in_all;
         Supervision {
             overdue: now_as(self.overdue),
-            overdue_in_all: self.in_all.0,
+            overdue_in_all,
+            suspended: now_as(self.suspended),
+            suspended_in_all,
             reopened: now_as(self.reopened),
-            reopened_in_all: self.in_all.1,
+            reopened_in_all,
             hot_spots: self.spots.into_iter().map(|(category, s)| s.told(category, cases)).collect(),
             repeat_callers: self.callers.into_iter().map(|c| c.told(cases, self.shown)).collect(),
             gone: cases.gone(),

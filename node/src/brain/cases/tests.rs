@@ -385,7 +385,7 @@ impl World {
         if cases.next_due_us().is_none_or(|due| due > now) {
             return false;
         }
-        let drafts = cases.on_due(&State::default(), now);
+        let drafts = cases.on_due(&self.state(at), now);
         assert!(!drafts.is_empty(), "{at} says that something is due and does nothing");
         self.commit(at, drafts, None);
         true
@@ -473,7 +473,7 @@ impl World {
         let waits = place.cases.open_ones().filter(|h| h.case.urgent && h.is_unanswered()).count() as u64;
         assert_eq!(place.cases.calls.unaccepted, waits);
         for (kind, open) in Kind::ALL.iter().zip(place.cases.open_by_kind) {
-            assert_eq!(open, counted(&|c| c.kind == *kind), "{kind}");
+            assert_eq!(open, counted(&|c| c.kind == *kind && a(at).covers(&c.owner)), "{kind}");
         }
         assert_eq!(from_rows.inbox.len(), place.cases.inbox.len());
         place.cases = from_rows;

@@ -35,7 +35,7 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
 
 /// What this node has to help with: a row for each summons that has no report yet, by when it is wanted.
 pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = s.table(&["CASE", "STANDS", "UNIT", "DUE", "REASON", "OWNER", "TITLE"]);
+    let mut table = s.table(&["CASE", "SUMMONS", "STANDS", "UNIT", "DUE", "REASON", "OWNER", "TITLE"]);
     for c in &v.cases {
         let is_ours = |a: &&Assist| a.reported.is_none() && a.node.as_ref().is_some_and(|node| node.as_str() == me);
         for a in c.assists.iter().filter(is_ours) {
@@ -45,6 +45,7 @@ pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: 
                 due.map_or("-".into(), |due| format!("{}{}", s.zone.short(due), if is_over { ", over" } else { "" }));
             table.add_row(vec![
                 s.mark(&c.id, c.urgent, Color::Red),
+                Cell::new(&a.id),
                 Cell::new(clean(&c.standing())),
                 Cell::new(clean(&a.unit)),
                 s.mark(&shown, is_over, Color::Red),
@@ -240,6 +241,14 @@ fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::
         let words = [contact.name.clone(), contact.phone.clone(), contact.address.clone()].into_iter().chain(more);
         let words: Vec<String> = words.filter(|w| !w.is_empty()).collect();
         line(out, "to call", words.join(", "))?;
+    } else if c.has_contact && !c.forgotten && !v.forgotten_here {
+        // The owner has it, if it has come there with the case.
+        let keeper = if c.contact_came { &c.owner } else { &c.opened_at };
+        let kept = match keeper.as_str() == me {
+            true => "withheld".to_owned(),
+            false => format!("kept at {keeper}: `citybrain case show {} --at {keeper}`", c.id),
+        };
+        line(out, "to call", kept)?;
     }
     Ok(())
 }
@@ -403,7 +412,8 @@ fn told(case: &Case, c: &Clock, me: &str, now: DateTime<Utc>, s: &Screen) -> Str
             format!("stopped {}, {}", s.zone.short(at), if at <= due { "in time" } else { "too late" })
         }
         (None, Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
-        (None, None, None, _) => "paused".into(),
+        (None, None, None, Some(at)) => format!("missed, seen {}; paused", s.zone.short(at)),
+        (None, None, None, None) => "paused".into(),
         (None, None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
         (None, None, Some(due), None) if due < now && case.owner.as_str() != me => {
             "over; its owner has not said so".into()
@@ -576,6 +586,38 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_missed_says_so_also_while_it_is_paused() {
+        let paused = |more: serde_json::Value| {
+            let mut clock = clock("solution", more);
+            clock["due"] = serde_json::Value::Null;
+            screen(&with(serde_json::json!({"clocks": [clock]})), "c", |_| {})
+        };
+        let missed = serde_json::json!({"missed": "2026-11-20T04:00:00Z"});
+        assert!(paused(missed).contains(": missed, seen 11-20 04:00:00Z; paused\n"));
+        assert!(paused(serde_json::json!({})).contains("02:00:00Z: paused\n"));
+    }
+
+    #[test]
+    fn where_whom_to_call_is_not_shown_it_says_who_has_it() {
+        let known = |more: serde_json::Value, me: &str| {
+            let mut case = serde_json::json!({"opened_at": "c/s/a/n", "has_contact": true, "contact_came": true});
+            for (key, value) in more.as_object().unwrap() {
+                case[key] = value.clone();
+            }
+            let told = screen(&with(case), me, |_| {});
+            told.lines().find_map(|line| line.strip_prefix("to call     ").map(str::to_owned))
+        };
+        let of = |node: &str| Some(format!("kept at {node}: `citybrain case show 20261120-0 --at {node}`"));
+        let as_it_is = || serde_json::json!({});
+        assert_eq!(known(as_it_is(), "c/s"), of("c/s/a"));
+        assert_eq!(known(as_it_is(), "c/s/a").as_deref(), Some("withheld"), "from whoever may only read");
+        // It did not travel with the case.
+        assert_eq!(known(serde_json::json!({"contact_came": false}), "c/s/a"), of("c/s/a/n"));
+        assert_eq!(known(serde_json::json!({"forgotten": true}), "c/s"), None);
+        assert_eq!(known(serde_json::json!({"has_contact": false}), "c/s"), None);
+    }
+
+    #[test]
     fn a_line_of_history_has_its_times_as_all_others_are_shown() {
         let entry = serde_json::json!({
             "term": 1, "version": 2, "step": "accepted", "at": "2026-11-20T02:00:00Z", "node": "c/s/a", "by": "w",
@@ -632,7 +674,8 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         let rows: Vec<Vec<&str>> =
             out.lines().map(|line| line.split("  ").filter(|c| !c.is_empty()).collect()).collect();
-        let row = ["20261120-0", "dispatched", "unit-a1", "11-20 13:00:00Z", "crane", "c/s/a (as last heard)", "t"];
+        let row =
+            ["20261120-0", "a1", "dispatched", "unit-a1", "11-20 13:00:00Z", "crane", "c/s/a (as last heard)", "t"];
         assert_eq!(rows[1].iter().map(|cell| cell.trim()).collect::<Vec<_>>(), row, "{out}");
         assert_eq!(rows.len(), 3, "{out}");
     }

@@ -1,7 +1,7 @@
 //! Cases as CSV.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Booking, Case};
+use citybrain_shared::case::{Assist, Booking, Case};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ fn as_text(written: &str) -> String {
 type Column = (&'static str, fn(&Case) -> String);
 
 /// The columns of a spreadsheet, and what stands in them. What somebody has written is [`as_text`].
-const COLUMNS: [Column; 46] = [
+const COLUMNS: [Column; 49] = [
     ("id", |c| c.id.clone()),
     ("kind", |c| c.kind.to_string()),
     ("status", |c| c.status.to_string()),
@@ -64,7 +64,15 @@ const COLUMNS: [Column; 46] = [
     ("seats", |c| of_booking(c, |b| b.seats.to_string())),
     ("seat", |c| of_booking(c, |b| b.seat.to_string())),
     ("booking", |c| of_booking(c, |b| b.state.to_string())),
+    ("summoned", |c| of_assists(c, |a| a.unit.clone())),
+    ("summoned_reported", |c| of_assists(c, |a| a.reported.map_or("-".to_owned(), view::rfc3339))),
+    ("summoned_rated", |c| of_assists(c, |a| a.rating.map_or("-".to_owned(), |rating| rating.to_string()))),
 ];
+
+/// What there is of each summons, in their order.
+fn of_assists(case: &Case, of: impl Fn(&Assist) -> String) -> String {
+    as_text(&case.assists.iter().map(of).collect::<Vec<_>>().join("; "))
+}
 
 fn of_booking(case: &Case, of: impl FnOnce(&Booking) -> String) -> String {
     case.booking.as_ref().map(of).unwrap_or_default()
@@ -134,7 +142,11 @@ pub(super) mod tests {
         });
         let case = with(serde_json::json!({
             "handing_to": "c/s/b", "urgent": true, "description": "第一行\n第二行", "escalations": 2,
-            "clocks": [clock("dispatch", serde_json::json!({}))], "booking": booking,
+            "clocks": [clock("dispatch", serde_json::json!({}))], "booking": booking, "assists": [
+                {"id": "a1", "unit": "=消防", "asked": "2026-11-20T02:00:00Z", "reason": "r",
+                    "reported": "2026-11-20T03:00:00Z", "rating": 4},
+                {"id": "a2", "unit": "燃气", "asked": "2026-11-20T02:00:00Z", "reason": "r"},
+            ],
         }));
         let mut out = Vec::new();
         csv(&[case], &mut out).unwrap();
@@ -155,6 +167,9 @@ pub(super) mod tests {
             ("seats", "2"),
             ("seat", "volunteer"),
             ("booking", "booked"),
+            ("summoned", "'=消防; 燃气"),
+            ("summoned_reported", "2026-11-20T03:00:00.000Z; -"),
+            ("summoned_rated", "4; -"),
         ] {
             let i = head.iter().position(|name| name == column).expect(column);
             assert_eq!(&row[i], value, "{column}");

@@ -82,6 +82,8 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
     };
     title(out, "overdue", v.overdue.len(), v.overdue_in_all)?;
     list(&v.overdue, v.at, s, out)?;
+    title(out, "suspended", v.suspended.len(), v.suspended_in_all)?;
+    list(&v.suspended, v.at, s, out)?;
     title(out, "reopened", v.reopened.len(), v.reopened_in_all)?;
     list(&v.reopened, v.at, s, out)?;
     writeln!(out, "hot spots: {}", v.hot_spots.len())?;

@@ -90,9 +90,13 @@ impl Book<'_> {
         is_as_seen(case, ask)?;
         if let Some(to) = case.handing_to.as_ref().filter(|_| verb != Verb::Recall) {
             let detail = format!("`{}` is on its way to {to}: nobody steps until it has been taken there", case.id);
-            // Only a node above both sees the whole way.
+            // Only a node above both sees the whole way; of its own way up a node sees the link alone.
             let top = common(self.me, to).unwrap_or_else(|| self.me.clone());
-            let hint = format!("at {top}: `citybrain why {to}` says what holds it up; `recall` asks for it back");
+            let look = match top == *to {
+                true => "here: `citybrain links` says whether the tier above is heard".to_owned(),
+                false => format!("at {top}: `citybrain why {to}` says what holds it up"),
+            };
+            let hint = format!("{look}; `recall` asks for it back");
             return Err(Refusal::new("on-its-way", detail, hint));
         }
         if let Err(why) = fits(case, verb)

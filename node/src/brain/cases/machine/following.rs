@@ -8,7 +8,7 @@ use super::turn::{LIST_MAX, Turn, missing};
 use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Booked, CLIMB, Case, ClosedReason, Ending, RESPONSE, Role, Status, Verb, step};
+use citybrain_shared::case::{Ask, CLIMB, Case, ClosedReason, Ending, RESPONSE, Role, Status, Verb, step};
 
 /// Who writes what follows from the case that another follows.
 const BY: &str = "merge";
@@ -141,7 +141,6 @@ impl Turn<'_> {
     /// This case ends, and `main` is told so.
     fn joins(&mut self, main: &Case, by: &str, role: Option<Role>) -> Stepped {
         self.end(Status::Closed, ClosedReason::Duplicate);
-        self.free_seat();
         self.case.merged_into = Some(main.id.clone());
         self.entry.to = Some(main.id.clone());
         let mut turn = Turn::new(self.book, main, step::JOINED, by, role, self.entry.from.clone(), self.now);
@@ -166,12 +165,6 @@ impl Turn<'_> {
                 self.start_clock(CLIMB, Some(self.climb()));
             }
             self.entry.calls.push(self.book.me.clone());
-        }
-        // Its seat was given back; whether there is one left is asked anew, of the node that knows.
-        if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state == Booked::GivenBack) {
-            booking.state = Booked::Asked;
-            let to = booking.node.clone();
-            self.hand_to(to);
         }
     }
 }

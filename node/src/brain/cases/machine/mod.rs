@@ -179,6 +179,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
         Verb::Report | Verb::Rate if case.assists.is_empty() => Err("nobody was summoned"),
         Verb::Reopen if merged => Err("it was merged into another: reopen that one"),
         Verb::Reopen => is(&[Closed]),
+        Verb::Merge if case.booking.is_some() => Err("it asks for a service, and follows no other: withdraw ends it"),
         Verb::Forget if case.forgotten => Err("it is forgotten already"),
         Verb::Exclude if case.is_excluded() => Err("it is excluded already"),
         Verb::Recall => Err("it is not on its way to anybody"),

@@ -270,7 +270,9 @@ impl Turn<'_> {
 
     pub(super) fn report(&mut self, ask: &Ask, now: DateTime<Utc>) -> Result<(), Refusal> {
         self.need_text("what was done")?;
-        let id = self.assist_of(ask)?;
+        let from = self.entry.from.clone();
+        let is_its = |a: &Assist| from.is_none() || a.node == from;
+        let id = self.assist_of(ask, |a| a.reported.is_none() && is_its(a))?;
         if let Some(a) = self.case.assists.iter_mut().find(|a| a.id == id) {
             may_report(a, self.entry.from.as_ref())?;
             a.reported.get_or_insert(now);
@@ -288,7 +290,7 @@ impl Turn<'_> {
             let detail = format!("{rating} is no rating: 1 (bad) to 5 (good)");
             return Err(Refusal::new("bad-request", detail, "such as `--rating 4`"));
         }
-        let id = self.assist_of(ask)?;
+        let id = self.assist_of(ask, |a| a.reported.is_some() && a.rating.is_none())?;
         if let Some(a) = self.case.assists.iter_mut().find(|a| a.id == id) {
             may_rate(a, ask)?;
             a.rating = Some(rating);
@@ -297,28 +299,37 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Which summons is meant; with only one it need not be said.
-    fn assist_of(&self, ask: &Ask) -> Result<String, Refusal> {
-        let known =
-            || self.case.assists.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
-        match (&ask.assist, self.case.assists.as_slice()) {
-            (Some(id), all) if all.iter().any(|a| a.id == *id) => Ok(id.clone()),
-            (None, [only]) => Ok(only.id.clone()),
-            _ => Err(Refusal::new(
-                "which-assist",
-                "several units were summoned, or not this one",
-                format!("`--assist` one of {}", known()),
-            )),
-        }
+    /// Which summons is meant, by its id or its unit; where only one waits for that, or is there, it need not be said.
+    fn assist_of(&self, ask: &Ask, waits: impl Fn(&Assist) -> bool) -> Result<String, Refusal> {
+        let all = &self.case.assists;
+        let is_named = |a: &Assist| match &ask.assist {
+            Some(word) if all.iter().any(|a| a.id == *word) => a.id == *word,
+            Some(word) => a.unit == *word,
+            None => true,
+        };
+        let named: Vec<&Assist> = all.iter().filter(|a| is_named(a)).collect();
+        let waiting: Vec<&Assist> = named.iter().copied().filter(|a| waits(a)).collect();
+        let known = match (named.as_slice(), waiting.as_slice()) {
+            ([only], _) | (_, [only]) => return Ok(only.id.clone()),
+            ([], _) => all.iter().collect(),
+            (_, []) => named,
+            _ => waiting,
+        };
+        let known = known.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
+        let detail = match &ask.assist {
+            Some(word) if !all.iter().any(is_named) => format!("nobody was summoned as `{word}`"),
+            _ => "several units were summoned".to_owned(),
+        };
+        Err(Refusal::new("which-assist", detail, format!("`--assist` one of {known}")))
     }
 
     pub(super) fn take_over(&mut self) -> Result<(), Refusal> {
         let taker = self.case.offered_to.take().filter(|to| self.entry.from.as_ref() == Some(to));
         let Some(taker) = taker else {
             let detail = format!("`{}` is not offered any more", self.case.id);
-            return Err(Refusal::new("not-now", detail, "it was dealt with, or taken, since the limit passed"));
+            return Err(Refusal::new("not-now", detail, "it was dealt with, or taken, since it was offered"));
         };
-        self.entry.text = "a limit has passed, and it takes over".into();
+        self.entry.text = "it was offered, and is taken over".into();
         self.hand_to(taker);
         Ok(())
     }
@@ -332,7 +343,7 @@ impl Turn<'_> {
         };
         self.escalate(above.clone());
         if ask.hand_over {
-            self.hand_to(above);
+            self.case.offered_to = Some(above);
         }
         Ok(())
     }

@@ -331,13 +331,10 @@ impl<'a> Turn<'a> {
         self.case.offered_to = None;
         self.entry.to = Some(reason.to_string());
         self.stop_all();
-        if matches!(status, Status::Withdrawn | Status::Rejected) {
-            self.free_seat();
+        if !matches!(status, Status::Withdrawn | Status::Rejected) {
+            return;
         }
-    }
-
-    /// Its seat is for others.
-    pub(super) fn free_seat(&mut self) {
+        // Its seat is for others.
         if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state.has_seat()) {
             booking.state = Booked::GivenBack;
         }

@@ -185,6 +185,34 @@ fn a_missed_limit_leaves_the_work_where_it_is_until_the_tier_above_takes_it() {
 }
 
 #[test]
+fn a_case_that_is_handed_up_is_worked_on_until_the_tier_above_takes_it() {
+    for is_resolved in [true, false] {
+        let mut world = World::new();
+        world.open("c/s/a", opening(ID, "G"), Contact::default());
+        for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h")] {
+            assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
+        }
+        world.settle();
+        assert!(world.ask("c/s/a", ID, Verb::Escalate, &Ask { hand_over: true, ..by("h", Role::Worker) }, ""));
+        // The street hears nothing yet.
+        let case = &held(&world, "c/s/a").case;
+        assert_eq!(case.standing(), "handling (offered to c/s, escalated)");
+        if is_resolved {
+            assert!(world.ask("c/s/a", ID, Verb::Resolve, &by("h", Role::Worker), ""));
+        }
+        world.settle();
+        world.restart("c/s");
+        world.settle();
+        let case = &held(&world, "c").case;
+        let is_taken = |e: &&Entry| e.step == "taken";
+        assert_eq!(held(&world, "c").history.iter().filter(is_taken).count(), usize::from(!is_resolved));
+        let (owner, status) = if is_resolved { ("c/s/a", Status::Resolved) } else { ("c/s", Status::Handling) };
+        assert_eq!((&case.owner, case.status, &case.offered_to), (&a(owner), status, &None));
+        assert_eq!((case.escalations, calls(&world, "c/s"), calls(&world, "c")), (1, 1, 0));
+    }
+}
+
+#[test]
 fn what_was_dealt_with_before_the_tier_above_has_heard_of_it_stays() {
     let mut world = World::new();
     for place in world.places.values_mut() {

@@ -22,6 +22,26 @@ fn two_cases_become_one_and_are_counted_as_one() {
 }
 
 #[test]
+fn what_a_node_has_handed_up_is_not_counted_as_its_own() {
+    let mut world = World::new();
+    world.open("c/s/a/n", opening("20261120-0", "G"), Contact::default());
+    world.settle();
+    world.now += 3 * 3_600_000_000;
+    world.settle();
+    let now = view::time_of(world.now);
+    for (at, is_below) in [("c/s/a/n", false), ("c/s/a", true), ("c/s", true), ("c", true)] {
+        let cases = &world.places[at].cases;
+        let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: false };
+        let mut watching = supervision::Watching::new(question, now);
+        cases.iter().for_each(|held| watching.add(cases, held));
+        let watched = watching.ranked().told(cases).overdue_in_all;
+        let open: u64 = cases.open_by_kind().iter().sum();
+        assert_eq!([watched, cases.overdue(now), open], [u64::from(is_below); 3], "{at}");
+        world.restart(at);
+    }
+}
+
+#[test]
 fn a_case_never_follows_itself_and_what_is_short_for_an_id_here_is_no_other_one_there() {
     let mut world = World::new();
     let open = |world: &mut World, at: &str, id: &str| {

@@ -118,29 +118,6 @@ fn a_call_for_help_that_followed_a_false_alarm_calls_again() {
 }
 
 #[test]
-fn a_seat_that_a_follower_gave_back_is_asked_for_anew() {
-    let mut world = World::new();
-    let ask = |id: &str| Opening { booking: Some(haircut("c/s")), ..opening(id, "S") };
-    let request = |world: &mut World, id: &str| {
-        let (_, drafts) = world.places["c/s"].cases.open(ask(id), Contact::default(), START);
-        world.commit("c/s", drafts, None);
-        world.settle();
-        case(world, "c/s", id).case.booking.as_ref().unwrap().state
-    };
-    assert_eq!(request(&mut world, "q"), Booked::Booked);
-    open(&mut world, &["x"], "L");
-    let (_, drafts) = world.places["c/s"].cases.open(opening("p", "L"), Contact::default(), START);
-    world.commit("c/s", drafts, None);
-    assert!(world.ask("c/s", "q", Verb::Merge, &Ask { into: Some("p".into()), ..by("w", Role::Worker) }, ""));
-    world.settle();
-    assert_eq!(request(&mut world, "z"), Booked::Booked, "there is one seat, and it is free again");
-    assert!(world.ask("c/s", "p", Verb::Withdraw, &by("r", Role::Resident), ""));
-    world.settle();
-    let q = &case(&world, "c/s", "q").case;
-    assert_eq!((q.status, q.booking.as_ref().unwrap().state), (Status::Rejected, Booked::Refused));
-}
-
-#[test]
 fn what_became_of_somebodys_emergency_is_told_to_none_of_its_public_followers() {
     // Each follower may be seen by anybody up to the city.
     for (private, word) in [("incident", false), ("below", false), ("", true)] {
@@ -164,21 +141,6 @@ fn what_became_of_somebodys_emergency_is_told_to_none_of_its_public_followers() 
 }
 
 #[test]
-fn a_booking_that_followed_away_from_its_provider_is_asked_for_there_again() {
-    let mut world = World::new();
-    world.open("c/s", Opening { booking: Some(haircut("c/s")), ..opening("q", "S") }, Contact::default());
-    assert!(world.ask("c/s", "q", Verb::Accept, &by("w", Role::Worker), ""));
-    assert!(world.ask("c/s", "q", Verb::Dispatch, &Ask { to: Some(a(AT)), ..by("w", Role::Worker) }, ""));
-    world.settle();
-    open(&mut world, &["p"], "L");
-    merge(&mut world, "q", "p");
-    assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
-    world.settle();
-    let q = &case(&world, "c/s", "q").case;
-    assert_eq!((q.owner.as_str(), q.booking.as_ref().unwrap().state), ("c/s", Booked::Booked));
-}
-
-#[test]
 fn a_case_that_is_itself_merged_is_not_said_to_be_like_its_leader() {
     let mut world = World::new();
     let place = citybrain_shared::case::Place { text: "三号门".into(), ..Default::default() };
@@ -190,6 +152,29 @@ fn a_case_that_is_itself_merged_is_not_said_to_be_like_its_leader() {
     assert_eq!((similar(&world, "20261120-p"), similar(&world, "20261120-q")), (1, 1));
     merge(&mut world, "20261120-q", "20261120-p");
     assert_eq!((similar(&world, "20261120-p"), similar(&world, "20261120-q")), (0, 0));
+}
+
+#[test]
+fn an_appointment_is_like_no_other_case_and_follows_none() {
+    let mut world = World::new();
+    let place = citybrain_shared::case::Place { text: "理发店".into(), ..Default::default() };
+    for (id, booking) in
+        [("20261120-p", Some(haircut("c/s"))), ("20261120-q", Some(haircut("c/s"))), ("20261120-r", None)]
+    {
+        let new = Opening { place: Some(place.clone()), booking, ..opening(id, "L") };
+        world.open("c/s", new, Contact::default());
+        world.settle();
+    }
+    let held = |id: &str| case(&world, "c/s", id);
+    for id in ["20261120-p", "20261120-r"] {
+        assert_eq!(world.places["c/s"].cases.similar(&held(id).case).len(), 0, "{id}");
+    }
+    assert!(!allowed(&held("20261120-p").case).contains(&Verb::Merge));
+    for (id, into, is_taken) in [("20261120-p", "20261120-r", false), ("20261120-r", "20261120-p", true)] {
+        let ask = Ask { into: Some(into.into()), ..by("w", Role::Worker) };
+        assert_eq!(world.ask("c/s", id, Verb::Merge, &ask, ""), is_taken, "{id}");
+    }
+    assert_eq!(case(&world, "c/s", "20261120-p").case.booking.as_ref().unwrap().state, Booked::Booked);
 }
 
 #[test]

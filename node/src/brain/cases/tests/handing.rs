@@ -287,6 +287,68 @@ fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
 }
 
 #[test]
+fn whoever_waits_for_a_case_to_be_taken_is_told_where_to_look() {
+    for (to, hint) in [
+        ("c/s/b", "at c/s: `citybrain why c/s/b` says what holds it up; `recall` asks for it back"),
+        ("c/s/a/n", "at c/s/a: `citybrain why c/s/a/n` says what holds it up; `recall` asks for it back"),
+        ("c/s", "here: `citybrain links` says whether the tier above is heard; `recall` asks for it back"),
+        ("c", "here: `citybrain links` says whether the tier above is heard; `recall` asks for it back"),
+    ] {
+        let world = sent_to(to);
+        let cases = &world.places["c/s/a"].cases;
+        let refusal = cases.ask(CASE, Verb::Start, &by("w", Role::Worker), "", world.now).err().unwrap();
+        assert_eq!((refusal.error, refusal.hint.as_str()), ("on-its-way", hint), "{to}");
+    }
+}
+
+#[test]
+fn a_summons_to_a_node_that_never_was_is_told_to_the_owner() {
+    let mut world = World { has_registry: true, ..World::new() };
+    world.open("c/s/a", opening(CASE, "L"), Contact::default());
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    for there in ["c/s/b", "c/t/x", "c/s/y"] {
+        assert!(world.ask("c/s/a", CASE, Verb::Assist, &Ask { to: Some(a(there)), ..by("w", Role::Worker) }, ""));
+        world.settle();
+    }
+    let told = |world: &World, at: &str| -> Vec<(String, String)> {
+        let lines = held(world, at).history.iter().filter(|e| e.step == "comment");
+        lines.map(|e| (e.by.clone(), e.text.clone())).collect()
+    };
+    let says = |top: &str, there: &str| (top.to_owned(), format!("{top} knows no node {there}, which was summoned"));
+    for at in ["c/s/a", "c/s", "c"] {
+        assert_eq!(told(&world, at), [says("c", "c/t/x"), says("c/s", "c/s/y")], "{at}: of each once");
+    }
+    // Where the owner itself is above it, whoever asks from elsewhere is refused.
+    let wish = Ask { to: Some(a("c/s/a/never")), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/b", CASE, Verb::Assist, &wish, "w1"));
+    world.settle();
+    let refused = held(&world, "c/s/b").wishes[0].refused.clone().unwrap();
+    assert!(refused.starts_with("c/s/a knows no node c/s/a/never"), "{refused}");
+    assert_eq!(held(&world, "c/s/a").case.assists.len(), 3);
+}
+
+#[test]
+fn what_is_called_back_already_is_not_asked_for_again() {
+    for at in ["c/s/a", "c"] {
+        let mut world = sent_to("c/s/b");
+        // The step is known, and the letter is not there yet.
+        while at == "c" && held(&world, at).case.handing_to.is_none() {
+            let mut lines = world.lines.iter_mut().filter(|((_, to), q)| to != "c/s/b" && !q.is_empty());
+            let (to, flying) = lines.next().map(|((_, to), q)| (to.clone(), q.remove(0))).unwrap();
+            world.arrive(&to, flying);
+        }
+        lose(&mut world, "c/s/b");
+        let ask = |world: &World| {
+            let cases = &world.places[at].cases;
+            cases.ask(CASE, Verb::Recall, &by("w", Role::Worker), "again", world.now).map(|_| ()).map_err(|r| r.error)
+        };
+        assert!(recall(&mut world, at));
+        assert_eq!(ask(&world), Err("asked-already"), "{at}");
+        assert_eq!(held(&world, at).wishes.len(), 1);
+    }
+}
+
+#[test]
 fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
     let mut world = World::new();
     open_with_contact(&mut world, "c/s/a/n", "L");

@@ -454,6 +454,43 @@ fn summons_have_clocks_and_ratings_of_their_own() {
 }
 
 #[test]
+fn the_only_summons_that_can_be_meant_need_not_be_named() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    for (unit, to) in [("消防", "c/s/a"), ("燃气", "c/s/b"), ("电工", "c/s/b")] {
+        d.act(Verb::Assist, Ask { unit: Some(unit.into()), to: Some(a(to)), ..by("w", Role::Worker) });
+    }
+    let report = |d: &Desk, at: &str, assist: Option<&str>| {
+        let asker = Asker { at: &a(at), opened_it: false };
+        let ask = Ask { assist: assist.map(str::to_owned), ..by("x", Role::Worker) };
+        d.cases.book().act(&d.case, Verb::Report, &ask, asker, &|_| None, d.now)
+    };
+    let rate =
+        |assist: Option<&str>| Ask { assist: assist.map(str::to_owned), rating: Some(4), ..by("w", Role::Worker) };
+    let meant = |stepped: Vec<Stepped>| (stepped[0].case.clone(), stepped[0].entry.to.clone().unwrap());
+    // At its node the one that was summoned there; the unit's name says which of two.
+    let (case, id) = meant(report(&d, "c/s/a", None).unwrap());
+    assert_eq!(id, "a1");
+    let several = report(&d, "c/s/b", None).unwrap_err();
+    assert_eq!((several.error, several.hint.as_str()), ("which-assist", "`--assist` one of a2 (燃气), a3 (电工)"));
+    assert_eq!(report(&d, "c/s/b", Some("消防")).unwrap_err().error, "not-summoned", "it is another node's");
+    d.case = case;
+    // One has reported, and is the only one to rate.
+    let (case, id) = meant(d.try_act(Verb::Rate, &rate(None)).unwrap());
+    assert_eq!(id, "a1: 4 of 5");
+    d.case = case;
+    let (case, id) = meant(report(&d, "c/s/b", Some("燃气")).unwrap());
+    assert_eq!(id, "a2");
+    d.case = case;
+    let (case, id) = meant(report(&d, "c/s/m", None).unwrap());
+    assert_eq!(id, "a3", "it is the only one left");
+    d.case = case;
+    assert_eq!(d.error(Verb::Rate, rate(None)), "which-assist", "two are to be rated");
+    assert_eq!(meant(d.try_act(Verb::Rate, &rate(Some("电工"))).unwrap()).1, "a3: 4 of 5");
+    assert_eq!(d.error(Verb::Rate, rate(Some("环卫"))), "which-assist", "nobody of that name was summoned");
+}
+
+#[test]
 fn a_handler_does_not_take_his_case_out_of_the_rates_by_withdrawing_it() {
     let mut d = Desk::new("L");
     d.until_resolved();
