@@ -74,7 +74,7 @@ pub fn opening(
         by: wanted.by.clone(),
         sos: false,
         kind: Some(Kind::Service),
-        category: service.category.clone().unwrap_or_else(|| service.code.clone()),
+        category: service.category.clone().unwrap_or_default(),
         title: service.name.clone(),
         description: wanted.text.clone(),
         place: wanted.place.clone().or_else(|| service.place.clone()),

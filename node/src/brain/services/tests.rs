@@ -606,3 +606,12 @@ fn a_calendar_is_news_and_goes_down_without_the_file_that_it_was_read_from() {
     let sent = data::<Catalogue>(sent.parts().1).unwrap().calendar.unwrap();
     assert_eq!((sent.holidays, sent.days_file), (vec!["2026-10-01".to_owned()], None));
 }
+
+#[test]
+fn a_service_that_is_called_as_a_category_has_nothing_of_it() {
+    let category = "[[category]]\ncode = \"haircut\"\nname = \"理发\"\nresponse = \"30m\"\nsolution = \"2h\"\n";
+    let mut cases = Cases::new(&config("c/s/m", &format!("{category}{OFFERS}")));
+    let case = request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap().case;
+    assert_eq!((case.category.as_str(), case.category_name.as_str(), case.clocks.len()), ("haircut", "", 0));
+    assert_eq!(case.terms, Some(citybrain_shared::case::Terms::default()), "whoever takes it asks for nothing either");
+}
