@@ -79,7 +79,9 @@ impl Cases {
     /// What this case has booked here as it is offered now, if that is otherwise than the case says.
     fn changed_booking(&self, case: &Case) -> Option<Booking> {
         let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state.has_seat())?;
-        Some(self.as_offered(booking)).filter(|now| now != booking)
+        // Of what is cancelled, where it would be is nobody's news.
+        let is_cancelled = |now: &Booking| [booking.state, now.state] == [Booked::Cancelled; 2];
+        Some(self.as_offered(booking)).filter(|now| now != booking && !is_cancelled(now))
     }
 
     fn as_offered(&self, booking: &Booking) -> Booking {

@@ -215,3 +215,29 @@ fn nobody_but_the_node_that_offers_it_says_that_it_is_offered_otherwise() {
     assert_eq!(booking(&world, "c/s/a").at, haircut(AT).at);
     assert!(told(&world, "c/s/a").is_empty());
 }
+
+/// An appointment, at other hours than those that it was booked for.
+fn offer_at_other_hours(world: &mut World, place: &str) {
+    let (mut config, _) = offering(AT, world.now, FIRST, &format!("\nplace = {{ text = \"{place}\" }}"));
+    (config.service[0].starts, config.service[0].hours) = (None, vec!["mon-sun 14:00-17:00".into()]);
+    let word = Services::new(&config).on_due(&State::default(), world.now).remove(0);
+    world.now += 1;
+    world.places.get_mut(AT).unwrap().cases.adopt(&config);
+    world.commit(AT, vec![word], None);
+    world.settle();
+}
+
+#[test]
+fn what_is_cancelled_stays_so_without_another_word_wherever_it_would_be() {
+    let mut world = booked_and_given();
+    let calls = |world: &World| world.places["c/s/a"].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count();
+    let before = calls(&world);
+    for place in ["1栋", "2栋"] {
+        offer_at_other_hours(&mut world, place);
+        assert_eq!((steps(&world, "c/s/a"), calls(&world)), (vec!["cancelled".to_owned()], before + 1), "{place}");
+    }
+    assert_eq!(world.places[AT].cases.to_rebook, BTreeSet::new());
+    offer(&mut world, FIRST, "\nplace = { text = \"3栋\" }");
+    world.settle();
+    assert_eq!(steps(&world, "c/s/a"), ["cancelled", "booked"]);
+}
