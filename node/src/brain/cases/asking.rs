@@ -176,7 +176,7 @@ impl Cases {
             let (term, version) = held.case.order();
             let coming =
                 Coming { node: self.me.clone(), by: ask.by.clone(), at: now, wish: wish.to_owned(), term, version };
-            drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming));
+            drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming, false));
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();

@@ -3,12 +3,12 @@
 use super::letter::{self, Body, Letter, Offered, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
-    AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, awaits_help, intake, is_hand_over, is_true, kept, who,
+    AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over, is_true, kept, who,
 };
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb, step};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
 
@@ -625,6 +625,19 @@ impl Cases {
     fn lost(&self) -> Refusal {
         let detail = format!("{} has lost its disk, and does not know whether it was done", self.me);
         Refusal::new("lost", detail, "look at the case, and ask again if it is still wanted")
+    }
+
+    /// The owner refuses whoever was to come from here: those above, who heard of him by this node's word and not by
+    /// his wish, wait for him no longer.
+    pub(super) fn told_that_he_comes_not(&self, case: &str, wish: &str, now: DateTime<Utc>) -> Option<Draft> {
+        let is_press = |h: &&Held| h.case.urgent && h.case.status == Status::Submitted;
+        let held = self.held.get(case).filter(is_press).filter(|h| h.case.reach < self.me.tier())?;
+        let accepts = |w: &&Wish| w.id == wish && w.verb == Verb::Accept && w.refused.is_none();
+        let Wish { by, .. } = held.wishes.iter().find(accepts)?;
+        let (term, version) = held.case.order();
+        let (node, by, wish) = (self.me.clone(), by.clone(), wish.to_owned());
+        let coming = Coming { node, by, at: now, wish, term, version };
+        Some(Pen { me: &self.me, now }.coming(&held.case, &coming, true))
     }
 
     /// A wish is not granted, and whoever has it is told why.

@@ -11,11 +11,11 @@ use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
     awaits_help, booked, is_hand_over, is_true, number_there, opened, spots,
 };
-use citybrain_shared::Pos;
 use citybrain_shared::case::{Ask, Case, Coming, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
+use citybrain_shared::{Address, Pos};
 use std::sync::Arc;
 
 /// Is it a resident's wish, by name?
@@ -177,10 +177,10 @@ impl Cases {
     }
 
     /// Its owner has said that he does not come after all.
-    fn comes_not(&mut self, id: &str, wish: &str) {
+    pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str) {
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
-            held.coming.retain(|c| c.wish != wish);
+            held.coming.retain(|c| c.node != *node || c.wish != wish);
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
@@ -397,7 +397,9 @@ impl Cases {
         // what the box before this one may have called for.
         let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
         let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
-        if climbs && self.held.get(&case.id).is_some_and(Held::was_called_for) {
+        // Whoever is said to come since then may be refused, and would be nobody's reason to call any more.
+        let was_called = |held: &Held| held.coming.is_empty() && held.was_called_for();
+        if climbs && self.held.get(&case.id).is_some_and(was_called) {
             return;
         }
         self.index(&case.id, false);
@@ -525,7 +527,7 @@ impl Cases {
                     self.note_coming(case, Coming { node, by, at, wish, term, version });
                 }
             }
-            Body::Refused { case, answers, .. } if is_true(header, letter) => self.comes_not(case, answers),
+            Body::Refused { case, answers, .. } if is_true(header, letter) => self.comes_not(case, &letter.to, answers),
             Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
                 self.fold_copy(case, entry, history);
             }
@@ -600,7 +602,7 @@ impl Cases {
             }
             Body::Refused { case, answers, detail, error, .. } => {
                 let is_over = error == letter::OVER;
-                self.comes_not(case, answers);
+                self.comes_not(case, &letter.to, answers);
                 if let Some(held) = self.held.get_mut(case)
                     && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
                 {

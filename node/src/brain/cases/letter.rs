@@ -7,7 +7,7 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
-//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press; its own box may be dead |
+//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press, whose own box may be dead; or was refused by it |
 //! | `city.brain.case.forget` | local | whom to call is forgotten here, before the owner has heard of it |
 //! | `city.brain.case.wanted`, `.told`, `.roll`, `.present` | to the parent, to the child, to all below, back up | what a box with an empty disk learns ([`super::succession`]) |
 //!
@@ -30,7 +30,7 @@ pub const LETTER: &str = "city.brain.case.letter";
 pub const CALL: &str = "city.brain.case.call";
 pub const CONTACT: &str = "city.brain.case.contact";
 pub const ANSWERED: &str = "city.brain.case.answered";
-/// Somebody comes to a press whose own box has not answered yet.
+/// Somebody comes to a press whose own box has not answered yet, or was refused by it.
 pub const COMING: &str = "city.brain.case.coming";
 /// Somebody wants a person forgotten, and this node does so at once, whoever owns the case.
 pub const FORGET: &str = "city.brain.case.forget";
@@ -266,10 +266,15 @@ impl Pen<'_> {
         self.called(&id, case, held.place_now(), more)
     }
 
-    /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so.
-    pub fn coming(&self, case: &Case, coming: &Coming) -> Draft {
-        let id = format!("{}.coming.{}", case.id, coming.wish);
-        let data = json!({"case": case.id, "coming": coming});
+    /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so. Or he
+    /// does not, by the word of that box.
+    pub fn coming(&self, case: &Case, coming: &Coming, is_refused: bool) -> Draft {
+        let end = if is_refused { ".refused" } else { "" };
+        let id = format!("{}.coming.{}{end}", case.id, coming.wish);
+        let mut data = json!({"case": case.id, "coming": coming});
+        if is_refused {
+            data["refused"] = true.into();
+        }
         let more = json!({"correlationid": case.event.as_deref().unwrap_or(&case.id)});
         self.event(COMING, &id, &case.id, lane(case.urgent), self.way_up(case.reach), "", more, data)
     }

@@ -27,13 +27,14 @@ impl Policy for Cases {
             "letter" => {
                 let Some(letter) = letter::data::<Letter>(payload) else { return Vec::new() };
                 if letter.to == self.me {
-                    let mut drafts = Vec::new();
-                    if let Body::Copy { case, entry, .. } = &letter.body
-                        && is_true(header, &letter)
-                    {
-                        drafts.extend(self.forgotten_below(case, entry, now));
-                    }
-                    return drafts;
+                    return match &letter.body {
+                        _ if !is_true(header, &letter) => Vec::new(),
+                        Body::Copy { case, entry, .. } => self.forgotten_below(case, entry, now),
+                        Body::Refused { case, answers, .. } => {
+                            self.told_that_he_comes_not(case, answers, now).into_iter().collect()
+                        }
+                        _ => Vec::new(),
+                    };
                 }
                 // From below, for another part of this subtree: here it turns.
                 let turns = self.turns(header, &letter);
@@ -192,11 +193,15 @@ impl Policy for Cases {
                 struct Told {
                     case: String,
                     coming: Coming,
+                    #[serde(default)]
+                    refused: bool,
                 }
                 let origin = header.origin.map_or(self.me.as_str(), |o| o.address);
                 let told = letter::data::<Told>(payload).filter(|_| header.direction != Direction::Down);
-                if let Some(Told { case, coming }) = told.filter(|t| t.coming.node.as_str() == origin) {
-                    self.note_coming(&case, coming);
+                match told.filter(|t| t.coming.node.as_str() == origin) {
+                    Some(Told { case, coming, refused: true }) => self.comes_not(&case, &coming.node, &coming.wish),
+                    Some(Told { case, coming, .. }) => self.note_coming(&case, coming),
+                    None => {}
                 }
             }
             "call" | "contact" | "answered" | "forget" => {

@@ -90,15 +90,14 @@ fn carry(world: &mut World, from: &str, to: &str) {
     while world.due(to) {}
 }
 
-/// The box climbs to the city while the word of whoever accepts it above waits at the community; then all that it
-/// says comes up, before it hears anything.
-fn climbs_unheard(world: &mut World, only_as_seen: bool) {
-    press(world, "c/s/a/n");
-    let seen = only_as_seen.then(|| held(world, "c").case.stamp()).into_iter().collect();
+/// The box climbs that often while the word of whoever accepts it at `desk` waits at the community; then all that
+/// it says comes up, before it hears anything.
+fn climbs_unheard(world: &mut World, desk: &str, climbs: usize, only_as_seen: bool) {
+    let seen = only_as_seen.then(|| held(world, desk).case.stamp()).into_iter().collect();
     let accept = Ask { seen, ..by("市值班", Role::Worker) };
-    assert!(world.ask("c", ID, Verb::Accept, &accept, "w1"));
+    assert!(world.ask(desk, ID, Verb::Accept, &accept, "w1"));
     without(world, "c/s/a/n");
-    for _ in 0..3 {
+    for _ in 0..climbs {
         world.now += 30_000_000;
         while world.due("c/s/a/n") {}
     }
@@ -107,30 +106,67 @@ fn climbs_unheard(world: &mut World, only_as_seen: bool) {
     }
 }
 
+const ABOVE: [&str; 3] = ["c/s/a", "c/s", "c"];
+
 #[test]
 fn a_press_that_somebody_above_comes_to_calls_nobody_when_its_box_is_back() {
     let mut world = World::new();
-    climbs_unheard(&mut world, false);
-    for n in ["c/s/a", "c/s", "c"] {
+    press(&mut world, "c/s/a/n");
+    climbs_unheard(&mut world, "c", 3, false);
+    for n in ABOVE {
         assert_eq!((calls(&world, n), held(&world, n).case.escalated_to.clone()), (0, Some(a("c"))), "{n}");
         world.restart(n);
     }
     world.settle();
     world.now += 3_600_000_000;
     world.settle();
-    for n in ["c/s/a", "c/s", "c"] {
+    for n in ABOVE {
         assert_eq!((calls(&world, n), held(&world, n).case.accepted_by.as_deref()), (0, Some("市值班")), "{n}");
     }
 }
 
 #[test]
 fn a_press_whose_box_refuses_whoever_was_to_come_calls_all_that_it_has_climbed_to() {
+    for desk in ABOVE {
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        climbs_unheard(&mut world, desk, 3, true);
+        world.settle();
+        for n in ABOVE {
+            assert_eq!((calls(&world, n), held(&world, n).coming.len()), (1, 0), "accepted at {desk}: {n}");
+            world.restart(n);
+        }
+    }
+}
+
+#[test]
+fn those_who_were_called_already_are_called_again_if_whoever_was_to_come_since_then_is_refused() {
+    for only_as_seen in [true, false] {
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        world.now += 3_600_000_000;
+        without(&mut world, "c/s/a/n");
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "it should have climbed");
+        climbs_unheard(&mut world, "c", 3, only_as_seen);
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "its box has not answered him yet");
+        world.settle();
+        let refused = usize::from(only_as_seen);
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1 + refused; 3], "refused: {only_as_seen}");
+    }
+}
+
+#[test]
+fn a_press_climbs_in_time_above_the_node_whose_people_were_to_come_and_are_refused() {
     let mut world = World::new();
-    climbs_unheard(&mut world, true);
+    press(&mut world, "c/s/a/n");
+    climbs_unheard(&mut world, "c/s/a", 1, true);
     world.settle();
-    for n in ["c/s/a", "c/s", "c"] {
-        assert_eq!((calls(&world, n), held(&world, n).coming.len()), (1, 0), "{n}");
-        world.restart(n);
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 0, 0]);
+    assert_eq!(ABOVE.map(|n| held(&world, n).coming.len()), [0; 3], "those above were told, too");
+    for called in [[1, 1, 0], [1, 1, 1]] {
+        world.now += 30_000_000;
+        world.settle();
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), called);
     }
 }
 
@@ -140,15 +176,14 @@ fn a_press_whose_box_is_back_calls_nobody_a_second_time_because_it_climbs_at_las
     press(&mut world, "c/s/a/n");
     world.now += 3_600_000_000;
     without(&mut world, "c/s/a/n");
-    let above = ["c/s/a", "c/s", "c"];
-    assert_eq!(above.map(|n| calls(&world, n)), [1, 1, 1], "it should have climbed");
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 1, 1], "it should have climbed");
     for _ in 0..3 {
         world.settle();
         world.now += 30_000_000;
     }
     world.settle();
     assert_eq!(held(&world, "c").case.escalated_to, Some(a("c")));
-    assert_eq!(above.map(|n| calls(&world, n)), [1, 1, 1]);
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 1, 1]);
     // Somebody who asks for them is no climb.
     let mut world = World::new();
     press(&mut world, "c/s/a/n");

@@ -230,7 +230,8 @@ fn offer_at_other_hours(world: &mut World, place: &str) {
 #[test]
 fn what_is_cancelled_stays_so_without_another_word_wherever_it_would_be() {
     let mut world = booked_and_given();
-    let calls = |world: &World| world.places["c/s/a"].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count();
+    let calls =
+        |world: &World| world.places["c/s/a"].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count();
     let before = calls(&world);
     for place in ["1栋", "2栋"] {
         offer_at_other_hours(&mut world, place);
