@@ -106,7 +106,7 @@ impl Watching {
         }
         let gone = matches!(case.status, Status::Withdrawn | Status::Rejected);
         // What was merged into another is the same report, and a spot's worth all the more.
-        if let Some(cell) = cell_of(case).filter(|_| !gone && case.excluded.is_none()) {
+        if let Some(cell) = cell_of(case).filter(|_| !gone && !case.is_excluded()) {
             let spot = self.spots.entry(case.category.clone()).or_default().entry(cell).or_default();
             spot.pile.add(case);
             if let Some((lat, lon)) = case.place.as_ref().and_then(|p| p.lat.zip(p.lon)) {

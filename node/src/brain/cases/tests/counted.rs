@@ -230,6 +230,23 @@ fn no_border_of_the_grid_cuts_a_hot_spot_in_pieces() {
 }
 
 #[test]
+fn what_its_category_leaves_out_of_the_rates_is_in_no_hot_spot() {
+    for (category, spots) in [("L", 1), ("X", 0)] {
+        let mut world = World::new();
+        let place = citybrain_shared::case::Place { text: "三号门".into(), lat: Some(30.69), lon: Some(103.83) };
+        for i in 0..3 {
+            let new = Opening { place: Some(place.clone()), ..opening(&format!("20261120-{i}"), category) };
+            world.open("c/s/a", new, Contact::default());
+        }
+        let cases = &world.places["c/s/a"].cases;
+        let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: true };
+        let mut watching = supervision::Watching::new(question, view::time_of(world.now));
+        cases.iter().for_each(|held| watching.add(cases, held));
+        assert_eq!(watching.ranked().told(cases).hot_spots.len(), spots, "{category}");
+    }
+}
+
+#[test]
 fn the_rates_of_a_month_are_those_of_its_days() {
     for (text, named) in [("2026-11-20", "Day"), ("2026-11", "Month"), ("2026", "Year")] {
         assert_eq!(rates::span_of(text).map(|p| format!("{p:?}")).as_deref(), Some(named), "{text}");
