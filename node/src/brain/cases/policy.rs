@@ -119,14 +119,8 @@ impl Policy for Cases {
         for id in self.led.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
             let Some(leader) = self.leader(&held.case) else { continue };
-            if held.case.booking.as_ref().is_some_and(|b| !booked.insert(&b.service)) {
-                continue;
-            }
             let told = self.book().follow(&held.case, leader, now);
             self.write(&told, held.contact.as_ref(), None, now, &mut drafts);
-            if let Some(answer) = self.booked(&told.case, now) {
-                self.write(&answer, held.contact.as_ref(), None, now, &mut drafts);
-            }
         }
         for id in self.to_rebook.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
