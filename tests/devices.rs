@@ -152,6 +152,13 @@ fn home_assistant_hears_how_the_node_is_and_its_button_calls_for_help() {
         (&pressed["place"]["text"], &pressed["title"]),
         (&name, &json!(format!("Home Assistant, {}", name.as_str().expect("a text"))))
     );
+    // Another node has the press by now: it is no case of this one, and help is wanted all the same.
+    let id = pressed["id"].as_str().expect("an id");
+    for (step, ask) in [("accept", json!({"by": "li"})), ("dispatch", json!({"by": "li", "to": "c/s/m"}))] {
+        let (status, answer) = node.post(&format!("/v1/cases/{id}/{step}"), &ask);
+        assert!(status < 300, "{answer}");
+    }
+    wait_for("it is counted no more", || state(node).filter(|s| s["help_wanted"] == "ON" && s["cases"] == 1));
     // Nobody else speaks there.
     let taken = Client::connect(node.mqtt, "liar", true).publish(&state_topic, b"{}");
     assert!(taken, "a 3.1.1 client hears no refusal");

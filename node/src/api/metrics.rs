@@ -71,7 +71,11 @@ fn matters(page: &mut Page, ctx: &Ctx) {
         page.sample("cases_open", &[("kind", kind.as_str())], count as f64);
     }
     page.one("cases_overdue", "gauge", "Of them those over a limit.", overdue as f64);
-    page.family("help_wanted", "gauge", "Open calls for help, by whether somebody has accepted them, or is coming.");
+    page.family(
+        "help_wanted",
+        "gauge",
+        "Of the open cases the calls for help, by whether somebody has accepted them, or is coming.",
+    );
     page.sample("help_wanted", &[("accepted", "no")], calls.unaccepted as f64);
     page.sample("help_wanted", &[("accepted", "yes")], (calls.open - calls.unaccepted) as f64);
     page.family("alarms_active", "gauge", "Conditions that hold now, at this node and below.");

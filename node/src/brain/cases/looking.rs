@@ -276,9 +276,9 @@ impl Cases {
         self.limits.range((is_below, from, String::new())..(is_below, until, String::new())).count() as u64
     }
 
-    /// Does anybody call for help?
+    /// Does anybody call for help, also where another node has the case by now?
     pub fn help_is_wanted(&self) -> bool {
-        self.calls.open > 0
+        self.calls.known > 0
     }
 
     pub fn calls_for_help(&self) -> Calls {

@@ -296,9 +296,12 @@ type Slot = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
 /// Urgent cases that are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
+    /// Of this node and of those below.
     pub open: u64,
-    /// Nobody has said yet that he comes.
+    /// Of them those of which nobody has said yet that he comes.
     pub unaccepted: u64,
+    /// All that are held here, also those of nodes above and beside.
+    known: u64,
 }
 
 /// What counts here of what a node above has sent of itself.

@@ -469,11 +469,14 @@ impl World {
         let counted = |fits: &dyn Fn(&citybrain_shared::case::Case) -> bool| {
             place.cases.open_ones().filter(|h| fits(&h.case)).count() as u64
         };
-        assert_eq!(place.cases.calls.open, counted(&|c| c.urgent));
-        let waits = place.cases.open_ones().filter(|h| h.case.urgent && h.is_unanswered()).count() as u64;
+        let is_below = |c: &citybrain_shared::case::Case| a(at).covers(&c.owner);
+        let known = counted(&|c| c.urgent);
+        assert_eq!((place.cases.calls.known, place.cases.calls.open), (known, counted(&|c| c.urgent && is_below(c))));
+        let waits = |h: &&Held| h.case.urgent && is_below(&h.case) && h.is_unanswered();
+        let waits = place.cases.open_ones().filter(waits).count() as u64;
         assert_eq!(place.cases.calls.unaccepted, waits);
         for (kind, open) in Kind::ALL.iter().zip(place.cases.open_by_kind) {
-            assert_eq!(open, counted(&|c| c.kind == *kind && a(at).covers(&c.owner)), "{kind}");
+            assert_eq!(open, counted(&|c| c.kind == *kind && is_below(c)), "{kind}");
         }
         assert_eq!(from_rows.inbox.len(), place.cases.inbox.len());
         place.cases = from_rows;

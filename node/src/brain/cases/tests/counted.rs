@@ -42,6 +42,23 @@ fn what_a_node_has_handed_up_is_not_counted_as_its_own() {
 }
 
 #[test]
+fn a_call_for_help_is_counted_where_its_case_is_and_above_and_is_known_to_whoever_gave_it() {
+    let mut world = World::new();
+    world.open("c/s/a", Opening { sos: true, ..opening("20261120-0", "") }, Contact::default());
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), ""));
+    let to = Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to, ""));
+    world.settle();
+    for (at, is_below) in [("c/s/a", false), ("c/s/b", true), ("c/s", true), ("c", true)] {
+        let cases = &world.places[at].cases;
+        let open: u64 = cases.open_by_kind().iter().sum();
+        assert_eq!([cases.calls_for_help().open, open], [u64::from(is_below); 2], "{at}");
+        assert!(cases.help_is_wanted(), "{at} knows of it");
+        world.restart(at);
+    }
+}
+
+#[test]
 fn a_case_never_follows_itself_and_what_is_short_for_an_id_here_is_no_other_one_there() {
     let mut world = World::new();
     let open = |world: &mut World, at: &str, id: &str| {
@@ -207,6 +224,23 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
 }
 
 #[test]
+fn what_its_category_leaves_out_of_the_rates_is_in_no_hot_spot() {
+    for (category, spots) in [("L", 1), ("X", 0)] {
+        let mut world = World::new();
+        let place = citybrain_shared::case::Place { text: "三号门".into(), lat: Some(30.69), lon: Some(103.83) };
+        for i in 0..3 {
+            let new = Opening { place: Some(place.clone()), ..opening(&format!("20261120-{i}"), category) };
+            world.open("c/s/a", new, Contact::default());
+        }
+        let cases = &world.places["c/s/a"].cases;
+        let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: true };
+        let mut watching = supervision::Watching::new(question, view::time_of(world.now));
+        cases.iter().for_each(|held| watching.add(cases, held));
+        assert_eq!(watching.ranked().told(cases).hot_spots.len(), spots, "{category}");
+    }
+}
+
+#[test]
 fn no_border_of_the_grid_cuts_a_hot_spot_in_pieces() {
     let mut world = World::new();
     let corner = [(30.69999, 103.83999), (30.70001, 103.83999), (30.69999, 103.84001), (30.70001, 103.84001)];
@@ -227,23 +261,6 @@ fn no_border_of_the_grid_cuts_a_hot_spot_in_pieces() {
     let spots: Vec<_> = watching.ranked().told(cases).hot_spots.into_iter().map(|s| (s.cases, s.open, s.ids)).collect();
     let newest = [3, 2, 1, 0].map(|i| format!("20261120-{i}")).to_vec();
     assert_eq!(spots, [(4, 4, newest)]);
-}
-
-#[test]
-fn what_its_category_leaves_out_of_the_rates_is_in_no_hot_spot() {
-    for (category, spots) in [("L", 1), ("X", 0)] {
-        let mut world = World::new();
-        let place = citybrain_shared::case::Place { text: "三号门".into(), lat: Some(30.69), lon: Some(103.83) };
-        for i in 0..3 {
-            let new = Opening { place: Some(place.clone()), ..opening(&format!("20261120-{i}"), category) };
-            world.open("c/s/a", new, Contact::default());
-        }
-        let cases = &world.places["c/s/a"].cases;
-        let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: true };
-        let mut watching = supervision::Watching::new(question, view::time_of(world.now));
-        cases.iter().for_each(|held| watching.add(cases, held));
-        assert_eq!(watching.ranked().told(cases).hot_spots.len(), spots, "{category}");
-    }
 }
 
 #[test]
