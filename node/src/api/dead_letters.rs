@@ -6,6 +6,7 @@ use super::events::{FORGOTTEN, WITHHELD};
 use super::guard::Caller;
 use super::input::{Path, query};
 use super::{Ctx, Refusal};
+use crate::brain::cases::intake;
 use crate::{brain, webhook};
 use axum::extract::State as From;
 use axum::http::Uri;
@@ -21,6 +22,10 @@ use std::sync::Arc;
 
 const LETTERS_DEFAULT: usize = 100;
 const LETTERS_MAX: usize = 1000;
+
+/// Stands where what a letter holds would, whose event is not there to tell whose it is.
+const UNKNOWN: &str =
+    "it may be about a person who is forgotten, and its event is no longer in the log: it is shown to nobody";
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -68,10 +73,11 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, caller: Caller, Path(pos): Path<u64
 
 /// What it holds did not read, so it may name anybody; or it is an event of somebody who is forgotten by now.
 fn seen(ctx: &Ctx, reader: &Reader, letter: view::DeadLetter, caller: &Caller) -> view::DeadLetter {
-    let word = match (is_of_forgotten(ctx, reader, letter.pos), caller.sees_persons()) {
-        (true, _) => FORGOTTEN,
-        (false, false) => WITHHELD,
-        (false, true) => return letter,
+    let word = match (whose(ctx, reader, &letter), caller.sees_persons()) {
+        (Whose::Forgotten, _) => FORGOTTEN,
+        (Whose::Unknown, _) => UNKNOWN,
+        (Whose::Nobody, false) => WITHHELD,
+        (Whose::Nobody, true) => return letter,
     };
     // Nor what somebody's receiver said to it: it may say it again.
     let detail = if letter.via.starts_with(webhook::VIA) { format!("[{word}]") } else { letter.detail };
@@ -83,19 +89,44 @@ pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>
     Ok(entry.and_then(|e| letter_of(&e)))
 }
 
-/// Is the record that a letter is about of a person who is forgotten here?
-pub(super) fn is_of_forgotten(ctx: &Ctx, reader: &Reader, pos: Pos) -> bool {
-    let record = record_of(reader, pos);
-    let event = record.as_ref().and_then(|record| Header::decode(&record.bytes).ok());
-    event.is_some_and(|(header, payload)| brain::is_forgotten(&ctx.hub, &header, payload))
+/// Of which forgotten person is the event that a letter is about?
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Nobody,
+    Forgotten,
+    /// The log has it no longer, and it may have been of one.
+    Unknown,
+}
+
+pub(super) fn whose(ctx: &Ctx, reader: &Reader, letter: &view::DeadLetter) -> Whose {
+    let Some(of) = of(reader, letter.pos) else { return Whose::Nobody };
+    let record = reader.get(of).ok().flatten();
+    match record.as_ref().map(|record| Header::decode(&record.bytes)) {
+        Some(Ok((header, payload))) if brain::is_forgotten(&ctx.hub, &header, payload) => Whose::Forgotten,
+        Some(Ok(_)) => Whose::Nobody,
+        None | Some(Err(_)) if may_name_persons(letter) => Whose::Unknown,
+        None | Some(Err(_)) => Whose::Nobody,
+    }
+}
+
+/// By what the letter itself holds. Of what was cut off, or never read, nobody knows.
+fn may_name_persons(letter: &view::DeadLetter) -> bool {
+    serde_json::from_str(&letter.payload).map_or(true, |event| intake::is_of_persons(&event))
 }
 
 /// The record that a letter is about, whole, if the log still has it.
 pub(super) fn record_of(reader: &Reader, pos: Pos) -> Option<Entry> {
+    reader.get(of(reader, pos)?).ok()?
+}
+
+/// Where the record is, or was, that a letter is about.
+fn of(reader: &Reader, pos: Pos) -> Option<Pos> {
     let letter = reader.get(pos).ok()??;
     let (_, payload) = Header::decode(&letter.bytes).ok()?;
-    let Ok(Note::DeadLetter(note::DeadLetter { of: Some(of), .. })) = Note::parse(payload) else { return None };
-    reader.get(of).ok()?
+    match Note::parse(payload) {
+        Ok(Note::DeadLetter(note::DeadLetter { of, .. })) => of,
+        _ => None,
+    }
 }
 
 /// The letter in a record, if it is one.

@@ -3,11 +3,11 @@
 //! What came in at a door goes in again; what a webhook's receiver has refused is sent to it again.
 
 use super::commit::{self, Late};
+use super::dead_letters::{self, Whose};
 use super::input::{Sent, parse};
 use super::once::Repeat;
 use super::ops::Operator;
-use super::{Ctx, Refusal, dead_letters};
-use crate::brain;
+use super::{Ctx, Refusal};
 use crate::webhook::{self, Hook};
 use axum::extract::State as From;
 use axum::response::Response;
@@ -101,17 +101,23 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
 
 /// The event as it is sent to that receiver again; or why it is not.
 fn sent_again(ctx: &Ctx, hook: &Hook, letter: &view::DeadLetter) -> Result<Vec<u8>, (&'static str, String)> {
-    let record = dead_letters::record_of(&ctx.hub.reader(), letter.pos);
+    let reader = ctx.hub.reader();
+    let record = dead_letters::record_of(&reader, letter.pos);
     // In a token's name only what that token may read by now. Of what is in the log alone can that be said.
     if hook.has_token() {
         let record = record.ok_or_else(|| ("cut", "its event is no longer in the log".to_owned()))?;
         let sent = hook.sent_of(&record).map_err(|why| ("not-retryable", why))?;
         return sent.ok_or_else(|| ("not-retryable", "its receiver may not be sent it any more".into()));
     }
-    let event = record.as_ref().and_then(|record| Header::decode(&record.bytes).ok());
-    if event.as_ref().is_some_and(|(header, payload)| brain::is_forgotten(&ctx.hub, header, payload)) {
-        return Err(("not-retryable", "whom it is about is forgotten; `citybrain dlq drop` closes it".into()));
+    let why = match dead_letters::whose(ctx, &reader, letter) {
+        Whose::Nobody => None,
+        Whose::Forgotten => Some("whom it is about is forgotten"),
+        Whose::Unknown => Some("it may be about a person who is forgotten, and its event is no longer in the log"),
+    };
+    if let Some(why) = why {
+        return Err(("not-retryable", format!("{why}; `citybrain dlq drop` closes it")));
     }
+    let event = record.as_ref().and_then(|record| Header::decode(&record.bytes).ok());
     let from_log = || {
         let (header, payload) = event?;
         Some(event::with_origin(payload, header.origin.map_or(ctx.config.node.address.as_str(), |o| o.address)))
