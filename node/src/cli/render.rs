@@ -211,7 +211,9 @@ impl Screen {
             }
             Output::Bookings(a) => self.of_below(&a, &a.body.away, out, cases::bookings)?,
             Output::Summoned(a) => {
-                self.of_below(&a, &a.body.away, out, |v, s, out| cases::summoned(v, &a.head.node, a.head.as_of, s, out))?;
+                self.of_below(&a, &a.body.away, out, |v, s, out| {
+                    cases::summoned(v, &a.head.node, a.head.as_of, s, out)
+                })?;
             }
             Output::Case(a) => self.answer(&a, out, |v, s, out| cases::case(v, &a.head.node, a.head.as_of, s, out))?,
             Output::CasesExport(all) if self.json => {
@@ -227,7 +229,9 @@ impl Screen {
                 self.answer(&a, out, |v, _, out| cases::brought(v, out))?;
                 return Ok(u8::from(a.body.refused > 0));
             }
-            Output::Rates(a, show) => self.of_below(&a, &a.body.away, out, |v, s, out| rates::rates(v, show, s, out))?,
+            Output::Rates(a, show) => {
+                self.of_below(&a, &a.body.away, out, |v, s, out| rates::rates(v, show, s, out))?
+            }
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
             Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
