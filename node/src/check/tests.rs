@@ -235,9 +235,9 @@ fn a_webhook_in_the_name_of_a_token_that_is_none_or_reads_nothing_is_told() {
     let line = |role: &str| format!("citizens {role} {}\n", crate::tokens::hash("x"));
     assert!(noted("").is_some_and(|note| note.contains("has no `citizens`")));
     assert!(noted(&line("gateway")).is_some_and(|note| note.contains("reads no events")));
-    assert_eq!(noted(&line("app")), None);
     // The role is what the receiver may be told.
     assert!(noted("").is_some_and(|note| note.contains("`citybrain token add citizens --role app ")));
+    assert_eq!(noted(&line("app")), None);
     // An app is sent one type of events, and that its webhook may leave out.
     for (types, is_told) in
         [("\"city.lamp\", \"city.case.changed\"", false), ("\"city.case.\"", false), ("\"city.lamp\"", true)]

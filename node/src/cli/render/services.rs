@@ -117,8 +117,8 @@ fn shape(geometry: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::zone::Zone;
     use super::*;
+    use crate::cli::render::clock::Zone;
     use serde_json::json;
 
     const PLAIN: Screen =

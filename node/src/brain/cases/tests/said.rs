@@ -62,6 +62,8 @@ fn until_when_a_case_may_be_reopened_is_its_owners_word_at_every_node() {
     for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h"), (Verb::Resolve, "h")] {
         assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
     }
+    let said = Ask { solved: Some(Solved::Solved), ..by("boss", Role::Supervisor) };
+    assert!(world.ask("c/s/a", ID, Verb::Evaluate, &said, ""));
     assert!(world.ask("c/s/a", ID, Verb::Close, &by("boss", Role::Supervisor), ""));
     world.settle();
     world.now += 1_000_000;
