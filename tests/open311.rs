@@ -345,6 +345,16 @@ fn the_status_notes_of_a_request_that_is_not_dealt_with_say_why_in_the_words_of_
     let third = file();
     cli(&tree, "c", &["case", "withdraw", &third, "--by", "甲", "--role", "supervisor", "--reason", "among us"]);
     assert_eq!(c.one(&third)["status_notes"], "withdrawn");
+    // Why two are one is said among those who found it.
+    let [leader, follower] = [(); 2].map(|()| file());
+    cli(&tree, "c", &["case", "merge", &follower, "--into", &leader, "--by", "甲", "--reason", "同一件"]);
+    assert_eq!(c.one(&follower)["status_notes"], format!("it follows {leader}"));
+    // What somebody could not do is not what is not his to do.
+    let full = file();
+    cli(&tree, "c", &["case", "reject", &full, "--by", "甲", "--closed-reason", "refused", "--reason", "人满了"]);
+    let updates = c.get("servicerequestupdates.json").said();
+    let of_full = updates.as_array().expect("a list").iter().rfind(|u| u["service_request_id"] == full.as_str());
+    assert_eq!(of_full.expect("an update")["status"], "no_further_action");
 }
 
 #[test]

@@ -376,6 +376,12 @@ fn a_webhook_in_the_name_of_a_token_stands_when_that_is_removed_and_goes_on_when
     let stood = wait_for("it stands", || stands(&hall));
     assert_eq!(stood["why"], "this node's tokens file has no token `citizens`", "{stood}");
     assert!(receiver.ids().is_empty());
+    // The receiver has nothing to mend.
+    let found = |path: &str| hall.get(path).1.to_string();
+    for path in ["/v1/why", "/v1/doctor"] {
+        let told = found(path);
+        assert!(told.contains("citybrain token add NAME --role app") && !told.contains("mend its receiver"), "{told}");
+    }
 
     // A reader reads all, but nothing that may name a person.
     let reader = Caller::new(&tree, "c/s", "citizens", "reader");

@@ -5,9 +5,11 @@ mod offers;
 #[cfg(test)]
 mod tests;
 
+use crate::api::outward::CHANGED;
 use crate::certificates::{self, EXPIRES_SOON};
 use crate::config::{self, File, Invalid};
-use crate::tokens::{self, Role, TOKEN_HINT};
+use crate::tokens::{self, Role, receiver_hint};
+use crate::webhook;
 use citybrain_hub::door::users;
 use citybrain_hub::tls;
 use citybrain_shared::config::rules::{Action, Rule};
@@ -283,7 +285,15 @@ impl Tree {
         let doubt = |w: &Webhook| {
             let token = w.token.as_deref()?;
             let why = match known.iter().find(|entry| entry.name == token).map(|entry| entry.role) {
-                None => format!("the tokens file has no `{token}`: nothing is sent until it has; {TOKEN_HINT}"),
+                None => {
+                    let hint = receiver_hint(token);
+                    format!("the tokens file has no `{token}`: nothing is sent until it has; {hint}")
+                }
+                Some(Role::App) if !webhook::is_of_type(&w.types, CHANGED) => {
+                    format!(
+                        "`{token}` has the role app, which is sent `{CHANGED}` alone, and `types` leaves that out: nothing is sent"
+                    )
+                }
                 Some(Role::Gateway) => {
                     format!("`{token}` has the role gateway, which reads no events: nothing is sent")
                 }

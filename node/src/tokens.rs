@@ -78,6 +78,15 @@ impl fmt::Display for Role {
 pub const TOKEN_HINT: &str =
     "`citybrain token add NAME --role reader --file TOKENS > FILE` makes one, on the node's machine";
 
+/// How the token of a webhook's receiver gets there. The role is what it may be told: an app hears of its own cases
+/// alone, and to a reader go the events themselves.
+pub fn receiver_hint(name: &str) -> String {
+    format!(
+        "`citybrain token add {name} --role app --file TOKENS > FILE` makes one, on the node's machine (or with the \
+         role that its receiver is to have)"
+    )
+}
+
 /// The token in the file of somebody who asks.
 ///
 /// # Errors

@@ -183,6 +183,9 @@ pub struct Case {
     pub closed: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_reason: Option<ClosedReason>,
+    /// Of a closed one: until when it may be reopened, by what its owner allowed when it was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reopen_until: Option<DateTime<Utc>>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]

@@ -400,11 +400,19 @@ fn a_stopped_nodes_folder_knows_its_services_scenes_categories_and_how_it_rates(
 }
 
 #[test]
-fn counts_say_which_children_are_away_and_since_when() {
+fn lists_and_counts_say_which_children_are_away_and_since_when() {
     let mut tree = Tree::new(&["c/s/m", "c/t"]);
     tree.start();
     tree.wait_all_known();
-    let asked = ["/v1/rates", "/v1/case-stats", "/v1/supervision", "/v1/rates?under=c/s/m", "/v1/case-stats?under=c/s"];
+    let asked = [
+        "/v1/cases",
+        "/v1/rates",
+        "/v1/case-stats",
+        "/v1/supervision",
+        "/v1/rates?under=c/s/m",
+        "/v1/case-stats?under=c/s",
+        "/v1/cases?owner=c/s/m",
+    ];
     let away = |tree: &Tree, path: &str| {
         let all = tree.node("c").get(path).expect("it answers")["away"].clone();
         let names: Option<Vec<String>> =
@@ -419,13 +427,22 @@ fn counts_say_which_children_are_away_and_since_when() {
     are_away(&tree, &[]);
     tree.kill9("c/s");
     are_away(&tree, &["c/s"]);
-    for path in ["/v1/rates?under=c/t", "/v1/case-stats?under=c/t", "/v1/supervision?under=c/t"] {
+    let others = ["/v1/rates?under=c/t", "/v1/case-stats?under=c/t", "/v1/supervision?under=c/t"];
+    for path in others.iter().chain(&["/v1/cases?owner=c/t", "/v1/cases?mine=true"]) {
         assert_eq!(away(&tree, path), [""; 0], "{path}");
     }
     let url = tree.node("c").url();
     let typed = |line: &[&str]| run(&[line, &["--node", &url]].concat());
     let since = |text: &str| text.contains("without what c/s has done since ") && text.contains(": it is away");
-    for line in [&["rates"][..], &["rates", "--show", "closing"], &["case", "stats"], &["supervision"]] {
+    let lines = [
+        &["rates"][..],
+        &["rates", "--show", "closing"],
+        &["case", "stats"],
+        &["supervision"],
+        &["case", "list"],
+        &["case", "list", "--summoned"],
+    ];
+    for line in lines {
         let done = typed(line);
         assert!(done.code == 0 && since(&done.out), "{line:?}: {}", done.out);
     }
@@ -437,4 +454,11 @@ fn counts_say_which_children_are_away_and_since_when() {
     assert!((0..60).contains(&ago), "it was heard a moment ago: {ago} s");
     tree.start_node("c/s");
     are_away(&tree, &[]);
+    let folder = tree.node("c").data.display().to_string();
+    tree.stop_node("c");
+    for line in lines {
+        let done = run(&[line, &["--offline", &folder]].concat());
+        let says = done.out.contains("what nodes below had not told by then is not in it\nc, offline, from its folder");
+        assert!(done.code == 0 && says, "{line:?}: {}", done.out);
+    }
 }

@@ -8,7 +8,7 @@ use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, etag, resident, with_next};
+use super::{Ctx, Refusal, etag, resident, supervision, with_next};
 use crate::brain::Brain;
 use crate::brain::cases::machine;
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake, letter};
@@ -201,7 +201,10 @@ pub async fn list(
         is_heard_of(&ctx, &caller, category).await?;
     }
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
-    let body = view::Cases { cases: page, fit, open, overdue, contacts, coming, next: next.clone() };
+    // An app is told nothing of the nodes, and what a node has to do itself is its own record.
+    let is_of_below = sees_all && !wanted.mine;
+    let away = if is_of_below { supervision::away(&ctx, wanted.owner.as_ref()) } else { Vec::new() };
+    let body = view::Cases { cases: page, fit, open, overdue, contacts, coming, away, next: next.clone() };
     let response = etag::answer(&ctx, &headers, body);
     Ok(with_next(response, &uri, next))
 }

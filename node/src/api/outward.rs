@@ -17,7 +17,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// What an app is sent. No node has such an event in its log.
-const CHANGED: &str = "city.case.changed";
+pub const CHANGED: &str = "city.case.changed";
 
 /// What the token of this name may be sent; it is looked for at each record, so that one that was removed gets
 /// nothing more.

@@ -99,6 +99,7 @@ pub fn case(held: &Held) -> Case {
         booking: c.booking,
         closed: c.closed,
         closed_reason: c.closed_reason,
+        reopen_until: c.reopen_until,
     }
 }
 

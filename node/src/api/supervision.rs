@@ -12,7 +12,7 @@ use crate::brain::cases::{Cases, Held};
 use axum::extract::State as From;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::config::closest;
 use citybrain_shared::selector::{DISTRICT, Labels, POPULATION};
@@ -237,8 +237,8 @@ async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> 
 }
 
 /// Children whose links are not up, above or below the node that is asked about. A folder's answer says for itself
-/// of when it is.
-fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
+/// of when it is. To the second, so that the same answer twice is the same.
+pub(super) fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
     if ctx.offline.is_some() {
         return Vec::new();
     }
@@ -256,7 +256,7 @@ fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
             let last = away.entry(child).or_insert(heard);
             *last = heard.max(*last);
         }
-        away.into_iter().map(|(node, last_heard)| Away { node, last_heard }).collect()
+        away.into_iter().map(|(node, last_heard)| Away { node, last_heard: last_heard.trunc_subsecs(0) }).collect()
     })
 }
 

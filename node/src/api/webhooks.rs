@@ -26,13 +26,14 @@ pub async fn skip(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) ->
     let Some(hook) = ctx.operations.webhooks.iter().find(|w| w.name() == name) else {
         return Err(Refusal::not_found(format!("config has no webhook `{name}`"), hint));
     };
-    let act = record::draft(&ctx.config.node.address, &who.act("webhook skip", &format!("{name} at {pos}")));
+    let act = who.act("webhook skip", &format!("{name} at {pos}"));
+    let draft = record::draft(&ctx.config.node.address, &act);
     let refusal = |status, word, why: &str| Refusal::new(status, word, format!("webhook {name}: {why}"), hint);
     let late = format!(
         "{pos} was not passed over within {} s: its receiver is still being asked, or the disk is slow",
         COMMIT_WAIT.as_secs()
     );
-    let done = tokio::time::timeout(COMMIT_WAIT, hook.skip(pos, act)).await;
+    let done = tokio::time::timeout(COMMIT_WAIT, hook.skip(pos, act.who, draft)).await;
     done.map_err(|_| refusal(StatusCode::GATEWAY_TIMEOUT, "deadline", &late))?.map_err(|error| match error {
         NotSkipped::Moving(why) => refusal(StatusCode::CONFLICT, "not-standing", &why),
         NotSkipped::Log(error) => error.into(),

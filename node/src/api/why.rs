@@ -7,7 +7,7 @@
 use super::input::query;
 use super::{Ctx, Refusal, road};
 use crate::brain::Brain;
-use crate::doctor::checks::WEBHOOK_REMEDY;
+use crate::doctor::checks::webhook_remedy;
 use crate::doctor::login_in_words;
 use axum::extract::State as From;
 use axum::http::Uri;
@@ -178,7 +178,8 @@ fn of_retention(ctx: &Ctx) -> Option<Symptom> {
 /// What webhooks' receivers do not take.
 fn of_webhooks(ctx: &Ctx) -> Vec<Symptom> {
     let troubles = ctx.webhooks().into_iter().flat_map(|w| w.troubles());
-    troubles.map(|sentence| mine(ctx, "webhook-stands", Severity::Slow, sentence, WEBHOOK_REMEDY)).collect()
+    let tell = |(trouble, sentence)| mine(ctx, "webhook-stands", Severity::Slow, sentence, &webhook_remedy(trouble));
+    troubles.map(tell).collect()
 }
 
 /// What was set aside, lost or refused.

@@ -235,7 +235,19 @@ fn a_webhook_in_the_name_of_a_token_that_is_none_or_reads_nothing_is_told() {
     let line = |role: &str| format!("citizens {role} {}\n", crate::tokens::hash("x"));
     assert!(noted("").is_some_and(|note| note.contains("has no `citizens`")));
     assert!(noted(&line("gateway")).is_some_and(|note| note.contains("reads no events")));
+    // The role is what the receiver may be told.
+    assert!(noted("").is_some_and(|note| note.contains("`citybrain token add citizens --role app ")));
     assert_eq!(noted(&line("app")), None);
+    // An app is sent one type of events, and that its webhook may leave out.
+    for (types, is_told) in
+        [("\"city.lamp\", \"city.case.changed\"", false), ("\"city.case.\"", false), ("\"city.lamp\"", true)]
+    {
+        let hook = format!("tokens_file = \"tokens\"\n{hook}types = [{types}]\n");
+        let file = dir.file("typed", "c", (41041, 41042), &hook);
+        let notes = check(std::slice::from_ref(&file), &Variables::new()).view().notes;
+        let told = notes.iter().any(|note| note.contains("`types` leaves that out: nothing is sent"));
+        assert_eq!(told, is_told, "{types}: {notes:?}");
+    }
 }
 
 fn examples() -> Vec<PathBuf> {

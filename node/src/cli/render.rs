@@ -207,11 +207,13 @@ impl Screen {
             Output::Links(a) => self.answer(&a, out, node::links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
             Output::Cases(a) => {
-                self.answer(&a, out, |v, s, out| cases::cases(v, &a.head.node, a.head.as_of, s, out))?;
+                self.of_below(&a, &a.body.away, out, |v, s, out| cases::cases(v, &a.head.node, a.head.as_of, s, out))?;
             }
-            Output::Bookings(a) => self.answer(&a, out, cases::bookings)?,
+            Output::Bookings(a) => self.of_below(&a, &a.body.away, out, cases::bookings)?,
             Output::Summoned(a) => {
-                self.answer(&a, out, |v, s, out| cases::summoned(v, &a.head.node, a.head.as_of, s, out))?;
+                self.of_below(&a, &a.body.away, out, |v, s, out| {
+                    cases::summoned(v, &a.head.node, a.head.as_of, s, out)
+                })?;
             }
             Output::Case(a) => self.answer(&a, out, |v, s, out| cases::case(v, &a.head.node, a.head.as_of, s, out))?,
             Output::CasesExport(all) if self.json => {
@@ -221,13 +223,15 @@ impl Screen {
                 }
             }
             Output::CasesExport(all) => export::csv(&all, out)?,
-            Output::CaseStats(a) => self.answer(&a, out, supervision::stats)?,
-            Output::Supervision(a) => self.answer(&a, out, supervision::supervision)?,
+            Output::CaseStats(a) => self.of_below(&a, &a.body.away, out, supervision::stats)?,
+            Output::Supervision(a) => self.of_below(&a, &a.body.away, out, supervision::supervision)?,
             Output::CasesBrought(a) => {
                 self.answer(&a, out, |v, _, out| cases::brought(v, out))?;
                 return Ok(u8::from(a.body.refused > 0));
             }
-            Output::Rates(a, show) => self.answer(&a, out, |v, s, out| rates::rates(v, show, s, out))?,
+            Output::Rates(a, show) => {
+                self.of_below(&a, &a.body.away, out, |v, s, out| rates::rates(v, show, s, out))?
+            }
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
             Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
@@ -283,6 +287,20 @@ impl Screen {
         }
         table(&answer.body, self, out)?;
         if answer.head.node.is_empty() { Ok(()) } else { footer(&answer.head, self, out) }
+    }
+
+    /// What is told of nodes below too ends with what of them it lacks.
+    fn of_below<T: View>(
+        &self,
+        answer: &Answer<T>,
+        away: &[view::Away],
+        out: &mut dyn Write,
+        table: impl Fn(&T, &Screen, &mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.answer(answer, out, |v, s, out| {
+            table(v, s, out)?;
+            supervision::away(away, answer.head.offline, s, out)
+        })
     }
 
     fn measured(&self, m: &Measured, out: &mut dyn Write) -> io::Result<()> {

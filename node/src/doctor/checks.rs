@@ -11,8 +11,9 @@ mod node;
 mod tests;
 
 use super::Facts;
+use crate::tokens::receiver_hint;
 use chrono::TimeDelta;
-use citybrain_shared::view::{Doctor, Finding, Verdict};
+use citybrain_shared::view::{Doctor, Finding, Verdict, WebhookTrouble};
 use citybrain_shared::words::counted;
 
 type Check = fn(&Facts) -> Answer;
@@ -59,10 +60,21 @@ const STANDS_FOR: TimeDelta = TimeDelta::seconds(10);
 /// Alarms that are named when no rule ends them.
 const LEFT_NAMED: usize = 5;
 
-/// What to do about a webhook that stands.
-pub const WEBHOOK_REMEDY: &str = "mend its receiver, which is asked again by itself; `citybrain webhook skip NAME POS` passes over what it cannot \
-     take; one that is to agree first (`handshake`) answers OPTIONS with WebHook-Allowed-Origin; one that is gone (410) \
-     is asked anew when the node starts again";
+/// What to do about a webhook that does not go on.
+pub fn webhook_remedy(trouble: WebhookTrouble) -> String {
+    let remedy = match trouble {
+        WebhookTrouble::NotTaken => {
+            "mend its receiver, which is asked again by itself; `citybrain webhook skip NAME POS` passes over what it \
+             cannot take"
+        }
+        WebhookTrouble::NotAgreed => {
+            "its receiver is to answer OPTIONS with WebHook-Allowed-Origin (`handshake`), and is asked again by itself"
+        }
+        WebhookTrouble::Gone => "its receiver answered 410; it is asked anew when the node starts again",
+        WebhookTrouble::NoToken => return format!("{}; then it goes on by itself", receiver_hint("NAME")),
+    };
+    remedy.to_owned()
+}
 
 /// What a folder that is only read cannot tell: it depends on the config, on a write, or on a running process.
 const BEYOND_A_FOLDER: [&str; 15] = [
@@ -143,8 +155,8 @@ fn more(facts: &Facts) -> Vec<Finding> {
             webhook.stands.iter().map(|s| s.since).chain(webhook.not_agreed_since).chain(webhook.gone_since).min();
         // A receiver that starts anew is away for a moment.
         let is_long = since.zip(facts.host.now).is_none_or(|(since, now)| now - since >= STANDS_FOR);
-        for trouble in webhook.troubles() {
-            add("webhook-stands", if is_long { Bad } else { Warn }, trouble, WEBHOOK_REMEDY);
+        for (trouble, sentence) in webhook.troubles() {
+            add("webhook-stands", if is_long { Bad } else { Warn }, sentence, &webhook_remedy(trouble));
         }
     }
     if node.commits >= 100 && node.commits_over_100_ms * 100 > node.commits {

@@ -136,7 +136,8 @@ impl Hook {
         let all = || Lane::ALL.into_iter().zip(&trouble.stands).filter(|_| trouble.gone.is_none());
         let stands = all().filter_map(|(lane, stands)| {
             let Stands { pos, since, why } = stands.as_ref()?;
-            Some(view::WebhookStands { pos: *pos, lane, since: *since, why: why.status.clone() })
+            let Said { status, unasked, .. } = why.clone();
+            Some(view::WebhookStands { pos: *pos, lane, since: *since, why: status, unasked })
         });
         let (not_agreed, gone) = (trouble.not_agreed.clone(), trouble.gone.clone());
         view::Webhook {
@@ -157,7 +158,7 @@ impl Hook {
     ///
     /// # Errors
     /// It does not stand there, or the log does not take it.
-    pub async fn skip(&self, pos: Pos, act: Draft) -> Result<(), NotSkipped> {
+    pub async fn skip(&self, pos: Pos, who: String, act: Draft) -> Result<(), NotSkipped> {
         let lane = {
             let trouble = self.trouble.lock();
             trouble.stands.iter().position(|s| s.as_ref().is_some_and(|s| s.pos == pos))
@@ -165,7 +166,7 @@ impl Hook {
         let lane = lane.ok_or_else(|| NotSkipped::not_at(pos))?;
         let (told, answer) = oneshot::channel();
         let gone = || NotSkipped::Moving("nothing is sent to its receiver any more".into());
-        self.skips[lane].send(Skip { pos, act, told }).await.map_err(|_| gone())?;
+        self.skips[lane].send(Skip { pos, who, act, told }).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 

@@ -55,16 +55,23 @@ const URGENT: &str = "/urgent";
 pub const VIA: &str = "webhook:";
 
 /// How an attempt ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Said {
     /// The answer's status, or that there was none.
     status: String,
     /// The beginning of the answer's body. A receiver may say again what it was sent: this is for a dead letter,
     /// which not everybody sees.
     text: String,
+    /// It was not asked: the reason is this node's own.
+    unasked: bool,
 }
 
 impl Said {
+    /// There was no answer, or none is known.
+    fn nothing(why: String) -> Said {
+        Said { status: why, ..Said::default() }
+    }
+
     /// All of it.
     fn whole(&self) -> String {
         format!("{} {}", self.status, self.text).trim().to_owned()
@@ -74,7 +81,8 @@ impl Said {
 /// An operator's word that this event is to be passed over.
 struct Skip {
     pos: Pos,
-    /// The record of who did it; goes into the group of the dead letter.
+    /// Who did it, and the record of that; both are in the group of the dead letter.
+    who: String,
     act: Draft,
     told: oneshot::Sender<Result<(), NotSkipped>>,
 }
@@ -181,7 +189,7 @@ fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8
     }
     let is_meant = match case::outside(kind, header.lane == Lane::Urgent, payload) {
         Outside::Anybody if is_call => types.iter().any(|t| t == kind),
-        Outside::Anybody => types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str())),
+        Outside::Anybody => is_of_type(types, kind),
         Outside::ByName => types.iter().any(|t| t == kind),
         Outside::Nobody => false,
     };
@@ -190,7 +198,12 @@ fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8
 
 /// The same for an event that is sent in place of a record: it names nobody.
 fn fits_instead(types: &[String], sources: &[String], kind: &str, event: &[u8]) -> bool {
-    (types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))) && is_from(sources, event)
+    is_of_type(types, kind) && is_from(sources, event)
+}
+
+/// Is it of one of these types, or does it begin with one? None: all are.
+pub fn is_of_type(types: &[String], kind: &str) -> bool {
+    types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))
 }
 
 fn is_from(sources: &[String], payload: &[u8]) -> bool {

@@ -39,7 +39,7 @@ impl Post {
     pub(super) fn send(&self, body: &[u8]) -> Answer {
         let id = &match key_of(body) {
             Ok(key) => format!("{key:016x}"),
-            Err(why) => return Answer::Refused(Said { status: why, text: String::new() }),
+            Err(why) => return Answer::Refused(Said::nothing(why)),
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
         let mut request = self
@@ -53,13 +53,14 @@ impl Post {
         }
         let mut response = match request.send(body) {
             Ok(response) => response,
-            Err(error) => return Answer::Later(Said { status: error.to_string(), text: String::new() }, None),
+            Err(error) => return Answer::Later(Said::nothing(unanswered(&error)), None),
         };
         let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
         let status = response.status();
         // Reading it to its end keeps the connection for the next event.
         let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-        let said = Said { status: status.to_string(), text: words::beginning(&text, 200).to_owned() };
+        let text = words::beginning(&text, 200).to_owned();
+        let said = Said { text, ..Said::nothing(status.to_string()) };
         match status.as_u16() {
             200..=299 => Answer::Taken,
             410 => Answer::Gone(said),
@@ -81,13 +82,25 @@ impl Post {
 
     /// Asks whether events from `origin` are wanted: the time between two of them.
     pub(super) fn may_send(&self, origin: &str) -> Result<Duration, String> {
-        let response =
-            self.agent.options(&self.url).header("webhook-request-origin", origin).call().map_err(|e| e.to_string())?;
+        let response = self
+            .agent
+            .options(&self.url)
+            .header("webhook-request-origin", origin)
+            .call()
+            .map_err(|e| unanswered(&e))?;
         let says = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim();
         if !response.status().is_success() {
             return Err(format!("it answers OPTIONS with {}", response.status()));
         }
         allowed(origin, says("webhook-allowed-origin"), says("webhook-allowed-rate"))
+    }
+}
+
+/// Why there is no answer.
+fn unanswered(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(_) => format!("no answer within {} s", ANSWER_WITHIN.as_secs()),
+        error => error.to_string(),
     }
 }
 
@@ -174,6 +187,12 @@ mod tests {
         assert!(body.len() > citybrain_shared::limits::EVENT_BYTES_MAX);
         assert_eq!(key_of(&body), Ok(event_key("/s", "1")));
         assert!(key_of(b"{}").unwrap_err().contains("no event"));
+    }
+
+    #[test]
+    fn a_receiver_that_hangs_is_said_to_give_no_answer() {
+        assert_eq!(unanswered(&ureq::Error::Timeout(ureq::Timeout::Global)), "no answer within 15 s");
+        assert_eq!(unanswered(&ureq::Error::HostNotFound), ureq::Error::HostNotFound.to_string());
     }
 
     #[test]

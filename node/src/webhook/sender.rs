@@ -153,7 +153,7 @@ impl Sender {
                 return Ok(());
             }
             Err(why) => {
-                self.try_later(pos, Said { status: why, text: String::new() }, None);
+                self.try_later(pos, Said { unasked: true, ..Said::nothing(why) }, None);
                 return Ok(());
             }
         };
@@ -223,7 +223,7 @@ impl Sender {
     /// Passes over what stands, by an operator's word: who said it, the dead letter and the cursor are one group.
     /// The letter has nothing of whoever is forgotten by now, nor what the receiver says of him.
     fn skip(&mut self, skip: Skip) -> Result<(), Ended> {
-        let Skip { pos, act, told } = skip;
+        let Skip { pos, who, act, told } = skip;
         // Whoever asked was told that it was not done.
         if told.is_closed() {
             return Ok(());
@@ -234,9 +234,11 @@ impl Sender {
         };
         let body = self.hook.sent_of(entry).ok().flatten();
         let said = self.hook.stands_because(self.lane);
-        let why = said.map_or(String::new(), |said| if body.is_some() { said.whole() } else { said.status });
+        let said = said.unwrap_or_default();
+        let not_taken = if said.unasked { "was not asked" } else { "did not take it" };
+        let why = if body.is_some() { said.whole() } else { said.status };
         let url = without_path(&self.hook.config.url);
-        let detail = format!("{url} did not take it ({why}), and it was passed over by an operator");
+        let detail = format!("{url} {not_taken} ({why}), and it was passed over by the operator {who}");
         let letter =
             Note::DeadLetter(self.hook.letter("webhook-skipped", pos, detail, &body.unwrap_or_default())).draft();
         let group = vec![act, letter, Note::settled(&client_of(self.name(), self.lane), pos, Vec::new()).draft()];

@@ -42,14 +42,11 @@ impl Case {
             }
             Status::Resolved => (5, "处理反馈", "答复", self.done_word()),
             Status::Evaluated => (6, "核实结案", "回访", self.done_word()),
-            Status::Closed => {
-                let word = self.closed_reason.map_or("closed", |reason| closed_word(reason, self.is_fixed()));
-                (7, "综合评价", "办结", word)
+            Status::Closed => (7, "综合评价", "办结", self.ended_word()),
+            Status::Rejected => {
+                let is_emergency = self.closed_reason == Some(ClosedReason::Emergency);
+                (0, "不予立案", if is_emergency { "转紧急" } else { "不予受理" }, self.ended_word())
             }
-            Status::Rejected if self.closed_reason == Some(ClosedReason::Emergency) => {
-                (0, "不予立案", "转紧急", "not_councils_responsibility")
-            }
-            Status::Rejected => (0, "不予立案", "不予受理", "not_councils_responsibility"),
             Status::Withdrawn => (0, "作废", "撤单", "cancelled"),
         };
         let open311 = if self.status.is_open() { "open" } else { "closed" };
@@ -62,6 +59,11 @@ impl Case {
         if self.is_fixed() { "fixed" } else { "in_progress" }
     }
 
+    /// mySociety's word for one that has ended.
+    fn ended_word(&self) -> &'static str {
+        self.closed_reason.map_or("closed", |reason| closed_word(reason, self.is_fixed()))
+    }
+
     fn is_fixed(&self) -> bool {
         let residents = self.verdicts().find(|v| v.is_residents).and_then(|v| v.solved);
         is_fixed(self.outcome.as_ref().map(|o| o.solved), residents)
@@ -71,11 +73,10 @@ impl Case {
 /// Is it fixed, by those who know? The resident's word counts before the handler's; what somebody else notes is
 /// neither. Where nobody has said anything (in another system's case) nobody says otherwise.
 pub fn is_fixed(handlers: Option<Solved>, residents: Option<Solved>) -> bool {
-    let said = residents.filter(|said| *said != Solved::Partly).or(handlers);
-    said.is_none_or(|said| said == Solved::Solved)
+    residents.or(handlers).is_none_or(|said| said == Solved::Solved)
 }
 
-/// mySociety's word for why a case was closed; `fixed` is for what is ([`is_fixed`]), whatever the reason says.
+/// mySociety's word for why a case was closed or rejected; `fixed` is for what is ([`is_fixed`]), whatever the reason says.
 pub fn closed_word(reason: ClosedReason, is_fixed: bool) -> &'static str {
     match reason {
         ClosedReason::Solved if is_fixed => "fixed",

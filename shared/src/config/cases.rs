@@ -169,7 +169,7 @@ pub struct Cases {
     /// A hand-over that nobody has taken this long calls the responders of the node that gave it and of
     /// the node above both, seconds; of an urgent case it is `sos_climb_s`.
     pub on_its_way_s: u32,
-    /// A closed case may be reopened this long, days.
+    /// A closed case may be reopened this long, days; one that is closed already as long as it was then.
     pub reopen_days: u32,
     /// Names and telephone numbers go with a case to the node that takes it.
     pub contact_travels: bool,

@@ -30,6 +30,8 @@ pub struct Cases {
     /// Who comes to a press whose owner has not answered yet, by case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<String, Vec<Coming>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<Away>,
     /// Where the next page goes on: `after=…`; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -161,7 +163,7 @@ pub struct Rates {
     pub at: DateTime<Utc>,
 }
 
-/// A child whose link is not up: what it, and those below it, have done since it was heard last is not counted.
+/// A child whose link is not up: what it, and those below it, have done since it was heard last is not in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Away {

@@ -73,11 +73,27 @@ pub struct WebhookStands {
     pub since: DateTime<Utc>,
     /// How the last attempt ended.
     pub why: String,
+    /// Its receiver was not asked: the node has no token of the name in which it speaks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unasked: bool,
+}
+
+/// What keeps a webhook from going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookTrouble {
+    /// Its receiver is to agree first, and has not.
+    NotAgreed,
+    /// Its receiver is gone for good.
+    Gone,
+    /// The tokens file has no token of its name.
+    NoToken,
+    /// Its receiver does not take an event.
+    NotTaken,
 }
 
 impl Webhook {
-    /// What keeps it from going on, a sentence each.
-    pub fn troubles(&self) -> Vec<String> {
+    /// What keeps it from going on, with a sentence each.
+    pub fn troubles(&self) -> Vec<(WebhookTrouble, String)> {
         let at = |at: DateTime<Utc>| super::rfc3339(at);
         let behind = counted(self.behind, "record");
         let not_agreed = self.not_agreed_since.zip(self.not_agreed_why.as_deref()).map(|(since, why)| {
@@ -91,9 +107,13 @@ impl Webhook {
             format!("webhook {}: its receiver is gone since {} ({why}); nothing is sent to it", self.name, at(since))
         });
         let stands = |s: &WebhookStands| {
-            let WebhookStands { pos, lane, since, why } = s;
-            format!("webhook {} stands at {pos} ({lane}) since {}: {why}; {behind} behind", self.name, at(*since))
+            let WebhookStands { pos, lane, since, why, unasked } = s;
+            let trouble = if *unasked { WebhookTrouble::NoToken } else { WebhookTrouble::NotTaken };
+            let since = at(*since);
+            (trouble, format!("webhook {} stands at {pos} ({lane}) since {since}: {why}; {behind} behind", self.name))
         };
+        let not_agreed = not_agreed.map(|sentence| (WebhookTrouble::NotAgreed, sentence));
+        let gone = gone.map(|sentence| (WebhookTrouble::Gone, sentence));
         not_agreed.into_iter().chain(gone).chain(self.stands.iter().map(stands)).collect()
     }
 }

@@ -122,7 +122,8 @@ pub fn request(held: &Held, extended: bool) -> Body {
     Body::Object(fields)
 }
 
-/// Why it stands where it does: what was said of its end, else what was done, else the reason in a word.
+/// Why it stands where it does: what was said of its end, else what was done, else which case it
+/// follows, else the reason in a word.
 fn notes(held: &Held) -> String {
     let c = &held.case;
     let since = held.history.iter().rev().take_while(|e| c.closed.is_some_and(|closed| closed <= e.at));
@@ -130,7 +131,10 @@ fn notes(held: &Held) -> String {
     let ended = of_end.map(|e| words_and_picture(&e.text).0);
     let done = c.outcome.iter().map(|o| o.text.as_str());
     let reason = c.closed_reason.map(ClosedReason::as_str);
-    ended.chain(done).chain(reason).find(|text| !text.is_empty()).unwrap_or_default().to_owned()
+    let said = ended.chain(done).find(|text| !text.is_empty()).map(str::to_owned);
+    // Why it was merged is said among those who did it.
+    let follows = || c.merged_into.as_ref().map(|leader| format!("it follows {leader}"));
+    said.or_else(follows).or_else(|| reason.map(str::to_owned)).unwrap_or_default()
 }
 
 pub fn update_id(case: &str, term: u32, version: u32) -> String {
@@ -191,7 +195,6 @@ pub fn update(case: &Case, e: &Entry, at: DateTime<Utc>, status: &str) -> Body {
 pub fn update_status(history: &[Entry], e: &Entry) -> Option<&'static str> {
     Some(match Verb::of_done(&e.step) {
         Some(Verb::Accept) => "investigating",
-        Some(Verb::Reject) => "not_councils_responsibility",
         Some(Verb::Dispatch | Verb::Start | Verb::Resume) => "in_progress",
         Some(Verb::Suspend) => "planned",
         Some(Verb::Return) => "for_triage",
@@ -202,7 +205,7 @@ pub fn update_status(history: &[Entry], e: &Entry) -> Option<&'static str> {
         Some(Verb::Reopen) => "reopen",
         Some(Verb::Withdraw) => "cancelled",
         Some(Verb::Merge) => "duplicate",
-        Some(Verb::Close) => {
+        Some(Verb::Reject | Verb::Close) => {
             let reason = e.to.as_deref().and_then(|to| to.parse().ok());
             reason.map_or("closed", |reason| closed_word(reason, was_fixed(history, e)))
         }

@@ -577,6 +577,7 @@ mod tests {
             overdue: 1,
             contacts: Default::default(),
             coming: Default::default(),
+            away: vec![],
             next: None,
         };
         let mut out = Vec::new();
@@ -667,6 +668,7 @@ mod tests {
             overdue: 0,
             contacts: Default::default(),
             coming: Default::default(),
+            away: vec![],
             next: None,
         };
         let mut out = Vec::new();

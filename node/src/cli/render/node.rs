@@ -86,7 +86,7 @@ pub(super) fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Wr
     row("below", Cell::new(format!("{} known to be there", counted(v.descendants, "node"))));
     let look = if v.dead_letters_open > 0 { " (`citybrain dlq list`)" } else { "" };
     row("refused", Cell::new(format!("{} open{look}", counted(v.dead_letters_open, "dead letter"))));
-    for trouble in v.webhooks.iter().flat_map(view::Webhook::troubles) {
+    for (_, trouble) in v.webhooks.iter().flat_map(view::Webhook::troubles) {
         row("webhooks", Cell::new(clean(&trouble)));
     }
     print(&table, out)

@@ -1,6 +1,6 @@
 //! Rates, and what they are made of.
 
-use super::supervision::{away, gone};
+use super::supervision::gone;
 use super::table::Cell;
 use super::{Screen, clean, grouped, print, right};
 use crate::cli::rates::Show;
@@ -143,8 +143,7 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
             Show::Closing => "no limit of a case that fits has passed yet",
             _ => "no case that fits was dispatched yet",
         };
-        writeln!(out, "{none}")?;
-        return away(&v.away, s, out);
+        return writeln!(out, "{none}");
     }
     let compares = rows.iter().any(|(_, r)| r.before.is_some() || r.year_before.is_some());
     let more: &[&str] = if compares { &["SINCE THEN"] } else { &[] };
@@ -196,6 +195,5 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
             out,
             "of what was first dispatched in the period; well dispatched: sent back by nobody; people: the label `population` of a child, or of all; ranked by per 10,000, the fewest first, then by well dispatched"
         ),
-    }?;
-    away(&v.away, s, out)
+    }
 }

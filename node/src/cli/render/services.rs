@@ -14,7 +14,7 @@ pub fn services(v: &view::Services, s: &Screen, out: &mut dyn Write) -> io::Resu
         table.add_row(vec![
             Cell::new(clean(&o.service.code)),
             Cell::new(clean(&o.service.name)),
-            Cell::new(clean(&o.service.provider)),
+            Cell::new(or_none(&o.service.provider)),
             Cell::new(clean(&when(&o.service))),
             Cell::new(clean(price(&o.service))),
             Cell::new(o.node.as_str()),
@@ -43,7 +43,7 @@ pub fn service(v: &view::ServiceShown, out: &mut dyn Write) -> io::Result<()> {
         text => writeln!(out, "{word:<12}{}", clean(text)),
     };
     writeln!(out, "{}  {}", clean(&o.code), clean(&o.name))?;
-    line(out, "offered by", &format!("{node} {}", o.provider))?;
+    line(out, "offered by", format!("{node} {}", o.provider).trim_end())?;
     line(out, "what", &o.description)?;
     line(out, "where", &o.place.as_ref().map_or(String::new(), ToString::to_string))?;
     line(out, "when", &when(o))?;
@@ -90,16 +90,20 @@ pub fn scenes(v: &view::Scenes, s: &Screen, out: &mut dyn Write) -> io::Result<(
         table.add_row(vec![
             Cell::new(clean(&o.scene.code)),
             Cell::new(clean(&o.scene.name)),
-            Cell::new(clean(&o.scene.theme)),
-            Cell::new(o.scene.governance.join(", ")),
+            Cell::new(or_none(&o.scene.theme)),
+            Cell::new(or_none(&o.scene.governance.join(", "))),
             Cell::new(clean(&o.scene.geometry.as_ref().map_or("-".into(), shape))),
-            Cell::new(clean(&o.scene.services.join(", "))),
-            Cell::new(clean(&o.scene.rules.join(", "))),
-            Cell::new(clean(&o.scene.devices.join(", "))),
+            Cell::new(or_none(&o.scene.services.join(", "))),
+            Cell::new(or_none(&o.scene.rules.join(", "))),
+            Cell::new(or_none(&o.scene.devices.join(", "))),
             Cell::new(o.node.as_str()),
         ]);
     }
     print(&table, out)
+}
+
+fn or_none(text: &str) -> String {
+    if text.is_empty() { "-".into() } else { clean(text) }
 }
 
 /// A point by its place, all else by its kind: the map has the rest.
@@ -108,5 +112,34 @@ fn shape(geometry: &serde_json::Value) -> String {
     match point.map(Vec::as_slice) {
         Some([lon, lat, ..]) => format!("({lat}, {lon})"),
         _ => geometry["type"].as_str().unwrap_or("-").to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::render::clock::Zone;
+    use serde_json::json;
+
+    const PLAIN: Screen =
+        Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::utc_in(2026) };
+
+    #[test]
+    fn what_a_service_or_a_scene_does_not_say_is_a_dash_and_no_blank() {
+        let offer = json!({"node": "xs/a", "code": "cut", "name": "理发", "starts": "2026-12-05 09:00"});
+        let told = |out: Vec<u8>| String::from_utf8(out).unwrap();
+        let mut out = Vec::new();
+        let shown: view::ServiceShown = serde_json::from_value(json!({"offer": offer})).unwrap();
+        service(&shown, &mut out).unwrap();
+        assert!(told(out).contains("offered by  xs/a\n"));
+        let mut out = Vec::new();
+        services(&serde_json::from_value(json!({"services": [offer]})).unwrap(), &PLAIN, &mut out).unwrap();
+        let row: Vec<String> = told(out).lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(row, ["cut", "理发", "-", "2026-12-05", "09:00", "free", "xs/a"]);
+        let mut out = Vec::new();
+        let scene = json!({"node": "xs/a", "code": "s", "name": "景"});
+        scenes(&serde_json::from_value(json!({"scenes": [scene]})).unwrap(), &PLAIN, &mut out).unwrap();
+        let row: Vec<String> = told(out).lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(row, ["s", "景", "-", "-", "-", "-", "-", "-", "xs/a"]);
     }
 }

@@ -16,9 +16,12 @@ pub fn gone(gone: Option<&view::CasesGone>, s: &Screen, out: &mut dyn Write) -> 
     writeln!(out, "not counted any more, as newer ones took their place: {closed}, opened or dispatched up to {upto}")
 }
 
-/// Below counts that may be old.
-pub fn away(away: &[view::Away], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+/// Below what may be old, of nodes below.
+pub fn away(away: &[view::Away], offline: bool, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     const NAMED: usize = 5;
+    if offline {
+        return writeln!(out, "what nodes below had not told by then is not in it");
+    }
     for view::Away { node, last_heard } in away.iter().take(NAMED) {
         writeln!(out, "without what {node} has done since {}: it is away", s.zone.short(*last_heard))?;
     }
@@ -61,8 +64,7 @@ pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result
         "{} of {} had a limit for the solution; took: from opening to closing, of those closed",
         grouped(v.total.with_limit),
         grouped(v.total.cases)
-    )?;
-    away(&v.away, s, out)
+    )
 }
 
 /// As [`span`]; of whole seconds no tenths are known.
@@ -120,7 +122,7 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
         }
         print(&table, out)?;
     }
-    away(&v.away, s, out)
+    Ok(())
 }
 
 fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

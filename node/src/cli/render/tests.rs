@@ -196,6 +196,7 @@ fn a_node_that_is_not_ready_says_why_and_is_code_1() {
                 lane: Lane::Routine,
                 since: view::time_of(0),
                 why: "500 Internal Server Error".into(),
+                unasked: false,
             }],
             not_agreed_since: None,
             not_agreed_why: None,

@@ -49,7 +49,7 @@ fn well() -> Facts {
 
 fn standing(since_us: i64) -> Webhook {
     let (pos, since, why) = (Pos(88), time_of(since_us), "500 Internal Server Error".into());
-    let stands = vec![WebhookStands { pos, lane: Lane::Routine, since, why }];
+    let stands = vec![WebhookStands { pos, lane: Lane::Routine, since, why, unasked: false }];
     let (not_agreed_since, not_agreed_why, gone_since, gone_why) = (None, None, None, None);
     Webhook { name: "hotline".into(), behind: 12, stands, not_agreed_since, not_agreed_why, gone_since, gone_why }
 }

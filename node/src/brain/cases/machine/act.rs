@@ -58,7 +58,7 @@ impl Book<'_> {
             // Whoever it was offered to takes it.
             Verb::Escalate if ask.by == TIMER => turn.take_over()?,
             Verb::Escalate => turn.escalate_by(ask)?,
-            Verb::Reopen => turn.reopen(now, self.reopen_until(case))?,
+            Verb::Reopen => turn.reopen(now)?,
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
             Verb::Merge => joined = turn.merge(ask, other)?,
             // A picture says it, too.

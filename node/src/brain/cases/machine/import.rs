@@ -60,6 +60,8 @@ impl Book<'_> {
         case.late = false;
         (case.opened, case.dispatched) = (told.opened, Some(told.opened));
         (case.closed, case.closed_reason) = (told.closed, told.reason.filter(|_| !told.status.is_open()));
+        let closed = told.closed.unwrap_or(at);
+        case.reopen_until = Some(self.reopen_until(closed)).filter(|_| !told.status.is_open());
         let said = (told.solved, told.satisfied);
         case.verdict = (said != (None, None)).then(|| Verdict {
             by: told.source.clone(),

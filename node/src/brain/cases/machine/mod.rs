@@ -242,14 +242,14 @@ impl Book<'_> {
         if case.handing_to.is_some() {
             return vec![Verb::Recall];
         }
-        let is_too_late = |verb: Verb| verb == Verb::Reopen && now > self.reopen_until(case);
+        let is_too_late = |verb: Verb| verb == Verb::Reopen && case.reopen_until.is_some_and(|until| now > until);
         Verb::ALL.iter().copied().filter(|v| fits(case, *v).is_ok() && !is_too_late(*v)).collect()
     }
 
-    /// Until when a case that is closed may be reopened.
-    pub fn reopen_until(&self, case: &Case) -> DateTime<Utc> {
+    /// Until when a case of this node that was closed then may be reopened.
+    fn reopen_until(&self, closed: DateTime<Utc>) -> DateTime<Utc> {
         let most = TimeDelta::days(self.settings.reopen_days.into());
-        case.closed.unwrap_or(case.changed).checked_add_signed(most).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        closed.checked_add_signed(most).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// Opens a case here; one of a category that another tier handles is handed there at once.
@@ -367,6 +367,7 @@ impl Book<'_> {
             booking: opening.booking,
             closed: None,
             closed_reason: None,
+            reopen_until: None,
         }
     }
 

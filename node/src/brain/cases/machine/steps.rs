@@ -348,9 +348,9 @@ impl Turn<'_> {
         Ok(())
     }
 
-    pub(super) fn reopen(&mut self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<(), Refusal> {
+    pub(super) fn reopen(&mut self, now: DateTime<Utc>) -> Result<(), Refusal> {
         self.need_text("why it is reopened")?;
-        if now > until {
+        if let Some(until) = self.case.reopen_until.filter(|until| now > *until) {
             return Err(Refusal::new(
                 "too-late",
                 format!("`{}` could be reopened until {}", self.case.id, citybrain_shared::view::rfc3339(until)),

@@ -314,7 +314,7 @@ impl<'a> Turn<'a> {
     pub(super) fn begin_again(&mut self, status: Status) {
         let case = &mut self.case;
         case.status = status;
-        (case.closed, case.closed_reason) = (None, None);
+        (case.closed, case.closed_reason, case.reopen_until) = (None, None, None);
         (case.outcome, case.finding) = (None, None);
         case.escalated_to = None;
         self.set_verdicts_aside();
@@ -327,6 +327,7 @@ impl<'a> Turn<'a> {
         self.case.status = status;
         self.case.closed = Some(self.now);
         self.case.closed_reason = Some(reason);
+        self.case.reopen_until = Some(self.book.reopen_until(self.now));
         self.case.suspended = None;
         self.case.offered_to = None;
         self.entry.to = Some(reason.to_string());

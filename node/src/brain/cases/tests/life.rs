@@ -756,6 +756,27 @@ fn a_case_is_fixed_by_the_residents_word_or_else_the_handlers_whatever_it_was_cl
     assert_eq!(words(&d), closed("no_further_action"));
     d.act(Verb::Evaluate, says(Solved::Solved));
     assert_eq!(words(&d), closed("fixed"), "and the resident that it is, who knows best");
+    // Partly is not fixed, whoever says it.
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Evaluate, says(Solved::Partly));
+    assert_eq!(words(&d), ("open".to_owned(), "in_progress".to_owned()));
+    d.act(Verb::Close, close());
+    assert_eq!(words(&d), closed("no_further_action"));
+}
+
+#[test]
+fn what_is_rejected_is_not_ours_only_where_that_is_why() {
+    let by_reason = [
+        (ClosedReason::NotOurs, "不予受理", "not_councils_responsibility"),
+        (ClosedReason::Emergency, "转紧急", "not_councils_responsibility"),
+        (ClosedReason::Refused, "不予受理", "no_further_action"),
+    ];
+    for (reason, hotline, update) in by_reason {
+        let mut d = Desk::new("L");
+        d.act(Verb::Reject, Ask { reason: Some(reason), ..by("w", Role::Worker) });
+        let words = d.case.words();
+        assert_eq!((words.hotline.as_str(), words.update.as_str()), (hotline, update), "{reason}");
+    }
 }
 
 #[test]

@@ -54,6 +54,29 @@ fn what_a_resident_says_stands_though_what_was_asked_with_it_cannot_be_done() {
 }
 
 #[test]
+fn until_when_a_case_may_be_reopened_is_its_owners_word_at_every_node() {
+    let mut world = World::new();
+    world.places.get_mut("c/s/a").unwrap().cases.settings.reopen_days = 0;
+    world.open("c/s/a/n", opening(ID, "G"), Contact::default());
+    world.settle();
+    for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h"), (Verb::Resolve, "h")] {
+        assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
+    }
+    let said = Ask { solved: Some(Solved::Solved), ..by("boss", Role::Supervisor) };
+    assert!(world.ask("c/s/a", ID, Verb::Evaluate, &said, ""));
+    assert!(world.ask("c/s/a", ID, Verb::Close, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    world.now += 1_000_000;
+    let now = view::time_of(world.now);
+    for node in ["c", "c/s", "c/s/a", "c/s/a/n"] {
+        let cases = &world.places[node].cases;
+        let case = &cases.get(ID).unwrap().case;
+        assert_eq!(case.status, Status::Closed, "{node}");
+        assert!(!cases.book().allowed(case, now).contains(&Verb::Reopen), "{node}");
+    }
+}
+
+#[test]
 fn a_wish_that_has_no_answer_yet_is_not_sent_again_until_something_else_was_asked() {
     let mut world = opened();
     assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
