@@ -131,9 +131,10 @@ pub fn is_present(name: &str) -> bool {
     name.strip_prefix(PREFIX) == Some(PRESENT)
 }
 
-/// Whom it answers, if another box may have been there before: by its first call, as later ones are of the same folder.
+/// Whom it answers, if another box may have been there before. (Of two calls in one frame only the later is answered,
+/// so that which of them it is says nothing.)
 pub fn tells_again(payload: &[u8]) -> Option<Address> {
-    letter::data::<Roll>(payload).filter(|roll| roll.met && roll.n == 0).map(|roll| roll.node)
+    letter::data::<Roll>(payload).filter(|roll| roll.met).map(|roll| roll.node)
 }
 
 impl Succession {
