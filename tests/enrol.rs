@@ -146,6 +146,7 @@ fn a_child_that_is_gone_for_good_is_taken_out_of_the_tree_and_may_come_back() {
         wait_for("nobody waits for it", || (counts(&tree, node) == Some((2, 2))).then_some(()));
     }
     retire(COMMUNITY, &[]).says(1, &["is not in the tree"]);
+    run(&["why", COMMUNITY, "--node", &city]).says(1, &["retired", "c/s/m was taken out of the tree", "it is back"]);
     run(&["links", "--node", &street]).says(0, &["/k "]);
     assert!(!run(&["links", "--node", &street]).out.contains("/m "));
     // A restart remembers.

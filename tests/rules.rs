@@ -156,6 +156,13 @@ fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() 
     for alarm in &before {
         wait_alarm(tree.node(LEAF), "learns of both", |a| a == alarm);
     }
+    // What they were raised by is in no log below the next disk that goes.
+    tree.kill9("c/s/m");
+    std::fs::remove_dir_all(&tree.node("c/s/m").data).expect("its disk is gone");
+    tree.start_node("c/s/m");
+    for flat in ["flat-3", "flat-4"] {
+        wait_alarm(tree.node("c/s/m"), "hears of both once more", of(flat, true));
+    }
     say(tree.node(LEAF), "over", "city.smoke", "flat-3", &json!({"smoke": false}));
     wait_alarm(tree.node("c"), "sees that one is over", of("flat-3", false));
     let (id, city) = (text(&before[1]["id"]).to_owned(), tree.node("c").url());

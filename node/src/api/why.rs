@@ -15,6 +15,7 @@ use axum::response::Response;
 use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{self, Trouble};
 use citybrain_hub::note::reason;
+use citybrain_hub::state::State;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
 use citybrain_shared::{Address, Pos, words};
 use serde::Deserialize;
@@ -62,7 +63,7 @@ fn find(ctx: &Ctx, child: Option<&Address>) -> Vec<Symptom> {
     if let Some(child) = child {
         let links = (ctx.links)();
         let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == *child);
-        let known = ctx.hub.state(|s| s.registry.contains_key(child));
+        let known = ctx.hub.state(|s| Known::of(s, child));
         let is_up = link.is_some_and(|l| l.state == "up");
         let logins = (ctx.operations.refused_logins)();
         let login = logins.iter().find(|l| !is_up && l.child.as_ref() == Some(child));
@@ -340,23 +341,46 @@ fn of_login(me: &Address, child: &Address, login: &RefusedLogin) -> Symptom {
     Symptom { by: me.clone(), ..stuck(child, "login-refused", sentence, &remedy) }
 }
 
+/// What a parent's registry says of a child.
+enum Known {
+    Never,
+    There,
+    /// Taken out of the tree.
+    Retired,
+}
+
+impl Known {
+    fn of(state: &State, child: &Address) -> Known {
+        match (state.registry.contains_key(child), state.retired.contains_key(child)) {
+            (true, _) => Known::There,
+            (false, true) => Known::Retired,
+            (false, false) => Known::Never,
+        }
+    }
+}
+
 /// A child, as its parent sees it.
-fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: bool, silent_ms: u64) -> Option<Symptom> {
+fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: Known, silent_ms: u64) -> Option<Symptom> {
     let tell = |code: String, sentence: String, remedy: String| {
         Some(Symptom { code, severity: Severity::Stuck, node: child.clone(), by: me.clone(), sentence, remedy })
     };
     let Some(link) = link else {
-        return if known {
-            let sentence = format!("{child} has not come back since {me} started");
-            tell("away".into(), sentence, format!("is {child} running, and does its parent.url lead to {me}?"))
-        } else {
-            let sentence = format!("{me} has never heard of {child}");
-            tell(
-                "never-came".into(),
-                sentence,
+        let (code, sentence, remedy) = match known {
+            Known::There => (
+                "away",
+                format!("{child} has not come back since {me} started"),
+                format!("is {child} running, and does its parent.url lead to {me}?"),
+            ),
+            Known::Retired => {
+                ("retired", format!("{child} was taken out of the tree"), "start it, and it is back".to_owned())
+            }
+            Known::Never => (
+                "never-came",
+                format!("{me} has never heard of {child}"),
                 format!("start it, with node.address = \"{child}\" and parent.url leading to {me}"),
-            )
+            ),
         };
+        return tell(code.into(), sentence, remedy);
     };
     let heard = link.since_in_words();
     let why = link.why.clone().unwrap_or_default();
@@ -556,9 +580,10 @@ mod tests {
         assert_eq!(refused.code, "refused-duplicate");
         assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; records waiting: 7");
         let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known, 30_000).map(|s| s.code);
-        assert_eq!(code(None, false).as_deref(), Some("never-came"));
-        assert_eq!(code(None, true).as_deref(), Some("away"));
-        assert_eq!(code(Some(&link("c/s", "away", None, 0)), true).as_deref(), Some("away"));
+        assert_eq!(code(None, Known::Never).as_deref(), Some("never-came"));
+        assert_eq!(code(None, Known::There).as_deref(), Some("away"));
+        assert_eq!(code(None, Known::Retired).as_deref(), Some("retired"));
+        assert_eq!(code(Some(&link("c/s", "away", None, 0)), Known::There).as_deref(), Some("away"));
         let login = RefusedLogin {
             name: "street".into(),
             child: Some(me.clone()),
@@ -572,9 +597,9 @@ mod tests {
         let last = "account street, refused in a row: 29, the last from 10.0.0.7: wrong user or password";
         assert_eq!(refused.sentence, format!("c refuses the login of c/s: {last}"));
         let stuck = link("c/s", "hello", Some(("no-progress", "frames were not acknowledged in time")), 3);
-        assert_eq!(code(Some(&stuck), true).as_deref(), Some("takes-nothing"));
+        assert_eq!(code(Some(&stuck), Known::There).as_deref(), Some("takes-nothing"));
         assert_eq!(
-            code(Some(&link("c/s", "up", Some(("refused-another", "x")), 0)), true).as_deref(),
+            code(Some(&link("c/s", "up", Some(("refused-another", "x")), 0)), Known::There).as_deref(),
             Some("refused-another")
         );
     }

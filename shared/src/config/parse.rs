@@ -41,6 +41,8 @@ impl Problem {
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     by_path: BTreeMap<String, (Range<usize>, Range<usize>)>,
+    /// As [`Reading::broken`].
+    broken: BTreeSet<String>,
 }
 
 impl Places {
@@ -58,6 +60,11 @@ impl Places {
 
     pub fn contains(&self, path: &str) -> bool {
         self.by_path.contains_key(path)
+    }
+
+    /// Is it there, but its value could not be read? That is a problem already, and that it is missing is none.
+    pub fn is_broken(&self, path: &str) -> bool {
+        self.broken.contains(path)
     }
 }
 
@@ -178,13 +185,14 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         read_from,
     });
 
-    let Reading { mut problems, places, broken, .. } = reading;
+    let Reading { mut problems, mut places, broken, .. } = reading;
     if let Some(config) = &config {
         problems.extend(validate::validate(config, own_maps, &places, &broken));
     }
     problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     let lacks = |path: &str| broken.contains(path);
     let whole = !lacks("node.address") && !lacks("node.data") && !lacks("parent.url");
+    places.broken = broken;
     Parsed { config: config.filter(|_| whole), problems, places }
 }
 

@@ -69,7 +69,7 @@ mod tests;
 pub use asking::ASKED_ALREADY;
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
-pub use succession::{Awaited, is_wanted};
+pub use succession::{Awaited, is_present, is_wanted, tells_again};
 
 use asking::{kept, who};
 use booking::Edition;

@@ -126,6 +126,17 @@ pub fn is_wanted(name: &str) -> bool {
     name.strip_prefix(PREFIX) == Some(WANTED)
 }
 
+/// Does a record of this type say that a node has told all that came before a call from above?
+pub fn is_present(name: &str) -> bool {
+    name.strip_prefix(PREFIX) == Some(PRESENT)
+}
+
+/// Whom it answers, if another box may have been there before. (Of two calls in one frame only the later is answered,
+/// so that which of them it is says nothing.)
+pub fn tells_again(payload: &[u8]) -> Option<Address> {
+    letter::data::<Roll>(payload).filter(|roll| roll.met).map(|roll| roll.node)
+}
+
 impl Succession {
     /// The parent has said all that it knows.
     fn is_told(&self) -> bool {

@@ -2,17 +2,18 @@
 
 use super::rule::{Above, Set};
 use citybrain_shared::case;
-use citybrain_shared::config::rules::{Action, Duration, Rule, Severity};
+use citybrain_shared::config::rules::{Action, Duration, Rule, Severity, Window, WindowKind};
 use citybrain_shared::config::{Config, Places, Problem, closest};
 use citybrain_shared::event::is_reserved;
 use citybrain_shared::{Selector, Tier};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Every problem with the rules of a file, with its place in the file's text.
 pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
     let mut look = Look { config, places, text, found: Vec::new() };
-    for (path, fault) in Set::compile(config, &Above::new()).1 {
+    for (path, fault) in Set::compile(&with_windows(config, places), &Above::new()).1 {
         let span = look.place(&path, &fault.at);
         look.found.push(Problem::new(fault.message, span, fault.help));
     }
@@ -48,6 +49,19 @@ pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
         }
     }
     told
+}
+
+/// A window that does not read is said already: what else is wrong is looked for as if there were one.
+fn with_windows<'a>(config: &'a Config, places: &Places) -> Cow<'a, Config> {
+    let mut config = Cow::Borrowed(config);
+    for i in 0..config.rule.len() {
+        if places.is_broken(&format!("rule.{i}.window")) {
+            let within = Duration::of_us(60_000_000);
+            let some = Window { kind: WindowKind::default(), within, value: Some("0".into()) };
+            config.to_mut().rule[i].window = Some(some);
+        }
+    }
+    config
 }
 
 struct Look<'a> {
@@ -114,7 +128,7 @@ impl Look<'_> {
             }
         }
         // One that does not read is said already.
-        if rule.then.is_empty() && !self.places.contains(&at("then")) {
+        if rule.then.is_empty() && !self.places.is_broken(&at("then")) {
             self.bad(
                 &at("then"),
                 "nothing follows from it",
@@ -193,8 +207,8 @@ impl Look<'_> {
     fn alarm(&mut self, path: &str, name: &str) {
         let known = self.alarms();
         // An action that does not read may raise it.
-        let unread = |(i, r): (usize, &Rule)| r.then.is_empty() && self.places.contains(&format!("rule.{i}.then"));
-        if known.contains(name) || self.config.rule.iter().enumerate().any(unread) {
+        let unread = |i: usize| self.places.is_broken(&format!("rule.{i}.then"));
+        if known.contains(name) || (0..self.config.rule.len()).any(unread) {
             return;
         }
         let help = match closest(name, known.iter().copied()) {

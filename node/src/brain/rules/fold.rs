@@ -6,7 +6,7 @@ use super::keys::{Conclusion, Due, Held, Intent, KeyState, What};
 use super::rule::{Dependency, Rule};
 use super::said::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
-use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
+use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX, speak};
 use crate::brain::cases;
 use crate::brain::services::CATALOGUE;
 use citybrain_hub::state::{RETIRED_TYPE, RETURNED_TYPE, subtree_of};
@@ -327,6 +327,16 @@ impl Rules {
                 let theirs = self.alarms.iter().filter(|a| a.active && a.origin == child).map(|a| a.id.clone());
                 for id in theirs.collect::<Vec<_>>() {
                     self.conclude(pos, header.committed_us, Conclusion::Return(id));
+                }
+            }
+            name if cases::is_present(name) && header.origin.is_none() => {
+                // Whoever has called this node may have lost its disk, and what was told long ago is in no log any more.
+                let Some(above) = cases::tells_again(payload) else { return };
+                let is_told = |a: &&Alarm| a.active && a.origin == self.me && a.reach <= above.tier();
+                let of_lane = |a: &&Alarm| speak::lane(a.severity.is_urgent()) == header.lane;
+                let own = self.alarms.iter().filter(is_told).filter(of_lane).map(|a| a.id.clone());
+                for id in own.collect::<Vec<_>>() {
+                    self.conclude(pos, header.committed_us, Conclusion::Repeat(id));
                 }
             }
             _ => {}

@@ -213,7 +213,7 @@ impl Intent {
             Conclusion::Ask(ask) => {
                 2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
             }
-            Conclusion::Return(id) => id.len(),
+            Conclusion::Return(id) | Conclusion::Repeat(id) => id.len(),
         }
     }
 }
@@ -245,6 +245,8 @@ pub enum Conclusion {
     Ask(Ask),
     /// The alarm of that id goes to its node, which has lost its disk, as it is known here.
     Return(String),
+    /// The alarm of that id is told once more as it is: a node above may have lost its disk.
+    Repeat(String),
 }
 
 impl Conclusion {
@@ -254,7 +256,7 @@ impl Conclusion {
             Conclusion::Fire { rule, key, .. }
             | Conclusion::Change { rule, key, .. }
             | Conclusion::Over { rule, key, .. } => Some((rule, key)),
-            Conclusion::Ask(_) | Conclusion::Return(_) => None,
+            Conclusion::Ask(_) | Conclusion::Return(_) | Conclusion::Repeat(_) => None,
         }
     }
 }

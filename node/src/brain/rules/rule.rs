@@ -245,7 +245,10 @@ impl Rule {
             By::Cel(e) => words.push(format!("by {}", e.text)),
         }
         let span = config::Duration::of_us;
-        words.extend(self.window.as_ref().map(|w| format!("within {}", span(w.span.within()))));
+        words.extend(self.window.as_ref().map(|w| match w.span {
+            Span::Sliding { within } => format!("within {}", span(within)),
+            Span::Tumbling { within, .. } => format!("tumbling {}", span(within)),
+        }));
         words.extend(self.when.as_ref().map(|e| format!("when {}", e.text)));
         words.extend(self.hold_us.map(|us| format!("for {}", span(us))));
         words.extend(self.absent_us.map(|us| format!("nothing for {}", span(us))));

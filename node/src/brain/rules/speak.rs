@@ -191,6 +191,11 @@ impl<'a> Speaker<'a> {
             }
             Conclusion::Ask(ask) => self.asked(ask),
             Conclusion::Return(id) => self.give_back(id),
+            Conclusion::Repeat(id) => {
+                // One that has ended meanwhile was told behind the call.
+                let alarm = self.alarm(id).filter(|a| a.active).cloned();
+                alarm.into_iter().for_each(|alarm| self.repeat(alarm));
+            }
         }
     }
 
@@ -488,10 +493,15 @@ impl<'a> Speaker<'a> {
         let is_news = known.is_some_and(|k| k.raised_at != alarm.raised_at || alarm.severity < k.severity);
         let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
         if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
-            // As it is, said once more, so that whoever asked stops waiting.
-            let rev = alarm.rev.saturating_add(1);
-            self.tell(Alarm { rev, asked: None, ..alarm }, alarms::CHANGED, 0);
+            // So that whoever asked stops waiting.
+            self.repeat(alarm);
         }
+    }
+
+    /// As it is, said once more.
+    fn repeat(&mut self, alarm: Alarm) {
+        let rev = alarm.rev.saturating_add(1);
+        self.tell(Alarm { rev, asked: None, ..alarm }, alarms::CHANGED, 0);
     }
 
     fn alarm(&self, id: &str) -> Option<&Alarm> {
@@ -653,7 +663,7 @@ fn place(event: &Json) -> Option<Place> {
     place.lat.is_some().then(|| Place { text: String::new(), ..place })
 }
 
-fn lane(urgent: bool) -> Lane {
+pub(super) fn lane(urgent: bool) -> Lane {
     if urgent { Lane::Urgent } else { Lane::Routine }
 }
 

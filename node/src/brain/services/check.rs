@@ -83,12 +83,14 @@ impl Look<'_> {
     }
 
     fn service(&mut self, at: &dyn Fn(&str) -> String, s: &Service, config: &Config, calendar: &Calendar) {
+        let places = self.places;
+        let is_broken = |key: &str| places.is_broken(&at(key));
         for text in &s.hours {
             if let Err(why) = Hours::parse(text) {
                 self.bad(&at("hours"), why, "");
             }
         }
-        if s.slot.is_some() && s.hours.is_empty() {
+        if s.slot.is_some() && s.hours.is_empty() && !is_broken("hours") {
             self.bad(&at("slot"), "appointments need `hours` to lie in", "such as hours = [\"mon-fri 09:00-11:30\"]");
         }
         if let Some(length) = s.slot
@@ -119,7 +121,9 @@ impl Look<'_> {
             }
         }
         match (&starts, &ends) {
-            (None, Some(_)) => self.bad(&at("ends"), "it ends and does not start", "add `starts`"),
+            (None, Some(_)) if !is_broken("starts") => {
+                self.bad(&at("ends"), "it ends and does not start", "add `starts`")
+            }
             (Some((_, Some(from))), Some((_, Some(to)))) if to <= from => {
                 self.bad(&at("ends"), "it ends before it starts", "");
             }
@@ -129,7 +133,7 @@ impl Look<'_> {
             self.bad(&at("slot"), "an activity has its one time: `starts`", "leave `slot` out");
         }
         for (key, number) in [("places", s.places), ("volunteers", s.volunteers)] {
-            if number.is_some() && starts.is_none() {
+            if number.is_some() && starts.is_none() && !is_broken("starts") {
                 self.bad(&at(key), format!("`{key}` belong to an activity"), "add `starts`, or leave it out");
             }
         }

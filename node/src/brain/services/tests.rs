@@ -641,3 +641,23 @@ fn a_request_that_is_repeated_after_its_activity_was_moved_is_known_and_another_
     assert!(is_it(&cases, &wanted));
     assert!(!is_it(&cases, &others[0]));
 }
+
+#[test]
+fn of_hours_or_a_beginning_that_does_not_read_it_is_not_said_that_there_is_none() {
+    let read = |more: &str| {
+        let text = format!("[node]\naddress = \"c\"\ndata = \"d\"\n[[service]]\ncode = \"a\"\nname = \"a\"\n{more}\n");
+        let parsed = parse(&text, &Variables::new());
+        let found = super::check::problems(&parsed.config.unwrap(), &parsed.places);
+        parsed.problems.into_iter().chain(found).map(|p| p.message).collect::<Vec<_>>()
+    };
+    for (broken, of) in [
+        ("hours = \"09:00-11:00\"\nslot = \"30m\"", "hours"),
+        ("starts = 5\nends = \"2026-12-05 12:00\"\nplaces = 5\nvolunteers = 1", "starts"),
+    ] {
+        let found = read(broken);
+        assert!(found.len() == 1 && found[0].contains(of), "{found:?}");
+    }
+    assert_eq!(read("slot = \"30m\""), ["appointments need `hours` to lie in"]);
+    assert_eq!(read("hours = []\nslot = \"30m\""), ["appointments need `hours` to lie in"]);
+    assert_eq!(read("ends = \"2026-12-05 12:00\"\nplaces = 5").len(), 2);
+}

@@ -52,6 +52,32 @@ fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt()
 }
 
 #[test]
+fn of_a_window_or_an_action_that_does_not_read_it_is_not_said_that_there_is_none() {
+    let read = |more: &str| {
+        let text = format!("[node]\naddress = \"c/s\"\ndata = \"/x\"\n[[rule]]\nname = \"r\"\non = [\"t\"]\n{more}");
+        let parsed = parse(&text, &Variables::new());
+        let found = super::super::check::problems(&parsed.config.unwrap(), &parsed.places, &text);
+        let messages = parsed.problems.into_iter().chain(found).map(|p| p.message);
+        messages.collect::<Vec<_>>()
+    };
+    let raise = "then = [{ raise = { title = \"${window.sum}\" } }]";
+    for (window, about) in [
+        ("window = { kind = \"sliding\" }", "has no `within`"),
+        ("window = { within = \"1x\", value = \"event.data\" }", "1x"),
+        ("window = 5", "window"),
+    ] {
+        let conditions = "when = \"window.sum > 3.0\"\nclear = \"window.count < 2\"";
+        let found = read(&format!("{window}\n{conditions}\n{raise}"));
+        assert!(found.len() == 1 && found[0].contains(about), "{window}: {found:?}");
+        // What is wrong beside it is said all the same.
+        assert_eq!(read(&format!("{window}\nwhen = \"window.som > 3.0\"\n{raise}")).len(), 2, "{window}");
+    }
+    assert_eq!(read(&format!("when = \"window.sum > 3.0\"\n{raise}")).len(), 2, "there is none");
+    assert_eq!(read("then = [{ rise = 1 }]").len(), 1);
+    assert_eq!(read("then = []"), ["nothing follows from it"]);
+}
+
+#[test]
 fn faults_are_found_with_their_places() {
     let text = r#"[node]
 address = "c/s"

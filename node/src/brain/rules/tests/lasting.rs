@@ -3,6 +3,7 @@
 use super::edits::city_of;
 use super::*;
 use citybrain_hub::engine;
+use citybrain_shared::{Inc, Lane};
 
 /// What one node says, as it comes to another.
 fn carry(from: &Node, kind: &str, origin: &'static str, to: &mut Node) -> usize {
@@ -112,6 +113,35 @@ fn a_box_that_lost_its_disk_learns_which_alarms_are_active_and_ends_them() {
     anew.now += S;
     anew.hear("city.smoke.v1", "f", &json!({"on": true}));
     assert_eq!(anew.alarm("smoke", "f").unwrap().raises, 2);
+}
+
+#[test]
+fn a_box_says_once_more_which_alarms_are_active_to_a_box_above_that_lost_its_disk() {
+    let mut node = Node::new(SMOKE);
+    for at in ["f", "g"] {
+        node.hear("city.smoke.v1", at, &json!({"on": true}));
+    }
+    node.wait(S);
+    node.hear("city.smoke.v1", "g", &json!({"on": false}));
+    let before = node.alarm("smoke", "f").unwrap().clone();
+    let answers = |node: &mut Node, lane: Lane, met: bool| {
+        let present = "city.brain.case.present";
+        let data = json!({"node": "c", "inc": Inc(7), "n": 2, "met": met});
+        let event = json!({"specversion": "1.0", "id": format!("{lane}.{met}"), "source": "/c/s", "type": present, "data": data});
+        let header = Header { direction: Direction::Up, lane, ..Header::local(Kind::Event, present) };
+        node.log.clear();
+        node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+        node.settle();
+        parent_of(node)
+    };
+    assert!(before.severity.is_urgent());
+    // Nobody else was there, or it goes by the other lane.
+    for (lane, met) in [(Lane::Urgent, false), (Lane::Routine, true)] {
+        assert!(answers(&mut node, lane, met).rules.alarms.is_empty(), "{lane} {met}");
+    }
+    let parent = answers(&mut node, Lane::Urgent, true);
+    let known: Vec<&Alarm> = parent.rules.alarms.iter().collect();
+    assert_eq!(known, [&Alarm { rev: before.rev + 1, ..before }], "the one that is active, and as it was");
 }
 
 #[test]

@@ -186,6 +186,7 @@ fn a_day_begins_at_midnight_where_the_nearest_node_above_has_its_calendar() {
     let rule = "[[rule]]\nname = \"daily\"\non = [\"n\"]\nwindow = { kind = \"tumbling\", within = \"1d\" }\nwhen = \"window.count >= 2\"\n\
                 clear = \"window.count < 2\"\nthen = [{ raise = { title = \"two\" } }]\n";
     let mut node = monday(rule, 22);
+    assert!(node.rules.view().rules[0].condition.starts_with("tumbling 1d; when"), "{:?}", node.rules.view());
     node.hear("n", "x", &json!({}));
     node.hear("n", "x", &json!({}));
     assert!(node.alarm("daily", "").unwrap().active);
