@@ -129,7 +129,7 @@ fn opening(
     id: &str,
     wanted: &view::ServiceRequest,
 ) -> Result<(Opening, Contact), Refusal> {
-    let offered = services.offered(word, None)?;
+    let offered = services.offered(word, wanted.of.as_ref())?;
     let wanted = view::ServiceRequest { by: "王大妈".into(), ..wanted.clone() };
     request::opening(&offered, &wanted, id.to_owned(), |at| cases.may_be_free(&offered, at), now())
 }
@@ -244,6 +244,9 @@ fn a_request_that_could_not_be_given_says_what_could() {
     let helps = opening(&services, &none, "sports-day", "20261120-1", &view::ServiceRequest::default()).unwrap_err();
     assert_eq!((helps.error, helps.hint.as_str()), ("bad-request", "`--volunteer`"));
     assert!(error("hair-cut", slot("")).hint.contains("did you mean `haircut`?"));
+    let of_street = view::ServiceRequest { of: Some("c/s".parse().unwrap()), ..slot("") };
+    let elsewhere = error("haircut", of_street);
+    assert_eq!((elsewhere.error, elsewhere.hint.as_str()), ("not-found", "it is offered by c/s/m"));
     assert_eq!(
         error("haircut", view::ServiceRequest { volunteer: true, ..slot("2026-11-23 09:00") }).error,
         "bad-request"
