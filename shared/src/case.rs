@@ -218,6 +218,13 @@ impl Case {
         self.verdict.iter().chain(&self.other_verdict)
     }
 
+    /// Was it the end of the case that stopped the clock until the resident is called back, and no word of his? What
+    /// he says later was not asked for in time.
+    pub fn ended_uncalled(&self) -> bool {
+        let stopped = self.clock(CALL_BACK).and_then(|c| c.stopped);
+        stopped.is_some_and(|at| self.closed == Some(at) && self.verdicts().all(|v| v.at > at))
+    }
+
     /// Whether it was solved, as it was said last; `None`: nobody has said so in this round.
     pub fn said_solved(&self) -> Option<Solved> {
         self.verdicts().find_map(|v| v.solved)

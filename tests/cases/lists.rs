@@ -207,20 +207,21 @@ fn all_cases_are_exported_as_a_table_and_as_lines_also_through_the_links() {
         opened,dispatched,signed,contacted,resolved,closed,handler_says,check,resident_solved,resident_satisfied,\
         response_due,solution_due,late,returns,reworks,reopened,merged_into,lat,lon,place,\
         on_its_way_to,urgent,description,dispatch_due,suspended,extended,excluded,escalations,service,slot,seats,seat,\
-        booking,summoned,summoned_reported,summoned_rated";
+        booking,summoned,summoned_reported,summoned_rated,call_back_due,evaluated";
     let times = ["opened", "dispatched", "signed", "contacted", "outcome/at", "closed"];
     let times = times.map(|t| at(&format!("/case/{t}"))).join(",");
     let row = format!(
         "{full},appeal,closed,unsolved,SJ0102,暴露垃圾,城管,law,12345,\"'=1+1, \"\"三号门\"\"\",c/s/m,环卫所,c/s/m,{times},\
          partly,passed,unsolved,mostly,{},{},false,1,2,0,,30.698,103.8368,'-三号门,\
-         ,false,,,false,false,false,0,,,,,,,,",
+         ,false,,,false,false,false,0,,,,,,,,,,{}",
         due("response"),
-        due("solution")
+        due("solution"),
+        at("/case/verdict/at")
     );
     let opened = owner.get(&format!("/v1/cases/{bare}")).expect("shown")["case"]["opened"].clone();
     let opened = ms(opened.as_str().expect("a time"));
     let open_row = format!(
-        "{bare},appeal,submitted,,QUICK,急修,,,api,t,c/s/m,,c/s/m,{opened},,,,,,,,,,,,false,0,0,0,,,,,,false,,,false,false,false,0,,,,,,,,"
+        "{bare},appeal,submitted,,QUICK,急修,,,api,t,c/s/m,,c/s/m,{opened},,,,,,,,,,,,false,0,0,0,,,,,,false,,,false,false,false,0,,,,,,,,,,"
     );
     let whole = exported(owner, &[]);
     assert_eq!(whole, format!("{head}\n{open_row}\n{row}\n"));

@@ -230,7 +230,7 @@ fn a_summons_a_unit_s_and_a_department_s_cases_are_listed() {
     step(owner, &second, "withdraw", &json!({"by": "r", "role": "resident"}));
     wait_for("one is left", || (summoned("") == [&*first]).then_some(()));
     let screen = |node: &Node, line: &[&str]| run(&[line, &["--node", &node.url()]].concat());
-    screen(helper, &["case", "list", "--summoned"]).says(0, &["1 of 1 that fit", &first]);
+    screen(helper, &["case", "list", "--summoned"]).says(0, &["1 summons to 1 of 1 cases that fit", &first]);
     screen(helper, &["case", "list", "--summoned", "--mine"]).says(2, &["cannot be used with"]);
 
     // Handled by a unit, or waiting for its report; by department.

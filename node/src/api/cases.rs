@@ -349,6 +349,7 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
         moved_to: held.moved_to.clone(),
         forgotten_here: held.to_forget.is_some(),
         contact: held.contact.clone().filter(|_| caller.sees_persons()),
+        contact_withheld: held.contact.is_some() && !caller.sees_persons(),
         similar: brain.cases.similar(&held.case).into_iter().map(|other| similar(&held.case, other)).collect(),
         alarm: held.case.alarm.as_deref().and_then(|id| brain.rules.alarms.get(id)).cloned(),
     }

@@ -141,6 +141,7 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         forgotten_here: shown.forgotten_here,
         moved_to: None,
         contact: None,
+        contact_withheld: shown.contact_withheld,
         similar: Vec::new(),
         alarm: None,
         history: shown.history.into_iter().filter(is_news).map(line).collect(),

@@ -67,6 +67,9 @@ pub struct CaseShown {
     /// Only for workers and supervisors, and only where it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
+    /// It is kept here, and whoever asks may not see it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contact_withheld: bool,
     /// Open cases that may be about the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub similar: Vec<SimilarCase>,

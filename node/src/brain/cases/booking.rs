@@ -97,6 +97,11 @@ impl Cases {
             let Some((edition, begin)) = edition.and_then(|e| Some((e, *e.begins.last()?))) else {
                 return booking.clone();
             };
+            // After a start the file may say what this node has not said yet: then its cases are told once it has.
+            let is_said = |(starts, ends): (_, Option<_>)| (starts, ends.unwrap_or(starts)) == (begin, edition.until);
+            if !request::activity(service, &self.calendar).is_some_and(is_said) {
+                return booking.clone();
+            }
             (now.at, now.until) = (Some(begin), Some(edition.until).filter(|until| *until != begin));
             now.state = Booked::Booked;
         } else {

@@ -86,12 +86,20 @@ pub fn read(
     Some((opening, contact))
 }
 
-/// What an event says. A map may take for a text whatever a button sends: what is an object all the same is read as
-/// one, so that a telephone number in it is nobody's description.
+/// What an event says. A map may take for a text whatever a button sends, and so may the button: what is an object all
+/// the same is read as one, so that a telephone number in it is nobody's description.
 fn data(payload: &[u8]) -> Value {
     let data = super::letter::data::<Value>(payload).unwrap_or(Value::Null);
-    let object = data.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()).filter(Value::is_object);
-    object.unwrap_or(data)
+    data.as_str().and_then(object_in).unwrap_or(data)
+}
+
+/// Each text in a text is shorter than the one around it.
+fn object_in(text: &str) -> Option<Value> {
+    match serde_json::from_str(text).ok()? {
+        Value::String(inner) => object_in(&inner),
+        object @ Value::Object(_) => Some(object),
+        _ => None,
+    }
 }
 
 /// Sorts the answers by what the category asks. What is none, or was not given, keeps nobody from
@@ -214,12 +222,14 @@ mod tests {
     #[test]
     fn an_object_that_comes_as_a_text_is_read_as_what_it_is() {
         let text = r#"{"location":"8栋101","phone":"13911112222"}"#;
-        for kind in ["city.sos.pressed.v1", APPEAL] {
+        let twice = json!(text).to_string();
+        let thrice = json!(twice).to_string();
+        for (kind, text) in [("city.sos.pressed.v1", text), (APPEAL, text), (APPEAL, &twice), (APPEAL, &thrice)] {
             let (opening, contact) = of(kind, &json!(text));
-            assert_eq!((opening.description.as_str(), opening.place.unwrap().text.as_str()), ("", "8栋101"), "{kind}");
-            assert!(opening.has_contact && contact.phone == "13911112222", "{kind}");
+            assert_eq!((opening.description.as_str(), opening.place.unwrap().text.as_str()), ("", "8栋101"), "{text}");
+            assert!(opening.has_contact && contact.phone == "13911112222", "{text}");
         }
-        for words in ["{老人摔倒}", "[1]", "120"] {
+        for words in ["{老人摔倒}", "[1]", "120", "\"救命\""] {
             assert_eq!(of("city.sos", &json!(words)).0.description, words);
         }
     }

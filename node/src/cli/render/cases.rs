@@ -36,9 +36,11 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
 /// What this node has to help with: a row for each summons that has no report yet, by when it is wanted.
 pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut table = s.table(&["CASE", "SUMMONS", "STANDS", "UNIT", "DUE", "REASON", "OWNER", "TITLE"]);
+    let mut rows = 0;
     for c in &v.cases {
         let is_ours = |a: &&Assist| a.reported.is_none() && a.node.as_ref().is_some_and(|node| node.as_str() == me);
         for a in c.assists.iter().filter(is_ours) {
+            rows += 1;
             let due = c.clock(&assist_clock(&a.id)).and_then(|clock| clock.due);
             let is_over = due.is_some_and(|due| due < now);
             let shown =
@@ -55,10 +57,11 @@ pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: 
             ]);
         }
     }
-    if !v.cases.is_empty() {
-        print(&table, out)?;
+    if v.cases.is_empty() {
+        return how_many(v, out);
     }
-    how_many(v, out)
+    print(&table, out)?;
+    how_many_of(&format!("{} summons to ", grouped(rows)), " cases", v, out)
 }
 
 /// Appointments and participants of a service, the earliest first.
@@ -90,6 +93,11 @@ fn state(b: &Booking) -> String {
 }
 
 fn how_many(v: &view::Cases, out: &mut dyn Write) -> io::Result<()> {
+    how_many_of("", "", v, out)
+}
+
+/// `rows`: what is listed, where that is not the cases.
+fn how_many_of(rows: &str, cases: &str, v: &view::Cases, out: &mut dyn Write) -> io::Result<()> {
     if v.cases.is_empty() {
         return writeln!(
             out,
@@ -105,7 +113,7 @@ fn how_many(v: &view::Cases, out: &mut dyn Write) -> io::Result<()> {
     };
     writeln!(
         out,
-        "{} of {} that fit{more}; {} are open, {} of them overdue",
+        "{rows}{} of {}{cases} that fit{more}; {} are open, {} of them overdue",
         grouped(shown),
         grouped(v.fit),
         grouped(v.open),
@@ -244,9 +252,13 @@ fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::
     } else if c.has_contact && !c.forgotten && !v.forgotten_here {
         // The owner has it, if it has come there with the case.
         let keeper = if c.contact_came { &c.owner } else { &c.opened_at };
-        let kept = match keeper.as_str() == me {
-            true => "withheld".to_owned(),
-            false => format!("kept at {keeper}: `citybrain case show {} --at {keeper}`", c.id),
+        let is_below = Address::parse(me).is_ok_and(|me| me.covers(keeper));
+        let kept = match (keeper.as_str() == me, v.contact_withheld) {
+            (_, true) => "withheld".to_owned(),
+            (true, false) => "not known here any more: it was lost with this node's disk".to_owned(),
+            (false, false) if is_below => format!("kept at {keeper}: `citybrain case show {} --at {keeper}`", c.id),
+            // Only a node above another asks it.
+            (false, false) => format!("kept at {keeper}: ask there"),
         };
         line(out, "to call", kept)?;
     }
@@ -399,7 +411,7 @@ fn lacking(case: &Case, c: &Clock) -> Option<&'static str> {
     match c.name.as_str() {
         RESPONSE => case.responded().is_none().then_some("a response"),
         SOLUTION => (case.outcome.is_none() && !case.status.is_open()).then_some("a result"),
-        CALL_BACK => (case.verdict.is_none() && !case.status.is_open()).then_some("a word of the resident"),
+        CALL_BACK => case.ended_uncalled().then_some("a word of the resident"),
         _ if c.is_assist() => (!has_reported()).then_some("a report"),
         _ => None,
     }
@@ -528,6 +540,7 @@ mod tests {
             moved_to: None,
             forgotten_here: false,
             contact: None,
+            contact_withheld: false,
             similar: Vec::new(),
             alarm: None,
         };
@@ -569,6 +582,18 @@ mod tests {
         reported["reported"] = "2026-11-20T03:00:00Z".into();
         let case = with(serde_json::json!({"clocks": [stopped("assist:a1")], "assists": [reported]}));
         assert!(screen(&case, "c", |_| {}).contains("stopped 11-20 03:00:00Z, in time"));
+        // What the resident says after the end of the case is no word in time.
+        let said = |closed: &str, at: &str| {
+            let case = with(serde_json::json!({
+                "clocks": [stopped("call_back")], "status": "closed", "closed": closed,
+                "verdict": {"by": "resident", "is_residents": true, "at": at, "solved": "solved"},
+            }));
+            screen(&case, "c", |_| {}).lines().find(|l| l.starts_with("clock")).unwrap().to_owned()
+        };
+        let (asked, later) = ("2026-11-20T03:00:00Z", "2026-11-20T05:00:00Z");
+        assert!(said(asked, later).ends_with("stopped 11-20 03:00:00Z, without a word of the resident"));
+        // He says more than when he was asked.
+        assert!(said("2026-11-20T04:00:00Z", later).ends_with("stopped 11-20 03:00:00Z, in time"));
         // In a list, too.
         let list = view::Cases {
             cases: vec![with(serde_json::json!({"clocks": [runs]}))],
@@ -600,18 +625,25 @@ mod tests {
 
     #[test]
     fn where_whom_to_call_is_not_shown_it_says_who_has_it() {
-        let known = |more: serde_json::Value, me: &str| {
+        let shown = |more: serde_json::Value, me: &str, withheld: bool| {
             let mut case = serde_json::json!({"opened_at": "c/s/a/n", "has_contact": true, "contact_came": true});
             for (key, value) in more.as_object().unwrap() {
                 case[key] = value.clone();
             }
-            let told = screen(&with(case), me, |_| {});
+            let told = screen(&with(case), me, |shown| shown.contact_withheld = withheld);
             told.lines().find_map(|line| line.strip_prefix("to call     ").map(str::to_owned))
         };
+        let known = |more: serde_json::Value, me: &str| shown(more, me, false);
         let of = |node: &str| Some(format!("kept at {node}: `citybrain case show 20261120-0 --at {node}`"));
         let as_it_is = || serde_json::json!({});
         assert_eq!(known(as_it_is(), "c/s"), of("c/s/a"));
-        assert_eq!(known(as_it_is(), "c/s/a").as_deref(), Some("withheld"), "from whoever may only read");
+        assert_eq!(shown(as_it_is(), "c/s/a", true).as_deref(), Some("withheld"), "from whoever may only read");
+        let lost = Some("not known here any more: it was lost with this node's disk");
+        assert_eq!(known(as_it_is(), "c/s/a").as_deref(), lost);
+        // Only a node above can be asked for it by way of this one.
+        for beside in ["c/s/b", "c/s/a/n", "c/s/ab"] {
+            assert_eq!(known(as_it_is(), beside).as_deref(), Some("kept at c/s/a: ask there"), "{beside}");
+        }
         // It did not travel with the case.
         assert_eq!(known(serde_json::json!({"contact_came": false}), "c/s/a"), of("c/s/a/n"));
         assert_eq!(known(serde_json::json!({"forgotten": true}), "c/s"), None);
@@ -659,6 +691,7 @@ mod tests {
                 assist("a1", "c/s/b", serde_json::json!({})),
                 assist("a2", "c/s/x", serde_json::json!({})),
                 assist("a3", "c/s/b", serde_json::json!({"reported": "2026-11-20T03:00:00Z"})),
+                assist("a4", "c/s/b", serde_json::json!({})),
             ],
         }));
         let list = view::Cases {
@@ -679,7 +712,7 @@ mod tests {
         let row =
             ["20261120-0", "a1", "dispatched", "unit-a1", "11-20 13:00:00Z", "crane", "c/s/a (as last heard)", "t"];
         assert_eq!(rows[1].iter().map(|cell| cell.trim()).collect::<Vec<_>>(), row, "{out}");
-        assert_eq!(rows.len(), 3, "{out}");
+        assert_eq!(rows[3..].concat(), ["2 summons to 1 of 1 cases that fit; 1 are open, 0 of them overdue"], "{out}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Cases as CSV.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Assist, Booking, Case};
+use citybrain_shared::case::{Assist, Booking, CALL_BACK, Case};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ fn as_text(written: &str) -> String {
 type Column = (&'static str, fn(&Case) -> String);
 
 /// The columns of a spreadsheet, and what stands in them. What somebody has written is [`as_text`].
-const COLUMNS: [Column; 49] = [
+const COLUMNS: [Column; 51] = [
     ("id", |c| c.id.clone()),
     ("kind", |c| c.kind.to_string()),
     ("status", |c| c.status.to_string()),
@@ -67,6 +67,8 @@ const COLUMNS: [Column; 49] = [
     ("summoned", |c| of_assists(c, |a| a.unit.clone())),
     ("summoned_reported", |c| of_assists(c, |a| a.reported.map_or("-".to_owned(), view::rfc3339))),
     ("summoned_rated", |c| of_assists(c, |a| a.rating.map_or("-".to_owned(), |rating| rating.to_string()))),
+    ("call_back_due", |c| due_of(c, CALL_BACK)),
+    ("evaluated", |c| time(c.verdicts().map(|v| v.at).max())),
 ];
 
 /// What there is of each summons, in their order.
@@ -142,7 +144,10 @@ pub(super) mod tests {
         });
         let case = with(serde_json::json!({
             "handing_to": "c/s/b", "urgent": true, "description": "第一行\n第二行", "escalations": 2,
-            "clocks": [clock("dispatch", serde_json::json!({}))], "booking": booking, "assists": [
+            "clocks": [clock("dispatch", serde_json::json!({})), clock("call_back", serde_json::json!({}))],
+            "verdict": {"by": "resident", "is_residents": true, "at": "2026-11-20T05:00:00Z", "solved": "solved"},
+            "other_verdict": {"by": "w", "at": "2026-11-20T04:30:00Z", "satisfied": "yes"},
+            "booking": booking, "assists": [
                 {"id": "a1", "unit": "=消防", "asked": "2026-11-20T02:00:00Z", "reason": "r",
                     "reported": "2026-11-20T03:00:00Z", "rating": 4},
                 {"id": "a2", "unit": "燃气", "asked": "2026-11-20T02:00:00Z", "reason": "r"},
@@ -170,6 +175,8 @@ pub(super) mod tests {
             ("summoned", "'=消防; 燃气"),
             ("summoned_reported", "2026-11-20T03:00:00.000Z; -"),
             ("summoned_rated", "4; -"),
+            ("call_back_due", "2026-11-20T04:00:00.000Z"),
+            ("evaluated", "2026-11-20T05:00:00.000Z"),
         ] {
             let i = head.iter().position(|name| name == column).expect(column);
             assert_eq!(&row[i], value, "{column}");

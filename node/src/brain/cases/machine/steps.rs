@@ -122,7 +122,11 @@ impl Turn<'_> {
             self.case.status = Status::Handling;
             self.case.reworks += 1;
             self.set_verdicts_aside();
-            self.stop_clock(CALL_BACK);
+            // There is nothing to ask about.
+            if self.case.clock(CALL_BACK).is_some_and(|c| c.stopped.is_none()) {
+                self.stop_clock(CALL_BACK);
+                self.void_clock(CALL_BACK);
+            }
             self.start_clock(SOLUTION, self.limit_of(|t| t.solution));
         }
         Ok(())
@@ -272,6 +276,10 @@ impl Turn<'_> {
         self.need_text("what was done")?;
         let from = self.entry.from.clone();
         let is_its = |a: &Assist| from.is_none() || a.node == from;
+        if ask.assist.is_none() {
+            let its: Vec<&Assist> = self.case.assists.iter().filter(|a| is_its(a)).collect();
+            is_awaited(&its, from.as_ref())?;
+        }
         let id = self.assist_of(ask, |a| a.reported.is_none() && is_its(a))?;
         if let Some(a) = self.case.assists.iter_mut().find(|a| a.id == id) {
             may_report(a, self.entry.from.as_ref())?;
@@ -375,6 +383,21 @@ fn one_of(reason: ClosedReason, all: &[ClosedReason]) -> Result<(), Refusal> {
     let list = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let hint = "`merge` says that it follows another, `withdraw` that it is no longer wanted";
     Err(Refusal::new("bad-request", format!("`{reason}` is no reason here: one of {list}"), hint))
+}
+
+/// A report that does not say whose it is belongs to a summons that waits for one: of the node where it is said, if
+/// that is not where the case is.
+fn is_awaited(its: &[&Assist], from: Option<&Address>) -> Result<(), Refusal> {
+    if its.iter().any(|a| a.reported.is_none()) {
+        return Ok(());
+    }
+    let Some(first) = its.first() else {
+        let detail = from.map_or("nobody was summoned".into(), |from| format!("nobody was summoned to {from}"));
+        return Err(Refusal::new("not-summoned", detail, "at the node that was, or where the case is"));
+    };
+    let all = its.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
+    let detail = format!("{all} {} reported already", if its.len() == 1 { "has" } else { "have" });
+    Err(Refusal::new("not-now", detail, format!("`--assist {}` puts another report in its place", first.id)))
 }
 
 /// What a unit did is said at its own node, or where the case is, and not by others for it.

@@ -4,7 +4,8 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Booked, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION, Status, Terms,
+    Approved, Ask, Booked, CALL_BACK, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION,
+    Status, Terms,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -130,7 +131,7 @@ impl<'a> Turn<'a> {
         self.entry.clocks.push(format!("{name} stopped{over}"));
     }
 
-    /// Sent back in time it is due no more: whoever gets it has a limit of his own.
+    /// What ended in time without what it was for is due no more: whoever gets the case next has a limit of his own.
     pub(super) fn void_clock(&mut self, name: &str) {
         let now = self.now;
         let in_time = |c: &&mut Clock| c.name == name && c.missed.is_none() && !c.is_over(now);
@@ -312,6 +313,9 @@ impl<'a> Turn<'a> {
 
     /// Another round begins.
     pub(super) fn begin_again(&mut self, status: Status) {
+        if self.case.ended_uncalled() {
+            self.void_clock(CALL_BACK);
+        }
         let case = &mut self.case;
         case.status = status;
         (case.closed, case.closed_reason, case.reopen_until) = (None, None, None);

@@ -486,6 +486,12 @@ fn the_only_summons_that_can_be_meant_need_not_be_named() {
     assert_eq!(id, "a3", "it is the only one left");
     d.case = case;
     assert_eq!(d.error(Verb::Rate, rate(None)), "which-assist", "two are to be rated");
+    // Whoever has reported for all of its own is told nothing of others' that wait.
+    d.act(Verb::Assist, Ask { unit: Some("车队".into()), to: Some(a("c/s/x")), ..by("w", Role::Worker) });
+    let over = |at: &str| report(&d, at, None).unwrap_err();
+    assert_eq!((over("c/s/a").error, over("c/s/a").detail.as_str()), ("not-now", "a1 (消防) has reported already"));
+    assert_eq!(over("c/s/b").detail, "a2 (燃气), a3 (电工) have reported already");
+    assert_eq!(over("c/s/y").error, "not-summoned");
     assert_eq!(meant(d.try_act(Verb::Rate, &rate(Some("电工"))).unwrap()).1, "a3: 4 of 5");
     assert_eq!(d.error(Verb::Rate, rate(Some("环卫"))), "which-assist", "nobody of that name was summoned");
 }
@@ -881,4 +887,36 @@ fn the_resident_is_to_be_called_back_within_a_limit_that_nobody_takes_a_case_ove
     let asked = d.act(Verb::Evaluate, Ask { text: Some("nobody answers".into()), ..by("boss", Role::Supervisor) });
     assert!(!asked.case.clock(CALL_BACK).unwrap().runs(), "nor does it run on where nobody could be asked");
     assert_eq!(asked.case.status, Status::Evaluated);
+}
+
+#[test]
+fn a_call_back_that_nobody_made_was_not_in_time_whatever_becomes_of_the_case() {
+    let called_back = |d: &Desk| d.case.clock(CALL_BACK).unwrap().is_kept();
+    let begun = || {
+        let mut d = Desk::new("L");
+        d.case.terms.as_mut().unwrap().call_back = Some(Limit::parse("3d").unwrap());
+        d.until_resolved();
+        d
+    };
+    let passed = |passed| Ask { passed: Some(passed), ..by("boss", Role::Supervisor) };
+    let says = || Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) };
+    for is_asked in [true, false] {
+        let mut d = begun();
+        if is_asked {
+            d.wait_h(1).act(Verb::Evaluate, says());
+        } else {
+            d.act(Verb::Verify, passed(true));
+        }
+        d.wait_h(1).act(Verb::Close, by("boss", Role::Supervisor));
+        // What is said behind the end is a verdict, and no answer to a call.
+        d.wait_h(1).act(Verb::Evaluate, says()).act(Verb::Reopen, by("r", Role::Resident));
+        assert_eq!((called_back(&d), d.case.was_late()), (is_asked, false));
+    }
+    let mut d = begun();
+    d.act(Verb::Verify, passed(false));
+    assert!(!called_back(&d), "it was not solved, and nobody was called");
+    // One that was missed stays so.
+    let mut d = begun();
+    d.wait_h(73).act(Verb::Verify, passed(true)).act(Verb::Close, by("boss", Role::Supervisor));
+    assert!(d.act(Verb::Reopen, by("r", Role::Resident)).case.was_late());
 }

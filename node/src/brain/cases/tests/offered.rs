@@ -105,6 +105,26 @@ fn who_has_a_case_that_booked_what_another_node_moves_is_told_once() {
     all_agree(&world, Some("2026-12-06T01:00:00Z"));
 }
 
+/// It is killed, and starts with this config.
+fn start_with(world: &mut World, at: &str, config: &Config) {
+    let rows = {
+        let mut anew = Cases::new(config);
+        anew.me = a(at);
+        for (i, (origin, draft)) in world.places[at].log.iter().enumerate() {
+            with_origin(draft, origin.as_deref(), |h, p| anew.apply(Pos(i as u64 + 1), h, p));
+        }
+        anew.take_rows()
+    };
+    let mut anew = Cases::new(config);
+    anew.me = a(at);
+    for (key, value) in rows {
+        value.iter().for_each(|value| anew.load_row(&key, value).unwrap());
+    }
+    world.places.get_mut(at).unwrap().cases = anew;
+    let start = Header::local(citybrain_shared::record::Kind::Presence, "city.brain.node");
+    world.commit(at, vec![Draft::new(&start, b"{}").unwrap()], None);
+}
+
 #[test]
 fn a_kill_of_who_offers_or_of_who_has_the_case_tells_it_once() {
     let mut world = booked_and_given();
@@ -112,24 +132,7 @@ fn a_kill_of_who_offers_or_of_who_has_the_case_tells_it_once() {
     // The letter is in the log, and lies on the line.
     assert!(world.due(AT));
     let config = offering(AT, world.now, MOVED, "").0;
-    let restart = |world: &mut World, at: &str| {
-        let rows = {
-            let mut anew = Cases::new(&config);
-            anew.me = a(at);
-            for (i, (origin, draft)) in world.places[at].log.iter().enumerate() {
-                with_origin(draft, origin.as_deref(), |h, p| anew.apply(Pos(i as u64 + 1), h, p));
-            }
-            anew.take_rows()
-        };
-        let mut anew = Cases::new(&config);
-        anew.me = a(at);
-        for (key, value) in rows {
-            value.iter().for_each(|value| anew.load_row(&key, value).unwrap());
-        }
-        world.places.get_mut(at).unwrap().cases = anew;
-        let start = Header::local(citybrain_shared::record::Kind::Presence, "city.brain.node");
-        world.commit(at, vec![Draft::new(&start, b"{}").unwrap()], None);
-    };
+    let restart = |world: &mut World, at: &str| start_with(world, at, &config);
     restart(&mut world, AT);
     assert!(!world.due(AT), "it was told by letter, and is not told again");
     let key = (AT.to_owned(), "c/s/a".to_owned());
@@ -241,4 +244,26 @@ fn what_is_cancelled_stays_so_without_another_word_wherever_it_would_be() {
     offer(&mut world, FIRST, "\nplace = { text = \"3栋\" }");
     world.settle();
     assert_eq!(steps(&world, "c/s/a"), ["cancelled", "booked"]);
+}
+
+#[test]
+fn a_start_with_another_file_tells_in_one_line_what_it_offers_once_its_catalogue_says_so() {
+    let place = "\nplace = { text = \"2栋\" }";
+    for (is_taken_out, wanted) in [(false, vec!["rescheduled"]), (true, vec!["cancelled", "booked"])] {
+        let mut world = booked_and_given();
+        if is_taken_out {
+            offer_nothing(&mut world);
+            world.settle();
+        }
+        let (config, word) = offering(AT, world.now + 1, MOVED, place);
+        start_with(&mut world, AT, &config);
+        assert!(!world.due(AT), "it has not said yet what it offers");
+        world.now += 1;
+        world.commit(AT, vec![word], None);
+        world.settle();
+        assert_eq!(steps(&world, "c/s/a"), wanted);
+        let now = booking(&world, "c/s/a");
+        assert_eq!((now.at, now.place.unwrap().text.as_str()), (Some("2026-12-06T01:00:00Z".parse().unwrap()), "2栋"));
+        all_agree(&world, Some("2026-12-06T01:00:00Z"));
+    }
 }
