@@ -601,7 +601,7 @@ struct Met<'a> {
 fn take_up<'a>(state: &mut KeyState, lasting: impl Iterator<Item = &'a Alarm>, met: &Met<'_>) {
     for alarm in lasting {
         state.on = true;
-        state.fired_us = Some(alarm.raised_at.timestamp_micros());
+        state.fired_us = state.fired_us.max(Some(alarm.raised_at.timestamp_micros()));
         state.raised.push((alarms::hash(&alarm.name, &alarm.key), alarm.severity));
         state.held.get_or_insert_with(|| (met.held)().kept());
     }
