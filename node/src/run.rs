@@ -154,10 +154,15 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let links = Links::default();
     let context = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
 
+    let entrances = if config.broker.url.is_none() { entrances(&config).await? } else { Vec::new() };
+    // Before whatever else may come, wills of the last life too: rules know by this record how long the node was
+    // down, and a directive is counted for the nodes that are known when it comes.
+    if !say_presence(&config, &hub).await? {
+        tasks.spawn(say_presence_later(config.clone(), hub.clone(), stopped.clone()));
+    }
     let front = match &config.broker.url {
         None => {
             outside::retire(&hub).await.into_diagnostic()?;
-            let entrances = entrances(&config).await?;
             let door = Door::new(
                 Arc::new(hub.clone()),
                 ingress.clone(),
@@ -227,11 +232,6 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
 
-    // Before the first question: a directive is counted for the nodes that are known when it comes. And before what
-    // the node itself has to say: rules know by this record how long it was down.
-    if !say_presence(&config, &hub).await? {
-        tasks.spawn(say_presence_later(config.clone(), hub.clone(), stopped.clone()));
-    }
     tasks.spawn(announce::run(ctx.clone(), stopped.clone()));
     let listener = bind(config.api.listen, "api.listen").await?;
     let tls = usable(tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose())?;

@@ -7,6 +7,7 @@
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
+use super::binding::{self, Carried};
 use super::intake::BATCH_BYTES_MAX;
 use super::listen::Peer;
 use super::origin::check_page;
@@ -19,8 +20,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use citybrain_shared::Address;
 use citybrain_shared::case::{self, Ask, Verb};
+use citybrain_shared::event::{Envelope, Priority};
 use citybrain_shared::record::Header;
 use citybrain_shared::view;
 use std::sync::Arc;
@@ -99,17 +102,22 @@ async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Syn
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BATCH_BYTES_MAX).await.ok()?;
-    let said = || serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
-    let category = |said: &serde_json::Value| intake::word(&said["category"]).unwrap_or_default();
-    let is_press = match parts.headers.get("ce-type") {
-        Some(kind) => is_event && kind.to_str().is_ok_and(case::is_sos),
-        None if is_event => said()["type"].as_str().is_some_and(case::is_sos),
-        None => {
-            let said = said();
-            case::says_sos(&said["sos"]) || is_call(&category(&said))
-        }
-    };
+    let is_press = if is_event { is_press(&parts.headers, &body) } else { says_press(&body, is_call) };
     is_press.then(|| Request::from_parts(parts, body.into()))
+}
+
+/// Is it one event, read as it will be, that calls for help? An appeal opens a case, and has time.
+fn is_press(headers: &HeaderMap, body: &Bytes) -> bool {
+    let Ok(Carried::One(event)) = binding::read(headers, body) else { return false };
+    Envelope::parse(&event).is_ok_and(|envelope| {
+        let is_urgent = envelope.priority() == Priority::Urgent;
+        envelope.kind != case::APPEAL && case::opens_case(&envelope.kind, is_urgent, &event)
+    })
+}
+
+fn says_press(case: &[u8], is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> bool {
+    let said: serde_json::Value = serde_json::from_slice(case).unwrap_or_default();
+    case::says_sos(&said["sos"]) || is_call(&intake::word(&said["category"]).unwrap_or_default())
 }
 
 /// That whoever asked may go on reading; a request that nobody has judged by a token keeps it.
@@ -545,21 +553,37 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_that_is_a_press_calls_for_help_in_either_mode() {
-        let pressed = |path: &str, kind: Option<&str>, body: &'static str| {
+        let pressed = |path: &str, headers: &[(&str, &str)], body: &'static str| {
             let request = axum::http::Request::builder().method("POST").uri(path);
-            let request = kind.into_iter().fold(request, |r, kind| r.header("ce-type", kind));
+            let request = headers.iter().fold(request, |r, (name, value)| r.header(*name, *value));
             let request = request.body(axum::body::Body::from(body)).unwrap();
             async { as_press(request, &|_| false).await.is_some() }
         };
-        for (path, kind, body, is_press) in [
-            ("/v1/events", Some("city.sos"), "{}", true),
-            ("/v1/events", None, r#"{"specversion": "1.0", "type": "city.sos"}"#, true),
-            ("/v1/events", Some("city.air.reading.v1"), r#"{"type": "city.sos"}"#, false),
-            ("/v1/events", None, r#"{"type": "city.appeal"}"#, false),
-            ("/v1/events", None, r#"[{"type": "city.sos"}]"#, false),
-            ("/v1/cases", Some("city.sos"), r#"{"type": "city.sos"}"#, false),
+        const BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
+        const ONE: (&str, &str) = ("content-type", "application/cloudevents+json");
+        const JSON: (&str, &str) = ("content-type", "application/json");
+        let of = |kind| [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/a"), ("ce-type", kind), JSON];
+        let sos = r#"{"specversion": "1.0", "id": "1", "source": "/a", "type": "city.sos"}"#;
+        let button = r#"{"specversion": "1.0", "id": "1", "source": "/a", "type": "acme.button", "priority": "urgent",
+            "data": {"sos": true}}"#;
+        let appeal =
+            r#"{"specversion": "1.0", "id": "1", "source": "/a", "type": "city.appeal", "priority": "urgent"}"#;
+        let other = ("ce-type", "city.air.reading.v1");
+        for (path, headers, body, is_press) in [
+            ("/v1/events", &of("city.sos")[..], "{}", true),
+            ("/v1/events", &of("%63ity.sos"), "{}", true),
+            ("/v1/events", &of("city.air.reading.v1"), sos, false),
+            ("/v1/events", &[ONE], sos, true),
+            ("/v1/events", &[JSON], sos, true),
+            ("/v1/events", &[ONE, other], sos, true),
+            ("/v1/events", &[ONE], button, true),
+            ("/v1/events", &[ONE], appeal, false),
+            ("/v1/events", &[BATCH, ("ce-type", "city.sos")], "[]", false),
+            ("/v1/events", &[ONE, ("ce-type", "city.sos")], appeal, false),
+            ("/v1/cases", &[other], r#"{"sos": true}"#, true),
+            ("/v1/cases", &[("ce-type", "city.sos")], sos, false),
         ] {
-            assert_eq!(pressed(path, kind, body).await, is_press, "{path} {kind:?} {body}");
+            assert_eq!(pressed(path, headers, body).await, is_press, "{path} {headers:?} {body}");
         }
     }
 

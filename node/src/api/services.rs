@@ -130,10 +130,11 @@ pub async fn request(
 /// The key has opened that case for another request.
 fn is_repeated(ctx: &Ctx, (wanted, code): &(view::ServiceRequest, String), case: &str) -> Result<(), Refusal> {
     let is_it = look_by(ctx, |brain| {
-        let booked = brain.cases.get(case).and_then(|held| held.case.booking.as_ref());
-        booked.is_some_and(|b| request::has_asked_for(wanted, code, b, &brain.services.calendar_of(&b.node)))
+        let held = brain.cases.get(case)?;
+        let node = held.case.booking.as_ref().map_or(&held.case.owner, |b| &b.node);
+        Some(request::has_asked_for(wanted, code, held, &brain.services.calendar_of(node)))
     })?;
-    if is_it { Ok(()) } else { Err(once::used_otherwise(wanted.key.as_deref().unwrap_or_default())) }
+    if is_it == Some(true) { Ok(()) } else { Err(once::used_otherwise(wanted.key.as_deref().unwrap_or_default())) }
 }
 
 fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {

@@ -521,7 +521,8 @@ impl<'a> Speaker<'a> {
         let alarm = Alarm { reach: alarm.reach.min(ask.tier), ..alarm };
         self.changed.insert(id.clone(), alarm.clone());
         // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
-        let is_news = known.is_some_and(|k| k.raises != alarm.raises || alarm.severity < k.severity);
+        // By when that was: a new box counts its raises from one.
+        let is_news = known.is_some_and(|k| k.raised_at != alarm.raised_at || alarm.severity < k.severity);
         let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
         if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
             // As it is, said once more, so that whoever asked stops waiting.

@@ -23,12 +23,14 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
     for (i, service) in config.service.iter().enumerate() {
         let at = |key: &str| format!("service.{i}.{key}");
         look.unique(&at("code"), &mut codes, &service.code, i);
+        look.named(&at("name"), &service.name);
         look.service(&at, service, config, &calendar);
     }
     let mut codes = BTreeMap::new();
     for (i, scene) in config.scene.iter().enumerate() {
         let at = |key: &str| format!("scene.{i}.{key}");
         look.unique(&at("code"), &mut codes, &scene.code, i);
+        look.named(&at("name"), &scene.name);
         look.scene(&at, scene, config);
     }
     let all = (&config.service, &config.scene, &config.category, &config.calendar);
@@ -61,6 +63,12 @@ impl Look<'_> {
             self.bad(path, format!("`{code}` is no code"), "1 to 60 characters without `/`");
         } else if let Some(first) = seen.insert(code, i) {
             self.bad(path, format!("`{code}` is number {} already", first + 1), "codes are unique at a node");
+        }
+    }
+
+    fn named(&mut self, path: &str, name: &str) {
+        if name.trim().is_empty() {
+            self.bad(path, "it is shown by its name, and has none", "write what people call it");
         }
     }
 
@@ -208,6 +216,12 @@ mod tests {
 
     fn found(text: &str) -> Vec<String> {
         crate::brain::found(problems, text)
+    }
+
+    #[test]
+    fn what_has_no_name_is_told() {
+        let both = "[[service]]\ncode = \"a\"\nname = \" \"\n[[scene]]\ncode = \"b\"\nname = \"\"\n";
+        assert_eq!(crate::brain::found(problems, both), ["it is shown by its name, and has none"; 2]);
     }
 
     #[test]

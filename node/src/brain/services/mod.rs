@@ -144,13 +144,14 @@ impl Services {
     /// # Errors
     /// None of that name.
     pub fn find(&self, word: &str, of: Option<&Address>) -> Result<(&Address, &Service), Refusal> {
-        let mut all = self.services().filter(|(node, _)| of.is_none_or(|of| of == *node));
-        let found = all.find(|(_, s)| s.code == word || s.name == word);
+        let called = || self.services().filter(|(_, s)| s.code == word || s.name == word);
+        let found = called().find(|(node, _)| of.is_none_or(|of| of == *node));
         found.ok_or_else(|| {
             let words = self.services().flat_map(|(_, s)| [s.code.as_str(), s.name.as_str()]);
-            let hint = match closest(word, words) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "`citybrain service list` shows what is offered".to_owned(),
+            let hint = match (called().next(), closest(word, words)) {
+                (Some((node, _)), _) => format!("it is offered by {node}"),
+                (None, Some(near)) => format!("did you mean `{near}`?"),
+                (None, None) => "`citybrain service list` shows what is offered".to_owned(),
             };
             let whose = of.map_or(String::new(), |of| format!(" of {of}"));
             Refusal::new("not-found", format!("{} knows no service `{word}`{whose}", self.me), hint)

@@ -2,11 +2,11 @@
 
 use super::hours::{self, Hours};
 use crate::brain::cases::calendar::Calendar;
-use crate::brain::cases::{Opening, Refusal};
+use crate::brain::cases::{Held, Opening, Refusal};
 use crate::brain::form;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Booked, Booking, Contact, Kind, Seat};
+use citybrain_shared::case::{Booked, Booking, Contact, Kind, Seat, step};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::view;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ pub fn opening(
         by: wanted.by.clone(),
         sos: false,
         kind: Some(Kind::Service),
-        category: service.category.clone().unwrap_or_else(|| service.code.clone()),
+        category: service.category.clone().unwrap_or_default(),
         title: service.name.clone(),
         description: wanted.text.clone(),
         place: wanted.place.clone().or_else(|| service.place.clone()),
@@ -91,13 +91,16 @@ pub fn opening(
 }
 
 /// Is this what that request has booked, if it is one that is repeated?
-pub fn has_asked_for(wanted: &view::ServiceRequest, service: &str, booked: &Booking, calendar: &Calendar) -> bool {
+pub fn has_asked_for(wanted: &view::ServiceRequest, service: &str, held: &Held, calendar: &Calendar) -> bool {
+    let Some(booked) = &held.case.booking else { return false };
     let at = wanted.slot.as_deref().map(|slot| hours::moment(slot, calendar));
-    [&booked.service, &booked.name].into_iter().any(|name| name == service)
+    // It may be called otherwise, and be at another time, than it was when it was asked for.
+    let was_moved = held.history.iter().any(|e| e.step == step::RESCHEDULED);
+    (was_moved || [&booked.service, &booked.name].into_iter().any(|name| name == service))
         && wanted.of.as_ref().is_none_or(|of| *of == booked.node)
         && wanted.volunteer == (booked.seat == Seat::Volunteer)
         && wanted.seats.unwrap_or(1) == booked.seats
-        && at.is_none_or(|at| at == booked.at)
+        && (was_moved || at.is_none_or(|at| at == booked.at))
 }
 
 /// The answers that are nobody's secret; the others go to the contact data.

@@ -129,7 +129,7 @@ fn opening(
     id: &str,
     wanted: &view::ServiceRequest,
 ) -> Result<(Opening, Contact), Refusal> {
-    let offered = services.offered(word, None)?;
+    let offered = services.offered(word, wanted.of.as_ref())?;
     let wanted = view::ServiceRequest { by: "王大妈".into(), ..wanted.clone() };
     request::opening(&offered, &wanted, id.to_owned(), |at| cases.may_be_free(&offered, at), now())
 }
@@ -244,6 +244,9 @@ fn a_request_that_could_not_be_given_says_what_could() {
     let helps = opening(&services, &none, "sports-day", "20261120-1", &view::ServiceRequest::default()).unwrap_err();
     assert_eq!((helps.error, helps.hint.as_str()), ("bad-request", "`--volunteer`"));
     assert!(error("hair-cut", slot("")).hint.contains("did you mean `haircut`?"));
+    let of_street = view::ServiceRequest { of: Some("c/s".parse().unwrap()), ..slot("") };
+    let elsewhere = error("haircut", of_street);
+    assert_eq!((elsewhere.error, elsewhere.hint.as_str()), ("not-found", "it is offered by c/s/m"));
     assert_eq!(
         error("haircut", view::ServiceRequest { volunteer: true, ..slot("2026-11-23 09:00") }).error,
         "bad-request"
@@ -605,4 +608,36 @@ fn a_calendar_is_news_and_goes_down_without_the_file_that_it_was_read_from() {
     let sent = sent.iter().find(|d| d.header().name == CATALOGUE).unwrap();
     let sent = data::<Catalogue>(sent.parts().1).unwrap().calendar.unwrap();
     assert_eq!((sent.holidays, sent.days_file), (vec!["2026-10-01".to_owned()], None));
+}
+
+#[test]
+fn a_service_that_is_called_as_a_category_has_nothing_of_it() {
+    let category = "[[category]]\ncode = \"haircut\"\nname = \"理发\"\nresponse = \"30m\"\nsolution = \"2h\"\n";
+    let mut cases = Cases::new(&config("c/s/m", &format!("{category}{OFFERS}")));
+    let case = request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap().case;
+    assert_eq!((case.category.as_str(), case.category_name.as_str(), case.clocks.len()), ("haircut", "", 0));
+    assert_eq!(case.terms, Some(citybrain_shared::case::Terms::default()), "whoever takes it asks for nothing either");
+}
+
+#[test]
+fn a_request_that_is_repeated_after_its_activity_was_moved_is_known_and_another_is_not() {
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    let wanted = view::ServiceRequest { slot: Some("2026-12-05 09:00".into()), ..Default::default() };
+    request(&mut cases, "运动会", "20261120-0", &wanted).unwrap();
+    let is_it = |cases: &Cases, wanted: &view::ServiceRequest| {
+        request::has_asked_for(wanted, "运动会", cases.get("20261120-0").unwrap(), &Days::default())
+    };
+    assert!(is_it(&cases, &wanted));
+    let others = [
+        view::ServiceRequest { volunteer: true, ..wanted.clone() },
+        view::ServiceRequest { seats: Some(2), ..wanted.clone() },
+        view::ServiceRequest { slot: Some("2026-12-06 09:00".into()), ..wanted.clone() },
+    ];
+    assert!(others.iter().all(|other| !is_it(&cases, other)));
+    let moved = OFFERS.replace("2026-12-05", "2026-12-12").replace("运动会", "运动日");
+    restart(&mut rows, &mut cases, &moved, now());
+    assert_eq!(due_steps(&mut cases, now()), [("20261120-0".to_owned(), "rescheduled".to_owned())]);
+    assert!(is_it(&cases, &wanted));
+    assert!(!is_it(&cases, &others[0]));
 }

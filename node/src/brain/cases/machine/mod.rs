@@ -31,7 +31,7 @@ use crate::brain::form::Fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
     Booked, Booking, CALL_BACK, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, Status, Tally,
-    Verb, step,
+    Terms, Verb, step,
 };
 use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
@@ -221,6 +221,10 @@ impl Book<'_> {
     /// Which category it names, and what is known of that. A call for help of a category that nobody knows has the
     /// limits of one that names none.
     fn code<'o>(&self, opening: &'o Opening) -> (&'o str, Option<&Category>) {
+        // What a service is called has nothing to do with a category that is called the same.
+        if let Some(booking) = opening.booking.as_ref().filter(|_| opening.category.is_empty()) {
+            return (&booking.service, None);
+        }
         let named = self.category(&opening.category);
         let of_calls = self.category(SOS).filter(|_| opening.sos && named.is_none());
         let is_of_calls = opening.sos && (opening.category.is_empty() || of_calls.is_some());
@@ -271,6 +275,9 @@ impl Book<'_> {
         }
         case.department = category.map(|c| c.department.clone()).unwrap_or_default();
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
+        if case.booking.is_some() && category.is_none() {
+            case.terms = Some(Terms::default());
+        }
         let mut turn = Turn::new(self, &case, step::SUBMITTED, &by, None, None, now);
         turn.entry.text = note;
         turn.start_clock(RESPONSE, turn.limit_of(|t| t.response));

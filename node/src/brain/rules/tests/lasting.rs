@@ -58,6 +58,25 @@ fn a_box_that_lost_its_disk_does_with_an_alarm_what_is_asked_of_it() {
 }
 
 #[test]
+fn what_a_new_box_has_raised_by_itself_is_not_what_somebody_saw_of_the_one_before() {
+    let mut lost = Node::new(SMOKE);
+    lost.hear("city.smoke.v1", "f", &json!({"on": true}));
+    let before = lost.alarm("smoke", "f").unwrap().clone();
+    for wish in [Wish::Acknowledge, Wish::Clear] {
+        let mut parent = parent_of(&lost);
+        let (_, drafts) = parent.rules.ask(&before.id, wish, "Li", parent.now).unwrap();
+        drafts.into_iter().for_each(|d| parent.commit(d));
+        let mut anew = Node::new(SMOKE);
+        anew.now = lost.now + 60 * S;
+        anew.hear("city.smoke.v1", "f", &json!({"on": true}));
+        assert_eq!(carry(&parent, alarms::ASK, "c", &mut anew), 1);
+        let here = anew.alarm("smoke", "f").unwrap();
+        assert_eq!((here.active, here.acknowledged_by.as_ref()), (true, None), "{here:?}");
+        assert!(here.raised_at > before.raised_at);
+    }
+}
+
+#[test]
 fn a_box_that_lost_its_disk_learns_which_alarms_are_active_and_ends_them() {
     let mut lost = Node::new(SMOKE);
     for at in ["f", "g", "h"] {
