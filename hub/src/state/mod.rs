@@ -23,7 +23,7 @@ mod sessions;
 
 pub use directives::{Directive, Directives, Nodes, RECEIPT_TYPE, Receipt, Status};
 pub use peers::{Me, Peer};
-pub use registry::{Known, PRESENCE_TYPE, Presence, RETIRED_TYPE, RETURNED_TYPE, Subtree, subtree_of};
+pub use registry::{Gone, Known, PRESENCE_TYPE, Presence, RETIRED_TYPE, RETURNED_TYPE, Subtree, subtree_of};
 pub use runs::Runs;
 pub use sessions::{FILTER_BYTES, OUTSIDE, Session, Sessions, Subscription, WEBHOOK, filter_cost, is_own_session};
 
@@ -65,7 +65,7 @@ pub struct State {
     /// This node and every node below it that has told of itself.
     pub registry: BTreeMap<Address, Known>,
     /// Those that were in it and are taken for gone.
-    pub retired: BTreeMap<Address, Known>,
+    pub retired: BTreeMap<Address, Gone>,
     pub directives: Directives,
     pub counters: Counters,
     /// Open dead letters by position, with their reason.

@@ -29,6 +29,14 @@ pub struct Known {
     pub last_heard_us: i64,
 }
 
+/// A node that is taken for gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gone {
+    /// It, or the one above it, that its parent took out of the tree: it is back together with that.
+    pub with: Address,
+    pub known: Known,
+}
+
 /// The body of a presence's `data`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Presence {
@@ -65,9 +73,9 @@ impl State {
         let ordinal = match self.registry.get(&data.address) {
             Some(known) => known.ordinal,
             None => match self.retired.remove(&data.address) {
-                Some(known) => {
+                Some(gone) => {
                     self.dirty.insert(Key::Retired(data.address.clone()));
-                    known.ordinal
+                    gone.known.ordinal
                 }
                 None => (self.registry.len() + self.retired.len()) as u32,
             },
@@ -90,15 +98,19 @@ impl State {
     /// A node's word that a child of it is gone for good, with all below it, or is back.
     pub(super) fn take_subtree(&mut self, header: &Header<'_>, payload: &[u8], is_gone: bool) {
         let Some(address) = subtree_of(self.address.as_ref(), header, payload) else { return };
-        let (from, to) =
-            if is_gone { (&mut self.registry, &mut self.retired) } else { (&mut self.retired, &mut self.registry) };
-        let moved: Vec<(Address, Known)> = from.extract_if(.., |a, _| address.covers(a)).collect();
-        for (address, known) in moved {
-            if is_gone {
+        if is_gone {
+            let gone: Vec<_> = self.registry.extract_if(.., |a, _| address.covers(a)).collect();
+            for (node, known) in gone {
                 self.dirty.extend(self.directives.excuse(known.ordinal).into_iter().map(Key::Directive));
+                self.dirty.extend([Key::Known(node.clone()), Key::Retired(node.clone())]);
+                self.retired.insert(node, Gone { with: address.clone(), known });
             }
-            self.dirty.extend([Key::Known(address.clone()), Key::Retired(address.clone())]);
-            to.insert(address, known);
+        } else {
+            let back: Vec<_> = self.retired.extract_if(.., |_, gone| gone.with == address).collect();
+            for (node, Gone { known, .. }) in back {
+                self.dirty.extend([Key::Known(node.clone()), Key::Retired(node.clone())]);
+                self.registry.insert(node, known);
+            }
         }
         if is_gone && header.origin.is_none() && self.peers.contains_key(&address) {
             self.peer(&address).retired = true;
@@ -122,4 +134,42 @@ pub fn subtree_of(me: Option<&Address>, header: &Header<'_>, payload: &[u8]) -> 
         None => me.cloned(),
     };
     (header.direction != Direction::Down && by.is_some() && by == address.parent()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::record::{Kind, Origin};
+    use citybrain_shared::{LogId, Pos};
+
+    #[test]
+    fn a_node_that_is_back_leaves_those_below_it_out_that_were_taken_out_before() {
+        let address = |text: &str| Address::parse(text).unwrap();
+        let mut state = State { address: Some(address("c")), ..State::default() };
+        for (i, node) in ["c", "c/s", "c/s/x", "c/s/y"].into_iter().enumerate() {
+            let known = Known {
+                ordinal: i as u32,
+                name: String::new(),
+                tier: address(node).tier(),
+                code: None,
+                labels: Labels::default(),
+                inc: Inc(1),
+                version: String::new(),
+                last_heard_us: 0,
+            };
+            state.registry.insert(address(node), known);
+        }
+        let mut say = |by: &str, of: &str, is_gone: bool| {
+            let origin = (by != "c").then_some(Origin { address: by, log: LogId(1), pos: Pos(1) });
+            let kind = if is_gone { RETIRED_TYPE } else { RETURNED_TYPE };
+            let header = Header { origin, direction: Direction::Up, ..Header::local(Kind::Event, kind) };
+            let payload = serde_json::json!({ "data": Subtree { address: address(of) } }).to_string();
+            state.take_subtree(&header, payload.as_bytes(), is_gone);
+            state.registry.keys().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(say("c/s", "c/s/x", true), ["c", "c/s", "c/s/y"]);
+        assert_eq!(say("c", "c/s", true), ["c"]);
+        assert_eq!(say("c", "c/s", false), ["c", "c/s", "c/s/y"], "nobody has brought `x` back");
+        assert_eq!(say("c/s", "c/s/x", false), ["c", "c/s", "c/s/x", "c/s/y"]);
+    }
 }

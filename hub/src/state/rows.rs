@@ -3,7 +3,7 @@
 //! A key is a letter and a name; a value is JSON, except for retained messages, whose payload is
 //! bytes behind a JSON line.
 
-use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, State, Stream, Subscription};
+use super::{Counters, Directive, Gone, Known, Loss, Me, Peer, Retained, State, Stream, Subscription};
 use crate::policy::Policy;
 use bytes::Bytes;
 use citybrain_shared::{Address, LogId, Pos};
@@ -51,7 +51,7 @@ impl Key {
 
 /// The form of the rows, the policy's too, and of the notes in the log. Raised whenever one of them changes
 /// so that a build from before would read less in it, or one from after would in what is there.
-pub(crate) const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 6;
 
 /// Folders from before it was counted do not say it.
 fn first_format() -> u32 {
@@ -194,7 +194,7 @@ impl State {
             's' => self.sessions.load(name.to_owned(), json(value)?),
             'w' => self.sessions.set_will(name.to_owned(), json(value)?),
             'k' => drop(self.registry.insert(address()?, json::<Known>(value)?)),
-            'g' => drop(self.retired.insert(address()?, json::<Known>(value)?)),
+            'g' => drop(self.retired.insert(address()?, json::<Gone>(value)?)),
             'd' => drop(self.directives.insert(name.to_owned(), json::<Directive>(value)?, usize::MAX)),
             't' => {
                 let (a, log) = name.split_once(' ').ok_or("its key has no log id")?;

@@ -54,16 +54,22 @@ pub struct Identity {
     pub key: String,
 }
 
+/// What a rule says of an alarm that it raises.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    pub severity: Severity,
+    pub title: String,
+    pub reach: Tier,
+    pub rule: String,
+    pub rule_key: String,
+    pub place: Option<Place>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    Raise {
-        severity: Severity,
-        title: String,
-        reach: Tier,
-        rule: String,
-        rule_key: String,
-        place: Option<Place>,
-    },
+    Raise(Told),
+    /// Whoever raised it is over, and another raises it still.
+    HandOn(Told),
     /// `by`: a person, or `rule:NAME`.
     Clear {
         by: String,
@@ -85,15 +91,20 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
     let rev = old.map_or(0, |a| a.rev.saturating_add(1)).max(now_us);
     let changed = |a: &Alarm| Alarm { rev, asked: None, ..a.clone() };
     match (step, old) {
-        (Step::Raise { severity, title, reach, rule, rule_key, .. }, Some(a)) if a.active => {
+        (Step::Raise(told), Some(a)) if a.active => {
+            // Only told further, it is still the alarm of whoever raised it.
+            let is_same = a.severity == told.severity && a.title == told.title;
+            let of = is_same.then(|| (a.rule.clone(), a.rule_key.clone()));
+            let (rule, rule_key) = of.unwrap_or((told.rule, told.rule_key));
+            self::step(old, who, Step::HandOn(Told { rule, rule_key, ..told }), now_us)
+        }
+        (Step::HandOn(Told { severity, title, reach, rule, rule_key, .. }), Some(a)) if a.active => {
             // Whoever was told that it began must hear how it goes on, though its rule reaches less far by now.
             let reach = reach.min(a.reach);
             let is_another = a.severity != severity || a.title != title;
-            if !is_another && a.reach == reach {
+            if !is_another && a.reach == reach && a.rule == rule && a.rule_key == rule_key {
                 return None;
             }
-            // Only told further, it is still the alarm of whoever raised it.
-            let (rule, rule_key) = if is_another { (rule, rule_key) } else { (a.rule.clone(), a.rule_key.clone()) };
             // Worse than what was acknowledged is news again.
             let acknowledged = a.acknowledged && severity >= a.severity;
             let mut changed_at = a.changed_at.clone();
@@ -102,7 +113,7 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
             let a = if stays_shelved(a, severity, now) { changed(a) } else { off_the_shelf(changed(a)) };
             Some((Alarm { severity, title, reach, rule, rule_key, acknowledged, changed_at, ..a }, CHANGED))
         }
-        (Step::Raise { severity, title, reach, rule, rule_key, place }, old) => {
+        (Step::Raise(Told { severity, title, reach, rule, rule_key, place }), old) => {
             let shelved = old.filter(|a| stays_shelved(a, severity, now));
             let alarm = Alarm {
                 id: id_of(&who.owner, &who.name, &who.key),
@@ -173,6 +184,13 @@ fn off_the_shelf(a: Alarm) -> Alarm {
     Alarm { shelved_until: None, shelved_by: None, shelved_severity: None, ..a }
 }
 
+/// The first alarm of a name has begun, or the last has ended: of this key, or of any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    pub name: String,
+    pub key: Option<String>,
+}
+
 /// Every alarm that this node knows of: its own and those that came from below.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -222,40 +240,54 @@ impl Table {
         ids.filter_map(|(_, id)| self.all.get(id)).filter(move |a| a.rule == rule && a.rule_key == key)
     }
 
-    /// Takes an owner's word, unless a newer one is known. The name and the key, if it has begun or ended by that.
-    pub fn fold(&mut self, alarm: Alarm) -> Option<(String, String)> {
+    /// Takes an owner's word, unless a newer one is known. What has begun or ended by that.
+    pub fn fold(&mut self, alarm: Alarm) -> Vec<Turn> {
         let old = self.all.get(&alarm.id);
         if old.is_some_and(|a| a.rev >= alarm.rev) {
-            return None;
+            return Vec::new();
         }
         let alarm = self.unless_retired(alarm);
-        let turns = (old.is_some_and(|a| a.active) != alarm.active).then(|| (alarm.name.clone(), alarm.key.clone()));
+        let stood = self.stand([(alarm.name.clone(), alarm.key.clone())].into());
         self.put(alarm);
         if self.all.len() > ALARMS_MAX {
             self.give_way();
         }
-        turns
+        self.turned(stood)
+    }
+
+    /// Names and keys, and names alone, with whether one of them is active.
+    fn stand(&self, of: BTreeSet<(String, String)>) -> Vec<(Turn, bool)> {
+        let names: BTreeSet<String> = of.iter().map(|(name, _)| name.clone()).collect();
+        let keys = of.into_iter().map(|(name, key)| Turn { name, key: Some(key) });
+        let all = keys.chain(names.into_iter().map(|name| Turn { name, key: None }));
+        all.map(|turn| (self.is_active(&turn.name, turn.key.as_deref()), turn)).map(|(is, turn)| (turn, is)).collect()
+    }
+
+    /// Those that stand otherwise now.
+    fn turned(&self, stood: Vec<(Turn, bool)>) -> Vec<Turn> {
+        let is_other = |(turn, was): &(Turn, bool)| self.is_active(&turn.name, turn.key.as_deref()) != *was;
+        stood.into_iter().filter(is_other).map(|(turn, _)| turn).collect()
     }
 
     /// A node was taken out of the tree at that moment, with all below it, or is back: its alarms are over until then.
-    /// Names and keys of those that have begun or ended by that.
-    pub fn leave(&mut self, node: &Address, gone: Option<DateTime<Utc>>) -> Vec<(String, String)> {
+    /// Those that were taken out below it by a word of their own stay out. What has begun or ended by that.
+    pub fn leave(&mut self, node: &Address, gone: Option<DateTime<Utc>>) -> Vec<Turn> {
         self.dirty_retired = true;
         match gone {
             Some(at) => drop(self.retired.insert(node.clone(), at)),
-            None => self.retired.retain(|other, _| !node.covers(other)),
+            None => drop(self.retired.remove(node)),
         }
         let is_theirs = |a: &&Alarm| {
             let is_retired = !a.active && a.cleared_by.as_deref() == Some(Alarm::RETIRED);
             node.covers(&a.origin) && if gone.is_some() { a.active } else { is_retired }
         };
         let theirs: Vec<Alarm> = self.all.values().filter(is_theirs).cloned().collect();
-        let names = theirs.iter().map(|a| (a.name.clone(), a.key.clone())).collect();
+        let stood = self.stand(theirs.iter().map(|a| (a.name.clone(), a.key.clone())).collect());
         for alarm in theirs {
             let alarm = Alarm { active: true, cleared_at: None, cleared_by: None, ..alarm };
             self.put(self.unless_retired(alarm));
         }
-        names
+        self.turned(stood)
     }
 
     /// What its node said last, unless nobody is there to say more of it.

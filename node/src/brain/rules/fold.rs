@@ -1,8 +1,9 @@
 //! What follows from a record.
 
-use super::alarms::{self, id_of};
+use super::alarms::{self, Turn, id_of};
 use super::expression::{Expression, Facts};
-use super::keys::{Conclusion, Due, Held, Intent, KeyState, What};
+use super::keys::{Conclusion, Due, Held, Intent, KeyState, Marks, What};
+use super::raisers::Raised;
 use super::rule::{Dependency, Rule};
 use super::said::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
@@ -142,13 +143,14 @@ impl Rules {
         }
         let value = value_of(rule, facts)?;
         if !memory.keys.contains_key(&key) {
-            for (gone, due) in memory.make_room() {
-                if let Some(d) = due {
-                    self.due.remove(&(d.at_us, index, gone.clone()));
-                }
+            let gone = memory.make_room();
+            for (gone, state) in gone {
+                self.mark(index, &gone, &state.marks(), &Marks::default());
                 self.dirty_keys.insert((index, gone));
             }
         }
+        let rule = &self.set.rules[index as usize];
+        let memory = &mut self.memories[index as usize];
         let state = memory.keys.entry(key.clone()).or_default();
         self.dirty_keys.insert((index, key.clone()));
         (state.text, state.deaf_us) = (rule.text, 0);
@@ -163,16 +165,21 @@ impl Rules {
             grew = window.add(w.span, Seen { at: now, value: number, hash });
             window.summary(w.span, now)
         });
-        let before = state.due;
+        let before = state.marks();
         let free = depends(rule, &key, &self.alarms);
         let met = Met { facts, window: window.as_ref(), grew, faded, held, now, free };
-        if !state.on && state.fired_us.is_none() && rule.latches() {
-            let mut lasting = self.alarms.raised_by(&rule.name, &key).filter(|a| a.origin == self.me);
-            lasting.next().into_iter().for_each(|alarm| take_up(rule, state, alarm, &met));
+        // The end of what it has raised may wait to be said.
+        let waits = self.waiting.front().is_some_and(|first| first.pos <= state.concluded);
+        if !state.on && !waits && rule.latches() {
+            let lasting = self.alarms.raised_by(&rule.name, &key).filter(|a| a.origin == self.me);
+            take_up(state, lasting, &met);
         }
-        let step = advance(rule, state, &met);
-        let after = state.due;
-        self.set_due(index, &key, before, after);
+        let step = advance(rule, &key, state, &met);
+        if !matches!(step, Ok(Step::Nothing) | Err(_)) {
+            state.concluded = pos;
+        }
+        let after = state.marks();
+        self.mark(index, &key, &before, &after);
         let rule = &self.set.rules[index as usize];
         let (name, key) = (rule.name.clone(), key);
         let what = match step? {
@@ -305,14 +312,14 @@ impl Rules {
                 if own && header.name == alarms::CLEARED {
                     self.rest_all(&alarm);
                 }
-                self.changing(header.committed_us, |table| table.fold(alarm).into_iter().collect());
+                self.changing(header.committed_us, |table| table.fold(alarm));
             }
             alarms::KNOWN if header.direction == Direction::Down && header.target == self.me.as_str() => {
                 let Some(alarm) = data_of::<Alarm>(payload) else { return };
                 let is_ours = alarm.origin == self.me && alarm.id == id_of(&self.me, &alarm.name, &alarm.key);
                 // What this box has said of it itself is newer.
                 if is_ours && self.alarms.get(&alarm.id).is_none() {
-                    self.changing(header.committed_us, |table| table.fold(alarm).into_iter().collect());
+                    self.changing(header.committed_us, |table| table.fold(alarm));
                 }
             }
             RETIRED_TYPE | RETURNED_TYPE => {
@@ -344,38 +351,42 @@ impl Rules {
     }
 
     /// Alarms begin or end: rules that others keep waiting look again.
-    fn changing(&mut self, now_us: i64, change: impl FnOnce(&mut alarms::Table) -> Vec<(String, String)>) {
-        for (name, key) in change(&mut self.alarms) {
-            self.look_again(&name, &key, now_us);
+    fn changing(&mut self, now_us: i64, change: impl FnOnce(&mut alarms::Table) -> Vec<Turn>) {
+        for Turn { name, key } in change(&mut self.alarms) {
+            self.look_again(&name, key.as_deref(), now_us);
         }
     }
 
-    /// An alarm of this name and key has begun or ended. A rule that it keeps waiting waits on, or begins to count
-    /// how long its condition holds.
-    fn look_again(&mut self, name: &str, key: &str, now_us: i64) {
+    /// The only alarm of this name and key, or of this name at all, has begun or ended. A rule that it keeps waiting
+    /// waits on, or begins to count how long its condition holds.
+    fn look_again(&mut self, name: &str, key: Option<&str>, now_us: i64) {
         for index in 0..self.set.rules.len() {
             let (rule, memory) = (&self.set.rules[index], &self.memories[index]);
-            let named = [&rule.unless, &rule.whilst].into_iter().flatten().filter(|d| d.alarm == name);
-            let Some(any_key) = named.map(|d| d.any_key).reduce(|a, b| a || b) else { continue };
+            let named = |d: &Dependency| d.alarm == name && d.any_key == key.is_none();
+            if ![&rule.unless, &rule.whilst].into_iter().flatten().any(named) {
+                continue;
+            }
             let waits = |state: &KeyState| !state.on && state.held.is_some() && rule.absent_us.is_none();
-            let one = memory.keys.get_key_value(key).filter(|_| !any_key);
-            let all = memory.keys.iter().filter(|_| any_key);
+            let one = key.and_then(|key| memory.keys.get_key_value(key));
+            let all = memory.keys.iter().filter(|_| key.is_none());
             let keys: Vec<String> =
                 one.into_iter().chain(all).filter(|(_, s)| waits(s)).map(|(k, _)| k.clone()).collect();
             for key in keys {
                 let rule = &self.set.rules[index];
                 let free = depends(rule, &key, &self.alarms);
                 let Some(state) = self.memories[index].keys.get_mut(&key) else { continue };
-                let before = state.due;
+                let (before, since_us) = (state.marks(), state.since_us);
                 if !free {
                     (state.since_us, state.due) = (None, None);
                 } else if state.due.is_none() {
                     let now = now_us.max(state.last_us);
                     wait_to_fire(rule, state, now, now);
                 }
-                let after = state.due;
-                self.set_due(index as u32, &key, before, after);
-                self.dirty_keys.insert((index as u32, key));
+                let (after, is_other) = (state.marks(), state.since_us != since_us);
+                self.mark(index as u32, &key, &before, &after);
+                if is_other || before != after {
+                    self.dirty_keys.insert((index as u32, key));
+                }
             }
         }
     }
@@ -383,22 +394,22 @@ impl Rules {
     /// Somebody else has ended what rules had begun: they may begin again.
     fn rest_all(&mut self, alarm: &Alarm) {
         let ended_by = alarm.cleared_by.as_deref().and_then(|by| by.strip_prefix("rule:"));
-        let named = self.raisers(&alarm.name, &alarm.key).into_iter().map(|r| (r.rule.name.clone(), r.key.to_owned()));
-        let raised = (alarm.rule.clone(), alarm.rule_key.clone());
-        let all: BTreeSet<_> = named.chain([raised]).filter(|(rule, _)| ended_by != Some(rule.as_str())).collect();
-        all.iter().for_each(|(rule, key)| self.rest(rule, key));
+        let named = self.raisers.of(alarms::hash(&alarm.name, &alarm.key)).map(|r| (r.rule, r.key.clone()));
+        let raised = self.index_of(&alarm.rule).map(|rule| (rule, alarm.rule_key.clone()));
+        let is_other = |(rule, _): &(u32, String)| ended_by != Some(self.set.rules[*rule as usize].name.as_str());
+        let all: BTreeSet<_> = named.chain(raised).filter(is_other).collect();
+        all.iter().for_each(|(rule, key)| self.rest(*rule, key));
     }
 
-    fn rest(&mut self, rule: &str, key: &str) {
-        let Some(index) = self.index_of(rule) else { return };
+    fn rest(&mut self, index: u32, key: &str) {
         let Some(state) = self.memories[index as usize].keys.get_mut(key) else { return };
-        let before = state.due;
-        (state.on, state.since_us, state.severity, state.ended) = (false, None, None, None);
+        let before = state.marks();
+        (state.on, state.since_us, state.raised, state.ended) = (false, None, Vec::new(), None);
         // An absence is told with the last event that there was.
         state.due = state.due.filter(|d| d.what == What::Absent);
         state.held = state.held.take().filter(|_| state.due.is_some());
-        let after = state.due;
-        self.set_due(index, key, before, after);
+        let after = state.marks();
+        self.mark(index, key, &before, &after);
         self.dirty_keys.insert((index, key.to_owned()));
     }
 
@@ -444,17 +455,19 @@ impl Rules {
         let Some(state) = memory.keys.get_mut(&said.key) else { return };
         let Some(due) = state.due.filter(|d| d.at_us == due_us) else { return };
         self.dirty_keys.insert((index, said.key.clone()));
+        let before = state.marks();
         match (said.what.as_str(), due.what) {
             ("fired", _) => {
                 (state.on, state.since_us, state.fired_us) = (true, None, Some(said.at_us));
-                (state.severity, state.title) = (said.severity, None);
+                state.title = None;
                 let facts = state
                     .held
                     .as_ref()
                     .and_then(|held| Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &self.set.node));
                 let w = rule.window.as_ref().zip(state.window.as_ref());
                 let window = w.map(|(w, seen)| seen.summary(w.span, said.at_us));
-                state.names = facts.as_ref().map(|facts| rule.names(facts, window.as_ref())).unwrap_or_default();
+                let raised = facts.as_ref().map(|facts| rule.raised(&said.key, facts, window.as_ref()));
+                state.raised = raised.unwrap_or_default();
                 let title = facts.as_ref().and_then(|facts| rule.titles(facts, window.as_ref()));
                 title.into_iter().for_each(|title| state.entitle(title, said.at_us));
                 state.due = match (due.what, &rule.window) {
@@ -463,8 +476,8 @@ impl Rules {
                 };
             }
             ("over", _) => {
-                (state.on, state.severity, state.held, state.due) = (false, None, None, None);
-                state.ended = None;
+                (state.on, state.held, state.due, state.ended) = (false, None, None, None);
+                state.raised.clear();
             }
             ("lapsed", _) => (state.since_us, state.held, state.due) = (None, None, None),
             (_, what @ (What::Held | What::Absent)) => {
@@ -474,8 +487,8 @@ impl Rules {
             // late that was looked at.
             (_, What::Over) => state.due = fading(rule, state, due.at_us - rule.calm_us),
         }
-        let after = state.due;
-        self.set_due(index, &said.key, Some(due), after);
+        let after = state.marks();
+        self.mark(index, &said.key, &before, &after);
     }
 }
 
@@ -593,20 +606,23 @@ struct Met<'a> {
     free: bool,
 }
 
-/// An alarm of this rule that it knows nothing of: the box that was here before has raised it, or the rule did before
-/// it was gone from the file for a while.
-fn take_up(rule: &Rule, state: &mut KeyState, alarm: &Alarm, met: &Met<'_>) {
-    (state.on, state.severity) = (true, Some(alarm.severity));
-    state.fired_us = Some(alarm.raised_at.timestamp_micros());
-    state.names = rule.names(met.facts, met.window);
-    state.held.get_or_insert_with(|| (met.held)().kept());
+/// Alarms of this rule that it knows nothing of: the box that was here before has raised them, the rule did before it
+/// was gone from the file for a while, or their end was dropped before it was said.
+fn take_up<'a>(state: &mut KeyState, lasting: impl Iterator<Item = &'a Alarm>, met: &Met<'_>) {
+    for alarm in lasting {
+        state.on = true;
+        state.fired_us = state.fired_us.max(Some(alarm.raised_at.timestamp_micros()));
+        state.raised.push((alarms::hash(&alarm.name, &alarm.key), alarm.severity));
+        state.held.get_or_insert_with(|| (met.held)().kept());
+    }
 }
 
-fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
+fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
     let Met { facts, window, grew, faded, held, now, free } = *met;
     if let Some(absent) = rule.absent_us {
         let (was_on, first) = (state.on, state.held.take());
         state.on = false;
+        state.raised.clear();
         state.held = Some(held().kept());
         state.due = Some(Due { at_us: now + absent, what: What::Absent });
         return Ok(if was_on { Step::Over(first) } else { Step::Nothing });
@@ -631,7 +647,8 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
         }
         let was_ending = state.ended.take().is_some();
         if over {
-            (state.on, state.severity, state.due) = (false, None, None);
+            (state.on, state.due) = (false, None);
+            state.raised.clear();
             return Ok(Step::Over(state.held.take()));
         }
         // What shares a cell has made no plan, and has outlived this one.
@@ -639,11 +656,10 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
         if grew || was_ending || is_stale {
             state.due = fading(rule, state, now);
         }
-        if !holds || !is_news(rule, state, met) {
+        if !holds || !is_news(rule, key, state, met) {
             return Ok(Step::Nothing);
         }
         state.held = Some(held().kept());
-        state.names = rule.names(facts, window);
         return Ok(Step::Change);
     }
     if !holds || !free {
@@ -674,25 +690,25 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
     (state.since_us, state.due, state.fired_us) = (None, None, Some(now));
     if rule.latches() {
         state.on = true;
-        state.severity = rule.severity(facts, window);
+        state.raised = rule.raised(key, facts, window);
         state.title = None;
         rule.titles(facts, window).into_iter().for_each(|title| state.entitle(title, now));
         state.held = Some(held().kept());
-        state.names = rule.names(facts, window);
         state.due = fading(rule, state, now);
     }
     Ok(Step::Fire)
 }
 
 /// Is its alarm of another severity now, or called otherwise?
-fn is_news(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> bool {
-    let severity = rule.severity_varies().then(|| rule.severity(met.facts, met.window));
-    let is_other = severity.is_some_and(|severity| severity != state.severity);
+fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
+    let severities = |raised: &[Raised]| raised.iter().map(|(_, severity)| *severity).collect::<Vec<_>>();
+    let raised = || rule.raised(key, met.facts, met.window);
+    let is_other = rule.severity_varies() && severities(&raised()) != severities(&state.raised);
     let title = rule.titles(met.facts, met.window);
     if !is_other && !title.is_some_and(|title| state.is_retitled(title, met.now)) {
         return false;
     }
-    state.severity = severity.unwrap_or(state.severity);
+    state.raised = raised();
     title.into_iter().for_each(|title| state.entitle(title, met.now));
     true
 }

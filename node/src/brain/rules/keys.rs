@@ -1,8 +1,8 @@
 //! What a rule remembers, apart for each value of its `by`.
 
 use super::fold::Ask;
+use super::raisers::Raised;
 use super::window::{Summary, Window};
-use citybrain_shared::config::rules::Severity;
 use citybrain_shared::{Pos, words};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -43,12 +43,13 @@ pub struct KeyState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_us: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub severity: Option<Severity>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Title>,
-    /// What it raises under keys of their own, see [`Rule::names`](super::rule::Rule::names).
+    /// What it raises while it is on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub names: Vec<u64>,
+    pub raised: Vec<Raised>,
+    /// The record from which it was last concluded that something is to be said.
+    #[serde(default)]
+    pub concluded: Pos,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired_us: Option<i64>,
     /// The event that a later step speaks of.
@@ -89,6 +90,11 @@ impl KeyState {
         self.title = Some(Title { hash, even_us });
     }
 
+    /// What is found elsewhere by it.
+    pub fn marks(&self) -> Marks {
+        Marks { due: self.due, raised: self.raised.clone() }
+    }
+
     /// A line of JSON and, behind it, the window.
     pub fn row(&self) -> Vec<u8> {
         let mut row = serde_json::to_vec(self).expect("it has string keys only");
@@ -122,6 +128,13 @@ impl KeyState {
         }
         Ok(state)
     }
+}
+
+/// What a rule waits for and raises, as the node's timers and raisers are to have it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Marks {
+    pub due: Option<Due>,
+    pub raised: Vec<Raised>,
 }
 
 /// A moment at which something is to happen if no event changes that.
@@ -281,8 +294,8 @@ pub struct Tally {
 }
 
 impl Memory {
-    /// Makes room for one more; gives the keys that gave way, with when they were due.
-    pub fn make_room(&mut self) -> Vec<(String, Option<Due>)> {
+    /// Makes room for one more; gives what gave way.
+    pub fn make_room(&mut self) -> Vec<(String, KeyState)> {
         if self.keys.len() < KEYS_MAX {
             return Vec::new();
         }
@@ -290,7 +303,7 @@ impl Memory {
         order.sort_unstable();
         order.truncate(KEYS_MAX / 16);
         self.tally.given_way += order.len() as u64;
-        order.into_iter().map(|(_, _, k)| (self.keys.remove(&k).and_then(|s| s.due), k)).map(|(d, k)| (k, d)).collect()
+        order.into_iter().filter_map(|(_, _, key)| self.keys.remove_entry(&key)).collect()
     }
 
     pub fn failed(&mut self, why: String) {

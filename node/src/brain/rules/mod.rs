@@ -6,6 +6,7 @@
 //! | [`rule`] | rules as they run, found by an event's type |
 //! | [`window`] | what was seen lately, in bounded memory |
 //! | [`keys`] | what a rule remembers for each value of its `by` |
+//! | [`raisers`] | which of them raise an alarm |
 //! | [`fold`] | what follows from a record: the only code that changes anything |
 //! | [`speak`] | conclusions and timers, turned into records |
 //! | [`said`] | the record that says which conclusions are done |
@@ -36,6 +37,7 @@ mod cost;
 pub mod expression;
 mod fold;
 mod keys;
+mod raisers;
 pub mod rehearse;
 mod rule;
 mod said;
@@ -56,8 +58,9 @@ use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
-use keys::{Due, Intent, KeyState, Memory, Tally};
-use rule::{Above, Action, Rule, Set};
+use keys::{Intent, KeyState, Marks, Memory, Tally};
+use raisers::Raisers;
+use rule::{Above, Set};
 use speak::Speaker;
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -93,6 +96,7 @@ pub struct Rules {
     late: (u32, i64),
     /// When something is due, and for which rule and key.
     due: BTreeSet<(i64, u32, String)>,
+    raisers: Raisers,
     dirty_keys: HashSet<(u32, String)>,
     dirty_tallies: HashSet<u32>,
     dirty_waiting: bool,
@@ -101,14 +105,6 @@ pub struct Rules {
     dirty_uptime: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
-}
-
-/// A rule that is on for a key, as one that raises an alarm.
-#[derive(Clone, Copy)]
-struct Raiser<'a> {
-    rule: &'a Rule,
-    key: &'a str,
-    state: &'a KeyState,
 }
 
 /// Type of the record that shows that the node is up.
@@ -130,6 +126,7 @@ impl Rules {
             dropped: 0,
             late: (0, 0),
             due: BTreeSet::new(),
+            raisers: Raisers::default(),
             dirty_keys: HashSet::new(),
             dirty_tallies: HashSet::new(),
             dirty_waiting: false,
@@ -160,11 +157,13 @@ impl Rules {
             self.gone_rows.push(tally_row(&name));
         }
         self.due.clear();
+        self.raisers.clear();
         for (i, memory) in self.memories.iter_mut().enumerate() {
             for (key, state) in &mut memory.keys {
                 fold::plan_anew(&self.set.rules[i], state);
                 self.dirty_keys.insert((i as u32, key.clone()));
                 self.due.extend(state.due.map(|d| (d.at_us, i as u32, key.clone())));
+                self.raisers.add(i as u32, key, &state.raised);
             }
             self.dirty_tallies.insert(i as u32);
         }
@@ -189,18 +188,20 @@ impl Rules {
     }
 
     fn index_of(&self, rule: &str) -> Option<u32> {
-        self.set.rules.iter().position(|r| r.name == rule).map(|i| i as u32)
+        self.set.index_of(rule)
     }
 
-    fn set_due(&mut self, rule: u32, key: &str, old: Option<Due>, new: Option<Due>) {
-        if old == new {
-            return;
+    /// What a rule waits for and raises is another for this key.
+    fn mark(&mut self, rule: u32, key: &str, old: &Marks, new: &Marks) {
+        if old.due != new.due {
+            if let Some(d) = old.due {
+                self.due.remove(&(d.at_us, rule, key.to_owned()));
+            }
+            self.due.extend(new.due.map(|d| (d.at_us, rule, key.to_owned())));
         }
-        if let Some(d) = old {
-            self.due.remove(&(d.at_us, rule, key.to_owned()));
-        }
-        if let Some(d) = new {
-            self.due.insert((d.at_us, rule, key.to_owned()));
+        if old.raised != new.raised {
+            self.raisers.remove(rule, key, &old.raised);
+            self.raisers.add(rule, key, &new.raised);
         }
     }
 
@@ -223,27 +224,6 @@ impl Rules {
         })
     }
 
-    /// Rules that are on, with the key that they are on for, and raise an alarm of this name and key: while there is
-    /// one, the alarm is active.
-    fn raisers(&self, name: &str, key: &str) -> Vec<Raiser<'_>> {
-        let mut found = Vec::new();
-        for (rule, memory) in self.set.rules.iter().zip(&self.memories) {
-            let (mut plain, mut own) = (None, None);
-            for action in &rule.then {
-                match action {
-                    Action::Raise { alarm, key: None, .. } if alarm == name => plain = memory.keys.get_key_value(key),
-                    Action::Raise { alarm, key: Some(_), .. } if alarm == name => own = Some(alarms::hash(name, key)),
-                    _ => {}
-                }
-            }
-            let named = |(_, state): &(&String, &KeyState)| own.is_some_and(|own| state.names.contains(&own));
-            let under_own = memory.keys.iter().filter(|_| own.is_some()).filter(named);
-            let all = plain.into_iter().chain(under_own).filter(|(_, state)| state.on);
-            found.extend(all.map(|(key, state)| Raiser { rule, key, state }));
-        }
-        found
-    }
-
     /// Active alarms of this node that no rule in force will end.
     pub fn left(&self) -> impl Iterator<Item = &view::Alarm> {
         self.alarms.iter().filter(|a| self.is_left(a))
@@ -264,12 +244,10 @@ impl Rules {
 
     /// Is it active, and its rule gone?
     pub fn is_left(&self, a: &view::Alarm) -> bool {
-        // A rule that is back, or has lost its memory, ends what it had raised all the same.
-        let is_ended = || self.set.rules.iter().any(|rule| rule.name == a.rule && rule.latches());
-        let clears = |action: &Action| matches!(action, Action::Clear { alarm, .. } if *alarm == a.name);
-        let is_cleared = || self.set.rules.iter().flat_map(|rule| &rule.then).any(clears);
-        let is_raised = || !self.raisers(&a.name, &a.key).is_empty();
-        a.active && a.origin == self.me && !is_ended() && !is_cleared() && !is_raised()
+        // A rule that is back, or has lost its memory, takes up what it had raised with the next event and ends it.
+        let is_ended = || self.index_of(&a.rule).is_some_and(|i| self.set.rules[i as usize].latches());
+        let is_raised = || self.raisers.of(alarms::hash(&a.name, &a.key)).next().is_some();
+        a.active && a.origin == self.me && !is_ended() && !self.set.cleared.contains(&a.name) && !is_raised()
     }
 
     /// All of them.
@@ -390,7 +368,7 @@ impl Policy for Rules {
                     Some(i) => {
                         // Its file may have been edited while the node was down.
                         fold::plan_anew(&self.set.rules[i as usize], &mut state);
-                        self.due.extend(state.due.map(|d| (d.at_us, i, by.to_owned())));
+                        self.mark(i, by, &Marks::default(), &state.marks());
                         self.memories[i as usize].keys.insert(by.to_owned(), state);
                     }
                     // The rule is not in the config any more.

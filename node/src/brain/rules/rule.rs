@@ -2,6 +2,7 @@
 
 use super::alarms;
 use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
+use super::raisers::Raised;
 use super::speak::cut;
 use super::template::{JsonTemplate, Template};
 use super::window::{Span, Summary};
@@ -14,7 +15,7 @@ use citybrain_shared::config::{Config, Priority};
 use citybrain_shared::view::CalendarShown;
 use citybrain_shared::{Address, Tier};
 use serde_json::Value as Json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -31,6 +32,9 @@ pub struct Set {
     pub has_absences: bool,
     /// The calendar by which `hours` and days go; `None`: no rule asks for either.
     pub calendar: Option<CalendarShown>,
+    by_name: HashMap<String, u32>,
+    /// Names of alarms that some rule clears.
+    pub cleared: HashSet<String>,
     exact: HashMap<String, Vec<u32>>,
     prefixes: Vec<(String, u32)>,
     /// Answers for types seen before.
@@ -199,19 +203,13 @@ impl Rule {
         hours::next_open(&self.hours, from, &self.calendar).map(|at| at.timestamp_micros())
     }
 
-    /// The severity of its first alarm on these facts.
-    pub fn severity(&self, facts: &Facts, window: Option<&Summary>) -> Option<Severity> {
-        let first = self.then.iter().find_map(|a| match a {
-            Action::Raise { severity, .. } => Some(severity),
-            _ => None,
-        })?;
-        Some(severity(first, facts, window))
-    }
-
-    /// Alarms that it raises on these facts under keys of their own, as [`alarms::hash`] has them.
-    pub fn names(&self, facts: &Facts, window: Option<&Summary>) -> Vec<u64> {
+    /// The alarms that it raises on these facts for this key, in its order.
+    pub fn raised(&self, key: &str, facts: &Facts, window: Option<&Summary>) -> Vec<Raised> {
         let of = |action: &Action| match action {
-            Action::Raise { alarm, key: Some(own), .. } => Some(alarms::hash(alarm, &cut(own.text(facts, window)))),
+            Action::Raise { alarm, key: own, severity: s, .. } => {
+                let key = alarm_key(own.as_ref(), key, facts, window);
+                Some((alarms::hash(alarm, &key), severity(s, facts, window)))
+            }
             _ => None,
         };
         self.then.iter().filter_map(of).collect()
@@ -306,6 +304,11 @@ impl Action {
     }
 }
 
+/// The key of an alarm: its own, or that of whoever raises it.
+pub fn alarm_key(own: Option<&Template>, key: &str, facts: &Facts, window: Option<&Summary>) -> String {
+    own.map_or_else(|| key.to_owned(), |own| cut(own.text(facts, window)))
+}
+
 /// A severity that a template gives; a word that is none is `major`, as where none is given.
 pub fn severity(template: &Template, facts: &Facts, window: Option<&Summary>) -> Severity {
     let word = template.text(facts, window);
@@ -324,6 +327,8 @@ impl Set {
             doubts: Vec::new(),
             has_absences: false,
             calendar: None,
+            by_name: HashMap::new(),
+            cleared: HashSet::new(),
             exact: HashMap::new(),
             prefixes: Vec::new(),
             found: HashMap::new(),
@@ -362,11 +367,21 @@ impl Set {
                 None => self.exact.entry(pattern.clone()).or_default().push(index),
             }
         }
+        for action in &rule.then {
+            if let Action::Clear { alarm, .. } = action {
+                self.cleared.insert(alarm.clone());
+            }
+        }
+        self.by_name.entry(rule.name.clone()).or_insert(index);
         self.rules.push(rule);
     }
 
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    pub fn index_of(&self, rule: &str) -> Option<u32> {
+        self.by_name.get(rule).copied()
     }
 
     /// The rules that an event of this type concerns, in the config's order.

@@ -3,16 +3,17 @@
 //! One group at a time: first the record that says which conclusions are done, for which rules and
 //! why; behind it everything that follows from them. Whole or not at all, so nothing is said twice.
 
-use super::alarms::{self, Identity, Step, id_of};
+use super::alarms::{self, Identity, Step, Told, id_of};
 use super::asking::Wish;
 use super::expression::Facts;
 use super::fold::{Ask, HOPS, depends, is_time};
 use super::keys::{Conclusion, Held, What};
-use super::rule::{Action, Rule, severity};
+use super::raisers::{Raiser, Raisers};
+use super::rule::{Action, Rule, alarm_key, severity};
 use super::said::{FIRED, Said, SaidOf};
 use super::template::Template;
 use super::window::Summary;
-use super::{Raiser, Rules, UP};
+use super::{Rules, UP};
 use crate::brain::cases::intake;
 use citybrain_hub::state::State;
 use citybrain_shared::case::{self, Place};
@@ -111,6 +112,9 @@ pub(super) struct Speaker<'a> {
     now: i64,
     /// Alarms as this group leaves them.
     changed: BTreeMap<String, Alarm>,
+    /// Rules and keys that begin and end by timers of this group: their states follow when it is folded.
+    begun: Raisers,
+    ended: HashSet<(u32, String)>,
     pub(super) drafts: Vec<Draft>,
     said: Vec<SaidOf>,
     said_bytes: usize,
@@ -123,6 +127,8 @@ impl<'a> Speaker<'a> {
             rules,
             now,
             changed: BTreeMap::new(),
+            begun: Raisers::default(),
+            ended: HashSet::new(),
             drafts: Vec::new(),
             said: Vec::new(),
             said_bytes: 0,
@@ -237,6 +243,14 @@ impl<'a> Speaker<'a> {
             What::Over if !goes_on() => "over",
             What::Held | What::Absent | What::Over => "held",
         };
+        match what {
+            "fired" => {
+                let raised = self.facts(held).map(|facts| rule.raised(key, &facts, window.as_ref()));
+                self.begun.add(index, key, &raised.unwrap_or_default());
+            }
+            "over" => drop(self.ended.insert((index, key.to_owned()))),
+            _ => {}
+        }
         // Looked at again from now on, not from a moment long past.
         let at_us = if what == "held" { self.now } else { due_us };
         let by = state.ended.as_ref().filter(|_| what == "over").unwrap_or(held);
@@ -290,7 +304,13 @@ impl<'a> Speaker<'a> {
             self.end(rule, key, &facts, window, &mut done);
         }
         let done = done.into_iter().map(cut).collect();
-        let severity = rule.severity(&facts, window).filter(|_| ["fired", "changed"].contains(&what));
+        // Of its first alarm.
+        let severity = rule.then.iter().find_map(|action| match action {
+            Action::Raise { severity: s, .. } if ["fired", "changed"].contains(&what) => {
+                Some(severity(s, &facts, window))
+            }
+            _ => None,
+        });
         let event = if due_us.is_some() { String::new() } else { id };
         let mut why = rule.why(&cause, window);
         for value in why.values_mut() {
@@ -319,20 +339,16 @@ impl<'a> Speaker<'a> {
                 let who = self.identity(alarm, own.as_ref(), key, facts, window);
                 let severity = severity(s, facts, window);
                 // It is as bad as the worst of those who raise it say.
-                let worse =
-                    self.worst_other(&who, rule, key).filter(|o| o.state.severity.is_some_and(|s| s < severity));
-                let step = match worse.and_then(|other| self.as_told_by(&other, &who, *reach)) {
-                    Some(step) => step,
-                    None => Step::Raise {
-                        severity,
-                        title: cut(title.text(facts, window)),
-                        reach: *reach,
-                        rule: rule.name.clone(),
-                        rule_key: key.to_owned(),
-                        place: place(&facts.json),
-                    },
-                };
-                if let Some(kind) = self.step(&who, step, hops) {
+                let worse = self.worst_other(&who, rule, key).filter(|other| other.severity < severity);
+                let told = worse.and_then(|other| self.as_told_by(&other, &who, *reach)).unwrap_or_else(|| Told {
+                    severity,
+                    title: cut(title.text(facts, window)),
+                    reach: *reach,
+                    rule: rule.name.clone(),
+                    rule_key: key.to_owned(),
+                    place: place(&facts.json),
+                });
+                if let Some(kind) = self.step(&who, Step::Raise(told), hops) {
                     done.push(format!("{} {}", last_word(kind), named(&who)));
                 }
             }
@@ -418,7 +434,7 @@ impl<'a> Speaker<'a> {
         }
         for who in all {
             let step = match self.worst_other(&who, rule, key) {
-                Some(other) => self.as_told_by(&other, &who, Tier::Neighbourhood),
+                Some(other) => self.as_told_by(&other, &who, Tier::Neighbourhood).map(Step::HandOn),
                 None => Some(Step::Clear { by: format!("rule:{}", rule.name) }),
             };
             if let Some(kind) = step.and_then(|step| self.step(&who, step, 1)) {
@@ -428,33 +444,54 @@ impl<'a> Speaker<'a> {
     }
 
     /// The worst of those that are on and raise the alarm, beside this rule and key.
-    fn worst_other(&self, who: &Identity, rule: &Rule, key: &str) -> Option<Raiser<'a>> {
-        let all = self.rules.raisers(&who.name, &who.key).into_iter();
-        let others = all.filter(|o| o.rule.name != rule.name || o.key != key);
-        others.min_by_key(|o| (o.state.severity, &o.rule.name, o.key))
+    fn worst_other(&self, who: &Identity, rule: &Rule, key: &str) -> Option<Raiser> {
+        let (alarm, this) = (alarms::hash(&who.name, &who.key), self.rules.index_of(&rule.name));
+        let is_over = |r: &Raiser| !self.ended.is_empty() && self.ended.contains(&(r.rule, r.key.clone()));
+        let is_other = |r: &Raiser| (Some(r.rule) != this || r.key != key) && !is_over(r);
+        let all = [&self.rules.raisers, &self.begun];
+        let worst = all.iter().filter_map(|raisers| raisers.of(alarm).find(|r| is_other(r))).min()?;
+        // Of several that are as bad the one of whom it is already: it goes on as it is.
+        let holder = self.active(who).and_then(|a| {
+            let rule = self.rules.index_of(&a.rule)?;
+            Some(Raiser { severity: worst.severity, rule, key: a.rule_key.clone() })
+        });
+        let stays = holder.filter(|r| is_other(r) && all.iter().any(|raisers| raisers.has(alarm, r)));
+        Some(stays.unwrap_or_else(|| worst.clone()))
     }
 
     /// The alarm as one who raises it has said last, told as far as this at least.
-    fn as_told_by(&self, other: &Raiser<'_>, who: &Identity, reach: Tier) -> Option<Step> {
-        let Raiser { rule, key, state } = *other;
-        let (name, rule_key) = (rule.name.clone(), key.to_owned());
-        let alarm = self.alarm(&id_of(&who.owner, &who.name, &who.key)).filter(|a| a.active);
-        if let Some(a) = alarm.filter(|a| a.rule == name && a.rule_key == key && Some(a.severity) == state.severity) {
-            let (severity, title) = (a.severity, a.title.clone());
-            return Some(Step::Raise { severity, title, reach, rule: name, rule_key, place: None });
+    fn as_told_by(&self, other: &Raiser, who: &Identity, reach: Tier) -> Option<Told> {
+        let Raiser { severity, rule, key } = other;
+        let state = self.rules.memories[*rule as usize].keys.get(key)?;
+        let rule = &self.rules.set.rules[*rule as usize];
+        let told = |title, reach, place| {
+            let (rule, rule_key) = (rule.name.clone(), key.clone());
+            Told { severity: *severity, title, reach, rule, rule_key, place }
+        };
+        let as_it_is = self.active(who).map(|a| (told(a.title.clone(), reach, None), a));
+        if let Some((told, _)) =
+            as_it_is.as_ref().filter(|(t, a)| a.rule == t.rule && a.rule_key == t.rule_key && a.severity == t.severity)
+        {
+            return Some(told.clone());
         }
-        let facts = self.facts(state.held.as_ref()?)?;
-        let w = rule.window.as_ref().zip(state.window.as_ref()).map(|(w, seen)| seen.summary(w.span, self.now));
-        rule.then.iter().find_map(|action| match action {
-            Action::Raise { alarm, key: own, severity: s, title, reach: far }
-                if self.identity(alarm, own.as_ref(), key, &facts, w.as_ref()) == *who =>
-            {
-                let (severity, title) = (severity(s, &facts, w.as_ref()), cut(title.text(&facts, w.as_ref())));
-                let (rule, rule_key, place) = (name.clone(), rule_key.clone(), place(&facts.json));
-                Some(Step::Raise { severity, title, reach: reach.min(*far), rule, rule_key, place })
-            }
-            _ => None,
-        })
+        let said = || {
+            let facts = self.facts(state.held.as_ref()?)?;
+            let w = rule.window.as_ref().zip(state.window.as_ref()).map(|(w, seen)| seen.summary(w.span, self.now));
+            rule.then.iter().find_map(|action| match action {
+                Action::Raise { alarm, key: own, title, reach: far, .. }
+                    if self.identity(alarm, own.as_ref(), key, &facts, w.as_ref()) == *who =>
+                {
+                    Some(told(cut(title.text(&facts, w.as_ref())), reach.min(*far), place(&facts.json)))
+                }
+                _ => None,
+            })
+        };
+        // Edited since, the rule may not know any more what it had said.
+        said().or(as_it_is.map(|(told, _)| told))
+    }
+
+    fn active(&self, who: &Identity) -> Option<&Alarm> {
+        self.alarm(&id_of(&who.owner, &who.name, &who.key)).filter(|a| a.active)
     }
 
     /// To its node, which has lost its disk.
@@ -516,7 +553,7 @@ impl<'a> Speaker<'a> {
         facts: &Facts,
         window: Option<&Summary>,
     ) -> Identity {
-        let key = own.map_or_else(|| key.to_owned(), |t| cut(t.text(facts, window)));
+        let key = alarm_key(own, key, facts, window);
         Identity { owner: self.rules.me.clone(), name: alarm.to_owned(), key }
     }
 

@@ -6,12 +6,13 @@ mod commands;
 mod edits;
 mod floods;
 mod lasting;
+mod raisers;
 mod rehearsed;
 mod replayed;
 mod times;
 mod told;
 
-use super::alarms::{self, Identity, Step, id_of};
+use super::alarms::{self, Identity, Step, Told, id_of};
 use super::said::{FIRED, Said};
 use super::{Rules, Wish};
 use crate::brain::in_force::LOADED;

@@ -19,7 +19,7 @@ fn carry(from: &Node, kind: &str, origin: &'static str, to: &mut Node) -> usize 
 }
 
 /// The parent of `c/s`, with all that has climbed to it.
-fn parent_of(node: &Node) -> Node {
+pub(super) fn parent_of(node: &Node) -> Node {
     let mut parent = Node::new("");
     parent.config = parse("[node]\naddress = \"c\"\ndata = \"/x\"\n", &Variables::new()).config.unwrap();
     parent.rules = Rules::new(&parent.config);
@@ -221,7 +221,7 @@ then = [{ raise = { title = "gateway" } }]
 "#;
 
 /// A rule for devices behind it.
-fn behind(more: &str) -> String {
+pub(super) fn behind(more: &str) -> String {
     format!(
         "{GATEWAY}[[rule]]\nname = \"dev\"\non = [\"dev\"]\nby = \"event.subject\"\nwhen = \"event.data == 0\"\nclear = \"event.data == 1\"\n{more}\nthen = [{{ raise = {{ title = \"dev\" }} }}]\n"
     )
@@ -283,7 +283,7 @@ fn what_holds_is_raised_as_soon_as_the_alarm_begins_that_it_waits_for() {
 }
 
 /// Two levels of one alarm.
-const LEVELS: &str = r#"
+pub(super) const LEVELS: &str = r#"
 [[rule]]
 name = "high"
 on = ["v"]
@@ -322,7 +322,7 @@ fn an_alarm_of_two_levels_is_as_bad_as_the_worse_one_and_ends_with_the_last() {
     assert!(!hear(&mut node, 5).0);
 }
 
-const ROOM: &str = r#"
+pub(super) const ROOM: &str = r#"
 [[rule]]
 name = "smoke"
 on = ["s"]

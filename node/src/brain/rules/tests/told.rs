@@ -5,14 +5,14 @@ use super::*;
 #[test]
 fn a_word_about_an_alarm_counts_only_from_its_owner() {
     let who = Identity { owner: Address::parse("c/s/m").unwrap(), name: "x".into(), key: String::new() };
-    let raise = Step::Raise {
+    let raise = Step::Raise(Told {
         severity: Severity::Major,
         title: "t".into(),
         reach: Tier::City,
         rule: "x".into(),
         rule_key: String::new(),
         place: None,
-    };
+    });
     let (alarm, kind) = alarms::step(None, &who, raise, 5).unwrap();
     let mut rules = Rules::new(&config(""));
     let endless = Alarm { title: "t".repeat(20_000), ..alarm.clone() };
@@ -25,14 +25,14 @@ fn a_word_about_an_alarm_counts_only_from_its_owner() {
 }
 
 fn raise(severity: Severity) -> Step {
-    Step::Raise {
+    Step::Raise(Told {
         severity,
         title: "t".into(),
         reach: Tier::City,
         rule: "x".into(),
         rule_key: String::new(),
         place: None,
-    }
+    })
 }
 
 #[test]
