@@ -339,7 +339,7 @@ impl<'a> Speaker<'a> {
                 let who = self.identity(alarm, own.as_ref(), key, facts, window);
                 let severity = severity(s, facts, window);
                 // It is as bad as the worst of those who raise it say.
-                let worse = self.worst_other(&who, rule, key).filter(|other| other.severity < severity);
+                let worse = self.worst_other(&who, rule, key).filter(|other| other.severity.0 < severity);
                 let told = worse.and_then(|other| self.as_told_by(&other, &who, *reach)).unwrap_or_else(|| Told {
                     severity,
                     title: cut(title.text(facts, window)),
@@ -449,7 +449,7 @@ impl<'a> Speaker<'a> {
         let is_over = |r: &Raiser| !self.ended.is_empty() && self.ended.contains(&(r.rule, r.key.clone()));
         let is_other = |r: &Raiser| (Some(r.rule) != this || r.key != key) && !is_over(r);
         let all = [&self.rules.raisers, &self.begun];
-        let worst = all.iter().filter_map(|raisers| raisers.of(alarm).find(|r| is_other(r))).min()?;
+        let worst = all.iter().filter_map(|raisers| raisers.of(alarm).find(|r| is_other(r))).max()?;
         // Of several that are as bad the one of whom it is already: it goes on as it is.
         let holder = self.active(who).and_then(|a| {
             let rule = self.rules.index_of(&a.rule)?;
@@ -466,7 +466,7 @@ impl<'a> Speaker<'a> {
         let rule = &self.rules.set.rules[*rule as usize];
         let told = |title, reach, place| {
             let (rule, rule_key) = (rule.name.clone(), key.clone());
-            Told { severity: *severity, title, reach, rule, rule_key, place }
+            Told { severity: severity.0, title, reach, rule, rule_key, place }
         };
         let as_it_is = self.active(who).map(|a| (told(a.title.clone(), reach, None), a));
         if let Some((told, _)) =
