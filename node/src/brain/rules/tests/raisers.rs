@@ -208,7 +208,7 @@ fn a_node_that_is_back_leaves_those_below_it_out_that_were_taken_out_before() {
     parent.rules.alarms.fold(theirs);
     let mut say = |by: &Address, of: &Address, is_gone: bool| {
         parent.now += S;
-        let origin = (by != &city).then(|| Origin { address: "c/s", log: LogId(1), pos: Pos(1) });
+        let origin = (by != &city).then_some(Origin { address: "c/s", log: LogId(1), pos: Pos(1) });
         let draft = engine::subtree(by, of, is_gone, &format!("{}", parent.now));
         let (header, payload) = draft.parts();
         parent.commit(Draft::new(&Header { origin, ..header }, payload).unwrap());
