@@ -182,43 +182,6 @@ fn of_whoever_is_forgotten_nothing_is_sent_again_from_a_letter() {
 }
 
 #[test]
-fn of_whoever_is_forgotten_a_letter_tells_nothing_when_the_log_has_its_event_no_longer() {
-    let receiver = Receiver::start();
-    let mut tree = tree(&receiver, "types = [\"city.sos.pressed\", \"city.lamp\"]");
-    tree.stop_node("c");
-    tree.edit("c", |t| short(&t, ""));
-    receiver.answer(|_| UNABLE);
-    tree.start_node("c");
-    tree.wait_ready();
-    let node = tree.node("c");
-    press(node);
-    say(node, 1..2, "city.lamp.failed");
-    wait_for("it is asked in vain", || metric(node, "retries_total").filter(|n| *n >= 1.0));
-    // The letters come some segments later.
-    publish_windowed("c", node.mqtt, "between", 2_000, false, 200);
-    receiver.answer(|_| "422 Unprocessable Content");
-    let both = wait_for("they are kept", || {
-        node.get("/v1/dlq")?["dead_letters"].as_array().filter(|letters| letters.len() >= 2).cloned()
-    });
-    let [of_him, of_a_lamp] = [0, 1].map(|i| both[i]["pos"].to_string());
-    forget(node);
-    let mut round = 0;
-    wait_for("the press has left the log", || {
-        round += 1;
-        publish_windowed("c", node.mqtt, &format!("more{round:04}"), 1, false, 1);
-        (log_of(node, "first_pos")? > 100).then_some(())
-    });
-    receiver.answer(|_| OK);
-    for told in [node.get(&format!("/v1/dlq/{of_him}")).expect("the letter").to_string(), letters(node)] {
-        assert!(told.contains("no longer in the log") && !told.contains(NUMBER), "{told}");
-    }
-    run(&["dlq", "retry", &of_him, "--yes", "--node", &node.url()]).says(1, &["not-retryable", "forgotten"]);
-    // What names nobody goes out all the same.
-    run(&["dlq", "retry", &of_a_lamp, "--yes", "--node", &node.url()]).says(0, &["delivered"]);
-    assert_eq!(receiver.ids(), ["1"]);
-}
-
-#[test]
 fn a_call_for_help_reaches_the_receiver_that_names_it_and_no_other() {
     let (desk, all) = (Receiver::start(), Receiver::start());
     let other = format!("\n[[webhook]]\nname = \"all\"\nurl = \"{}\"\ntypes = [\"city.brain.case.\"]", all.url);

@@ -156,4 +156,17 @@ mod tests {
         let other = Note::SessionLeft { client: "x".into(), expiry_s: 1, given: Pos(1), unsure: Pos::ZERO }.draft();
         assert!(letter_of(&Entry { pos: Pos(5), chain: 0, bytes: Bytes::copy_from_slice(other.bytes()) }).is_none());
     }
+
+    #[test]
+    fn a_letter_whose_event_is_gone_may_be_of_anybody_unless_it_reads_and_names_nobody() {
+        let names = |payload: &[u8]| {
+            let draft = Note::DeadLetter(note::DeadLetter::new("refused", "", "webhook:app", "", payload)).draft();
+            let entry = Entry { pos: Pos(4), chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) };
+            may_name_persons(&letter_of(&entry).unwrap())
+        };
+        assert!(names(br#"{"type":"city.sos.pressed","data":{"contact":{"phone":"139"}}}"#));
+        assert!(names(br#"{"type":"city.lamp.failed","data":{"sos":true}}"#));
+        assert!(names(br#"{"type":"city.lamp.failed","data":"cut of"#) && names(b"\xff"));
+        assert!(!names(br#"{"type":"city.lamp.failed","data":{}}"#));
+    }
 }
