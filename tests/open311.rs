@@ -241,12 +241,17 @@ fn who_polls_on_from_his_last_poll_sees_at_the_city_what_was_done_while_a_street
     assert_eq!(all(&tree, &format!("requests.json?start_date={until}")), both[..1]);
 }
 
+/// A request, by its id.
+fn filed(c: &Client) -> String {
+    c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned()
+}
+
 #[test]
 fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_and_gives_one_verdict() {
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.start();
     let c = Client::of(&tree, "c");
-    let id = c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let id = filed(&c);
     let says = |status: &str| {
         let form = format!("service_request_id={id}&status={status}&description=x");
         let got = c.post("servicerequestupdates.json", &form);
@@ -283,7 +288,7 @@ fn what_was_told_of_a_request_stays_so_through_denial_rework_and_reopening_and_c
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.start();
     let c = Client::of(&tree, "c");
-    let id = c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let id = filed(&c);
     let says = |status: &str| {
         let form = format!("service_request_id={id}&status={status}&description=x");
         assert_eq!(c.post("servicerequestupdates.json", &form).status, 200);
@@ -334,7 +339,7 @@ fn the_status_notes_of_a_request_that_is_not_dealt_with_say_why_in_the_words_of_
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.start();
     let c = Client::of(&tree, "c");
-    let file = || c.post("requests.json", GOOD).said()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let file = || filed(&c);
     let (id, other) = (file(), file());
     cli(&tree, "c", &["case", "reject", &id, "--by", "甲", "--reason", "这是物业的事请找物业"]);
     assert_eq!(c.one(&id)["status_notes"], "这是物业的事请找物业");
