@@ -14,7 +14,7 @@
 //! | [`worker`] | the thread: batches, groups, tickets |
 //! | [`deciding`] | what becomes of what is offered, and what follows from it |
 //! | [`upkeep`] | between batches: rows, snapshots, room on the disk, the log after a failure |
-//! | [`open`], [`offline`] | a data folder at a start, and one that is only read |
+//! | [`mod@open`], [`offline`] | a data folder at a start, and one that is only read |
 //! | [`frames`] | what came over a link, judged and committed |
 //! | [`receipts`] | what the node writes about itself: its presence, receipts of directives |
 //! | [`retention`] | what the log may forget |

@@ -30,7 +30,7 @@ pub(super) enum Space {
     /// Less than `free_bytes_min`: nothing new is taken. Notes are, or a log that has filled the disk itself
     /// would stay for ever: who has what, who is there and who is gone.
     Short,
-    /// Less than half of that: of them only those that let the log go ([`Note::lets_go`]). Clients that come
+    /// Less than half of that: of them only those that let the log go ([`lets_go`](crate::note::Note::lets_go)). Clients that come
     /// and are sent away for hours must not use up the room that these need.
     Scarce,
     /// Less than a quarter: nothing at all.

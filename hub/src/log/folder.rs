@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens the log of a stopped node to look at it; changes nothing, and shows what [`Log::open`]
+/// Opens the log of a stopped node to look at it; changes nothing, and shows what [`open`](super::Log::open)
 /// would keep.
 ///
 /// # Errors

@@ -41,7 +41,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`format`] | heads, entries and the chain hash, as bytes |
+//! | [`mod@format`] | heads, entries and the chain hash, as bytes |
 //! | [`folder`] | which segments there are, what they hold at a start, and who may write |
 //! | [`segment`], [`walk`] | one file, and its entries one after the other |
 //! | [`index`] | where a key's and a lane's records are |

@@ -20,7 +20,7 @@
 //! | [`filter`] | which events are asked for |
 //! | [`ledger`], [`runs`] | what a child holds that must climb, as runs of numbers |
 //! | [`input`], [`guard`], [`origin`], [`listen`] | how requests are read, who and whose pages may pass, where they come in |
-//! | [`asyncapi`], [`describe`] | the MQTT topics and the routes, described |
+//! | [`asyncapi`], `describe` (in tests) | the MQTT topics and the routes, described |
 //! | [`commit`], [`once`], [`etag`] | the wait for the disk, what was asked before, what is known already |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.

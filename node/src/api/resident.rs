@@ -1,6 +1,6 @@
 //! What an app is shown of a case that it brought: what residents said and were told, where the matter stands,
 //! and by when it is to be done. Whoever works on it has no name here; what they say among themselves, how they
-//! are supervised, and other cases stay out, as they do at Open311 ([`told`]).
+//! are supervised, and other cases stay out, as they do at Open311 ([`told`](super::open311::told)).
 //!
 //! Each struct is written out: a field that is new does not compile until it is decided here for whom it is.
 

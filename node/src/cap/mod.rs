@@ -3,7 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`read`] | XML to a message, or what is wrong with it and where |
-//! | [`write`] | a message to XML |
+//! | [`mod@write`] | a message to XML |
 //! | [`alarms`] | the messages that an alarm has come to |
 //! | [`areas`] | which nodes a message's areas name |
 //! | [`check`] | what is wrong with `[cap]` before a start |

@@ -12,7 +12,7 @@ impl At {
     /// A view of the node, or of each of many.
     ///
     /// # Errors
-    /// As [`Node::get`].
+    /// As [`get`](crate::ask::node::Node::get).
     pub fn ask<T: View + 'static>(
         &self,
         path: &str,
@@ -31,7 +31,7 @@ impl At {
     /// A stream of the node, or what each of many has of it.
     ///
     /// # Errors
-    /// As [`Node::get`].
+    /// As [`get`](crate::ask::node::Node::get).
     pub fn stream(&self, path: &str, query: &[(&str, String)], show: fn(Lines) -> Output) -> Result<Output, Fail> {
         match self.through.many() {
             None => self.node()?.lines(path, query).map(show),

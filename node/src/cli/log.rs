@@ -56,7 +56,9 @@ again knows it by its source and id.")]
 
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// mqtt:// or mqtts://[USER[:PASSWORD]@]HOST[:PORT], an http:// or https:// place for structured CloudEvents, or `-`
+    #[arg(
+        help = "mqtt:// or mqtts://[USER[:PASSWORD]@]HOST[:PORT], an http:// or https:// place for structured CloudEvents, or `-`"
+    )]
     #[arg(long, value_name = "SINK", default_value = "-")]
     to: String,
     /// MQTT topic; {type} stands for the event's type

@@ -7,7 +7,7 @@
 //! | [`case`] | what a row says of a case, for `citybrain case import` |
 //! | [`local_time`] | the file's times, made absolute |
 //! | [`slug`] | address segments from names |
-//! | [`sender`] | MQTT or HTTP |
+//! | [`mod@sender`] | MQTT or HTTP |
 //! | [`checkpoint`] | how far it has come |
 //! | [`account`] | what it added up to, for people and as JSON |
 //!
@@ -49,7 +49,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub struct ReplayArgs {
     /// CSV, or NDJSON (by its ending .ndjson or .jsonl; without a mapping its lines are CloudEvents).
     pub file: PathBuf,
-    /// The node's MQTT address: mqtt:// or mqtts://[USER[:PASSWORD]@]HOST[:PORT]
+    #[arg(help = "The node's MQTT address: mqtt:// or mqtts://[USER[:PASSWORD]@]HOST[:PORT]")]
     #[arg(long, value_name = "URL", conflicts_with = "http", default_value = "mqtt://127.0.0.1:1883")]
     pub mqtt: String,
     /// MQTT topic to publish on.

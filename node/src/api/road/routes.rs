@@ -95,7 +95,7 @@ async fn at(
     forward(&road, caller, &address, &wanted.path, within(wanted.within_ms)?).await
 }
 
-/// Any GET with [`view::HEADER_AT`], and the changes of [`CHANGES`].
+/// Any GET with [`view::HEADER_AT`], and the changes of `answering::CHANGES`.
 async fn by_header(From(road): From<Road>, request: Request, next: Next) -> Response {
     let Some(address) = request.headers().get(view::HEADER_AT) else { return next.run(request).await };
     let address = address.to_str().unwrap_or_default().to_owned();

@@ -2,7 +2,7 @@
 //! line of its history out, or a refusal that says what would be allowed.
 //!
 //! **One owner.** Only the owner's node calls this, and only on its newest copy. A step may set
-//! [`Case::handing_to`]: from then on nobody steps until that node has [`take`]n the case. Two nodes
+//! [`Case::handing_to`]: from then on nobody steps until that node has [taken](Book::take) the case. Two nodes
 //! can never both believe that they may step, whatever is delayed, repeated or reordered between
 //! them: the one has written that it gave the case away before the other can learn of it.
 //!
