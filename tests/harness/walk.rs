@@ -213,6 +213,8 @@ impl<'a> Walker<'a> {
         self.page = page;
         self.answers.clear();
         self.wrong.clear();
+        // The two pages were written in runs of their own.
+        self.masks = Masks::default();
     }
 
     fn step(&mut self, step: &Step) {
