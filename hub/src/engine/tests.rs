@@ -13,6 +13,7 @@ use crate::door::packet::reason;
 use crate::door::{Ingress as _, Publish};
 use crate::ingress::Ingress;
 use crate::meta;
+use crate::operator::{self, Act};
 use crate::state::Presence;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Direction, Header, Kind};
@@ -127,6 +128,30 @@ fn a_known_event_that_comes_again_when_its_time_is_over_is_known_and_a_new_one_i
     assert_eq!(late.reason, reason::PAYLOAD_FORMAT);
     assert_eq!(late.draft.unwrap().header().kind, Kind::Note, "a dead letter");
     node.close();
+}
+
+#[test]
+fn what_was_done_to_a_stopped_folder_is_recorded_once_though_the_file_that_says_so_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let act = |detail: &str| Act::claimed("root@gate", "store restore", detail, "2026-01-01T00:00:00Z".into(), "here");
+    let file = dir.path().join("operator.ndjson");
+    let recorded = || {
+        let node = Node::open(dir.path(), "c/s");
+        let n = node.events().iter().filter(|(_, name)| name == operator::TYPE).count();
+        node.close();
+        assert!(!file.exists(), "it is done with");
+        n
+    };
+    assert_eq!(recorded(), 0);
+    operator::leave(dir.path(), &act("a")).unwrap();
+    operator::leave(dir.path(), &act("b")).unwrap();
+    let said = std::fs::read(&file).unwrap();
+    assert_eq!(recorded(), 2);
+    // As after a kill before it was removed, or a power cut.
+    std::fs::write(&file, said).unwrap();
+    assert_eq!(recorded(), 2);
+    operator::leave(dir.path(), &act("c")).unwrap();
+    assert_eq!(recorded(), 3);
 }
 
 /// [MQTT-3.3.1-5]
