@@ -12,7 +12,7 @@ use super::super::route::Sub;
 use super::super::share::{self, is_shared};
 use super::super::trie::LEVELS_MAX;
 use super::delivery::{FILTERS_AT_ONCE, RetainedScan};
-use super::{After, Connection, End, Offer};
+use super::{After, Connection, End};
 use crate::engine::Haste;
 use crate::note::Note;
 use crate::state::{FILTER_BYTES, filter_cost as cost};
@@ -110,8 +110,7 @@ impl Connection<'_> {
         if notes.is_empty() {
             self.was_asked(asked, true);
         } else {
-            let offering = self.door.core.note(notes, Haste::Now);
-            self.offers.push_back(Offer::Note(offering, After::Asked(asked)));
+            self.offer_note(notes, Haste::Now, After::Asked(asked));
         }
     }
 
