@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 /// Everything is in [`Inner`], so that a clone is the same log seen by a new process.
 #[derive(Clone)]
-pub(super) struct Fake {
+pub(crate) struct Fake {
     inner: Arc<Mutex<Inner>>,
     committed: watch::Sender<Pos>,
     /// Turns false when the process is killed: whoever still has this handle writes nothing more.
@@ -65,6 +65,8 @@ struct Inner {
     /// Its disk has no room for what is new.
     short: bool,
     unreadable: bool,
+    /// First and last of the records that are lost.
+    damaged: Option<(Pos, Pos)>,
     jots: HashMap<String, Pos>,
     /// Retention took everything up to here.
     trimmed: Pos,
@@ -73,7 +75,7 @@ struct Inner {
 }
 
 impl Fake {
-    pub(super) fn new() -> Fake {
+    pub(crate) fn new() -> Fake {
         Fake::of(Arc::default(), Pos::ZERO)
     }
 
@@ -176,6 +178,11 @@ impl Fake {
         self.inner.lock().unreadable = broken;
     }
 
+    /// These, first and last, are lost.
+    pub(crate) fn damage(&self, first: Pos, last: Pos) {
+        self.inner.lock().damaged = Some((first, last));
+    }
+
     pub(super) fn last(&self) -> Pos {
         self.inner.lock().last()
     }
@@ -190,7 +197,7 @@ impl Fake {
     }
 
     /// Puts records in, as a link would.
-    pub(super) fn commit(&self, drafts: Vec<Draft>) {
+    pub(crate) fn commit(&self, drafts: Vec<Draft>) {
         let mut inner = self.inner.lock();
         for d in &drafts {
             inner.append(d);
@@ -392,7 +399,12 @@ impl Core for Fake {
         if after.next() < first {
             return Err(log::Error::Trimmed { first });
         }
-        Ok(inner.log.iter().skip(after.0 as usize).take(records).cloned().collect())
+        let (damaged, upto) = inner.damaged.unwrap_or((Pos(u64::MAX), Pos(u64::MAX)));
+        if (damaged..=upto).contains(&after.next()) {
+            return Err(log::Error::Damaged { after, upto, path: "log".into(), offset: 0 });
+        }
+        let entries = inner.log.iter().skip(after.0 as usize).take_while(|e| e.pos < damaged || e.pos > upto);
+        Ok(entries.take(records).cloned().collect())
     }
 
     fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error> {
