@@ -169,6 +169,9 @@ const WILLS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// that it is the door that says so, and ends by itself.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
+/// A will whose time has come, with the client and the user whose it is.
+type Due = (Arc<str>, User, Will);
+
 /// What is to be done about a will: committed, and then told to those who are there.
 #[derive(Default)]
 struct Saying {
@@ -430,7 +433,7 @@ impl Door {
     }
 
     /// Those of one lane; false: they could not be committed, and are tried again.
-    async fn say_due(&self, due: Vec<((Arc<str>, User, Will), Saying)>) -> bool {
+    async fn say_due(&self, due: Vec<(Due, Saying)>) -> bool {
         let (due, wills): (Vec<_>, Vec<_>) = due.into_iter().unzip();
         let are_said = self.say_wills(wills).await;
         let clients: Vec<Arc<str>> = due.iter().map(|(client, ..)| client.clone()).collect();
