@@ -34,7 +34,7 @@ use super::once::{self, Made, Once, Repeat};
 use super::{Ctx, Refusal, cases, guard};
 use crate::brain::Brain;
 use crate::brain::cases::machine::{OPEN311, TEXT_MAX, described, kept};
-use crate::brain::cases::{ASKED_ALREADY, Cases, Held, Told, opened};
+use crate::brain::cases::{Cases, Held, Told, opened};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters};
@@ -558,7 +558,7 @@ impl Desk {
                     let (about, asked) = match told {
                         Told::Done { term, version } if !is_named => (update_id(&case, term, version), None),
                         Told::Done { .. } => (wish, None),
-                        Told::Sent { to } => (wish, Some(to)),
+                        Told::Sent { to, wish } => (wish, Some(to)),
                     };
                     Ok((Made { about, is_new: false, asked }, drafts))
                 };
@@ -614,18 +614,15 @@ fn no<T>(code: u16, description: impl Into<String>) -> Result<T, Vec<Wrong>> {
 }
 
 /// The node's own refusals, in the specification's words: 404 for what is not there, 503 and 504 for
-/// a node that cannot, 409 and 422 for a word that is taken or has no answer yet, 400 for all else.
+/// a node that cannot, 409 and 422 for a word that is taken, 400 for all else.
 fn refused(r: Refusal) -> Vec<Wrong> {
     let error = r.failure.error.as_str();
     let code = match r.status.as_u16() {
         code @ (403 | 404 | 500..) => code,
-        code if [once::UNDER_WAY, once::KEY_USED, ASKED_ALREADY].contains(&error) => code,
+        code if [once::UNDER_WAY, once::KEY_USED].contains(&error) => code,
         _ => 400,
     };
-    // Its clients have no command line.
-    let hint =
-        if error == ASKED_ALREADY { "with an update_id of its own it is another".into() } else { r.failure.hint };
-    let parts = [r.failure.detail, hint];
+    let parts = [r.failure.detail, r.failure.hint];
     vec![wrong(code, parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; "))]
 }
 
