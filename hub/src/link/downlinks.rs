@@ -594,9 +594,9 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
         match answer {
             OnHello::Refuse(refuse) => return Ok(Greeting::Refuse { refuse, asking: asking_of(&hello) }),
             OnHello::Welcome { notes, welcome } => {
-                // Of a child that this folder has never met, those above may know that it is gone: by the word of the
-                // box that was here before.
-                if peer.is_none_or(|p| p.retired) {
+                // Those above may know one as gone that this folder has never met and another box here has: by the word
+                // of that one.
+                if peer.map_or(hello.peer.is_some(), |p| p.retired) {
                     let id = format!("{:032x}", random_u128());
                     let ticket = cx.hub.offer(vec![engine::subtree(&cx.address, &hello.address, false, &id)]).await?;
                     engine::wait(ticket).await?;
