@@ -594,7 +594,9 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
         match answer {
             OnHello::Refuse(refuse) => return Ok(Greeting::Refuse { refuse, asking: asking_of(&hello) }),
             OnHello::Welcome { notes, welcome } => {
-                if peer.is_some_and(|p| p.retired) {
+                // Those above may know one as gone that this folder has never met and another box here has: by the word
+                // of that one.
+                if peer.map_or(hello.peer.is_some(), |p| p.retired) {
                     let id = format!("{:032x}", random_u128());
                     let ticket = cx.hub.offer(vec![engine::subtree(&cx.address, &hello.address, false, &id)]).await?;
                     engine::wait(ticket).await?;

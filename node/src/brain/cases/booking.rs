@@ -4,7 +4,7 @@ use super::letter::{Body, Offered, Pen};
 use super::machine::{Stepped, TEXT_MAX, TIMER, common, cut};
 use super::{Cases, Dirty, Held};
 use crate::brain::services::{hours, request};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use citybrain_shared::case::{Ask, Booked, Booking, Case, Place, Role, Seat, Verb, step};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::Draft;
@@ -22,6 +22,14 @@ pub(super) struct Edition {
     until: DateTime<Utc>,
 }
 
+impl Edition {
+    fn move_to(&mut self, begin: DateTime<Utc>, until: DateTime<Utc>) {
+        self.begins.retain(|at| *at != begin);
+        self.begins.push(begin);
+        self.until = until;
+    }
+}
+
 impl Cases {
     /// What this node offers from now on, as its own catalogue says.
     pub(super) fn apply_offers(&mut self, services: &[Service], now: DateTime<Utc>) {
@@ -37,14 +45,25 @@ impl Cases {
             self.dirty.insert((Dirty::Edition, service.code.clone()));
             match self.editions.get_mut(&service.code) {
                 Some(edition) if edition.until > now || edition.begins.contains(&starts) => {
-                    edition.begins.retain(|at| *at != starts);
-                    edition.begins.push(starts);
-                    edition.until = until;
+                    edition.move_to(starts, until);
                 }
                 _ => drop(self.editions.insert(service.code.clone(), Edition { begins: vec![starts], until })),
             }
         }
         self.look_at_bookings();
+    }
+
+    /// Other clocks count from now on, and what was said to begin at nine still does.
+    pub(super) fn shift_editions(&mut self, before: FixedOffset) {
+        let later = TimeDelta::seconds((before.local_minus_utc() - self.calendar.offset().local_minus_utc()).into());
+        if later.is_zero() {
+            return;
+        }
+        for (code, edition) in &mut self.editions {
+            let Some(begin) = edition.begins.last().map(|begin| *begin + later) else { continue };
+            edition.move_to(begin, edition.until + later);
+            self.dirty.insert((Dirty::Edition, code.clone()));
+        }
     }
 
     /// What is offered, or when people work, may have changed: every case that has seats here may have to say so.

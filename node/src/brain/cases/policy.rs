@@ -352,7 +352,9 @@ impl Cases {
         }
         self.dirty.insert((Dirty::Inherited, node.to_string()));
         self.inherited.insert(node, above);
+        let before = self.calendar.offset();
         self.inherit();
+        self.shift_editions(before);
         self.look_at_bookings();
     }
 }

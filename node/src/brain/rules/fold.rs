@@ -9,6 +9,7 @@ use super::said::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
 use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX, speak};
 use crate::brain::cases;
+use crate::brain::in_force::LOADED;
 use crate::brain::services::CATALOGUE;
 use citybrain_hub::state::{RETIRED_TYPE, RETURNED_TYPE, subtree_of};
 use citybrain_shared::record::{Direction, Header, Kind};
@@ -16,7 +17,6 @@ use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use citybrain_shared::{Address, Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
-use std::collections::BTreeSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Rules that fire on what rules emitted; deeper than this is a circle.
@@ -78,7 +78,8 @@ impl Rules {
             self.late = (0, 0);
         }
         if header.kind == Kind::Presence && header.origin.is_none() {
-            return self.start(header.committed_us, payload);
+            self.start(header.committed_us, payload);
+            return self.look_at_own(pos, header.committed_us);
         }
         if self.set.has_absences {
             self.note_time(header.committed_us);
@@ -142,13 +143,8 @@ impl Rules {
             return Err(format!("`by` gives {} bytes; a key has at most {KEY_BYTES_MAX}", key.len()));
         }
         let value = value_of(rule, facts)?;
-        if !memory.keys.contains_key(&key) {
-            let gone = memory.make_room();
-            for (gone, state) in gone {
-                self.mark(index, &gone, &state.marks(), &Marks::default());
-                self.dirty_keys.insert((index, gone));
-            }
-        }
+        self.make_room(index, &key);
+        self.take_up(index, &key, at_us);
         let rule = &self.set.rules[index as usize];
         let memory = &mut self.memories[index as usize];
         let state = memory.keys.entry(key.clone()).or_default();
@@ -168,12 +164,6 @@ impl Rules {
         let before = state.marks();
         let free = depends(rule, &key, &self.alarms);
         let met = Met { facts, window: window.as_ref(), grew, faded, held, now, free };
-        // The end of what it has raised may wait to be said.
-        let waits = self.waiting.front().is_some_and(|first| first.pos <= state.concluded);
-        if !state.on && !waits && rule.latches() {
-            let lasting = self.alarms.raised_by(&rule.name, &key).filter(|a| a.origin == self.me);
-            take_up(state, lasting, &met);
-        }
         let step = advance(rule, &key, state, &met);
         if !matches!(step, Ok(Step::Nothing) | Err(_)) {
             state.concluded = pos;
@@ -193,6 +183,64 @@ impl Rules {
         };
         self.conclude(pos, now, what);
         Ok(())
+    }
+
+    /// For that key, if it is a new one.
+    fn make_room(&mut self, index: u32, key: &str) {
+        let memory = &mut self.memories[index as usize];
+        if memory.keys.contains_key(key) {
+            return;
+        }
+        for (gone, state) in memory.make_room() {
+            self.mark(index, &gone, &state.marks(), &Marks::default());
+            self.dirty_keys.insert((index, gone));
+        }
+    }
+
+    /// Every alarm of this node that is active is raised by the rule that it is of, also if that knows nothing of it:
+    /// the box that was here before has raised it, the rule did before it was gone from the file for a while, or its end
+    /// was dropped before it was said. It ends what it raises with the next event that says so.
+    fn take_up(&mut self, index: u32, key: &str, now_us: i64) {
+        let rule = &self.set.rules[index as usize];
+        let known = self.memories[index as usize].keys.get(key);
+        if !rule.latches() || known.is_some_and(|state| state.on || self.waits(rule, key, state)) {
+            return;
+        }
+        let own = || self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
+        let lasting: Vec<_> = own().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();
+        let Some(since) = own().map(|a| a.raised_at.timestamp_micros()).max() else { return };
+        let text = rule.text;
+        self.make_room(index, key);
+        let state = self.memories[index as usize].keys.entry(key.to_owned()).or_default();
+        let before = state.marks();
+        (state.on, state.text, state.last_us) = (true, text, state.last_us.max(now_us));
+        state.fired_us = state.fired_us.max(Some(since));
+        state.raised = lasting;
+        let after = state.marks();
+        self.mark(index, key, &before, &after);
+        self.dirty_keys.insert((index, key.to_owned()));
+    }
+
+    /// Is what was concluded of it last still to be said?
+    fn waits(&self, rule: &Rule, key: &str, state: &KeyState) -> bool {
+        let first = self.waiting.partition_point(|intent| intent.pos < state.concluded);
+        let of_that = self.waiting.range(first..).take_while(|intent| intent.pos == state.concluded);
+        of_that.filter_map(|intent| intent.what.of()).any(|of| of == (rule.name.as_str(), key))
+    }
+
+    /// Other rules are in force, or may be: an alarm whose rule is gone passes to another that raises it.
+    fn look_at_own(&mut self, pos: Pos, now_us: i64) {
+        let own = self.alarms.iter().filter(|a| a.active && a.origin == self.me);
+        let own: Vec<_> = own
+            .map(|a| (a.id.clone(), self.index_of(&a.rule), a.rule_key.clone(), alarms::hash(&a.name, &a.key)))
+            .collect();
+        for (id, rule, key, alarm) in own {
+            match rule.filter(|rule| self.set.rules[*rule as usize].latches()) {
+                Some(rule) => self.take_up(rule, &key, now_us),
+                None if self.raisers.of(alarm).next().is_some() => self.conclude(pos, now_us, Conclusion::HandOn(id)),
+                None => {}
+            }
+        }
     }
 
     fn conclude(&mut self, pos: Pos, at_us: i64, what: Conclusion) {
@@ -319,9 +367,12 @@ impl Rules {
                 let is_ours = alarm.origin == self.me && alarm.id == id_of(&self.me, &alarm.name, &alarm.key);
                 // What this box has said of it itself is newer.
                 if is_ours && self.alarms.get(&alarm.id).is_none() {
+                    let (rule, key) = (self.index_of(&alarm.rule), alarm.rule_key.clone());
                     self.changing(header.committed_us, |table| table.fold(alarm));
+                    rule.into_iter().for_each(|rule| self.take_up(rule, &key, header.committed_us));
                 }
             }
+            LOADED if header.origin.is_none() => self.look_at_own(pos, header.committed_us),
             RETIRED_TYPE | RETURNED_TYPE => {
                 let Some(node) = subtree_of(Some(&self.me), header, payload) else { return };
                 let gone = (header.name == RETIRED_TYPE).then(|| view::time_of(header.committed_us));
@@ -366,7 +417,7 @@ impl Rules {
             if ![&rule.unless, &rule.whilst].into_iter().flatten().any(named) {
                 continue;
             }
-            let waits = |state: &KeyState| !state.on && state.held.is_some() && rule.absent_us.is_none();
+            let waits = |state: &KeyState| !state.on && state.held.is_some();
             let one = key.and_then(|key| memory.keys.get_key_value(key));
             let all = memory.keys.iter().filter(|_| key.is_none());
             let keys: Vec<String> =
@@ -376,7 +427,11 @@ impl Rules {
                 let free = depends(rule, &key, &self.alarms);
                 let Some(state) = self.memories[index].keys.get_mut(&key) else { continue };
                 let (before, since_us) = (state.marks(), state.since_us);
-                if !free {
+                if let Some(absent) = rule.absent_us {
+                    // Put off for as long once more, it has been silent for long enough all the same.
+                    let since = now_us.max(state.last_us + state.deaf_us + absent);
+                    state.due.iter_mut().filter(|_| free).for_each(|due| due.at_us = due.at_us.min(since));
+                } else if !free {
                     (state.since_us, state.due) = (None, None);
                 } else if state.due.is_none() {
                     let now = now_us.max(state.last_us);
@@ -391,13 +446,14 @@ impl Rules {
         }
     }
 
-    /// Somebody else has ended what rules had begun: they may begin again.
+    /// Whoever raised it may raise it again. Of whom it still waits to be said has begun behind that end.
     fn rest_all(&mut self, alarm: &Alarm) {
-        let ended_by = alarm.cleared_by.as_deref().and_then(|by| by.strip_prefix("rule:"));
-        let named = self.raisers.of(alarms::hash(&alarm.name, &alarm.key)).map(|r| (r.rule, r.key.clone()));
-        let raised = self.index_of(&alarm.rule).map(|rule| (rule, alarm.rule_key.clone()));
-        let is_other = |(rule, _): &(u32, String)| ended_by != Some(self.set.rules[*rule as usize].name.as_str());
-        let all: BTreeSet<_> = named.chain(raised).filter(is_other).collect();
+        let waits = |rule: u32, key: &str| {
+            let state = self.memories[rule as usize].keys.get(key);
+            state.is_some_and(|state| self.waits(&self.set.rules[rule as usize], key, state))
+        };
+        let all = self.raisers.of(alarms::hash(&alarm.name, &alarm.key)).filter(|r| !waits(r.rule, &r.key));
+        let all: Vec<_> = all.map(|r| (r.rule, r.key.clone())).collect();
         all.iter().for_each(|(rule, key)| self.rest(*rule, key));
     }
 
@@ -522,7 +578,7 @@ pub(super) fn plan_anew(rule: &Rule, state: &mut KeyState) {
         return;
     }
     let (now, was_due) = (state.last_us, state.due.take());
-    state.text = rule.text;
+    (state.text, state.edited) = (rule.text, state.on);
     if let Some(absent) = rule.absent_us {
         (state.since_us, state.ended) = (None, None);
         let is_told = state.on || state.held.is_none();
@@ -606,17 +662,6 @@ struct Met<'a> {
     free: bool,
 }
 
-/// Alarms of this rule that it knows nothing of: the box that was here before has raised them, the rule did before it
-/// was gone from the file for a while, or their end was dropped before it was said.
-fn take_up<'a>(state: &mut KeyState, lasting: impl Iterator<Item = &'a Alarm>, met: &Met<'_>) {
-    for alarm in lasting {
-        state.on = true;
-        state.fired_us = state.fired_us.max(Some(alarm.raised_at.timestamp_micros()));
-        state.raised.push((alarms::hash(&alarm.name, &alarm.key), alarm.severity));
-        state.held.get_or_insert_with(|| (met.held)().kept());
-    }
-}
-
 fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
     let Met { facts, window, grew, faded, held, now, free } = *met;
     if let Some(absent) = rule.absent_us {
@@ -633,6 +678,7 @@ fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Resul
         None => true,
     };
     if state.on {
+        state.held.get_or_insert_with(|| held().kept());
         let over = match &rule.clear {
             Some(clear) => clear.truth(facts, window)?,
             None => !rule.raises() && !holds,
@@ -699,13 +745,17 @@ fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Resul
     Ok(Step::Fire)
 }
 
-/// Is its alarm of another severity now, or called otherwise?
+/// Is its alarm of another severity now, or called otherwise? After an edit it may be, and reach farther.
 fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
     let severities = |raised: &[Raised]| raised.iter().map(|(_, severity)| *severity).collect::<Vec<_>>();
     let raised = || rule.raised(key, met.facts, met.window);
     let is_other = rule.severity_varies() && severities(&raised()) != severities(&state.raised);
     let title = rule.titles(met.facts, met.window);
-    if !is_other && !title.is_some_and(|title| state.is_retitled(title, met.now)) {
+    // What it has raised under another name goes on as it is.
+    let is_same = || raised().iter().map(|(alarm, _)| alarm).eq(state.raised.iter().map(|(alarm, _)| alarm));
+    let is_edited = state.edited && is_same();
+    state.edited = false;
+    if !is_other && !is_edited && !title.is_some_and(|title| state.is_retitled(title, met.now)) {
         return false;
     }
     state.raised = raised();

@@ -60,6 +60,9 @@ pub struct KeyState {
     /// The event since which the condition has been over, while that has to last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Held>,
+    /// Its rule was edited while it was on, and has not said yet what it makes of the alarm now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub edited: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
@@ -226,7 +229,7 @@ impl Intent {
             Conclusion::Ask(ask) => {
                 2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
             }
-            Conclusion::Return(id) | Conclusion::Repeat(id) => id.len(),
+            Conclusion::Return(id) | Conclusion::HandOn(id) | Conclusion::Repeat(id) => id.len(),
         }
     }
 }
@@ -258,6 +261,8 @@ pub enum Conclusion {
     Ask(Ask),
     /// The alarm of that id goes to its node, which has lost its disk, as it is known here.
     Return(String),
+    /// The alarm of that id is of a rule that is not there any more, and another raises it.
+    HandOn(String),
     /// The alarm of that id is told once more as it is: a node above may have lost its disk.
     Repeat(String),
 }
@@ -269,7 +274,7 @@ impl Conclusion {
             Conclusion::Fire { rule, key, .. }
             | Conclusion::Change { rule, key, .. }
             | Conclusion::Over { rule, key, .. } => Some((rule, key)),
-            Conclusion::Ask(_) | Conclusion::Return(_) | Conclusion::Repeat(_) => None,
+            Conclusion::Ask(_) | Conclusion::Return(_) | Conclusion::HandOn(_) | Conclusion::Repeat(_) => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::asking::Wish;
 use super::expression::Facts;
 use super::fold::{Ask, HOPS, depends, is_time};
 use super::keys::{Conclusion, Held, What};
-use super::raisers::{Raiser, Raisers};
+use super::raisers::{Raised, Raiser, Raisers};
 use super::rule::{Action, Rule, alarm_key, severity};
 use super::said::{FIRED, Said, SaidOf};
 use super::template::Template;
@@ -55,6 +55,9 @@ impl Rules {
             {
                 break;
             }
+            if speaker.has_ended(&intent.what) {
+                break;
+            }
             // A quarter is for timers: what comes without end must not keep them back.
             if speaker.is_full(3) {
                 break;
@@ -70,8 +73,15 @@ impl Rules {
             let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
             let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us);
             let due = due.filter(|(_, rule, key)| left.is_empty() || !left.contains(&(name(*rule), key.as_str())));
+            // Of one moment, what begins takes over from what ends.
+            let ends = |rule: u32, key: &str| {
+                let state = self.memories[rule as usize].keys.get(key);
+                state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
+            };
+            let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
+            due.sort_by_key(|(at, rule, key)| (*at, ends(*rule, key)));
             let mut timers = 0;
-            for (at, rule, key) in due.take(TIMERS_MAX) {
+            for (at, rule, key) in due {
                 // One at least, however much there was to say before it.
                 if timers > 0 && speaker.is_full(4) {
                     break;
@@ -115,6 +125,9 @@ pub(super) struct Speaker<'a> {
     /// Rules and keys that begin and end by timers of this group: their states follow when it is folded.
     begun: Raisers,
     ended: HashSet<(u32, String)>,
+    /// Alarms that this group ends. Folded behind all that it says is done, their end is that of all who raise them by
+    /// then: whoever begins to waits for the next group.
+    cleared: HashSet<u64>,
     pub(super) drafts: Vec<Draft>,
     said: Vec<SaidOf>,
     said_bytes: usize,
@@ -129,6 +142,7 @@ impl<'a> Speaker<'a> {
             changed: BTreeMap::new(),
             begun: Raisers::default(),
             ended: HashSet::new(),
+            cleared: HashSet::new(),
             drafts: Vec::new(),
             said: Vec::new(),
             said_bytes: 0,
@@ -183,6 +197,18 @@ impl<'a> Speaker<'a> {
         self.rules.index_of(name).map(|i| &self.rules.set.rules[i as usize])
     }
 
+    /// Does this conclusion begin what this group ends?
+    fn has_ended(&self, what: &Conclusion) -> bool {
+        let (Conclusion::Fire { rule, key, .. } | Conclusion::Change { rule, key, .. }) = what else { return false };
+        let index = self.rules.index_of(rule).filter(|_| !self.cleared.is_empty());
+        let state = index.and_then(|index| self.rules.memories[index as usize].keys.get(key));
+        state.is_some_and(|state| self.ends_one_of(&state.raised))
+    }
+
+    fn ends_one_of(&self, raised: &[Raised]) -> bool {
+        raised.iter().any(|(alarm, _)| self.cleared.contains(alarm))
+    }
+
     fn conclusion(&mut self, what: &Conclusion, at_us: i64) {
         self.any = true;
         match what {
@@ -197,6 +223,7 @@ impl<'a> Speaker<'a> {
             }
             Conclusion::Ask(ask) => self.asked(ask),
             Conclusion::Return(id) => self.give_back(id),
+            Conclusion::HandOn(id) => self.pass_on(id),
             Conclusion::Repeat(id) => {
                 // One that has ended meanwhile was told behind the call.
                 let alarm = self.alarm(id).filter(|a| a.active).cloned();
@@ -246,7 +273,11 @@ impl<'a> Speaker<'a> {
         match what {
             "fired" => {
                 let raised = self.facts(held).map(|facts| rule.raised(key, &facts, window.as_ref()));
-                self.begun.add(index, key, &raised.unwrap_or_default());
+                let raised = raised.unwrap_or_default();
+                if self.ends_one_of(&raised) {
+                    return;
+                }
+                self.begun.add(index, key, &raised);
             }
             "over" => drop(self.ended.insert((index, key.to_owned()))),
             _ => {}
@@ -339,7 +370,8 @@ impl<'a> Speaker<'a> {
                 let who = self.identity(alarm, own.as_ref(), key, facts, window);
                 let severity = severity(s, facts, window);
                 // It is as bad as the worst of those who raise it say.
-                let worse = self.worst_other(&who, rule, key).filter(|other| other.severity.0 < severity);
+                let this = self.rules.index_of(&rule.name).map(|index| (index, key));
+                let worse = self.worst_other(&who, this).filter(|other| other.severity.0 < severity);
                 let told = worse.and_then(|other| self.as_told_by(&other, &who, *reach)).unwrap_or_else(|| Told {
                     severity,
                     title: cut(title.text(facts, window)),
@@ -432,8 +464,9 @@ impl<'a> Speaker<'a> {
                 all.push(who);
             }
         }
+        let this = self.rules.index_of(&rule.name).map(|index| (index, key));
         for who in all {
-            let step = match self.worst_other(&who, rule, key) {
+            let step = match self.worst_other(&who, this) {
                 Some(other) => self.as_told_by(&other, &who, Tier::Neighbourhood).map(Step::HandOn),
                 None => Some(Step::Clear { by: format!("rule:{}", rule.name) }),
             };
@@ -444,10 +477,10 @@ impl<'a> Speaker<'a> {
     }
 
     /// The worst of those that are on and raise the alarm, beside this rule and key.
-    fn worst_other(&self, who: &Identity, rule: &Rule, key: &str) -> Option<Raiser> {
-        let (alarm, this) = (alarms::hash(&who.name, &who.key), self.rules.index_of(&rule.name));
+    fn worst_other(&self, who: &Identity, this: Option<(u32, &str)>) -> Option<Raiser> {
+        let alarm = alarms::hash(&who.name, &who.key);
         let is_over = |r: &Raiser| !self.ended.is_empty() && self.ended.contains(&(r.rule, r.key.clone()));
-        let is_other = |r: &Raiser| (Some(r.rule) != this || r.key != key) && !is_over(r);
+        let is_other = |r: &Raiser| this != Some((r.rule, r.key.as_str())) && !is_over(r);
         let all = [&self.rules.raisers, &self.begun];
         let worst = all.iter().filter_map(|raisers| raisers.of(alarm).find(|r| is_other(r))).max()?;
         // Of several that are as bad the one of whom it is already: it goes on as it is.
@@ -492,6 +525,17 @@ impl<'a> Speaker<'a> {
 
     fn active(&self, who: &Identity) -> Option<&Alarm> {
         self.alarm(&id_of(&who.owner, &who.name, &who.key)).filter(|a| a.active)
+    }
+
+    /// Its rule is gone, and others raise it.
+    fn pass_on(&mut self, id: &str) {
+        let Some(alarm) = self.alarm(id).filter(|a| a.active) else { return };
+        let who = Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() };
+        let reach = alarm.reach;
+        let told = self.worst_other(&who, None).and_then(|other| self.as_told_by(&other, &who, reach));
+        if let Some(told) = told {
+            self.step(&who, Step::HandOn(told), 1);
+        }
     }
 
     /// To its node, which has lost its disk.
@@ -574,6 +618,9 @@ impl<'a> Speaker<'a> {
     fn step(&mut self, who: &Identity, step: Step, hops: u64) -> Option<&'static str> {
         let id = id_of(&who.owner, &who.name, &who.key);
         let (alarm, kind) = alarms::step(self.alarm(&id), who, step, self.now)?;
+        if kind == alarms::CLEARED {
+            self.cleared.insert(alarms::hash(&who.name, &who.key));
+        }
         self.tell(alarm, kind, hops);
         Some(kind)
     }

@@ -94,9 +94,9 @@ pub fn opening(
 pub fn has_asked_for(wanted: &view::ServiceRequest, service: &str, held: &Held, calendar: &Calendar) -> bool {
     let Some(booked) = &held.case.booking else { return false };
     let at = wanted.slot.as_deref().map(|slot| hours::moment(slot, calendar));
-    // It may be called otherwise, and be at another time, than it was when it was asked for.
+    // It may be at another time by now; what it is called is kept as it was when it was asked for.
     let was_moved = held.history.iter().any(|e| e.step == step::RESCHEDULED);
-    (was_moved || [&booked.service, &booked.name].into_iter().any(|name| name == service))
+    [&booked.service, &booked.name].into_iter().any(|name| name == service)
         && wanted.of.as_ref().is_none_or(|of| *of == booked.node)
         && wanted.volunteer == (booked.seat == Seat::Volunteer)
         && wanted.seats.unwrap_or(1) == booked.seats

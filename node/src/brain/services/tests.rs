@@ -640,6 +640,29 @@ fn a_request_that_is_repeated_after_its_activity_was_moved_is_known_and_another_
     assert_eq!(due_steps(&mut cases, now()), [("20261120-0".to_owned(), "rescheduled".to_owned())]);
     assert!(is_it(&cases, &wanted));
     assert!(!is_it(&cases, &others[0]));
+    let held = cases.get("20261120-0").unwrap();
+    assert!(!request::has_asked_for(&wanted, "haircut", held, &Days::default()), "another service was never asked for");
+}
+
+#[test]
+fn an_activity_that_was_said_before_the_calendar_above_came_is_moved_with_its_bookings() {
+    let places = OFFERS.replace("places = 5", "places = 1");
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", &places)));
+    restart(&mut rows, &mut cases, &places, now());
+    request(&mut cases, "sports-day", "20261120-0", &view::ServiceRequest::default()).unwrap();
+    let booked = |cases: &Cases, id: &str| cases.get(id).unwrap().case.booking.clone().unwrap();
+    let rescheduled = || vec![("20261120-0".to_owned(), "rescheduled".to_owned())];
+    tell(&mut cases, "c", "[calendar]\nutc_offset = \"+06:00\"\n");
+    assert_eq!(due_steps(&mut cases, now()), rescheduled(), "09:00 is at another moment there");
+    assert_eq!(booked(&cases, "20261120-0").at, Some("2026-12-05T03:00:00Z".parse().unwrap()));
+    let moved = places.replace("2026-12-05 09:00", "2026-12-05 10:00");
+    restart(&mut rows, &mut cases, &moved, now());
+    assert_eq!(due_steps(&mut cases, now()), rescheduled());
+    let first = booked(&cases, "20261120-0");
+    let span = ["2026-12-05T04:00:00Z", "2026-12-05T06:00:00Z"].map(|at| Some(at.parse::<DateTime<Utc>>().unwrap()));
+    assert_eq!([first.at, first.until], span);
+    let free = cases.free(&config("c/s/m", &moved).service[1], now());
+    assert_eq!(free.places, Some(0), "its seat is given once");
 }
 
 #[test]

@@ -282,6 +282,27 @@ fn what_holds_is_raised_as_soon_as_the_alarm_begins_that_it_waits_for() {
     assert!(node.alarm("dev", "b").unwrap().active);
 }
 
+#[test]
+fn an_absence_that_another_alarm_held_back_is_told_when_that_lets_it_be() {
+    for (more, before, after) in [("unless_alarm = \"gw/*\"", 0, 1), ("while_alarm = \"gw/*\"", 1, 0)] {
+        let silent = format!(
+            "{GATEWAY}[[rule]]\nname = \"dev\"\non = [\"dev\"]\nby = \"event.subject\"\nabsent = \"1h\"\n{more}\nthen = [{{ raise = {{ title = \"dev\" }} }}]\n"
+        );
+        let mut node = Node::new(&silent);
+        node.hear("gw", "d", &json!(before));
+        node.hear("dev", "d", &json!(0));
+        node.wait(3_700 * S);
+        node.hear("dev", "late", &json!(0));
+        node.wait(S);
+        assert!(node.alarm("dev", "d").is_none(), "{more}");
+        node.hear("gw", "d", &json!(after));
+        assert!(node.alarm("dev", "d").is_some_and(|a| a.active), "{more}");
+        assert!(node.alarm("dev", "late").is_none(), "{more}: that one has not been silent for long enough");
+        node.wait(3_600 * S);
+        assert!(node.alarm("dev", "late").is_some_and(|a| a.active), "{more}");
+    }
+}
+
 /// Two levels of one alarm.
 pub(super) const LEVELS: &str = r#"
 [[rule]]

@@ -3,6 +3,7 @@
 use super::lasting::{LEVELS, ROOM, behind, parent_of};
 use super::*;
 use citybrain_hub::engine;
+use proptest::prelude::*;
 
 /// Alarms of one name, and how they stand.
 fn water(node: &Node) -> (bool, Severity, u32) {
@@ -58,7 +59,7 @@ fn of_two_levels_that_begin_by_timers_at_one_moment_the_worse_one_counts() {
 #[test]
 fn a_level_that_ends_as_the_other_begins_leaves_the_alarm_to_it() {
     // One minute after 70 is heard, "flood" has held for a minute and "high" has been calm for one.
-    let rules = r#"
+    let flood = r#"
 [[rule]]
 name = "flood"
 on = ["v"]
@@ -66,6 +67,8 @@ when = "event.data > 50"
 for = "1m"
 clear = "event.data <= 50"
 then = [{ raise = { alarm = "water", severity = "critical", title = "flood" } }]
+"#;
+    let high = r#"
 [[rule]]
 name = "high"
 on = ["v"]
@@ -74,15 +77,81 @@ clear = "event.data > 50"
 calm = "1m"
 then = [{ raise = { alarm = "water", severity = "warning", title = "high" } }]
 "#;
-    let mut node = Node::new(rules);
-    node.hear("v", "x", &json!(20));
+    for rules in [[flood, high], [high, flood]] {
+        let mut node = Node::new(&rules.concat());
+        node.hear("v", "x", &json!(20));
+        node.wait(S);
+        node.hear("v", "x", &json!(70));
+        node.wait(61 * S);
+        assert_eq!(water(&node), (true, Severity::Critical, 1), "{:?}", node.said());
+        assert!(node.events(alarms::CLEARED).is_empty());
+        node.hear("v", "x", &json!(5));
+        assert!(!water(&node).0);
+    }
+}
+
+/// One that ends by a timer, and one that begins by a timer and ends as its window empties.
+const BY_TIMERS: &str = r#"
+[[rule]]
+name = "ends"
+on = ["a"]
+when = "event.data == 1"
+clear = "event.data == 0"
+calm = "1m"
+then = [{ raise = { alarm = "water", severity = "minor", title = "ends" } }]
+[[rule]]
+name = "begins"
+on = ["b"]
+window = { within = "10m" }
+when = "window.count >= 2"
+for = "2m"
+clear = "window.count < 1"
+then = [{ raise = { alarm = "water", severity = "minor", title = "begins" } }]
+"#;
+
+#[test]
+fn what_begins_behind_the_end_of_the_alarm_raises_it_again_and_ends_it() {
+    let mut node = Node::new(BY_TIMERS);
+    node.hear("a", "x", &json!(1));
     node.wait(S);
-    node.hear("v", "x", &json!(70));
-    node.wait(61 * S);
-    assert_eq!(water(&node), (true, Severity::Critical, 1), "{:?}", node.said());
-    assert!(node.events(alarms::CLEARED).is_empty());
-    node.hear("v", "x", &json!(5));
-    assert!(!water(&node).0);
+    node.hear("a", "x", &json!(0));
+    (0..2).for_each(|_| node.hear("b", "x", &json!(0)));
+    // Both come due while nobody asks.
+    node.now += 180 * S;
+    node.settle();
+    assert_eq!(water(&node), (true, Severity::Minor, 2), "{:?}", node.said());
+    node.wait(600 * S);
+    assert!(!water(&node).0, "{:?}", node.said());
+}
+
+#[test]
+fn what_a_person_ends_while_a_firing_waits_is_raised_again_and_ends() {
+    let rules = BY_TIMERS.replace("for = \"2m\"\n", "");
+    for is_from_above in [false, true] {
+        let mut node = Node::new(&rules);
+        node.hear("a", "x", &json!(1));
+        node.hear("b", "x", &json!(0));
+        node.wait(S);
+        let id = node.alarm("water", "").unwrap().id.clone();
+        if is_from_above {
+            let above = parent_of(&node);
+            let (_, drafts) = above.rules.ask(&id, Wish::Clear, "Li", above.now).unwrap();
+            for draft in drafts {
+                let (header, payload) = draft.parts();
+                let origin = Some(Origin { address: "c", log: LogId(2), pos: Pos(1) });
+                node.commit(Draft::new(&Header { origin, ..header }, payload).unwrap());
+            }
+            node.only_hear("b", "x", &json!(0));
+        } else {
+            node.only_hear("b", "x", &json!(0));
+            let (_, drafts) = node.rules.ask(&id, Wish::Clear, "Li", node.now).unwrap();
+            drafts.into_iter().for_each(|d| node.commit(d));
+        }
+        node.settle();
+        assert_eq!(water(&node), (true, Severity::Minor, 2), "{:?}", node.said());
+        node.wait(601 * S);
+        assert!(!water(&node).0, "{:?}", node.said());
+    }
 }
 
 #[test]
@@ -219,4 +288,233 @@ fn a_node_that_is_back_leaves_those_below_it_out_that_were_taken_out_before() {
     assert_eq!(say(&city, &street, true), (false, false));
     assert_eq!(say(&city, &street, false), (true, false), "nobody has brought that one back");
     assert_eq!(say(&street, &below, false), (true, true));
+}
+
+#[test]
+fn an_alarm_passes_to_another_rule_that_raises_it_when_its_own_is_taken_out() {
+    let (high, _) = LEVELS.rsplit_once("[[rule]]").unwrap();
+    for is_stopped in [false, true] {
+        let mut node = Node::new(LEVELS);
+        node.hear("v", "x", &json!(70));
+        assert_eq!(water(&node).1, Severity::Critical);
+        node.wait(S);
+        if is_stopped {
+            node.write_rows();
+            node.config = config(high);
+            node.restart();
+        } else {
+            node.reload(high);
+        }
+        let alarm = node.alarm("water", "").unwrap();
+        assert_eq!(
+            (alarm.severity, alarm.rule.as_str(), alarm.title.as_str()),
+            (Severity::Warning, "high", "high: 70")
+        );
+        node.hear("v", "x", &json!(5));
+        assert!(!water(&node).0);
+    }
+}
+
+#[test]
+fn what_raised_an_alarm_before_the_disk_was_lost_keeps_it_whatever_another_says() {
+    let room = ROOM.replace("raise = { key", "raise = { severity = \"${event.data.how}\", key");
+    let hear = |node: &mut Node, at: &str, on: bool, how: &str| {
+        node.wait(S);
+        node.hear("s", at, &json!({"on": on, "room": "hall", "how": how}));
+        node.alarm("smoke", "hall").map(|a| (a.active, a.severity)).unwrap()
+    };
+    let mut lost = Node::new(&room);
+    let fire = hear(&mut lost, "d2", true, "critical");
+    let known = lost.alarm("smoke", "hall").unwrap().clone();
+    for is_told_by_the_parent in [true, false] {
+        let mut node = Node::new(&room);
+        node.now = lost.now;
+        if is_told_by_the_parent {
+            let event = json!({"specversion": "1.0", "id": "k", "source": "/c", "type": alarms::KNOWN, "data": known});
+            let origin = Some(Origin { address: "c", log: LogId(2), pos: Pos(1) });
+            let header = Header {
+                direction: Direction::Down,
+                origin,
+                target: "c/s",
+                ..Header::local(Kind::Event, alarms::KNOWN)
+            };
+            node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+        } else {
+            // Its rule was taken out, and is back.
+            hear(&mut node, "d2", true, "critical");
+            node.reload("");
+            node.reload(&room);
+        }
+        assert_eq!(hear(&mut node, "d1", true, "minor"), fire);
+        assert_eq!(hear(&mut node, "d1", false, "minor"), fire, "the other still burns");
+        assert_eq!(hear(&mut node, "d2", false, "critical"), (false, Severity::Critical));
+    }
+}
+
+#[test]
+fn an_alarm_is_as_its_rule_says_by_now_with_the_next_event_that_meets_the_condition() {
+    let rule = "[[rule]]\nname = \"a\"\non = [\"v\"]\nwhen = \"event.data > 1\"\nclear = \"event.data <= 1\"\nthen = [{ raise = { alarm = \"water\", severity = \"minor\", title = \"high\", reach = \"street\" } }]\n";
+    for edited in [
+        rule.replace("minor", "critical"),
+        rule.replace("\"street\"", "\"city\""),
+        rule.replace("\"high\"", "\"flood\""),
+    ] {
+        let mut node = Node::new(rule);
+        let mut fresh = Node::new(&edited);
+        node.hear("v", "x", &json!(2));
+        node.wait(S);
+        node.reload(&edited);
+        node.hear("v", "x", &json!(2));
+        fresh.hear("v", "x", &json!(2));
+        let is =
+            |node: &Node| node.alarm("water", "").map(|a| (a.severity, a.reach, a.title.clone(), a.raises)).unwrap();
+        assert_eq!(is(&node), is(&fresh));
+        let told = node.events(alarms::CHANGED).len();
+        node.hear("v", "x", &json!(3));
+        assert_eq!((told, node.events(alarms::CHANGED).len()), (1, 1), "once");
+    }
+}
+
+/// Four that raise one alarm: by an event, after a while, until it is calm, until a window is empty.
+const SHARED: [&str; 4] = [
+    r#"
+[[rule]]
+name = "plain"
+on = ["t"]
+by = "event.subject"
+when = "event.data >= 2"
+clear = "event.data < 2"
+then = [{ raise = { alarm = "x", key = "all", severity = "minor", title = "plain ${event.data}" } }]
+"#,
+    r#"
+[[rule]]
+name = "late"
+on = ["t"]
+by = "event.subject"
+when = "event.data >= 3"
+for = "30s"
+clear = "event.data < 1"
+calm = "30s"
+then = [{ raise = { alarm = "x", key = "all", severity = "critical", title = "late" } }]
+"#,
+    r#"
+[[rule]]
+name = "calm"
+on = ["t"]
+when = "event.data == 1"
+clear = "event.data != 1"
+calm = "30s"
+then = [{ raise = { alarm = "x", key = "all", severity = "${event.subject == 'k0' ? 'major' : 'minor'}", title = "calm" } }]
+"#,
+    r#"
+[[rule]]
+name = "full"
+on = ["t"]
+window = { within = "1m" }
+when = "window.count >= 3"
+for = "30s"
+clear = "window.count < 2"
+then = [{ raise = { alarm = "x", key = "all", severity = "major", title = "full" } }]
+"#,
+];
+
+/// What may happen to those who raise it.
+#[derive(Clone, Debug)]
+enum Act {
+    /// In one commit.
+    Events(Vec<(u8, u8)>),
+    Wait(i64),
+    /// Nobody asks for what is due meanwhile.
+    Sleep(i64),
+    /// A person ends it, before what the event leads to is said.
+    ClearedAfter(u8, u8),
+    Restart,
+    Reload(Vec<usize>),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let event = || (0u8..2, 0u8..4);
+    let seconds = || prop::sample::select(vec![1, 15, 30, 60, 90]);
+    let act = prop_oneof![
+        6 => prop::collection::vec(event(), 1..4).prop_map(Act::Events),
+        3 => seconds().prop_map(Act::Wait),
+        2 => seconds().prop_map(Act::Sleep),
+        2 => event().prop_map(|(key, value)| Act::ClearedAfter(key, value)),
+        1 => Just(Act::Restart),
+        1 => order().prop_map(Act::Reload),
+    ];
+    prop::collection::vec(act, 0..30)
+}
+
+/// Some of the rules, in any order.
+fn order() -> impl Strategy<Value = Vec<usize>> {
+    (Just(vec![0, 1, 2, 3]).prop_shuffle(), 2usize..5).prop_map(|(all, n)| all[..n].to_vec())
+}
+
+fn shared(order: &[usize]) -> String {
+    order.iter().map(|i| SHARED[*i]).collect()
+}
+
+/// Those that are on, with how bad they say that it is.
+fn on(node: &Node) -> Vec<(String, String, Severity)> {
+    let rules = node.rules.set.rules.iter().zip(&node.rules.memories);
+    let keys = rules.flat_map(|(rule, memory)| memory.keys.iter().map(move |(key, state)| (rule, key, state)));
+    let is_on = keys.filter(|(_, _, state)| state.on);
+    is_on.map(|(rule, key, state)| (rule.name.clone(), key.clone(), state.raised[0].1)).collect()
+}
+
+fn act(node: &mut Node, act: &Act) {
+    let hear = |node: &mut Node, (key, value): (u8, u8)| node.only_hear("t", &format!("k{key}"), &json!(value));
+    match act {
+        Act::Events(events) => events.iter().for_each(|event| hear(node, *event)),
+        Act::Wait(s) => node.wait(s * S),
+        Act::Sleep(s) => node.now += s * S,
+        Act::ClearedAfter(key, value) => {
+            hear(node, (*key, *value));
+            let id = id_of(&node.config.node.address, "x", "all");
+            if let Ok((_, drafts)) = node.rules.ask(&id, Wish::Clear, "Li", node.now) {
+                drafts.into_iter().for_each(|d| node.commit(d));
+            }
+        }
+        Act::Restart => node.restart(),
+        Act::Reload(order) => {
+            node.reload(&shared(order));
+            node.write_rows();
+        }
+    }
+    node.settle();
+    node.now += 1;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whenever all is said, the alarm is active while one is on that raises it, is as bad as the worst of those, and
+    /// is of one of them; and it ends.
+    #[test]
+    fn an_alarm_is_active_while_one_is_on_that_raises_it(order in order(), acts in acts()) {
+        let mut node = Node::new(&shared(&order));
+        for step in &acts {
+            act(&mut node, step);
+            let on = on(&node);
+            let alarm = node.alarm("x", "all").filter(|a| a.active);
+            let Some(alarm) = alarm else {
+                prop_assert!(on.is_empty(), "{step:?}: {on:?} and no alarm");
+                continue;
+            };
+            if on.is_empty() {
+                prop_assert!(node.rules.is_left(alarm), "{step:?}: nobody ends {alarm:?}");
+                continue;
+            }
+            prop_assert_eq!(Some(alarm.severity), on.iter().map(|(_, _, s)| *s).min(), "{:?}: {:?}", step, on);
+            let holder = (alarm.rule.clone(), alarm.rule_key.clone(), alarm.severity);
+            prop_assert!(on.contains(&holder), "{step:?}: {holder:?} is none of {on:?}");
+        }
+        act(&mut node, &Act::Reload(vec![0, 1, 2, 3]));
+        for key in 0..2 {
+            act(&mut node, &Act::Events(vec![(key, 0)]));
+        }
+        node.wait(200 * S);
+        prop_assert!(node.alarm("x", "all").is_none_or(|a| !a.active), "{:?}", on(&node));
+    }
 }
