@@ -149,7 +149,7 @@ impl Cases {
         if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
                 held.is_new(verb, ask)?;
-                let letter = self.recall(held, ask, wish.to_owned(), now)?;
+                let letter = self.recall(held, ask, &self.me, wish.to_owned(), now)?;
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
                 return Ok((id, Told::Sent { to: letter.to }, drafts));
             }
@@ -220,12 +220,20 @@ impl Cases {
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
     /// this node's again when the other one has answered.
-    pub(super) fn recall(&self, held: &Held, ask: &Ask, id: String, now: DateTime<Utc>) -> Result<Letter, Refusal> {
+    pub(super) fn recall(
+        &self,
+        held: &Held,
+        ask: &Ask,
+        asker: &Address,
+        id: String,
+        now: DateTime<Utc>,
+    ) -> Result<Letter, Refusal> {
         let ask = machine::act::named(ask);
         let case = &held.case;
         self.book().check(case, Verb::Recall, &ask, false, now)?;
         let history = letter::sent(&held.history);
-        let body = Body::Recall { case: case.clone(), history, by: ask.by, why: ask.text.unwrap_or_default() };
+        let (by, why, asker) = (ask.by, ask.text.unwrap_or_default(), asker.clone());
+        let body = Body::Recall { case: case.clone(), history, by, why, asker };
         Ok(self.letter(id, case.bound_for(), case.urgent, body))
     }
 
