@@ -331,6 +331,10 @@ impl Held {
         if self.contact.as_ref().is_some_and(|contact| is_he(&contact.name)) || !machine::is_name(&ask.by) {
             return Ask { role: Some(Role::Resident), ..ask };
         }
+        // Nobody was reached: that is no resident's word.
+        if verb == Verb::Evaluate && ask.solved.is_none() && ask.satisfied.is_none() {
+            return Ask { role: Some(Role::Supervisor), ..ask };
+        }
         let works_on_it = self.history.iter().any(|e| is_he(&e.by)) || self.case.handlers.iter().any(|by| is_he(by));
         if self.case.has_contact || self.contact.is_some() || works_on_it {
             return Ask { role: Some(Role::Supervisor), ..ask };
