@@ -293,6 +293,13 @@ impl Case {
         self.escalated_to.as_ref().is_some_and(|top| *top != self.owner && top.covers(&self.owner))
     }
 
+    /// The unit that handles it, or did. Open again, it has none before it is dispatched: the last one has nothing
+    /// to do with it any more.
+    pub fn unit_at_work(&self) -> Option<&str> {
+        let waits = matches!(self.status, Status::Submitted | Status::Accepted);
+        Some(self.unit.as_str()).filter(|unit| !waits && !unit.is_empty())
+    }
+
     /// Status and what stands beside it, for people.
     pub fn standing(&self) -> String {
         let mut text = self.status.to_string();

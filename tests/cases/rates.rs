@@ -446,6 +446,11 @@ fn lists_and_counts_say_which_children_are_away_and_since_when() {
         let done = typed(line);
         assert!(done.code == 0 && since(&done.out), "{line:?}: {}", done.out);
     }
+    let export = &["case", "export"][..];
+    for line in [export, &["case", "export", "--json"]] {
+        let done = typed(line);
+        assert!(done.code == 0 && since(&done.err) && !since(&done.out), "{line:?}: {}", done.err);
+    }
     let ago = || {
         let at = tree.node("c").get("/v1/rates")?["away"][0]["last_heard"].as_str()?.parse::<DateTime<Utc>>().ok()?;
         Some((Utc::now() - at).num_seconds())
@@ -461,4 +466,6 @@ fn lists_and_counts_say_which_children_are_away_and_since_when() {
         let says = done.out.contains("what nodes below had not told by then is not in it\nc, offline, from its folder");
         assert!(done.code == 0 && says, "{line:?}: {}", done.out);
     }
+    let done = run(&[export, &["--offline", &folder]].concat());
+    assert!(done.code == 0 && done.err.contains("what nodes below had not told by then is not in it"), "{}", done.err);
 }

@@ -298,3 +298,25 @@ fn a_case_that_nobody_has_begun_is_called_back_by_hand_and_a_returned_one_comes_
     let last = known["history"].as_array().map(|l| l[l.len() - 2].clone()).expect("lines");
     holds(&last, &json!({"step": "returned", "node": there, "by": "小刘", "text": "不在我社区", "to": here}));
 }
+
+#[test]
+fn a_case_that_has_gone_on_where_it_was_sent_is_refused_to_whoever_calls_it_back() {
+    let (here, there) = (COMMUNITY, "c/s/m2");
+    let mut tree = tree(&[here, there]);
+    tree.wait_all_known();
+    let case = a_case(tree.node(here), &[("accept", json!({"by": "甲"}))]);
+    tree.stop_node("c/s");
+    ran(tree.node(here), &["case", "dispatch", &case, "--by", "甲", "--to", there]).says(0, &["on its way"]);
+    // The resident's word goes after the case, and before the recall.
+    let withdraw = ["case", "withdraw", &case, "--by", "r", "--role", "resident", "--wait", "0s"];
+    ran(tree.node(here), &withdraw).says(0, &[&format!("it is on its way to {there}, which was asked")]);
+    let line = ["case", "recall", &case, "--by", "甲", "--wait", "60s", "--node", &tree.node(here).url()];
+    let line = line.map(str::to_owned);
+    let recalls = std::thread::spawn(move || run(&line.each_ref().map(String::as_str)));
+    wait_for("both are asked for", || (shown(tree.node(here), &case)["wishes"].as_array()?.len() == 2).then_some(()));
+    tree.start_node("c/s");
+    let has_gone_on = format!("`{case}` was taken and has gone on: it is withdrawn, and {there} has it");
+    recalls.join().expect("it ends").says(1, &[&has_gone_on]);
+    let asked = format!("asked       recall by 甲 of {there}: refused: {has_gone_on}\n");
+    ran(tree.node(here), &["case", "show", &case]).says(0, &[&asked]);
+}

@@ -119,7 +119,7 @@ pub async fn list(
             && (!wanted.escalated || (c.status.is_open() && c.is_watched()))
             && (!wanted.urgent || c.urgent)
             && (!wanted.summoned || is_summoned(c))
-            && wanted.unit.as_ref().is_none_or(|unit| c.unit == *unit || awaits(c).any(is_units))
+            && wanted.unit.as_ref().is_none_or(|unit| c.unit_at_work() == Some(unit) || awaits(c).any(is_units))
             && wanted.department.as_ref().is_none_or(|department| c.department == *department)
     };
     let service = wanted.service.as_deref().map(|word| service_named(&ctx, word)).transpose()?;
@@ -440,8 +440,10 @@ fn spot(place: &Place) -> String {
 
 /// Something that a browser may be led to: no `javascript:`, and nothing that splits into two.
 fn is_on_the_web(url: &str) -> bool {
-    let is_web = url.starts_with("https://") || url.starts_with("http://");
-    is_web && url.len() <= URL_MAX && !url.contains(|c: char| c.is_whitespace() || c.is_control())
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty())
+        && url.len() <= URL_MAX
+        && !url.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 /// `NAME=REFERENCE`, or a reference alone. One that has a scheme is an http or https URL; any other is a
@@ -466,9 +468,9 @@ fn are_evidence(evidence: &[String]) -> Result<(), Refusal> {
         Some(bad) => {
             let shown = words::short(bad);
             let detail = format!(
-                "`{shown}` is neither `NAME=URL` nor an http or https URL, of at most {EVIDENCE_CHARS_MAX} characters"
+                "`{shown}` is neither an http or https URL nor a name, of at most {EVIDENCE_CHARS_MAX} characters"
             );
-            Err(Refusal::bad("bad-media", detail, "such as photo-after=https://photos.example/1.jpg"))
+            Err(Refusal::bad("bad-media", detail, "such as photo-after=https://photos.example/1.jpg, or 档案7"))
         }
     }
 }
@@ -752,6 +754,8 @@ mod tests {
             "photo=https://p.example/a b",
             "a\nb",
             "file:///x",
+            "http://",
+            "photo=https://",
         ] {
             assert!(!is_evidence(bad), "{bad}");
         }

@@ -225,7 +225,7 @@ pub struct Id {
 
 #[derive(Debug, Args)]
 pub struct Evidence {
-    /// What shows it: `photo-after=https://…`, or a URL; may be repeated
+    /// What shows it: `photo-after=https://…`, a URL, or what it is called where it is kept; may be repeated
     #[arg(long, visible_alias = "media", value_name = "[NAME=]URL")]
     evidence: Vec<String>,
 }
@@ -523,16 +523,16 @@ fn export(which: &Which, at: &At) -> Result<Output, Fail> {
         let mut query = which.query();
         query.push(("limit", "1000".into()));
         query.extend(after.take().map(|a| ("after", a)));
-        let answer = node.get::<view::Cases>("/v1/cases", &query)?;
+        let mut answer = node.get::<view::Cases>("/v1/cases", &query)?;
         if let Some(cut) = answer.head.cut {
             let detail = format!("of {} cases only {} came through the links", cut.of, cut.kept);
             return Err(Fail::no("cut", detail, "export at the node itself: `--node URL`"));
         }
-        let page = answer.body;
-        all.extend(page.cases);
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(Output::CasesExport(all)),
+        all.append(&mut answer.body.cases);
+        after = answer.body.next.take();
+        if after.is_none() {
+            answer.body.cases = all;
+            return Ok(Output::CasesExport(answer));
         }
     }
 }

@@ -56,7 +56,8 @@ pub enum Output {
     /// What this node's units were summoned to.
     Summoned(Answer<view::Cases>),
     Case(Box<Answer<view::CaseShown>>),
-    CasesExport(Vec<citybrain_shared::case::Case>),
+    /// All of them, with what else the last page says.
+    CasesExport(Answer<view::Cases>),
     CaseStats(Answer<view::CaseStats>),
     Supervision(Box<Answer<view::Supervision>>),
     CasesBrought(Answer<view::CasesBrought>),
@@ -216,13 +217,14 @@ impl Screen {
                 })?;
             }
             Output::Case(a) => self.answer(&a, out, |v, s, out| cases::case(v, &a.head.node, a.head.as_of, s, out))?,
-            Output::CasesExport(all) if self.json => {
-                for case in &all {
-                    serde_json::to_writer(&mut *out, case).map_err(io::Error::from)?;
-                    writeln!(out)?;
+            Output::CasesExport(a) => {
+                match self.json {
+                    true => export::lines(&a.body.cases, out)?,
+                    false => export::csv(&a.body.cases, out)?,
                 }
+                // What reads the cases reads no sentence.
+                supervision::away(&a.body.away, a.head.offline, self, &mut io::stderr())?;
             }
-            Output::CasesExport(all) => export::csv(&all, out)?,
             Output::CaseStats(a) => self.of_below(&a, &a.body.away, out, supervision::stats)?,
             Output::Supervision(a) => self.of_below(&a, &a.body.away, out, supervision::supervision)?,
             Output::CasesBrought(a) => {

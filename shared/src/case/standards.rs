@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Words {
     /// Of the seven steps of digital urban management (GB/T 30428), 1 to 7; 0: it left that way.
     pub step: u8,
-    /// Its name there: 任务处理.
+    /// Its name there: 任务处理; and what is the matter with it: 任务处理（返工）.
     pub urban: String,
     /// The hotline's (12345): 办理.
     pub hotline: String,
@@ -22,20 +22,25 @@ pub struct Words {
 impl Case {
     /// Where it stands, in the words of those who work by other standards.
     pub fn words(&self) -> Words {
+        // Watched from above, or even offered to those there.
+        let watched = if self.offered_to.is_some() { "提级" } else { "督办" };
         let (step, urban, hotline, update) = match self.status {
-            Status::Submitted if self.is_watched() => (1, "信息收集", "督办", "internal_referral"),
+            Status::Submitted if self.is_watched() => (1, "信息收集（督办）", watched, "internal_referral"),
             Status::Submitted => (1, "信息收集", "受理", "open"),
             Status::Accepted if self.reopened > 0 => (2, "案卷建立", "重办", "reopen"),
-            Status::Accepted if self.returns > 0 => (2, "案卷建立", "退单", "for_triage"),
-            Status::Accepted if self.is_watched() => (2, "案卷建立", "督办", "internal_referral"),
+            Status::Accepted if self.returns > 0 => (2, "案卷建立（退回）", "退单", "for_triage"),
+            Status::Accepted if self.is_watched() => (2, "案卷建立（督办）", watched, "internal_referral"),
             Status::Accepted => (2, "案卷建立", "登记", "investigating"),
-            Status::Dispatched if self.suspended.is_some() => (3, "任务派遣", "挂账", "planned"),
-            Status::Dispatched if self.is_watched() => (3, "任务派遣", "督办", "internal_referral"),
+            Status::Dispatched if self.suspended.is_some() => (3, "任务派遣（挂账）", "挂账", "planned"),
+            Status::Dispatched if self.is_watched() => (3, "任务派遣（督办）", watched, "internal_referral"),
             Status::Dispatched => (3, "任务派遣", "派单", "in_progress"),
-            Status::Handling if self.suspended.is_some() => (4, "任务处理", "挂账", "planned"),
-            Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => (4, "任务处理", "重办", "reopen"),
+            Status::Handling if self.suspended.is_some() => (4, "任务处理（挂账）", "挂账", "planned"),
+            Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => {
+                (4, "任务处理（返工）", "重办", "reopen")
+            }
             // Above they watch, and here it is being done: the resident hears the latter.
-            Status::Handling if self.is_watched() => (4, "任务处理", "督办", "in_progress"),
+            Status::Handling if self.is_watched() => (4, "任务处理（督办）", watched, "in_progress"),
+            Status::Handling if self.is_helped() => (4, "任务处理", "办理（协办）", "in_progress"),
             Status::Handling => (4, "任务处理", "办理", "in_progress"),
             Status::Resolved if self.finding.as_ref().is_some_and(|f| f.passed) => {
                 (6, "核实结案", "答复", self.done_word())
@@ -61,12 +66,25 @@ impl Case {
 
     /// mySociety's word for one that has ended.
     fn ended_word(&self) -> &'static str {
-        self.closed_reason.map_or("closed", |reason| closed_word(reason, self.is_fixed()))
+        match self.closed_reason {
+            None => "closed",
+            // Whoever closed it believed no handler; the resident knows better than both.
+            Some(ClosedReason::Unsolved) if self.residents_solved() == Some(Solved::Solved) => "fixed",
+            Some(reason) => closed_word(reason, self.is_fixed()),
+        }
     }
 
     fn is_fixed(&self) -> bool {
-        let residents = self.verdicts().find(|v| v.is_residents).and_then(|v| v.solved);
-        is_fixed(self.outcome.as_ref().map(|o| o.solved), residents)
+        is_fixed(self.outcome.as_ref().map(|o| o.solved), self.residents_solved())
+    }
+
+    fn residents_solved(&self) -> Option<Solved> {
+        self.verdicts().find(|v| v.is_residents).and_then(|v| v.solved)
+    }
+
+    /// Is a summoned unit still to report?
+    fn is_helped(&self) -> bool {
+        self.assists.iter().any(|a| a.reported.is_none())
     }
 }
 
@@ -76,7 +94,7 @@ pub fn is_fixed(handlers: Option<Solved>, residents: Option<Solved>) -> bool {
     residents.or(handlers).is_none_or(|said| said == Solved::Solved)
 }
 
-/// mySociety's word for why a case was closed or rejected; `fixed` is for what is ([`is_fixed`]), whatever the reason says.
+/// mySociety's word for why a case was closed or rejected; `fixed` is for what was closed as solved and is ([`is_fixed`]).
 pub fn closed_word(reason: ClosedReason, is_fixed: bool) -> &'static str {
     match reason {
         ClosedReason::Solved if is_fixed => "fixed",

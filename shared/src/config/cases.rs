@@ -99,6 +99,8 @@ impl Calendar {
     /// The number of the first line that is not one, and why. Nothing is added then.
     pub fn add_days(&mut self, text: &str) -> Result<(), (usize, String)> {
         let (mut holidays, mut makeup_days) = (Vec::new(), Vec::new());
+        // Spreadsheets write a mark in front that says that it is UTF-8.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (i, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -281,6 +283,7 @@ mod tests {
         };
         let good = "# 2026\n2026-10-01..2026-10-07,holiday,国庆节\n\n2026-10-10,makeup\n";
         assert_eq!(read(good), (Ok(()), vec!["2026-10-01..2026-10-07".to_owned()], vec!["2026-10-10".to_owned()]));
+        assert_eq!(read(&format!("\u{feff}{good}")), read(good), "as a spreadsheet writes it");
         for (line, said) in [
             ("2026-02-30,holiday", "`2026-02-30` is no day"),
             ("2026-10-07..2026-10-01,holiday", "`2026-10-07..2026-10-01` is no day"),

@@ -146,7 +146,7 @@ impl Cases {
         if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
                 let (name, again) = held.asked_as(verb, ask).unwrap_or((wish, 0));
-                let letter = Letter { again, ..self.recall(held, ask, name.to_owned(), now)? };
+                let letter = Letter { again, ..self.recall(held, ask, &self.me, name.to_owned(), now)? };
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
                 return Ok((id, Told::Sent { to: letter.to, wish: letter.id }, drafts));
             }
@@ -221,12 +221,20 @@ impl Cases {
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
     /// this node's again when the other one has answered.
-    pub(super) fn recall(&self, held: &Held, ask: &Ask, id: String, now: DateTime<Utc>) -> Result<Letter, Refusal> {
+    pub(super) fn recall(
+        &self,
+        held: &Held,
+        ask: &Ask,
+        asker: &Address,
+        id: String,
+        now: DateTime<Utc>,
+    ) -> Result<Letter, Refusal> {
         let ask = machine::act::named(ask);
         let case = &held.case;
         self.book().check(case, Verb::Recall, &ask, false, now)?;
         let history = letter::sent(&held.history);
-        let body = Body::Recall { case: case.clone(), history, by: ask.by, why: ask.text.unwrap_or_default() };
+        let (by, why, asker) = (ask.by, ask.text.unwrap_or_default(), asker.clone());
+        let body = Body::Recall { case: case.clone(), history, by, why, asker };
         Ok(self.letter(id, case.bound_for(), case.urgent, body))
     }
 
@@ -319,6 +327,10 @@ impl Held {
         let is_he = |name: &str| machine::is_same_person(name, &ask.by);
         if self.contact.as_ref().is_some_and(|contact| is_he(&contact.name)) || !machine::is_name(&ask.by) {
             return Ask { role: Some(Role::Resident), ..ask };
+        }
+        // Nobody was reached: that is no resident's word.
+        if verb == Verb::Evaluate && ask.solved.is_none() && ask.satisfied.is_none() {
+            return Ask { role: Some(Role::Supervisor), ..ask };
         }
         let works_on_it = self.history.iter().any(|e| is_he(&e.by)) || self.case.handlers.iter().any(|by| is_he(by));
         if self.case.has_contact || self.contact.is_some() || works_on_it {

@@ -1,6 +1,6 @@
 //! What follows from an event, a step or a letter: pure, before the commit.
 
-use super::letter::{self, Body, Letter, Offered, Pen, Step};
+use super::letter::{self, Body, Letter, Offered, Pen, RECALL, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
     AGAIN, COMING_MAX, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over,
@@ -452,7 +452,7 @@ impl Cases {
                 done.unwrap_or_else(|refusal| self.refused(case, refusal, letter, now))
             }
             Body::SentBack { case, term, version, why } => self.bounced(case, (*term, *version), why, letter, now),
-            Body::Recall { case, by, why, .. } => self.called_back(case, by, why, letter, now),
+            Body::Recall { case, by, why, asker, .. } => self.called_back(case, by, why, asker, letter, now),
             Body::Refused { case, answers, said: Some(said), contact, .. } => {
                 let opened = self.pressed_anew(case, answers, said, contact.as_ref(), now);
                 opened.into_iter().flatten().chain(done("known")).collect()
@@ -547,7 +547,7 @@ impl Cases {
             return Err(Refusal::new(letter::OVER, detail, ""));
         }
         if verb == Verb::Recall {
-            let recall = self.recall(held, ask, format!("{}.recall", letter.id), now)?;
+            let recall = self.recall(held, ask, &letter.from, format!("{}{RECALL}", letter.id), now)?;
             let recall = Letter { again: letter.again, ..recall };
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
         }
@@ -697,6 +697,12 @@ impl Cases {
 
     /// A wish is not granted, and whoever has it is told why.
     fn refused(&self, case: &str, refusal: Refusal, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let error = refusal.error;
+        let told = self.refusal_of(case, refusal, letter, now);
+        Pen { me: &self.me, now }.answered(letter, error, told)
+    }
+
+    fn refusal_of(&self, case: &str, refusal: Refusal, letter: &Letter, now: DateTime<Utc>) -> Option<Draft> {
         let Refusal { error, detail, hint } = refusal;
         let detail = if hint.is_empty() { detail } else { format!("{detail}; {hint}") };
         let (case, answers) = (case.to_owned(), letter.id.clone());
@@ -706,8 +712,7 @@ impl Cases {
         };
         let body = Body::Refused { case, answers, error: error.to_owned(), detail, said, contact };
         let told = self.letter(format!("{}.refused", letter.id_of_time()), &letter.from, letter.urgent, body);
-        let pen = Pen { me: &self.me, now };
-        pen.answered(letter, error, pen.letter(&told))
+        Pen { me: &self.me, now }.letter(&told)
     }
 
     /// A case of this node could not be handed over.
@@ -723,7 +728,15 @@ impl Cases {
     }
 
     /// Whoever gave a case here wants it again.
-    fn called_back(&self, case: &Case, by: &str, why: &str, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+    fn called_back(
+        &self,
+        case: &Case,
+        by: &str,
+        why: &str,
+        asker: &Address,
+        letter: &Letter,
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
         let Some(held) = self.held.get(&case.id) else { return pen.answered(letter, "known", None) };
         let (term, version) = case.order();
@@ -740,11 +753,24 @@ impl Cases {
         let begins = |e: &Entry| e.version > version + 1 && e.step != Verb::Comment.done();
         let is_begun = newest.term == term || held.history.iter().any(begins);
         if !self.may_step(&case.id) || is_begun {
-            return pen.answered(letter, "begun", None);
+            return self.keeps(newest, asker, letter, now);
         }
         let mut drafts = Vec::new();
         let back = self.book().give_back(newest, &case.owner, by, why, now);
         self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
+        drafts
+    }
+
+    /// What has gone on is not given back: its giver is told, and whoever asked him to call for it.
+    fn keeps(&self, newest: &Case, asker: &Address, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let (id, standing, owner) = (&newest.id, newest.standing(), &newest.owner);
+        let detail = format!("`{id}` was taken and has gone on: it is {standing}, and {owner} has it");
+        let refusal = || Refusal::new("begun", detail.clone(), "");
+        let mut drafts = self.refused(id, refusal(), letter, now);
+        if let Some(wish) = letter.id.strip_suffix(RECALL).filter(|_| *asker != letter.from) {
+            let wish = Letter { id: wish.to_owned(), from: asker.clone(), ..letter.clone() };
+            drafts.extend(self.refusal_of(id, refusal(), &wish, now));
+        }
         drafts
     }
 }

@@ -87,8 +87,9 @@ impl Cases {
                 held.contact = None;
             }
             if held.case.handing_to.is_none() {
-                // It is back, or taken: either way there is an answer.
-                held.wishes.retain(|w| w.verb != Verb::Recall || w.refused.is_some());
+                // It is back. Where it was taken, whoever has it answers: it may come back all the same.
+                let owner = &held.case.owner;
+                held.wishes.retain(|w| w.giver.as_ref() != Some(owner) || w.refused.is_some());
             }
             for entry in entries {
                 let key = |e: &Entry| (e.term, e.version);
@@ -525,7 +526,8 @@ impl Cases {
             return;
         }
         let (id, to, again) = (letter.id.clone(), letter.to.clone(), letter.again);
-        let wish = Wish { id, verb, by, to, content, again, refused: None };
+        let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall);
+        let wish = Wish { id, verb, by, to, content, again, giver, refused: None };
         // Asked again, the answer to come is the one that counts.
         held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);

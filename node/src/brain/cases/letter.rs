@@ -141,8 +141,8 @@ pub enum Body {
     },
     /// The case cannot be handed over: the hand-over of that (term, version) went no further.
     SentBack { case: String, term: u32, version: u32, why: String },
-    /// Its giver wants the case again, which `case` shows on its way.
-    Recall { case: Case, history: Vec<Entry>, by: String, why: String },
+    /// Its giver wants the case again, which `case` shows on its way; `asker` is the node where he said so who asked.
+    Recall { case: Case, history: Vec<Entry>, by: String, why: String, asker: Address },
     /// What the parent knows of a case of the box that was here before the one that has asked; and who comes to it.
     Returned {
         inc: Inc,
@@ -175,6 +175,9 @@ pub struct Offered {
     pub to: Option<String>,
     pub text: String,
 }
+
+/// Behind the id of a wish for a recall: the letter with which the case's giver asks for it.
+pub const RECALL: &str = ".recall";
 
 /// Why a further press is refused whose case was over by then.
 pub const OVER: &str = "over";

@@ -273,6 +273,9 @@ pub struct Wish {
     /// How often it was asked for before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u32,
+    /// Of a recall: who gave the case, and has it again when it is back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub giver: Option<Address>,
     /// Why it was not done; without it there is no answer yet. A wish that was done is a line of history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

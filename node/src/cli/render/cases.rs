@@ -41,7 +41,8 @@ pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         let is_ours = |a: &&Assist| a.reported.is_none() && a.node.as_ref().is_some_and(|node| node.as_str() == me);
         for a in c.assists.iter().filter(is_ours) {
             rows += 1;
-            let due = c.clock(&assist_clock(&a.id)).and_then(|clock| clock.due);
+            let due = c.clock(&assist_clock(&a.id)).filter(|clock| clock.stopped.is_none());
+            let due = due.and_then(|clock| clock.due);
             let is_over = due.is_some_and(|due| due < now);
             let shown =
                 due.map_or("-".into(), |due| format!("{}{}", s.zone.short(due), if is_over { ", over" } else { "" }));
@@ -233,7 +234,7 @@ fn reported(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
 /// Who has it, whose service it asks for, and whom to call.
 fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let c = &v.case;
-    let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
+    let unit = c.unit_at_work().map_or(String::new(), |unit| format!(", {unit}"));
     let heard = as_heard(c, me);
     line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, s.zone.short(c.opened)))?;
     if let Some(b) = &c.booking {
@@ -407,7 +408,10 @@ fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
 
 /// What a clock that stopped was to see, if that never came.
 fn lacking(case: &Case, c: &Clock) -> Option<&'static str> {
-    let has_reported = || case.assists.iter().any(|a| assist_clock(&a.id) == c.name && a.reported.is_some());
+    // A report after the end of the case is none that its clock has seen.
+    let in_its_time = |at: DateTime<Utc>| c.stopped.is_none_or(|stopped| at <= stopped);
+    let has_reported =
+        || case.assists.iter().any(|a| assist_clock(&a.id) == c.name && a.reported.is_some_and(in_its_time));
     match c.name.as_str() {
         RESPONSE => case.responded().is_none().then_some("a response"),
         SOLUTION => (case.outcome.is_none() && !case.status.is_open()).then_some("a result"),
@@ -580,8 +584,12 @@ mod tests {
         }
         let mut reported = assist;
         reported["reported"] = "2026-11-20T03:00:00Z".into();
-        let case = with(serde_json::json!({"clocks": [stopped("assist:a1")], "assists": [reported]}));
+        let case = with(serde_json::json!({"clocks": [stopped("assist:a1")], "assists": [&reported]}));
         assert!(screen(&case, "c", |_| {}).contains("stopped 11-20 03:00:00Z, in time"));
+        // It was the end of the case that stopped the clock.
+        reported["reported"] = "2026-11-20T05:00:00Z".into();
+        let case = with(serde_json::json!({"clocks": [stopped("assist:a1")], "assists": [reported]}));
+        assert!(screen(&case, "c", |_| {}).contains("stopped 11-20 03:00:00Z, without a report"));
         // What the resident says after the end of the case is no word in time.
         let said = |closed: &str, at: &str| {
             let case = with(serde_json::json!({
@@ -686,6 +694,7 @@ mod tests {
             "clocks": [
                 clock("solution", serde_json::json!({"due": "2026-11-20T11:00:00Z"})),
                 clock("assist:a1", serde_json::json!({"due": "2026-11-20T13:00:00Z"})),
+                clock("assist:a4", serde_json::json!({"stopped": "2026-11-20T03:00:00Z"})),
             ],
             "assists": [
                 assist("a1", "c/s/b", serde_json::json!({})),
@@ -712,6 +721,7 @@ mod tests {
         let row =
             ["20261120-0", "a1", "dispatched", "unit-a1", "11-20 13:00:00Z", "crane", "c/s/a (as last heard)", "t"];
         assert_eq!(rows[1].iter().map(|cell| cell.trim()).collect::<Vec<_>>(), row, "{out}");
+        assert_eq!(rows[2][4].trim(), "-", "its time ran out with the case: {out}");
         assert_eq!(rows[3..].concat(), ["2 summons to 1 of 1 cases that fit; 1 are open, 0 of them overdue"], "{out}");
     }
 

@@ -27,7 +27,7 @@ const COLUMNS: [Column; 51] = [
     ("channel", |c| as_text(&c.channel)),
     ("title", |c| as_text(&c.title)),
     ("owner", |c| c.owner.to_string()),
-    ("unit", |c| as_text(&c.unit)),
+    ("unit", |c| as_text(c.unit_at_work().unwrap_or_default())),
     ("opened_at", |c| c.opened_at.to_string()),
     ("opened", |c| view::rfc3339(c.opened)),
     ("dispatched", |c| time(c.dispatched)),
@@ -64,7 +64,7 @@ const COLUMNS: [Column; 51] = [
     ("seats", |c| of_booking(c, |b| b.seats.to_string())),
     ("seat", |c| of_booking(c, |b| b.seat.to_string())),
     ("booking", |c| of_booking(c, |b| b.state.to_string())),
-    ("summoned", |c| of_assists(c, |a| a.unit.clone())),
+    ("summoned", |c| as_text(&of_assists(c, |a| a.unit.clone()))),
     ("summoned_reported", |c| of_assists(c, |a| a.reported.map_or("-".to_owned(), view::rfc3339))),
     ("summoned_rated", |c| of_assists(c, |a| a.rating.map_or("-".to_owned(), |rating| rating.to_string()))),
     ("call_back_due", |c| due_of(c, CALL_BACK)),
@@ -73,7 +73,7 @@ const COLUMNS: [Column; 51] = [
 
 /// What there is of each summons, in their order.
 fn of_assists(case: &Case, of: impl Fn(&Assist) -> String) -> String {
-    as_text(&case.assists.iter().map(of).collect::<Vec<_>>().join("; "))
+    case.assists.iter().map(of).collect::<Vec<_>>().join("; ")
 }
 
 fn of_booking(case: &Case, of: impl FnOnce(&Booking) -> String) -> String {
@@ -90,6 +90,15 @@ fn due_of(case: &Case, clock: &str) -> String {
 
 fn number(n: Option<f64>) -> String {
     n.map(|n| n.to_string()).unwrap_or_default()
+}
+
+/// One JSON object a line.
+pub fn lines(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
+    for case in cases {
+        serde_json::to_writer(&mut *out, case)?;
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 /// One line a case, for a spreadsheet.
@@ -148,9 +157,9 @@ pub(super) mod tests {
             "verdict": {"by": "resident", "is_residents": true, "at": "2026-11-20T05:00:00Z", "solved": "solved"},
             "other_verdict": {"by": "w", "at": "2026-11-20T04:30:00Z", "satisfied": "yes"},
             "booking": booking, "assists": [
-                {"id": "a1", "unit": "=消防", "asked": "2026-11-20T02:00:00Z", "reason": "r",
+                {"id": "a1", "unit": "=消防", "asked": "2026-11-20T02:00:00Z", "reason": "r"},
+                {"id": "a2", "unit": "燃气", "asked": "2026-11-20T02:00:00Z", "reason": "r",
                     "reported": "2026-11-20T03:00:00Z", "rating": 4},
-                {"id": "a2", "unit": "燃气", "asked": "2026-11-20T02:00:00Z", "reason": "r"},
             ],
         }));
         let mut out = Vec::new();
@@ -173,8 +182,8 @@ pub(super) mod tests {
             ("seat", "volunteer"),
             ("booking", "booked"),
             ("summoned", "'=消防; 燃气"),
-            ("summoned_reported", "2026-11-20T03:00:00.000Z; -"),
-            ("summoned_rated", "4; -"),
+            ("summoned_reported", "-; 2026-11-20T03:00:00.000Z"),
+            ("summoned_rated", "-; 4"),
             ("call_back_due", "2026-11-20T04:00:00.000Z"),
             ("evaluated", "2026-11-20T05:00:00.000Z"),
         ] {

@@ -123,9 +123,9 @@ impl Book<'_> {
     }
 }
 
-/// Who has handled it, or does: people, their units, and those who reported what a summoned unit did.
+/// Who has handled it, or does: people, their units, summoned units that have reported, and whoever did so for them.
 fn handlers(case: &Case) -> impl Iterator<Item = &str> {
-    let reported = case.assists.iter().map(|a| &a.reported_by);
+    let reported = case.assists.iter().filter(|a| a.reported.is_some()).flat_map(|a| [&a.unit, &a.reported_by]);
     let all = case.handlers.iter().chain([&case.unit]).chain(reported);
     all.map(String::as_str).filter(|name| !name.is_empty())
 }

@@ -7,8 +7,8 @@
 //! them: the one has written that it gave the case away before the other can learn of it.
 //!
 //! **Who handles may not close**: whoever started or resolved a case may neither verify, evaluate,
-//! nor close it; nor may the unit for which he did, or whoever reported for a unit that was summoned.
-
+//! nor close it; nor may the unit for which he did, a unit that was summoned and has reported, or whoever
+//! reported for it.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -30,8 +30,8 @@ use super::looking::SOS;
 use crate::brain::form::Fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
-    Booked, Booking, CALL_BACK, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, Status, Tally,
-    Terms, Verb, step,
+    Booked, Booking, CALL_BACK, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, SOLUTION, Status,
+    Tally, Terms, Verb, step,
 };
 use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
@@ -189,6 +189,20 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
     }
 }
 
+/// Is it refused whatever is said with it, though it fits where the case stands?
+fn is_in_vain(case: &Case, verb: Verb, now: DateTime<Utc>) -> bool {
+    match verb {
+        Verb::Reopen => case.reopen_until.is_some_and(|until| now > until),
+        Verb::Extend => !case.clock(SOLUTION).is_some_and(|c| c.runs() && c.due.is_some()),
+        Verb::Escalate => {
+            let may_be_watched = watching(case).unwrap_or(&case.owner).parent().is_some();
+            let above = case.owner.parent();
+            !may_be_watched && (above.is_none() || case.offered_to == above)
+        }
+        _ => false,
+    }
+}
+
 /// The roles that may ask for it.
 pub(super) fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
@@ -242,8 +256,7 @@ impl Book<'_> {
         if case.handing_to.is_some() {
             return vec![Verb::Recall];
         }
-        let is_too_late = |verb: Verb| verb == Verb::Reopen && case.reopen_until.is_some_and(|until| now > until);
-        Verb::ALL.iter().copied().filter(|v| fits(case, *v).is_ok() && !is_too_late(*v)).collect()
+        Verb::ALL.iter().copied().filter(|v| fits(case, *v).is_ok() && !is_in_vain(case, *v, now)).collect()
     }
 
     /// Until when a case of this node that was closed then may be reopened.

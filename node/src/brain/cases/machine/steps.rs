@@ -167,14 +167,21 @@ impl Turn<'_> {
             noted.solved.take_if(|_| ask.solved.is_some() && own.as_ref().is_none_or(|v| v.solved.is_none()));
             noted.satisfied.take_if(|_| ask.satisfied.is_some() && own.as_ref().is_none_or(|v| v.satisfied.is_none()));
         }
-        let text = Some(self.entry.text.clone()).filter(|text| !text.is_empty());
+        // What was said of an answer goes with it; why there was none is past once there is one.
+        let stands = |v: &&Verdict| {
+            (v.solved.is_some() || v.satisfied.is_some())
+                && (v.solved.is_none() || ask.solved.is_none())
+                && (v.satisfied.is_none() || ask.satisfied.is_none())
+        };
+        let said = own.as_ref().filter(stands).map(|v| v.text.clone()).unwrap_or_default();
+        let text = if self.entry.text.is_empty() { said } else { self.entry.text.clone() };
         self.case.verdict = Some(Verdict {
             by: self.entry.by.clone(),
             is_residents,
             at: self.now,
             solved: ask.solved.or(own.as_ref().and_then(|v| v.solved)),
             satisfied: ask.satisfied.or(own.as_ref().and_then(|v| v.satisfied)),
-            text: text.or(own.map(|v| v.text)).unwrap_or_default(),
+            text,
         });
         self.case.other_verdict = other.filter(|v| v.solved.is_some() || v.satisfied.is_some());
     }
@@ -349,6 +356,10 @@ impl Turn<'_> {
         let Some(above) = from.parent() else {
             return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", self.case.id), ""));
         };
+        if ask.hand_over && self.case.offered_to.as_ref() == Some(&above) {
+            let detail = format!("`{}` is offered to {above} already", self.case.id);
+            return Err(Refusal::new("not-now", detail, "it is taken there as soon as that node hears of it"));
+        }
         self.escalate(above.clone());
         if ask.hand_over {
             self.case.offered_to = Some(above);
@@ -424,7 +435,8 @@ fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
     if is_same_person(&assist.by, &ask.by) || assist.by.is_empty() {
         return Ok(());
     }
-    if ask.role == Some(Role::Supervisor) && !is_same_person(&assist.reported_by, &ask.by) {
+    let is_its = [&assist.unit, &assist.reported_by].into_iter().any(|name| is_same_person(name, &ask.by));
+    if ask.role == Some(Role::Supervisor) && !is_its {
         return Ok(());
     }
     let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);

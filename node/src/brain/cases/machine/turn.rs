@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
     Approved, Ask, Booked, CALL_BACK, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION,
-    Status, Terms,
+    Status, Terms, assist_clock,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -324,6 +324,19 @@ impl<'a> Turn<'a> {
         self.set_verdicts_aside();
         if status == Status::Accepted {
             self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
+        }
+        self.await_reports_again();
+    }
+
+    /// Whoever was summoned, and had not reported when the case ended, has as long for it as he had then.
+    fn await_reports_again(&mut self) {
+        let awaited = self.case.assists.iter().filter(|a| a.reported.is_none()).map(|a| assist_clock(&a.id));
+        let limits = awaited.filter_map(|name| {
+            let stopped = self.case.clock(&name).filter(|c| c.stopped.is_some())?;
+            Some((name, Limit::parse(&stopped.limit).ok()?))
+        });
+        for (name, limit) in limits.collect::<Vec<_>>() {
+            self.start_clock(&name, Some(limit));
         }
     }
 

@@ -137,12 +137,35 @@ fn work_that_has_begun_is_not_taken_away() {
     let line = world.lines.get_mut(&("c/s/a".to_owned(), "c/s".to_owned())).unwrap();
     let recall = line.pop().unwrap();
     world.settle();
+    assert_eq!(held(&world, "c/s/a").wishes[0].refused, None, "that it was taken is no answer: it may come back");
     assert!(world.ask("c/s/b", CASE, Verb::Start, &by("h", Role::Worker), ""));
     letters.push(recall);
     letters.into_iter().for_each(|f| world.arrive("c/s", f));
     world.settle();
     assert_eq!((owner(&world), held(&world, "c").case.status), (vec!["c/s/b"], Status::Handling));
-    assert!(held(&world, "c/s/a").wishes.is_empty(), "its giver sees who has it");
+    assert_eq!(refusals(&world, "c/s/a"), [BEGUN]);
+}
+
+const BEGUN: &str = "`20261120-0` was taken and has gone on: it is handling, and c/s/b has it";
+
+fn refusals<'w>(world: &'w World, at: &str) -> Vec<&'w str> {
+    held(world, at).wishes.iter().map(|w| w.refused.as_deref().unwrap_or("no answer")).collect()
+}
+
+#[test]
+fn whoever_asks_from_above_for_a_case_that_was_begun_is_refused_and_so_is_its_giver() {
+    let mut world = sent_to("c/s/b");
+    deaf(&mut world, "c/s/b");
+    assert!(recall(&mut world, "c"));
+    // The hand-over has gone down meanwhile, and the wish comes after it.
+    let late = world.places["c/s"].log.iter().filter(|(_, draft)| draft.header().target == "c/s/b");
+    let late: Vec<Draft> = late.map(|(_, draft)| draft.clone()).collect();
+    late.into_iter().for_each(|draft| world.arrive("c/s/b", Flying { origin: "c/s".into(), draft }));
+    while world.due("c/s/b") {}
+    assert!(world.ask("c/s/b", CASE, Verb::Start, &by("h", Role::Worker), ""));
+    world.settle();
+    assert_eq!((owner(&world), held(&world, "c").case.status), (vec!["c/s/b"], Status::Handling));
+    assert_eq!((refusals(&world, "c"), refusals(&world, "c/s/a")), (vec![BEGUN], vec![BEGUN]));
 }
 
 #[test]

@@ -107,15 +107,19 @@ fn where_a_case_stands_is_told_in_others_words_through_rework_and_reopening() {
     d.act(Verb::Accept, by("w", Role::Worker));
     is(&d, 2, "案卷建立", "登记", "investigating");
     d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Return, by("h", Role::Worker));
-    is(&d, 2, "案卷建立", "退单", "for_triage");
+    is(&d, 2, "案卷建立（退回）", "退单", "for_triage");
     d.act(Verb::Dispatch, by("w", Role::Worker));
     is(&d, 3, "任务派遣", "派单", "in_progress");
     d.act(Verb::Start, by("h", Role::Worker));
     is(&d, 4, "任务处理", "办理", "in_progress");
+    d.act(Verb::Assist, Ask { unit: Some("消防".into()), ..by("w", Role::Worker) });
+    is(&d, 4, "任务处理", "办理（协办）", "in_progress");
+    d.act(Verb::Report, by("x", Role::Worker));
+    is(&d, 4, "任务处理", "办理", "in_progress");
     d.act(Verb::Resolve, by("h", Role::Worker));
     is(&d, 5, "处理反馈", "答复", "fixed");
     d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
-    is(&d, 4, "任务处理", "重办", "reopen");
+    is(&d, 4, "任务处理（返工）", "重办", "reopen");
     d.act(Verb::Resolve, by("h", Role::Worker)).act(Verb::Evaluate, by("r", Role::Resident));
     is(&d, 6, "核实结案", "回访", "fixed");
     d.act(Verb::Close, by("boss", Role::Supervisor));
@@ -341,7 +345,7 @@ fn what_the_resident_has_said_stays_where_nothing_else_is_said() {
     d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), text: None, ..by("r", Role::Resident) });
     let verdict = d.case.verdict.clone().unwrap();
     assert_eq!((verdict.solved, verdict.satisfied), (Some(Solved::Solved), Some(Satisfied::No)));
-    assert_eq!((verdict.by.as_str(), verdict.text.as_str()), ("resident", "t"));
+    assert_eq!((verdict.by.as_str(), verdict.text.as_str()), ("resident", ""), "`t` was said of the other answer");
 }
 
 #[test]
@@ -762,6 +766,13 @@ fn a_case_is_fixed_by_the_residents_word_or_else_the_handlers_whatever_it_was_cl
     assert_eq!(words(&d), closed("no_further_action"));
     d.act(Verb::Evaluate, says(Solved::Solved));
     assert_eq!(words(&d), closed("fixed"), "and the resident that it is, who knows best");
+    // Closed as unsolved it is fixed by the resident's own word, and by no handler's.
+    let unsolved = || Ask { reason: Some(ClosedReason::Unsolved), ..by("boss", Role::Supervisor) };
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Verify, checked()).act(Verb::Close, unsolved());
+    assert_eq!(words(&d), closed("no_further_action"));
+    d.act(Verb::Evaluate, says(Solved::Solved));
+    assert_eq!(words(&d), closed("fixed"));
     // Partly is not fixed, whoever says it.
     let mut d = Desk::new("L");
     d.until_resolved().act(Verb::Evaluate, says(Solved::Partly));
@@ -793,25 +804,31 @@ fn what_waits_or_is_watched_is_told_so_wherever_it_stands() {
     let watched = d.case.escalated_to.clone();
     d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
     let suspended = d.act(Verb::Suspend, approved).case.suspended.clone();
-    for (status, is_watched, is_suspended, hotline, update) in [
-        (Status::Submitted, false, false, "受理", "open"),
-        (Status::Submitted, true, false, "督办", "internal_referral"),
-        (Status::Accepted, false, false, "登记", "investigating"),
-        (Status::Accepted, true, false, "督办", "internal_referral"),
-        (Status::Dispatched, false, false, "派单", "in_progress"),
-        (Status::Dispatched, true, false, "督办", "internal_referral"),
-        (Status::Dispatched, false, true, "挂账", "planned"),
-        (Status::Dispatched, true, true, "挂账", "planned"),
-        (Status::Handling, false, false, "办理", "in_progress"),
-        (Status::Handling, true, false, "督办", "in_progress"),
-        (Status::Handling, false, true, "挂账", "planned"),
-        (Status::Handling, true, true, "挂账", "planned"),
+    for (status, is_watched, is_suspended, urban, hotline, update) in [
+        (Status::Submitted, false, false, "信息收集", "受理", "open"),
+        (Status::Submitted, true, false, "信息收集（督办）", "督办", "internal_referral"),
+        (Status::Accepted, false, false, "案卷建立", "登记", "investigating"),
+        (Status::Accepted, true, false, "案卷建立（督办）", "督办", "internal_referral"),
+        (Status::Dispatched, false, false, "任务派遣", "派单", "in_progress"),
+        (Status::Dispatched, true, false, "任务派遣（督办）", "督办", "internal_referral"),
+        (Status::Dispatched, false, true, "任务派遣（挂账）", "挂账", "planned"),
+        (Status::Dispatched, true, true, "任务派遣（挂账）", "挂账", "planned"),
+        (Status::Handling, false, false, "任务处理", "办理", "in_progress"),
+        (Status::Handling, true, false, "任务处理（督办）", "督办", "in_progress"),
+        (Status::Handling, false, true, "任务处理（挂账）", "挂账", "planned"),
+        (Status::Handling, true, true, "任务处理（挂账）", "挂账", "planned"),
     ] {
         d.case.status = status;
         d.case.escalated_to = watched.clone().filter(|_| is_watched);
         d.case.suspended = suspended.clone().filter(|_| is_suspended);
         let words = d.case.words();
-        assert_eq!((words.hotline.as_str(), words.update.as_str()), (hotline, update), "{}", d.case.standing());
+        let told = [&words.urban, &words.hotline, &words.update].map(String::as_str);
+        assert_eq!(told, [urban, hotline, update], "{}", d.case.standing());
+        // It is even offered to those who watch.
+        d.case.offered_to = watched.clone();
+        let hotline = if hotline == "督办" { "提级" } else { hotline };
+        assert!(!is_watched || d.case.words().hotline == hotline, "{}", d.case.standing());
+        d.case.offered_to = None;
     }
 }
 
@@ -919,4 +936,99 @@ fn a_call_back_that_nobody_made_was_not_in_time_whatever_becomes_of_the_case() {
     let mut d = begun();
     d.wait_h(73).act(Verb::Verify, passed(true)).act(Verb::Close, by("boss", Role::Supervisor));
     assert!(d.act(Verb::Reopen, by("r", Role::Resident)).case.was_late());
+}
+
+#[test]
+fn what_was_said_of_an_answer_goes_with_it_and_why_there_was_none_when_there_is_one() {
+    let solved = |solved| Ask { solved: Some(solved), text: None, ..by("r", Role::Resident) };
+    let satisfied = Ask { satisfied: Some(Satisfied::Yes), text: None, ..by("r", Role::Resident) };
+    let text = |d: &Desk| d.case.verdict.as_ref().unwrap().text.clone();
+    let why = Ask { text: Some("电话没人接".into()), ..by("r", Role::Resident) };
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Evaluate, why).act(Verb::Evaluate, solved(Solved::Partly));
+    assert_eq!(text(&d), "", "he was reached");
+    let mut d = Desk::new("L");
+    let of_it = Ask { text: Some("还在漏".into()), ..solved(Solved::Unsolved) };
+    d.until_resolved().act(Verb::Evaluate, of_it).act(Verb::Evaluate, satisfied);
+    assert_eq!(text(&d), "还在漏", "of that he says nothing else");
+    d.act(Verb::Evaluate, solved(Solved::Solved));
+    assert_eq!(text(&d), "", "it was said of the other answer");
+}
+
+#[test]
+fn a_summoned_unit_that_has_reported_neither_rates_itself_nor_ends_the_case() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Assist, Ask { unit: Some("消防".into()), ..by("w", Role::Worker) });
+    d.act(Verb::Assist, Ask { unit: Some("燃气".into()), ..by("w", Role::Worker) });
+    d.act(Verb::Report, Ask { assist: Some("a1".into()), ..by("消甲", Role::Worker) });
+    let rate = |who: &str| Ask { assist: Some("a1".into()), rating: Some(5), ..by(who, Role::Supervisor) };
+    let verify = |who: &str| Ask { passed: Some(true), ..by(who, Role::Supervisor) };
+    assert_eq!(d.error(Verb::Rate, rate("消防")), "not-the-caller");
+    d.act(Verb::Start, by("h", Role::Worker)).act(Verb::Resolve, by("h", Role::Worker));
+    assert_eq!(d.error(Verb::Verify, verify("消防")), "handler");
+    assert!(d.try_act(Verb::Verify, &verify("燃气")).is_ok(), "it has not come");
+    d.act(Verb::Verify, verify("boss"));
+    assert_eq!(d.error(Verb::Close, by(" 消防 ", Role::Supervisor)), "handler");
+}
+
+#[test]
+fn whoever_had_not_reported_when_the_case_ended_is_awaited_again_when_it_is_reopened() {
+    let summons = |unit: &str| Ask { unit: Some(unit.into()), limit: Some("4h".into()), ..by("w", Role::Worker) };
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Assist, summons("消防")).act(Verb::Assist, summons("燃气"));
+    d.act(Verb::Report, Ask { assist: Some("a2".into()), ..by("x", Role::Worker) });
+    d.act(Verb::Start, by("h", Role::Worker)).act(Verb::Resolve, by("h", Role::Worker));
+    d.act(Verb::Evaluate, by("r", Role::Resident)).act(Verb::Close, by("boss", Role::Supervisor));
+    assert!(["assist:a1", "assist:a2"].iter().all(|clock| d.case.clock(clock).unwrap().stopped.is_some()));
+    d.wait_h(24).act(Verb::Reopen, by("r", Role::Resident));
+    assert_eq!(d.due("assist:a1"), "Sat 14:00", "it has as long as it had");
+    assert!(d.case.clock("assist:a1").unwrap().runs() && !d.case.clock("assist:a2").unwrap().runs());
+    let missed = d.cases.book().timer(&d.case, "assist:a1", d.now + chrono::TimeDelta::hours(4));
+    assert_eq!((missed.entry.step.as_str(), missed.entry.calls.len()), ("missed", 1), "who summoned it is called");
+}
+
+#[test]
+fn what_would_be_refused_whatever_is_said_with_it_is_not_among_what_a_case_takes() {
+    let takes = |d: &Desk, verb: Verb| d.cases.book().allowed(&d.case, d.now).contains(&verb);
+    let begin = |d: &mut Desk| {
+        d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+        d.act(Verb::Start, by("h", Role::Worker));
+    };
+    let more = || Ask { limit: Some("1wd".into()), approved_by: Some("chief".into()), ..by("h", Role::Worker) };
+    let mut d = Desk::new("L");
+    begin(&mut d);
+    assert!(takes(&d, Verb::Extend) && d.try_act(Verb::Extend, &more()).is_ok());
+    let mut d = Desk::new("N");
+    begin(&mut d);
+    assert!(!takes(&d, Verb::Extend));
+    assert_eq!(d.error(Verb::Extend, more()), "no-clock");
+    // From a community it goes up tier by tier; then only to be taken over, once.
+    let up = |hand_over| Ask { hand_over, ..by("w", Role::Worker) };
+    assert!(takes(&d, Verb::Escalate));
+    d.act(Verb::Escalate, up(false)).act(Verb::Escalate, up(false));
+    assert!(takes(&d, Verb::Escalate) && d.error(Verb::Escalate, up(false)) == "nobody-above");
+    d.act(Verb::Escalate, up(true));
+    assert!(!takes(&d, Verb::Escalate));
+    assert_eq!((d.error(Verb::Escalate, up(true)), d.case.escalations), ("not-now", 3));
+    // The city's own has nobody above.
+    let cases = node("c");
+    let case = cases.book().open(opening("1", "L"), d.now).case;
+    assert!(!cases.book().allowed(&case, d.now).contains(&Verb::Escalate));
+}
+
+#[test]
+fn a_case_that_is_open_again_has_no_unit_before_it_is_dispatched() {
+    let mut d = Desk::new("L");
+    let to = |unit: &str| Ask { unit: Some(unit.into()), ..by("w", Role::Worker) };
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, to("u"));
+    assert_eq!(d.case.unit_at_work(), Some("u"));
+    d.act(Verb::Start, by("h", Role::Worker)).act(Verb::Resolve, by("h", Role::Worker));
+    d.act(Verb::Evaluate, by("r", Role::Resident)).act(Verb::Close, by("boss", Role::Supervisor));
+    assert_eq!(d.case.unit_at_work(), Some("u"), "it has handled it");
+    d.act(Verb::Reopen, by("r", Role::Resident));
+    assert_eq!(d.case.unit_at_work(), None);
+    d.act(Verb::Dispatch, to("v"));
+    assert_eq!(d.case.unit_at_work(), Some("v"));
 }

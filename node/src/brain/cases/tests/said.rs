@@ -220,3 +220,19 @@ fn what_others_say_in_the_same_words_under_names_of_their_own_stands_while_the_o
     world.settle();
     assert_eq!(names(&world, "c/s/a"), [Some("plus-1"), Some("plus-2")]);
 }
+
+#[test]
+fn that_nobody_was_reached_is_no_residents_word() {
+    let mut world = opened();
+    let worker = |world: &mut World, verb: Verb| assert!(world.ask("c/s/a", ID, verb, &by("w", Role::Worker), ""));
+    [Verb::Accept, Verb::Dispatch, Verb::Start, Verb::Resolve].into_iter().for_each(|verb| worker(&mut world, verb));
+    // Nobody is the one to call, and the case knows this name for nothing else.
+    let vain = Ask { role: None, text: Some("打不通".into()), ..by("站", Role::Supervisor) };
+    assert!(world.ask("c/s/a", ID, Verb::Evaluate, &vain, ""));
+    let verdict = |world: &World| world.places["c/s/a"].cases.get(ID).unwrap().case.verdict.clone().unwrap();
+    let said = verdict(&world);
+    assert_eq!((said.by.as_str(), said.is_residents, said.text.as_str()), ("站", false, "打不通"));
+    let word = Ask { role: None, solved: Some(Solved::Solved), text: None, ..by("王大妈", Role::Resident) };
+    assert!(world.ask("c/s/a", ID, Verb::Evaluate, &word, ""));
+    assert!(verdict(&world).is_residents);
+}
