@@ -230,6 +230,7 @@ fn a_reinstalled_child_whose_first_welcome_was_lost_begins_where_it_began() {
     let mut s = Scene::reinstalled();
     let (notes, w) = s.welcome();
     s.commit(&notes);
+    s.saying.prove = vec![Pos::ZERO];
     let (_, again) = s.welcome();
     assert_eq!((again.lease, again.sends), (w.lease + 1, w.sends));
     // Restored from before its first frame, it needs again what it had.
