@@ -642,7 +642,7 @@ pub(super) async fn wish(
         let (about, told, drafts) = asks(&brain.cases, &id, verb, &ask, &wish, now_us)?;
         let asked = match told {
             Told::Done { .. } => None,
-            Told::Sent { to } => Some(to),
+            Told::Sent { to, .. } => Some(to),
         };
         Ok((Made { about, is_new: false, asked }, drafts))
     })

@@ -159,11 +159,12 @@ pub enum Case {
         #[arg(long)]
         rating: Option<u8>,
     },
-    /// 督办: the tier above watches; 提级 with --hand-over: it takes the case
+    /// 督办: the tier above watches; 提级 with --hand-over: the case is offered to it. Of a press to which you were to
+    /// come: you cannot
     Escalate {
         #[command(flatten)]
         step: Step,
-        /// The tier above takes the case
+        /// The tier above takes the case when it hears of it; until then its owner works on
         #[arg(long)]
         hand_over: bool,
     },

@@ -34,7 +34,7 @@ use super::once::{self, Made, Once, Repeat};
 use super::{Ctx, Refusal, cases, guard};
 use crate::brain::Brain;
 use crate::brain::cases::machine::{OPEN311, TEXT_MAX, described, kept};
-use crate::brain::cases::{ASKED_ALREADY, Cases, Held, Told, opened};
+use crate::brain::cases::{Cases, Held, Told, opened};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters};
@@ -96,6 +96,23 @@ impl Part {
         let filed = case.filed_for.as_ref().unwrap_or(&case.opened_at);
         self.0.as_ref().is_none_or(|part| part.covers(filed) || part.covers(case.bound_for()))
     }
+}
+
+/// Who posts something.
+struct Writer {
+    name: String,
+    /// One app among others.
+    is_app: bool,
+}
+
+/// What is posted.
+struct Posted {
+    /// The form's, and those of the query.
+    p: Parameters,
+    /// How many files were with it.
+    files: usize,
+    part: Part,
+    writer: Writer,
 }
 
 struct Desk {
@@ -209,17 +226,15 @@ impl Desk {
                 self.updates(&query, &part).await
             }
             (true, ["requests"]) => {
-                let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, part, holder, _) = self.writer(query, p, headers)?;
-                self.file(p, part, &holder, headers, files).await
+                let Posted { p, files, part, writer } = self.posted(query, headers, body).await?;
+                self.file(p, part, &writer.name, headers, files).await
             }
             (true, ["servicerequestupdates"]) => {
-                let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, part, holder, is_app) = self.writer(query, p, headers)?;
+                let Posted { p, files, part, writer } = self.posted(query, headers, body).await?;
                 if files > 0 {
                     return no(400, "a file is not taken: refer to it by media_url");
                 }
-                self.update(&p, &part, &holder, is_app).await
+                self.update(&p, &part, &writer.name, writer.is_app).await
             }
             (true, _) => no(405, format!("nothing can be posted to {path}; requests can")),
             (false, _) => no(404, format!("there is nothing at {path}: see discovery")),
@@ -271,26 +286,31 @@ impl Desk {
         Err(vec![Wrong { code: 429, description, retry_after_s }])
     }
 
-    /// All parameters, for which part, who posts them, and whether that is one app among others.
-    fn writer(
-        &self,
-        query: Parameters,
-        form: Parameters,
-        headers: &HeaderMap,
-    ) -> Result<(Parameters, Part, String, bool), Vec<Wrong>> {
+    /// Whoever names himself beside the form is judged before that is read: it may be large.
+    async fn posted(&self, query: Parameters, headers: &HeaderMap, body: RequestBody) -> Result<Posted, Vec<Wrong>> {
+        let is_named = query.get("api_key").is_some() || self.holder(&query, headers).is_some();
+        let named = if is_named { Some(self.writer(&query, headers)?) } else { None };
+        let (form, files) = form_of(headers, body).await.map_err(|w| vec![w])?;
         let p = form.and(query);
-        let (name, is_app) = match (&self.tokens, self.holder(&p, headers)) {
-            (None, _) => ("anybody".to_owned(), false),
-            (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => {
-                self.admit(&h)?;
-                (h.name, h.role == TokenRole::App)
-            }
-            (Some(_), Some(h)) => return no(403, format!("the api_key of {} may only read", h.name)),
-            (Some(_), None) if p.get("api_key").is_none() => return no(403, "api_key was not provided"),
-            (Some(_), None) => return no(403, "Invalid api_key"),
+        let writer = match named {
+            Some(writer) => writer,
+            None => self.writer(&p, headers)?,
         };
         let part = self.jurisdiction(&p)?;
-        Ok((p, part, name, is_app))
+        Ok(Posted { p, files, part, writer })
+    }
+
+    fn writer(&self, p: &Parameters, headers: &HeaderMap) -> Result<Writer, Vec<Wrong>> {
+        match (&self.tokens, self.holder(p, headers)) {
+            (None, _) => Ok(Writer { name: "anybody".to_owned(), is_app: false }),
+            (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => {
+                self.admit(&h)?;
+                Ok(Writer { name: h.name, is_app: h.role == TokenRole::App })
+            }
+            (Some(_), Some(h)) => no(403, format!("the api_key of {} may only read", h.name)),
+            (Some(_), None) if p.get("api_key").is_none() => no(403, "api_key was not provided"),
+            (Some(_), None) => no(403, "Invalid api_key"),
+        }
     }
 
     // ---- reading ---------------------------------------------------------------------------
@@ -538,7 +558,7 @@ impl Desk {
                     let (about, asked) = match told {
                         Told::Done { term, version } if !is_named => (update_id(&case, term, version), None),
                         Told::Done { .. } => (wish, None),
-                        Told::Sent { to } => (wish, Some(to)),
+                        Told::Sent { to, wish } => (wish, Some(to)),
                     };
                     Ok((Made { about, is_new: false, asked }, drafts))
                 };
@@ -558,8 +578,8 @@ fn shortened(description: &str) -> Option<usize> {
     (kept < chars(description)).then_some(kept)
 }
 
-/// What is posted, and how many files were with it.
-async fn posted(headers: &HeaderMap, body: RequestBody) -> Result<(Parameters, usize), Wrong> {
+/// The form, and how many files were with it.
+async fn form_of(headers: &HeaderMap, body: RequestBody) -> Result<(Parameters, usize), Wrong> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let too_large = |most: usize| wrong(413, format!("a form may have {most} bytes"));
     if let Some(mut form) = multipart::Form::of(given) {
@@ -594,18 +614,15 @@ fn no<T>(code: u16, description: impl Into<String>) -> Result<T, Vec<Wrong>> {
 }
 
 /// The node's own refusals, in the specification's words: 404 for what is not there, 503 and 504 for
-/// a node that cannot, 409 and 422 for a word that is taken or has no answer yet, 400 for all else.
+/// a node that cannot, 409 and 422 for a word that is taken, 400 for all else.
 fn refused(r: Refusal) -> Vec<Wrong> {
     let error = r.failure.error.as_str();
     let code = match r.status.as_u16() {
         code @ (403 | 404 | 500..) => code,
-        code if [once::UNDER_WAY, once::KEY_USED, ASKED_ALREADY].contains(&error) => code,
+        code if [once::UNDER_WAY, once::KEY_USED].contains(&error) => code,
         _ => 400,
     };
-    // Its clients have no command line.
-    let hint =
-        if error == ASKED_ALREADY { "with an update_id of its own it is another".into() } else { r.failure.hint };
-    let parts = [r.failure.detail, hint];
+    let parts = [r.failure.detail, r.failure.hint];
     vec![wrong(code, parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; "))]
 }
 

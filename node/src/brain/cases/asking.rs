@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, Pen};
 use super::machine::{self, Asker, Opening, Refusal, Stepped};
-use super::{Cases, Held, Told, Wish, intake};
+use super::{Cases, Held, Told, intake};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::Tier;
@@ -14,9 +14,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Characters of a name, a telephone number, an address.
 const CONTACT_MAX: usize = 200;
-
-/// Why a wish is refused that was made in the same words, and has no answer yet.
-pub const ASKED_ALREADY: &str = "asked-already";
 
 impl Cases {
     /// Opens a case that no event brought; the contact stays here.
@@ -87,7 +84,7 @@ impl Cases {
     }
 
     /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id: the wish is
-    /// known by its words, and made again while it has no answer it is refused.
+    /// known by its words, and made again while it has no answer it is the same, which is sent again and done once.
     ///
     /// # Errors
     /// [`Refusal`], in words for whoever asked.
@@ -148,10 +145,10 @@ impl Cases {
         let next = self.sends_on(held, verb, ask);
         if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
-                held.is_new(verb, ask)?;
-                let letter = self.recall(held, ask, wish.to_owned(), now)?;
+                let (name, again) = held.asked_as(verb, ask).unwrap_or((wish, 0));
+                let letter = Letter { again, ..self.recall(held, ask, name.to_owned(), now)? };
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
-                return Ok((id, Told::Sent { to: letter.to }, drafts));
+                return Ok((id, Told::Sent { to: letter.to, wish: letter.id }, drafts));
             }
             let mut steps = self.step(held, verb, ask, &self.me, now)?;
             let own = steps.iter_mut().find(|stepped| stepped.case.id == id).map(|stepped| &mut stepped.entry);
@@ -168,23 +165,27 @@ impl Cases {
         machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
-        if !is_named {
-            held.is_new(verb, ask)?;
-        }
+        let pen = Pen { me: &self.me, now };
+        let (name, again) = held.asked_as(verb, ask).filter(|_| !is_named).unwrap_or((wish, 0));
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
-            let coming =
-                Coming { node: self.me.clone(), by: ask.by.clone(), at: now, wish: wish.to_owned(), term, version };
-            drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming, false));
+            let (node, by) = (self.me.clone(), ask.by.clone());
+            let coming = Coming { node, by, at: now, wish: name.to_owned(), term, version };
+            drafts.push(pen.coming(&held.case, &coming, false));
+        }
+        if verb == Verb::Escalate {
+            machine::act::may(verb, ask)?;
+            let gone = held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming));
+            drafts.extend(gone.map(|coming| pen.coming(&held.case, coming, true)));
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
         drafts.extend(self.called_again(held, ask, wish, false, now));
         let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0, contact: None, offered: None };
-        let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
-        drafts.extend(Pen { me: &self.me, now }.letter(&letter));
-        Ok((id, Told::Sent { to }, drafts))
+        let letter = Letter { again, ..self.letter(name.to_owned(), &to, held.case.urgent, body) };
+        drafts.extend(pen.letter(&letter));
+        Ok((id, Told::Sent { to, wish: letter.id }, drafts))
     }
 
     /// What is short for an id here may be short for another one where the wish is done; and who owns the one may not
@@ -292,23 +293,19 @@ impl Held {
     fn told_of(&self, name: &str) -> Option<Told> {
         let done = self.history.iter().find(|e| e.wish.as_deref() == Some(name));
         let done = done.map(|e| Told::Done { term: e.term, version: e.version });
-        let sent = || self.wishes.iter().find(|w| w.id == name).map(|w| Told::Sent { to: w.to.clone() });
+        let sent = self.wishes.iter().find(|w| w.id == name);
+        let sent = || sent.map(|w| Told::Sent { to: w.to.clone(), wish: w.id.clone() });
         done.or_else(sent)
     }
 
-    /// Whoever types a wish again because no answer came would have it done twice.
-    ///
-    /// # Errors
-    /// [`Refusal`]: it is what was asked for last.
-    fn is_new(&self, verb: Verb, ask: &Ask) -> Result<(), Refusal> {
-        let last = self.wishes.iter().rev().find(|w| w.refused.is_none());
+    /// The name of the wish that was asked for last, if it is this one and has no answer yet, and the how manieth time
+    /// this is. Whoever types it again because no answer came must not have it done twice; and the letter, or its
+    /// answer, may have been lost with a disk on its way.
+    fn asked_as(&self, verb: Verb, ask: &Ask) -> Option<(&str, u32)> {
+        let last = self.wishes.iter().rev().find(|w| w.refused.is_none())?;
         // A case comes back once, whatever is said of why.
-        let is_same = |w: &&Wish| w.verb == verb && (verb == Verb::Recall || w.content == content(verb, ask));
-        let Some(last) = last.filter(is_same) else { return Ok(()) };
-        let words = if verb == Verb::Recall { "" } else { ", in the same words," };
-        let detail = format!("`{verb}` was asked of {} already{words} and has no answer yet", last.to);
-        let hint = format!("its answer will stand in `citybrain case show {}`", self.case.id);
-        Err(Refusal::new(ASKED_ALREADY, detail, hint))
+        let is_same = last.verb == verb && (verb == Verb::Recall || last.content == content(verb, ask));
+        is_same.then(|| (last.id.as_str(), last.again.saturating_add(1)))
     }
 
     /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he
@@ -329,6 +326,13 @@ impl Held {
         }
         Ask { role: Some(Role::Resident), by: machine::RESIDENT.into(), ..ask }
     }
+}
+
+/// Does whoever escalates a press by hand say with it that this one does not come? His own word he takes back where
+/// he gave it, a supervisor any that was given there or below.
+pub(super) fn takes_back(from: &Address, ask: &Ask, coming: &Coming) -> bool {
+    let is_he = coming.node == *from && machine::is_same_person(&coming.by, &ask.by);
+    is_he || ask.role == Some(Role::Supervisor) && from.covers(&coming.node)
 }
 
 /// Who opens it, or presses again, as others may read it: whoever is the one to call is named nowhere else.

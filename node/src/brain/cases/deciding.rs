@@ -3,11 +3,12 @@
 use super::letter::{self, Body, Letter, Offered, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
-    AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over, is_true, kept, who,
+    AGAIN, COMING_MAX, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over,
+    is_true, kept, who,
 };
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
-use citybrain_hub::state::State;
+use citybrain_hub::state::{Presence, State};
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
@@ -328,7 +329,7 @@ impl Cases {
     }
 
     pub(super) fn letter(&self, id: String, to: &Address, urgent: bool, body: Body) -> Letter {
-        Letter { id, from: self.me.clone(), via: None, to: to.clone(), urgent, body }
+        Letter { id, from: self.me.clone(), via: None, to: to.clone(), urgent, at: None, again: 0, body }
     }
 
     /// Is it a letter from below, for another part of this subtree?
@@ -443,9 +444,9 @@ impl Cases {
                 Pen { me: &self.me, now }.answered(letter, "sent on", self.send_down(letter, state, now))
             }
             Body::Ask { case, verb, ask, contact, .. } => {
-                let wanted = if is_old { still_wanted(*verb, ask) } else { Some(*verb) };
+                let wanted = if is_old { self.still_wanted(case, *verb, ask) } else { Some(*verb) };
                 let done = wanted
-                    .ok_or_else(|| self.lost())
+                    .ok_or_else(|| lost(&self.me))
                     .and_then(|verb| self.may_be_summoned(verb, ask, state).map(|()| verb))
                     .and_then(|verb| self.asked(case, verb, ask, contact.as_ref(), letter, now));
                 done.unwrap_or_else(|refusal| self.refused(case, refusal, letter, now))
@@ -532,7 +533,7 @@ impl Cases {
             // It comes again, to another box than the one that did it.
             let (case, history) = (held.case.clone(), letter::sent(&held.history));
             let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
-            let told = self.letter(format!("{}.done", letter.id), &letter.from, letter.urgent, body);
+            let told = self.letter(format!("{}.done", letter.id_of_time()), &letter.from, letter.urgent, body);
             return Ok(pen.answered(letter, "known", pen.letter(&told)));
         }
         if let Some(to) = self.sends_on(held, verb, ask) {
@@ -547,6 +548,7 @@ impl Cases {
         }
         if verb == Verb::Recall {
             let recall = self.recall(held, ask, format!("{}.recall", letter.id), now)?;
+            let recall = Letter { again: letter.again, ..recall };
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
         }
         let mut all = self.step(held, verb, ask, &letter.from, now).or_else(|refusal| {
@@ -554,7 +556,7 @@ impl Cases {
             let said = is_by_open311(ask).then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
             said.flatten().ok_or(refusal)
         })?;
-        if let Some(first) = all.first_mut().filter(|_| follows(verb, ask)) {
+        if let Some(first) = all.first_mut() {
             first.entry.wish = Some(wish);
         }
         let mut drafts = Vec::new();
@@ -622,9 +624,52 @@ impl Cases {
         is_hand_over(letter) && self.is_old(header, letter) || self.must_wait(letter)
     }
 
-    fn lost(&self) -> Refusal {
-        let detail = format!("{} has lost its disk, and does not know whether it was done", self.me);
-        Refusal::new("lost", detail, "look at the case, and ask again if it is still wanted")
+    /// A node below says which folder it is. If it is another than before, wishes of this node that were on their way
+    /// to it, or past it, may be lost with the disk, and nobody would ever answer them. What goes another way is not
+    /// among them: who comes to a press is said with the case ([`Cases::still_come`]), and a comment waits for it.
+    pub(super) fn lost_below(
+        &self,
+        header: &Header<'_>,
+        payload: &[u8],
+        state: &State,
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
+        let Some(node) = header.origin.and_then(|o| Address::parse(o.address).ok()) else { return Vec::new() };
+        let inc = letter::data::<Presence>(payload).map(|presence| presence.inc);
+        let known = state.registry.get(&node).map(|known| known.inc);
+        let Some(inc) = inc.filter(|inc| known.is_some_and(|known| known != *inc)) else { return Vec::new() };
+        let is_lost = |held: &Held, w: &Wish| {
+            let is_said_otherwise =
+                held.coming.iter().any(|c| c.wish == w.id) || w.verb == Verb::Comment && w.to == node;
+            w.refused.is_none() && node.covers(&w.to) && !is_said_otherwise
+        };
+        let pen = Pen { me: &self.me, now };
+        let mut drafts = Vec::new();
+        for held in self.held.values() {
+            for wish in held.wishes.iter().filter(|w| is_lost(held, w)) {
+                let Refusal { error, detail, hint } = lost(&node);
+                let (case, answers, detail) = (held.case.id.clone(), wish.id.clone(), format!("{detail}; {hint}"));
+                let body = Body::Refused { case, answers, error: error.into(), detail, said: None, contact: None };
+                let id = format!("{}.lost.{inc}", wish.id);
+                drafts.extend(pen.letter(&self.letter(id, &self.me, held.case.urgent, body)));
+            }
+        }
+        drafts
+    }
+
+    /// The node above tells this box, which has an empty disk, who comes to a press of it or of one below. The word
+    /// that was on its way to the press may be lost with the old disk: it goes there from here, again or for the first
+    /// time. By its name it is done once.
+    pub(super) fn still_come(&self, case: &Case, coming: &[Coming], now: DateTime<Utc>) -> Vec<Draft> {
+        let accepts = |coming: &Coming| {
+            let ask = Ask { by: coming.by.clone(), role: Some(Role::Worker), ..Ask::default() };
+            let (verb, case_id) = (Verb::Accept, case.id.clone());
+            let body = Body::Ask { case: case_id, verb, ask, hops: 0, contact: None, offered: None };
+            let (id, from, via) = (coming.wish.clone(), coming.node.clone(), Some(self.me.clone()));
+            let (to, urgent, at) = (case.bound_for().clone(), case.urgent, Some(coming.at));
+            Pen { me: &self.me, now }.letter(&Letter { id, from, via, to, urgent, at, again: 0, body })
+        };
+        coming.iter().take(COMING_MAX).filter_map(accepts).collect()
     }
 
     /// The owner refuses whoever was to come from here: those above, who heard of him by this node's word and not by
@@ -640,6 +685,16 @@ impl Cases {
         Some(Pen { me: &self.me, now }.coming(&held.case, &coming, true))
     }
 
+    /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
+    /// it; and whoever comes to a press is not kept from it. Another step may be out of date.
+    fn still_wanted(&self, case: &str, verb: Verb, ask: &Ask) -> Option<Verb> {
+        let is_press = || self.held.get(case).is_some_and(|held| held.case.urgent);
+        match verb {
+            Verb::Accept if is_press() => Some(verb),
+            _ => (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment),
+        }
+    }
+
     /// A wish is not granted, and whoever has it is told why.
     fn refused(&self, case: &str, refusal: Refusal, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
         let Refusal { error, detail, hint } = refusal;
@@ -650,7 +705,7 @@ impl Cases {
             _ => (None, None),
         };
         let body = Body::Refused { case, answers, error: error.to_owned(), detail, said, contact };
-        let told = self.letter(format!("{}.refused", letter.id), &letter.from, letter.urgent, body);
+        let told = self.letter(format!("{}.refused", letter.id_of_time()), &letter.from, letter.urgent, body);
         let pen = Pen { me: &self.me, now };
         pen.answered(letter, error, pen.letter(&told))
     }
@@ -700,10 +755,10 @@ fn follows(verb: Verb, ask: &Ask) -> bool {
     verb == Verb::Comment || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
 }
 
-/// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
-/// it. A step may be out of date.
-fn still_wanted(verb: Verb, ask: &Ask) -> Option<Verb> {
-    (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment)
+/// Nobody knows what became of a wish.
+fn lost(node: &Address) -> Refusal {
+    let detail = format!("{node} has lost its disk, and does not know whether it was done");
+    Refusal::new("lost", detail, "look at the case, and ask again if it is still wanted")
 }
 
 /// Was whoever said it told that it will be read?

@@ -1,9 +1,9 @@
 //! Records folded into what this node holds: the only way to change it.
 
-use super::asking::content;
+use super::asking::{content, takes_back};
 use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
-use super::letter::{self, Body, Letter, ON_ITS_WAY};
+use super::letter::{self, Body, Letter};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
@@ -156,6 +156,13 @@ impl Cases {
         self.index(id, true);
     }
 
+    /// The same by a word that comes by here: what is known here of the press came before it.
+    fn note_coming_now(&mut self, id: &str, coming: Coming) {
+        if let Some((term, version)) = self.held.get(id).map(|held| held.case.order()) {
+            self.note_coming(id, Coming { term, version, ..coming });
+        }
+    }
+
     /// Somebody calls for help from there, and the owner may not hear of it soon. Who was called for a case on
     /// its way is called for it anew; `own`: has heard of it by now.
     fn note_moved(&mut self, id: &str, place: &Place, own: bool) {
@@ -176,11 +183,22 @@ impl Cases {
         self.index(id, true);
     }
 
-    /// Its owner has said that he does not come after all.
+    /// He does not come after all: its owner has said so.
     pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str) {
+        self.come_not(id, |c| c.node == *node && c.wish == wish);
+    }
+
+    /// These do not come after all. If nobody does now, whoever was called before they were to come is called anew.
+    fn come_not(&mut self, id: &str, is_gone: impl Fn(&Coming) -> bool) {
         self.index(id, false);
-        if let Some(held) = self.held.get_mut(id) {
-            held.coming.retain(|c| c.node != *node || c.wish != wish);
+        if let Some(held) = self.held.get_mut(id)
+            && held.coming.iter().any(&is_gone)
+        {
+            held.coming.retain(|c| !is_gone(c));
+            let order = held.case.order();
+            if held.who_comes().next().is_none() && held.called.take_if(|called| *called == order).is_some() {
+                held.times_anew += 1;
+            }
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
@@ -217,7 +235,7 @@ impl Cases {
         let timers = case.clocks.iter().filter(|c| c.runs() && c.missed.is_none());
         let timers: Vec<_> =
             timers.filter_map(|c| Some((self.due_us(held, c)?, id.to_owned(), c.name.clone()))).collect();
-        let waits = Some((self.too_long(held), id.to_owned(), ON_ITS_WAY.to_owned()));
+        let waits = Some((self.too_long(held), id.to_owned()));
         let waits = waits.filter(|_| self.watches(held) && held.called != Some(case.order()));
         let button = case.button.clone().filter(|_| case.opened_at == self.me && awaits_help(case));
         let button = button.map(|b| (b, id.to_owned()));
@@ -274,8 +292,11 @@ impl Cases {
             self.open.remove(id);
             self.open_since.remove(&opened);
             self.opened.remove(&opened);
-            for timer in timers.into_iter().chain(waits) {
+            for timer in timers {
                 self.due.remove(&timer);
+            }
+            if let Some(waits) = waits {
+                self.waits.remove(&waits);
             }
             self.over.remove(&over);
             if let Some(button) = button {
@@ -306,7 +327,7 @@ impl Cases {
             self.forgotten.insert(id.to_owned());
             self.forgotten_buttons.extend(case.button.clone().map(|b| (b, id.to_owned())));
         }
-        self.due.extend(waits);
+        self.waits.extend(waits);
         if case.status.is_open() {
             self.open.insert(id.to_owned());
             self.open_since.insert(opened.clone());
@@ -503,7 +524,8 @@ impl Cases {
         if by == machine::TIMER || by == self.me.as_str() {
             return;
         }
-        let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), content, refused: None };
+        let (id, to, again) = (letter.id.clone(), letter.to.clone(), letter.again);
+        let wish = Wish { id, verb, by, to, content, again, refused: None };
         // Asked again, the answer to come is the one that counts.
         held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);
@@ -524,11 +546,12 @@ impl Cases {
         match &letter.body {
             // Somebody comes, and this node is between him and the press, or above both.
             Body::Ask { case, verb: Verb::Accept, ask, .. } if is_true(header, letter) => {
-                if let Some((term, version)) = self.held.get(case).map(|h| h.case.order()) {
-                    let (at, by) = (view::time_of(header.committed_us), ask.by.clone());
-                    let (node, wish) = (letter.from.clone(), letter.id.clone());
-                    self.note_coming(case, Coming { node, by, at, wish, term, version });
-                }
+                let at = letter.at.unwrap_or_else(|| view::time_of(header.committed_us));
+                let (node, by, wish) = (letter.from.clone(), ask.by.clone(), letter.id.clone());
+                self.note_coming_now(case, Coming { node, by, at, wish, term: 0, version: 0 });
+            }
+            Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
+                self.come_not(case, |coming| takes_back(&letter.from, ask, coming));
             }
             Body::Refused { case, answers, .. } if is_true(header, letter) => self.comes_not(case, &letter.to, answers),
             Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
@@ -595,12 +618,15 @@ impl Cases {
                 if header.direction == Direction::Up
                     && case.owner != self.me
                     && !succession::may_return(case, letter.sender()) => {}
-            Body::Returned { inc, case, history } => {
+            Body::Returned { inc, case, history, coming } => {
                 if self.is_for(*inc) && self.was_here(case) {
                     self.post(pos, posted, true);
                 } else if self.is_for(*inc) {
                     self.fold(case, history);
                     self.were_called(&case.id, history);
+                    if header.direction == Direction::Down {
+                        coming.iter().for_each(|coming| self.note_coming_now(&case.id, coming.clone()));
+                    }
                 }
             }
             Body::Refused { case, answers, detail, error, .. } => {

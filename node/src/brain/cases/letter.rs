@@ -7,7 +7,7 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
-//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press, whose own box may be dead; or was refused by it |
+//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press, whose own box may be dead; or was refused by it, or cannot come after all |
 //! | `city.brain.case.forget` | local | whom to call is forgotten here, before the owner has heard of it |
 //! | `city.brain.case.wanted`, `.told`, `.roll`, `.present` | to the parent, to the child, to all below, back up | what a box with an empty disk learns ([`super::succession`]) |
 //!
@@ -108,6 +108,12 @@ pub struct Letter {
     pub via: Option<Address>,
     pub to: Address,
     pub urgent: bool,
+    /// When it was written first, by the clock of the node that it is from; the pen says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
+    /// Of a wish: how often it was asked for before, without an answer. Each time it goes its whole way.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub again: u32,
     #[serde(flatten)]
     pub body: Body,
 }
@@ -137,8 +143,14 @@ pub enum Body {
     SentBack { case: String, term: u32, version: u32, why: String },
     /// Its giver wants the case again, which `case` shows on its way.
     Recall { case: Case, history: Vec<Entry>, by: String, why: String },
-    /// What the parent knows of a case of the box that was here before the one that has asked.
-    Returned { inc: Inc, case: Case, history: Vec<Entry> },
+    /// What the parent knows of a case of the box that was here before the one that has asked; and who comes to it.
+    Returned {
+        inc: Inc,
+        case: Case,
+        history: Vec<Entry>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        coming: Vec<Coming>,
+    },
     /// It was not done.
     Refused {
         case: String,
@@ -202,13 +214,15 @@ impl Pen<'_> {
         };
         // Sent on from another node it is another event; its `data` stays the same. A wish that goes after its
         // case may pass one node several times: under one id it would be taken for known below.
+        let id = letter.id_of_time();
         let id = match &letter.body {
-            Body::Ask { hops, .. } if *hops > 0 => format!("{}/{}.{hops}", letter.id, self.me),
-            _ if letter.from == *self.me && letter.via.is_none() => letter.id.clone(),
-            _ => format!("{}/{}", letter.id, self.me),
+            Body::Ask { hops, .. } if *hops > 0 => format!("{id}/{}.{hops}", self.me),
+            _ if letter.from == *self.me && letter.via.is_none() => id,
+            _ => format!("{id}/{}", self.me),
         };
         let lane = lane(letter.urgent);
-        Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(letter)))
+        let written = Letter { at: letter.at.or(Some(self.now)), ..letter.clone() };
+        Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(written)))
     }
 
     /// That a letter is done, how, and what goes out with that word.
@@ -267,7 +281,7 @@ impl Pen<'_> {
     }
 
     /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so. Or he
-    /// does not, by the word of that box.
+    /// does not, by the word of that box or by his own.
     pub fn coming(&self, case: &Case, coming: &Coming, is_refused: bool) -> Draft {
         let end = if is_refused { ".refused" } else { "" };
         let id = format!("{}.coming.{}{end}", case.id, coming.wish);
@@ -334,6 +348,11 @@ pub fn hand_over_id(case: &Case) -> String {
 }
 
 impl Letter {
+    /// Its id, which of a wish that was asked for again says so, too; and the same of its answer.
+    pub fn id_of_time(&self) -> String {
+        if self.again == 0 { self.id.clone() } else { format!("{}.{}", self.id, self.again) }
+    }
+
     /// The node whose record brings it to the place where it turns.
     pub fn sender(&self) -> &Address {
         self.via.as_ref().unwrap_or(&self.from)

@@ -66,7 +66,6 @@ pub mod supervision;
 #[cfg(test)]
 mod tests;
 
-pub use asking::ASKED_ALREADY;
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
 pub use succession::{Awaited, is_present, is_wanted, tells_again};
@@ -111,6 +110,8 @@ const SAME_SPOT: f64 = 0.000_3;
 const AGAIN: &str = "pressed again";
 /// How far records' time may step back before what waits is counted from then; less than anybody called waits.
 const AHEAD_US: i64 = 10_000_000;
+/// A box that starts has so long to hear what it has missed before it calls for it; one step of a press at most.
+const LISTENS_US: i64 = 10_000_000;
 /// Characters of a wish's id that are kept; this program's have 36 at most.
 const WISH_ID_MAX: usize = 100;
 /// Of those who come to one press, how many are remembered.
@@ -151,7 +152,7 @@ pub struct Held {
     /// Where responders were called to by such a word last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anew: Option<Place>,
-    /// How often they were since the owner's last step, and how many presses went to it since then.
+    /// How often they were called anew since the owner's last step, and how many presses went to it since then.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub times_anew: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -175,10 +176,12 @@ impl Held {
         self.coming.iter().filter(|c| (c.term, c.version) >= self.case.order())
     }
 
-    /// Were responders called here because it had not climbed, and has it done nothing but climb since?
+    /// Were responders called here because it had not climbed, and was nothing done since? It has climbed, or people
+    /// have said something of it.
     fn was_called_for(&self) -> bool {
         let is_climb = |e: &Entry| e.by == machine::TIMER && e.step == Verb::Escalate.done();
-        let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(is_climb);
+        let is_nothing = |e: &Entry| is_climb(e) || e.step == Verb::Comment.done();
+        let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(is_nothing);
         self.called.is_some_and(all)
     }
 
@@ -248,6 +251,10 @@ pub struct Uncalled {
 }
 
 impl Uncalled {
+    fn is_of(&self, line: &Entry) -> bool {
+        (self.term, self.version) == (line.term, line.version)
+    }
+
     /// Is nobody needed any more once the press is accepted?
     fn is_of_press(&self) -> bool {
         self.stood == Some(Status::Submitted)
@@ -263,6 +270,9 @@ pub struct Wish {
     /// What it says, as a hash ([`asking::content`]).
     #[serde(default)]
     pub content: u64,
+    /// How often it was asked for before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub again: u32,
     /// Why it was not done; without it there is no answer yet. A wish that was done is a line of history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -273,8 +283,8 @@ pub struct Wish {
 pub enum Told {
     /// It is this entry of the case's history.
     Done { term: u32, version: u32 },
-    /// The owner was asked.
-    Sent { to: Address },
+    /// The owner was asked, by the letter of that id.
+    Sent { to: Address, wish: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -388,6 +398,10 @@ pub struct Cases {
     to_rebook: BTreeSet<String>,
     /// Was that looked at since this state was read? It is no part of its rows.
     has_looked: bool,
+    /// What this node looks after for others ([`Cases::watches`]), by when that has been so for too long.
+    waits: BTreeSet<(i64, String)>,
+    /// When this node has told of its start, µs since 1970. It is no part of its rows.
+    started_us: Option<i64>,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -437,6 +451,8 @@ impl Cases {
             bookings: BTreeSet::new(),
             to_rebook: BTreeSet::new(),
             has_looked: false,
+            waits: BTreeSet::new(),
+            started_us: None,
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
@@ -485,10 +501,22 @@ impl Cases {
         is_watched && call.is_of_press() && !held.coming.is_empty()
     }
 
+    /// Since when a call waits here for the box's answer to those who come: what it has let climb since it could
+    /// have heard of the last of them.
+    fn awaits_answer_since(&self, held: &Held) -> Option<i64> {
+        let said = held.coming.iter().map(|c| (c.term, c.version)).max()?;
+        let is_behind = |e: &Entry| held.uncalled.iter().any(|u| self.awaits_answer(held, u) && u.is_of(e));
+        let mut lines = held.history.iter().zip(&held.came_us).filter(|(e, _)| (e.term, e.version) > said);
+        lines.find(|(e, _)| is_behind(e)).map(|(_, came_us)| *came_us)
+    }
+
     /// When that has been so for too long, µs since 1970: a press should have been here one step before.
     fn too_long(&self, held: &Held) -> i64 {
         let (settings, case) = (&self.settings, &held.case);
         let climb_s = i64::from(settings.sos_climb_s.max(1));
+        if let Some(since_us) = self.awaits_answer_since(held) {
+            return since_us.saturating_add(climb_s.saturating_mul(1_000_000));
+        }
         let most_s: i64 = match &case.handing_to {
             None => {
                 let from = case.escalated_to.as_ref().unwrap_or(&case.owner).depth();
@@ -498,6 +526,26 @@ impl Cases {
             Some(_) => settings.on_its_way_s.max(1).into(),
         };
         held.heard_us.saturating_add(most_s.saturating_mul(1_000_000))
+    }
+
+    /// Before that nobody is called for what this node looks after for others: while it was down it has heard nothing,
+    /// and what it has missed comes now. `None`: it has not told of its start yet.
+    fn listens_until(&self) -> Option<i64> {
+        let step_us = i64::from(self.settings.sos_climb_s.max(1)).saturating_mul(1_000_000);
+        self.started_us.map(|at| at.saturating_add(step_us.min(LISTENS_US)))
+    }
+
+    /// When somebody is to be called for the first of what waits.
+    fn next_wait_us(&self) -> Option<i64> {
+        let (first, _) = self.waits.first()?;
+        self.listens_until().map(|until| until.max(*first))
+    }
+
+    /// The cases for which this node's responders are to be called now: what waits has done so for too long.
+    fn waited(&self, now_us: i64) -> impl Iterator<Item = &Held> {
+        let is_on = self.listens_until().is_some_and(|until| until <= now_us);
+        let due = self.waits.iter().take_while(move |(at, _)| is_on && *at <= now_us);
+        due.filter_map(|(_, id)| self.held.get(id))
     }
 
     /// When a clock's time is over, µs since 1970. A press climbs no later than by this node's own time, whatever
@@ -517,6 +565,7 @@ impl Cases {
             return;
         }
         self.latest_us = now_us;
+        self.started_us = self.started_us.map(|at| at.min(now_us));
         let is_ahead = |id: &&String| self.held[*id].heard_us > now_us.saturating_add(AHEAD_US);
         let ahead: Vec<String> = self.open.iter().filter(is_ahead).cloned().collect();
         for id in ahead {

@@ -1,6 +1,6 @@
 //! How the engine sees cases: records in, drafts, timers and rows out.
 
-use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
+use super::letter::{self, Body, Letter, Pen, Step};
 use super::{
     Above, Cases, Dirty, Held, LOOKED_AT, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, machine, succession,
 };
@@ -16,6 +16,9 @@ use std::collections::HashSet;
 
 impl Policy for Cases {
     fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
+        if header.kind == Kind::Presence {
+            return self.lost_below(header, payload, state, view::time_of(now_us));
+        }
         if header.kind != Kind::Event {
             return Vec::new();
         }
@@ -32,6 +35,11 @@ impl Policy for Cases {
                         Body::Copy { case, entry, .. } => self.forgotten_below(case, entry, now),
                         Body::Refused { case, answers, .. } => {
                             self.told_that_he_comes_not(case, answers, now).into_iter().collect()
+                        }
+                        Body::Returned { inc, case, coming, .. }
+                            if header.direction == Direction::Down && self.is_for(*inc) =>
+                        {
+                            self.still_come(case, coming, now)
                         }
                         _ => Vec::new(),
                     };
@@ -64,7 +72,8 @@ impl Policy for Cases {
         if !self.inbox.is_empty() || owes_words || self.succeeds() {
             return Some(0);
         }
-        self.due.first().map(|(at, _, _)| *at)
+        let due = self.due.first().map(|(at, _, _)| *at);
+        due.into_iter().chain(self.next_wait_us()).min()
     }
 
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
@@ -97,12 +106,13 @@ impl Policy for Cases {
         drafts.extend(self.late_calls(now));
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
-            if clock == ON_ITS_WAY {
-                drafts.push(Pen { me: &self.me, now }.call_waiting(held));
-                continue;
-            }
             let stepped = self.book().timer(&held.case, clock, now);
             self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+        }
+        for held in self.waited(now_us).take(TOGETHER) {
+            if touched.insert(&held.case.id) {
+                drafts.push(Pen { me: &self.me, now }.call_waiting(held));
+            }
         }
         for id in self.forgetting.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
@@ -163,6 +173,7 @@ impl Policy for Cases {
             // Of this node it is a start: its config may offer otherwise than the one before.
             if header.origin.is_none() {
                 self.look_at_bookings();
+                self.started_us = Some(header.committed_us);
             }
             return self.apply_started(header);
         }
@@ -190,9 +201,12 @@ impl Policy for Cases {
                     #[serde(default)]
                     refused: bool,
                 }
-                let origin = header.origin.map_or(self.me.as_str(), |o| o.address);
+                let from = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok());
                 let told = letter::data::<Told>(payload).filter(|_| header.direction != Direction::Down);
-                match told.filter(|t| t.coming.node.as_str() == origin) {
+                // Each says it of itself; that he does not come, those above him say, too.
+                let is_his =
+                    |t: &Told, from: &Address| t.coming.node == *from || t.refused && from.covers(&t.coming.node);
+                match told.filter(|t| from.as_ref().is_some_and(|from| is_his(t, from))) {
                     Some(Told { case, coming, refused: true }) => self.comes_not(&case, &coming.node, &coming.wish),
                     Some(Told { case, coming, .. }) => self.note_coming(&case, coming),
                     None => {}

@@ -14,7 +14,8 @@
 //! cases; whatever comes behind the parent's `told`, or behind a node's own `present`, is new, and
 //! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is
 //! recovered by one step in this node's own log, as the newest copy has it, in a term that the lost node
-//! cannot have used; old letters follow. What residents and workers asked of the lost node is refused.
+//! cannot have used; old letters follow. What residents and workers asked of the lost node is refused; comments are
+//! written, and whoever comes to a press is accepted.
 //!
 //! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
 //! The top of the tree has nobody to ask.
@@ -295,7 +296,8 @@ impl Cases {
         let about = short("returned", &format!("{inc}.{by}"));
         let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
         let urgent = case.urgent;
-        self.letter(id, to, urgent, Body::Returned { inc, case, history })
+        let coming = held.coming.clone();
+        self.letter(id, to, urgent, Body::Returned { inc, case, history, coming })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of an event; each call names them in one line")]
@@ -555,7 +557,7 @@ impl Cases {
         let id = letter::hand_over_id(case);
         let body = Body::HandOver { case: case.clone(), history: letter::sent(history), contact: None };
         let via = Some(self.me.clone());
-        Some(Letter { id, from: case.owner.clone(), via, to, urgent: case.urgent, body })
+        Some(Letter { id, from: case.owner.clone(), via, to, urgent: case.urgent, at: None, again: 0, body })
     }
 
     /// Whose word the lost node's cases still need; `None`: nothing waits.

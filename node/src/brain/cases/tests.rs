@@ -20,7 +20,7 @@ use super::rates::{Question, add, count};
 use super::*;
 use crate::brain::services::Services;
 use citybrain_hub::policy::Policy as _;
-use citybrain_hub::state::{Known, State};
+use citybrain_hub::state::{Known, Presence, State};
 use citybrain_shared::case::{Ask, Booked, Booking, ClosedReason, Kind, Role, Satisfied, Solved, Status};
 use citybrain_shared::config::{Variables, parse};
 use citybrain_shared::record::{Draft, Origin};
@@ -63,7 +63,24 @@ fn node(address: &str) -> Cases {
     let text = format!("[node]\naddress = \"{address}\"\ndata = \"d\"\n{CATEGORIES}");
     let parsed = parse(&text, &Variables::new());
     assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
-    Cases::new(&parsed.config.unwrap())
+    // It has been up for long.
+    Cases { started_us: Some(0), ..Cases::new(&parsed.config.unwrap()) }
+}
+
+/// A node's word of its start, as that folder.
+fn presence(at: &str, inc: u128) -> Draft {
+    let about = Presence {
+        address: a(at),
+        name: String::new(),
+        code: None,
+        labels: citybrain_shared::selector::Labels::new(),
+        inc: citybrain_shared::Inc(inc),
+        version: String::new(),
+    };
+    let (direction, reach) = (Direction::Up, Tier::City);
+    let kind = citybrain_shared::record::Kind::Presence;
+    let header = Header { direction, reach, lane: Lane::Urgent, ..Header::local(kind, "city.brain.node") };
+    Draft::new(&header, serde_json::json!({"data": about}).to_string().as_bytes()).unwrap()
 }
 
 fn a(text: &str) -> Address {
@@ -454,7 +471,7 @@ impl World {
         }
         let old: Vec<&Held> = place.cases.iter().collect();
         assert_eq!(from_rows.iter().collect::<Vec<_>>(), old);
-        assert_eq!(from_rows.due, place.cases.due);
+        assert_eq!((&from_rows.due, &from_rows.waits), (&place.cases.due, &place.cases.waits));
         assert_eq!((&from_rows.open, &from_rows.opened), (&place.cases.open, &place.cases.opened));
         assert_eq!(from_rows.open_since, place.cases.open_since);
         assert_eq!((&from_rows.imported, &from_rows.changed), (&place.cases.imported, &place.cases.changed));

@@ -184,6 +184,15 @@ fn a_press_whose_box_is_back_calls_nobody_a_second_time_because_it_climbs_at_las
     world.settle();
     assert_eq!(held(&world, "c").case.escalated_to, Some(a("c")));
     assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 1, 1]);
+    // Nor because somebody has said something of it meanwhile.
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    world.now += 3_600_000_000;
+    without(&mut world, "c/s/a/n");
+    assert!(world.ask("c/s/a/n", ID, Verb::Comment, &by("w", Role::Worker), ""));
+    world.settle();
+    assert_eq!(held(&world, "c/s/a").case.escalated_to, Some(a("c/s/a")));
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 1, 1]);
     // Somebody who asks for them is no climb.
     let mut world = World::new();
     press(&mut world, "c/s/a/n");
@@ -192,6 +201,137 @@ fn a_press_whose_box_is_back_calls_nobody_a_second_time_because_it_climbs_at_las
     assert!(world.ask("c/s/a/n", ID, Verb::Escalate, &by("w", Role::Worker), ""));
     without(&mut world, "c/s/a/n");
     assert_eq!(calls(&world, "c/s/a"), 2);
+}
+
+#[test]
+fn a_box_that_was_off_listens_before_it_calls_for_what_it_has_missed() {
+    for is_word_on_its_way in [true, false] {
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        assert!(world.ask("c", ID, Verb::Accept, &by("市值班", Role::Worker), "w1"));
+        if !is_word_on_its_way {
+            world.lines.clear();
+        }
+        world.now += 3_600_000_000;
+        world.commit("c/s", vec![presence("c/s", 1)], None);
+        while world.due("c/s") {}
+        assert_eq!(calls(&world, "c/s"), 0, "it has heard nothing yet");
+        carry(&mut world, "c", "c/s");
+        world.now += 10_000_000;
+        while world.due("c/s") {}
+        assert_eq!(calls(&world, "c/s"), usize::from(!is_word_on_its_way));
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_the_answer_of_the_box_waits_one_step_however_often_that_climbs() {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), "w1"));
+    world.lines.clear();
+    for called in [0, 1] {
+        world.now += 30_000_000;
+        while world.due("c/s/a/n") {}
+        carry(&mut world, "c/s/a/n", "c/s/a");
+        assert_eq!(calls(&world, "c/s/a"), called);
+    }
+}
+
+#[test]
+fn everybody_who_hears_that_somebody_comes_hears_when_he_said_so() {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    assert!(world.ask("c", ID, Verb::Accept, &by("市长", Role::Worker), "w1"));
+    let said = view::time_of(world.now);
+    for (from, to) in [("c", "c/s"), ("c/s", "c/s/a")] {
+        world.now += 20_000_000;
+        carry(&mut world, from, to);
+        assert_eq!(held(&world, to).coming[0].at, said, "{to}");
+    }
+    assert_eq!(held(&world, "c").coming[0].at, said);
+}
+
+#[test]
+fn whoever_was_to_come_to_a_press_of_a_dead_box_takes_it_back_and_all_above_are_called() {
+    for (at, who, role, ends) in [
+        ("c/s", "街长", Role::Worker, true),
+        ("c/s", "别人", Role::Worker, false),
+        ("c/s", "值班长", Role::Supervisor, true),
+        ("c", "市长", Role::Supervisor, true),
+        ("c/s/a", "社区长", Role::Supervisor, false),
+    ] {
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        let now = |world: &mut World, at: &str, verb: Verb, ask: &Ask, wish: &str| {
+            assert!(world.ask(at, ID, verb, ask, wish), "{verb} at {at}");
+            without(world, "c/s/a/n");
+            world.now += 3_600_000_000;
+            without(world, "c/s/a/n");
+        };
+        now(&mut world, "c/s", Verb::Accept, &by("街长", Role::Worker), "w1");
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [0; 3]);
+        now(&mut world, at, Verb::Escalate, &by(who, role), "w2");
+        let (called, coming) = if ends { (1, 0) } else { (0, 1) };
+        for n in ABOVE {
+            assert_eq!((calls(&world, n), held(&world, n).coming.len()), (called, coming), "{who}: {n}");
+            world.restart(n);
+        }
+        if ends {
+            // He can after all, and then he cannot: those who were called are called anew.
+            now(&mut world, "c/s", Verb::Accept, &by("街长", Role::Worker), "w3");
+            assert_eq!(ABOVE.map(|n| (calls(&world, n), held(&world, n).coming.len())), [(1, 1); 3], "{who}");
+            now(&mut world, at, Verb::Escalate, &by(who, role), "w4");
+            assert_eq!(ABOVE.map(|n| (calls(&world, n), held(&world, n).coming.len())), [(2, 0); 3], "{who}");
+        }
+        world.settle();
+        assert_eq!(held(&world, "c").case, held(&world, "c/s/a/n").case);
+    }
+}
+
+#[test]
+fn a_wish_that_may_be_lost_with_a_disk_on_its_way_is_refused_and_can_be_asked_for_again() {
+    let mut world = World::new();
+    world.has_registry = true;
+    world.open("c/s/a/n", opening(ID, "L"), Contact::default());
+    world.settle();
+    assert!(world.ask("c/s", ID, Verb::Accept, &by("w", Role::Worker), "w1"));
+    carry(&mut world, "c/s", "c/s/a");
+    world.lines.clear();
+    let refused = |world: &World| held(world, "c/s").wishes.iter().map(|w| w.refused.clone()).collect::<Vec<_>>();
+    world.commit("c/s", vec![presence("c/s/a", 1)], Some("c/s/a"));
+    assert_eq!(refused(&world), [None], "it is the box that was there");
+    world.commit("c/s", vec![presence("c/s/a", 2)], Some("c/s/a"));
+    let why = refused(&world)[0].clone().unwrap_or_default();
+    assert!(why.starts_with("c/s/a has lost its disk"), "{why}");
+    assert!(world.ask("c/s", ID, Verb::Accept, &by("w", Role::Worker), "w2"));
+    world.settle();
+    assert_eq!((held(&world, "c/s").case.status, held(&world, "c/s").wishes.len()), (Status::Accepted, 0));
+}
+
+#[test]
+fn a_wish_whose_letter_or_answer_was_lost_is_asked_for_again_and_done_once() {
+    for verb in [Verb::Comment, Verb::Start] {
+        for lost in [("c/s", "c/s/a"), ("c/s", "c/s/b")] {
+            let mut world = World::new();
+            world.open("c/s/b", opening(ID, "L"), Contact::default());
+            assert!(world.ask("c/s/b", ID, Verb::Accept, &by("w", Role::Worker), ""));
+            assert!(world.ask("c/s/b", ID, Verb::Dispatch, &Ask { to: Some(a("c/s/a")), ..by("w", Role::Worker) }, ""));
+            world.settle();
+            let ask = by("h", Role::Worker);
+            assert!(world.ask("c/s/b", ID, verb, &ask, "w1"));
+            for (from, to) in [("c/s/b", "c/s"), ("c/s", "c/s/a"), ("c/s/a", "c/s"), ("c/s", "c/s/b")] {
+                if (from, to) == lost {
+                    world.lines.clear();
+                }
+                carry(&mut world, from, to);
+            }
+            assert_eq!(held(&world, "c/s/b").wishes.len(), 1, "{verb}: {lost:?}");
+            assert!(world.ask("c/s/b", ID, verb, &ask, "w2"));
+            world.settle();
+            let done = held(&world, "c/s/a").history.iter().filter(|e| e.step == verb.done()).count();
+            assert_eq!((done, held(&world, "c/s/b").wishes.len()), (1, 0), "{verb}: {lost:?}");
+        }
+    }
 }
 
 #[test]

@@ -328,7 +328,7 @@ fn a_summons_to_a_node_that_never_was_is_told_to_the_owner() {
 }
 
 #[test]
-fn what_is_called_back_already_is_not_asked_for_again() {
+fn what_is_called_back_already_is_not_called_back_twice() {
     for at in ["c/s/a", "c"] {
         let mut world = sent_to("c/s/b");
         // The step is known, and the letter is not there yet.
@@ -338,13 +338,15 @@ fn what_is_called_back_already_is_not_asked_for_again() {
             world.arrive(&to, flying);
         }
         lose(&mut world, "c/s/b");
-        let ask = |world: &World| {
-            let cases = &world.places[at].cases;
-            cases.ask(CASE, Verb::Recall, &by("w", Role::Worker), "again", world.now).map(|_| ()).map_err(|r| r.error)
-        };
         assert!(recall(&mut world, at));
-        assert_eq!(ask(&world), Err("asked-already"), "{at}");
-        assert_eq!(held(&world, at).wishes.len(), 1);
+        // In other words, and again.
+        let why = Ask { text: Some("还是要".into()), ..by("w", Role::Worker) };
+        assert!(world.ask(at, CASE, Verb::Recall, &why, "another"));
+        assert_eq!(held(&world, at).wishes.len(), 1, "{at}");
+        world.settle();
+        let is_back = |e: &&Entry| ["came-back", "recalled"].contains(&e.step.as_str());
+        let back = held(&world, "c").history.iter().filter(is_back).count();
+        assert_eq!((back, held(&world, at).wishes.len()), (1, 0), "{at}: {:?}", held(&world, "c").history);
     }
 }
 

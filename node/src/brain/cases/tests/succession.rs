@@ -6,7 +6,6 @@ mod orders;
 
 use super::*;
 use citybrain_hub::state::Peer;
-use citybrain_shared::record::Kind as RecordKind;
 use citybrain_shared::{Inc, Lane};
 
 const TREE: [&str; 6] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n", "c/s/a/k"];
@@ -89,13 +88,9 @@ impl Net {
 
     fn start(&mut self, at: &str) {
         let way = if at == "c" { Direction::Local } else { Direction::Up };
-        let header = Header {
-            direction: way,
-            lane: Lane::Urgent,
-            reach: Tier::City,
-            ..Header::local(RecordKind::Presence, "city.brain.node")
-        };
-        self.commit(at, vec![Draft::new(&header, b"{}").unwrap()], None);
+        let word = presence(at, self.places[at].inc.0);
+        let header = Header { direction: way, ..word.header() };
+        self.commit(at, vec![Draft::new(&header, word.parts().1).unwrap()], None);
     }
 
     /// The disk is lost, and another box begins in its place; of what its parent had sent, the last few
@@ -288,6 +283,71 @@ impl Net {
     fn cut(&mut self, at: &str) {
         let above = a(at).parent().unwrap().to_string();
         self.cut.extend([(at.to_owned(), above.clone()), (above, at.to_owned())]);
+    }
+}
+
+const ABOVE: [&str; 3] = ["c/s/a", "c/s", "c"];
+
+impl Net {
+    /// A press at that node, from which nothing goes or comes any more; at the desk somebody says that he comes.
+    fn pressed_and_accepted(at: &str, desk: &str) -> Net {
+        let mut net = Net::new();
+        let new = Opening { sos: true, button: Some("b".into()), ..opening(CASE, "") };
+        let (_, drafts) = net.places[at].cases.open(new, Contact::default(), net.now);
+        net.commit(at, drafts, None);
+        net.settle();
+        net.cut(at);
+        assert!(net.ask(desk, CASE, Verb::Accept, &by("街长", Role::Worker)));
+        net.settle();
+        net
+    }
+
+    /// He has accepted it once, nobody else was called above, and nothing waits.
+    fn comes(&self, at: &str, told: &str) {
+        for n in ABOVE.into_iter().chain([at]) {
+            let held = self.held(n);
+            assert_eq!(held.case.accepted_by.as_deref(), Some("街长"), "{told}: {n}: {held:?}");
+            assert_eq!((held.coming.len(), held.wishes.len()), (0, 0), "{told}: {n}: {held:?}");
+            let accepted = held.history.iter().filter(|e| e.step == Verb::Accept.done()).count();
+            assert_eq!(accepted, 1, "{told}: {n}: {:?}", held.history);
+            assert!(n == at || self.places[n].called.is_empty(), "{told}: {n} was called");
+        }
+    }
+}
+
+#[test]
+fn whoever_comes_to_a_press_comes_though_its_box_has_lost_its_disk() {
+    let at = "c/s/a/n";
+    // His word waits above; was done and lost with the disk; and comes again besides.
+    for (was_there, again) in [(false, 0), (true, 0), (true, 100)] {
+        for desk in ABOVE {
+            let mut net = Net::pressed_and_accepted(at, desk);
+            if was_there {
+                net.cut.remove(&("c/s/a".to_owned(), at.to_owned()));
+                net.settle();
+                assert_eq!(net.held(at).case.status, Status::Accepted);
+            }
+            net.replace(at, again);
+            net.cut.clear();
+            net.settle();
+            net.comes(at, &format!("at {desk}, was there: {was_there}, again: {again}"));
+        }
+    }
+}
+
+#[test]
+fn whoever_comes_to_a_press_comes_though_a_box_on_the_way_has_lost_its_disk() {
+    let at = "c/s/a/n";
+    for desk in ABOVE {
+        let mut net = Net::pressed_and_accepted(at, desk);
+        net.replace("c/s/a", 0);
+        net.settle();
+        assert_eq!(net.held("c/s/a").coming.len(), 1, "the new box knows of him: {desk}");
+        net.now += 3_600_000_000;
+        net.settle();
+        net.cut.clear();
+        net.settle();
+        net.comes(at, desk);
     }
 }
 

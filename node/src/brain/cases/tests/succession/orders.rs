@@ -435,8 +435,17 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     // It says of itself that it had it; nobody else does.
     let mut history = net.held("c/s").history.clone();
     history.iter_mut().for_each(|line| (line.node, line.term) = (a("c/s/a/n"), 98));
-    let body = letter::Body::Returned { inc, case, history };
-    let letter = Letter { id: "f".into(), from: a("c/s/a/n"), via: None, to: a("c/s/a"), urgent: false, body };
+    let body = letter::Body::Returned { inc, case, history, coming: Vec::new() };
+    let letter = Letter {
+        id: "f".into(),
+        from: a("c/s/a/n"),
+        via: None,
+        to: a("c/s/a"),
+        urgent: false,
+        at: None,
+        again: 0,
+        body,
+    };
     let draft = Pen { me: &a("c/s/a/n"), now: view::time_of(net.now) }.letter(&letter).unwrap();
     net.commit("c/s/a", vec![draft.clone()], Some(&Carried { n: 1 << 60, origin: "c/s/a/n".into(), draft }));
     assert_eq!(net.places["c/s/a"].cases.waiting.len(), 1, "it is judged when everybody has spoken");
@@ -649,7 +658,7 @@ fn what_is_urgent_is_decided_before_all_else_that_a_new_box_has_to_decide() {
     let posted = |n: u64| {
         let body = Body::SentBack { case: format!("{n}"), term: 1, version: 1, why: String::new() };
         let (from, to) = (a("c/s/a"), a("c/s"));
-        let letter = Letter { id: n.to_string(), from, via: None, to, urgent: n == 150, body };
+        let letter = Letter { id: n.to_string(), from, via: None, to, urgent: n == 150, at: None, again: 0, body };
         Posted { letter, log: None, is_new: true }
     };
     (0..200).for_each(|n| cases.inbox.insert(n, posted(n)));
