@@ -35,6 +35,8 @@ struct Lines {
     /// Each how-many-th message is lost; 0 none.
     lose: u64,
     count: u64,
+    /// So many of the next welcomes are lost.
+    lose_welcomes: u32,
 }
 
 impl Broker {
@@ -61,6 +63,11 @@ impl Broker {
                 }
                 lines.count += 1;
                 if lines.lose > 0 && lines.count.is_multiple_of(lines.lose) {
+                    continue;
+                }
+                let is_welcome = matches!(super::driver::decode(&payload), Ok(Message::Word(Word::Welcome(_))));
+                if is_welcome && lines.lose_welcomes > 0 {
+                    lines.lose_welcomes -= 1;
                     continue;
                 }
                 let to = if is_child { &lines.to_parent } else { &lines.to_child };
@@ -187,6 +194,32 @@ fn events_go_up_and_directives_down_once_and_in_order_over_a_pipe_that_loses() {
             [&parent, &child].iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up))
         })
         .await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn a_child_with_an_empty_disk_is_given_no_old_directive_though_its_first_welcomes_are_lost() {
+    run(async {
+        let (city, broker) = (tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let acked = || parent.hub.state(|s| s.peers.get(&a("c/s"))?.peer_has[Lane::Routine as usize].map(|c| c.upto));
+        let first = tempfile::tempdir().unwrap();
+        let child = Node::start(first.path(), "c/s", &broker);
+        parent.offer(0..3, r#","target":"c/s""#).await;
+        until("they went down", || child.ids() == [0, 1, 2]).await;
+        let entries = parent.hub.reader().read(Pos::ZERO, None, 1000, usize::MAX).unwrap();
+        let is_event = |bytes| Header::decode(bytes).unwrap().0.name == "city.test";
+        let last = entries.iter().rfind(|e| is_event(&e.bytes)).unwrap().pos;
+        until("the parent has noted it", || acked().is_some_and(|upto| upto >= last)).await;
+        child.close().await;
+        broker.0.lock().lose_welcomes = 2;
+        let second = tempfile::tempdir().unwrap();
+        let child = Node::start(second.path(), "c/s", &broker);
+        parent.offer(3..5, r#","target":"c/s""#).await;
+        until("the new ones went down", || child.ids().contains(&4)).await;
+        assert_eq!((child.ids(), broker.0.lock().lose_welcomes), (vec![3, 4], 0));
         child.close().await;
         parent.close().await;
     });

@@ -381,16 +381,7 @@ impl State {
                 p.dropped += u64::from(dropped);
                 p.meet(from);
             }
-            Note::PeerHas { peer, inc, lane, cursor } => {
-                let p = self.peer(&peer);
-                if p.peer_has_inc != Some(inc) {
-                    p.peer_has = [None, None];
-                    p.peer_has_inc = Some(inc);
-                }
-                // Within a session it only grows. A session with a peer restored from a backup
-                // begins lower, and what it lost has to be kept for it.
-                p.peer_has[slot(lane)] = Some(cursor);
-            }
+            Note::PeerHas { peer, inc, lane, cursor } => self.peer(&peer).note_has(inc, lane, cursor),
             Note::Granted { child, party, lease } => {
                 let p = self.peer(&child);
                 p.meet(party);

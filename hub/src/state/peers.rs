@@ -2,9 +2,10 @@
 
 use super::State;
 use super::rows::Key;
+use super::slot;
 use citybrain_shared::limits;
 use citybrain_shared::wire::{BootMark, Cursor, Epoch, Party};
-use citybrain_shared::{Address, Boot, Inc, LogId, Pos};
+use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
 use serde::{Deserialize, Serialize};
 
 /// Histories of one log whose names are kept. One is normal; each restored backup adds one or two.
@@ -45,6 +46,11 @@ pub struct Peer {
     /// What it holds of us, by lane, and which incarnation said so.
     pub peer_has: [Option<Cursor>; 2],
     pub peer_has_inc: Option<Inc>,
+    /// The furthest that any box under its address has had of us, by lane. Only grows: an old hello of a box
+    /// that is gone lowers `peer_has`.
+    pub furthest: [Pos; 2],
+    /// What that was when the incarnation of `peer_has` began.
+    pub began: [Pos; 2],
     pub received: u64,
     pub dropped: u64,
     /// An operator's last word on an incarnation of it, and whether that may come in.
@@ -74,6 +80,27 @@ impl Peer {
             let extra = self.boots.len().saturating_sub(limits::BOOTS_KEPT);
             self.boots.drain(..extra);
         }
+    }
+}
+
+impl Peer {
+    /// Notes what `inc` has of us. Within a session it only grows. A session with a peer restored from a
+    /// backup begins lower, and what it lost has to be kept for it.
+    pub(super) fn note_has(&mut self, inc: Inc, lane: Lane, cursor: Cursor) {
+        if self.peer_has_inc != Some(inc) {
+            self.peer_has = [None; 2];
+            self.peer_has_inc = Some(inc);
+            self.began = self.furthest;
+        }
+        self.peer_has[slot(lane)] = Some(cursor);
+        let furthest = &mut self.furthest[slot(lane)];
+        *furthest = cursor.upto.max(*furthest);
+    }
+
+    /// Where `inc` begins if it holds nothing of us: behind all that the boxes before it have had.
+    pub fn begin_of(&self, inc: Inc, lane: Lane) -> Pos {
+        let has_begun = self.peer_has_inc == Some(inc);
+        if has_begun { self.began[slot(lane)] } else { self.furthest[slot(lane)] }
     }
 }
 

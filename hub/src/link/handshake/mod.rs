@@ -27,6 +27,7 @@
 //! | the child's history is one that the parent does not know, and was not minted for it | `forked` |
 //! | it was minted for it | the cursor moves into it, at most to where it begins |
 //! | a child unknown here that another parent acknowledged (moved) | starts at what that one acknowledged |
+//! | a reinstalled child, also if its first welcome was lost | is served behind all that the boxes before it had |
 //! | a child unknown here that this address acknowledged (parent reinstalled) | sends all that it retained |
 //! | the child holds more of the parent than there is, or another hash | the parent mints first |
 
@@ -481,11 +482,11 @@ fn downward(
                 Fit::Forked | Fit::Prove => return Err(mint(cursor.log, "holds another history of this log")),
                 Fit::At(at) => at,
             },
-            // A reinstalled child goes on where the former incarnation was, so that a command that
-            // was carried out is not carried out again; a new one gets all that is retained.
+            // A reinstalled child goes on behind all that was there before it, so that a command that was
+            // carried out is not carried out again; a new one gets all that is retained.
             None => {
-                let before = peer.filter(|_| !is_same).and_then(|p| p.peer_has[slot(lane)]);
-                let at = before.map_or(Pos::ZERO, |c| c.upto).max(Pos(own.first.0.saturating_sub(1))).min(own.last);
+                let begin = peer.map_or(Pos::ZERO, |p| p.begin_of(hello.from.inc, lane));
+                let at = begin.max(Pos(own.first.0.saturating_sub(1))).min(own.last);
                 At { upto: at, chain: own.shown(at).unwrap_or(0), lost_after: None }
             }
         };

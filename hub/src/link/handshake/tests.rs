@@ -1,6 +1,7 @@
 //! Each situation of the table, by its name.
 
 use super::*;
+use crate::state::State;
 use citybrain_shared::Inc;
 use citybrain_shared::wire::Epoch;
 
@@ -81,6 +82,7 @@ impl Scene {
             has: [Some(at(E0, 40)), Some(at(E0, 60))],
             peer_has: [Some(at(P0, 10)), Some(at(P0, 45))],
             peer_has_inc: Some(CHILD),
+            furthest: [Pos(10), Pos(45)],
             ..Peer::default()
         };
         Scene {
@@ -97,6 +99,28 @@ impl Scene {
             terms: terms(),
             saying: Saying { id: 3, ..Saying::default() },
         }
+    }
+
+    /// A child with a new folder: the parent knows what another one had.
+    fn reinstalled() -> Scene {
+        let mut s = Scene::usual();
+        let known = s.known.as_mut().unwrap();
+        known.party = Some(Party { inc: Inc(9), boot: boot(1) });
+        known.peer_has_inc = Some(Inc(9));
+        s.child_peers.clear();
+        s
+    }
+
+    /// What the parent does with the notes of a welcome.
+    fn commit(&mut self, notes: &[Note]) {
+        let mut state = State::default();
+        state.peers.insert(a("c/s"), self.known.take().unwrap());
+        for (pos, note) in (1..).zip(notes) {
+            let draft = note.draft();
+            let (header, payload) = draft.parts();
+            state.apply(Pos(pos), &header, payload);
+        }
+        self.known = state.peers.remove(&a("c/s"));
     }
 
     fn with_child<R>(&self, look: impl FnOnce(&Own<'_>) -> R) -> R {
@@ -194,13 +218,36 @@ fn while_the_holder_is_alive_only_a_newer_start_of_it_takes_over() {
 
 #[test]
 fn a_reinstalled_child_starts_anew_where_it_offers_and_is_not_given_old_commands_again() {
-    let mut s = Scene::usual();
-    s.known.as_mut().unwrap().party = Some(Party { inc: Inc(9), boot: boot(1) });
-    s.child_peers.clear();
+    let s = Scene::reinstalled();
     let (notes, w) = s.welcome();
     assert_eq!(w.has, [at(E0, 0), at(E0, 0)]);
     assert_eq!(cursors_set(&notes), [(Lane::Urgent, at(E0, 0)), (Lane::Routine, at(E0, 0))]);
     assert_eq!(w.sends, [Some(at(P0, 10)), Some(at(P0, 45))]);
+}
+
+#[test]
+fn a_reinstalled_child_whose_first_welcome_was_lost_begins_where_it_began() {
+    let mut s = Scene::reinstalled();
+    let (notes, w) = s.welcome();
+    s.commit(&notes);
+    s.saying.prove = vec![Pos::ZERO];
+    let (_, again) = s.welcome();
+    assert_eq!((again.lease, again.sends), (w.lease + 1, w.sends));
+    // Restored from before its first frame, it needs again what it had.
+    s.commit(&[Note::PeerHas { peer: a("c/s"), inc: CHILD, lane: Lane::Routine, cursor: at(P0, 48) }]);
+    assert_eq!(s.welcome().1.sends, w.sends);
+}
+
+#[test]
+fn an_old_hello_of_a_box_that_is_gone_brings_the_next_one_no_old_commands() {
+    let mut s = Scene::usual();
+    s.child_peers[0].1.has = [Some(at(P0, 5)), Some(at(P0, 20))];
+    let (notes, w) = s.welcome();
+    assert_eq!(w.sends, [Some(at(P0, 5)), Some(at(P0, 20))]);
+    s.commit(&notes);
+    s.child = me(Inc(9), E1, &[mark(1, 1)]);
+    s.child_peers.clear();
+    assert_eq!(s.welcome().1.sends, [Some(at(P0, 10)), Some(at(P0, 45))]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A child and its parent over a pipe that loses, repeats and reorders, with crashes of either
-//! side between any two steps and folders restored from backups: the real judge, handshake and
-//! sender over logs in memory of which only a part is on disk.
+//! side between any two steps, folders restored from backups and boxes with new disks: the real
+//! judge, handshake and sender over logs in memory of which only a part is on disk.
 //!
 //! [`run`] returns what is wrong, so that broken machines can be shown to be noticed.
 
@@ -44,6 +44,9 @@ struct Scene {
     restores: u32,
     child_restored: bool,
     parent_restored: bool,
+    /// It comes with a new disk in place of its own, as often as `restores`.
+    child_renewed: bool,
+    parent_renewed: bool,
     /// Retention takes a record as soon as its peer has it.
     trim: bool,
     /// Duplicates are told by origin. Off: the cursor alone has to prevent them.
@@ -57,6 +60,8 @@ const CALM: Scene = Scene {
     restores: 1,
     child_restored: false,
     parent_restored: false,
+    child_renewed: false,
+    parent_renewed: false,
     trim: false,
     by_origin: false,
 };
@@ -94,6 +99,17 @@ struct Rec {
     body: Body,
 }
 
+/// What becomes of a node that goes down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It comes back with what is on its disk.
+    Crash,
+    /// With its disk as it was some time ago.
+    Backup,
+    /// With an empty one.
+    NewDisk,
+}
+
 /// A log and what it adds up to.
 #[derive(Clone)]
 struct Disk {
@@ -103,11 +119,38 @@ struct Disk {
     peer: Peer,
     other: Address,
     origins: HashSet<(LogId, Pos)>,
+    /// What its parent knew that the disks before this one had.
+    settled: HashSet<u64>,
 }
 
 impl Disk {
-    fn new(other: Address) -> Disk {
-        Disk { log: Vec::new(), me: Me::default(), peer: Peer::default(), other, origins: HashSet::new() }
+    /// Of a new box.
+    fn new(other: Address, rng: &mut Rng) -> Disk {
+        let me = Me {
+            inc: Inc(rng.next().into()),
+            epochs: vec![Epoch { log: LogId(rng.next().into()), first: Pos(1) }],
+            ..Me::default()
+        };
+        let (log, peer) = (Vec::new(), Peer::default());
+        Disk { log, me, peer, other, origins: HashSet::new(), settled: HashSet::new() }
+    }
+
+    /// What was given to this node, and its peer is known to have.
+    fn acked(&self) -> impl Iterator<Item = u64> {
+        let acked = |lane: Lane| self.peer.peer_has[slot(lane)].map_or(Pos::ZERO, |c| c.upto);
+        let acked = Lane::ALL.map(acked);
+        self.log.iter().enumerate().filter_map(move |(i, r)| match r.body {
+            Body::Own { payload } if Pos(i as u64 + 1) <= acked[slot(r.lane)] => Some(payload),
+            _ => None,
+        })
+    }
+
+    /// What came from the peer, in order.
+    fn came(&self) -> impl Iterator<Item = (Lane, LogId, Pos, u64)> {
+        self.log.iter().filter_map(|r| match r.body {
+            Body::Came { log, pos, payload } => Some((r.lane, log, pos, payload)),
+            _ => None,
+        })
     }
 
     fn last(&self) -> Pos {
@@ -177,6 +220,11 @@ struct Node {
     /// What a crash leaves.
     durable: Disk,
     backup: Option<Disk>,
+    /// Disks that were lost, and those that a backup has taken the place of since.
+    former: Vec<Disk>,
+    replaced: Vec<Disk>,
+    /// What its disk ever said that the peer has.
+    acked: HashSet<u64>,
     restores: u32,
     sender: Sender,
     session: Option<Session>,
@@ -192,13 +240,17 @@ struct Node {
 impl Node {
     fn new(address: &str, other: &str, is_child: bool, rng: &mut Rng) -> Node {
         let other = Address::parse(other).unwrap();
+        let disk = Disk::new(other.clone(), rng);
         let mut node = Node {
             address: Address::parse(address).unwrap(),
-            disk: Disk::new(other.clone()),
-            durable: Disk::new(other.clone()),
+            durable: disk.clone(),
+            disk,
             other,
             is_child,
             backup: None,
+            former: Vec::new(),
+            replaced: Vec::new(),
+            acked: HashSet::new(),
             restores: 0,
             sender: Sender::new(terms()),
             session: None,
@@ -209,8 +261,6 @@ impl Node {
             heard_at: 0,
             answers: Vec::new(),
         };
-        node.disk.me.inc = Inc(rng.next().into());
-        node.disk.me.epochs.push(Epoch { log: LogId(rng.next().into()), first: Pos(1) });
         node.boot(0, rng);
         node
     }
@@ -229,6 +279,7 @@ impl Node {
 
     fn fsync(&mut self) -> Vec<Msg> {
         self.durable = self.disk.clone();
+        self.acked.extend(self.durable.acked());
         self.sender.on_log_grew(self.durable.last());
         std::mem::take(&mut self.answers)
     }
@@ -281,12 +332,13 @@ fn run(seed: u64, scene: Scene, broken: Broken) -> Result<(), String> {
         match w.rng.below(if step < 400 { 12 } else { 8 }) {
             0..8 => w.work(at),
             8..10 => w.write(at),
-            10 if scene.crashes && w.rng.percent(25) => w.crash(at, false),
+            10 if scene.crashes && w.rng.percent(25) => w.crash(at, Fate::Crash),
             11 if w.rng.percent(20) => {
                 let n = &mut w.nodes[at];
                 n.backup = Some(n.durable.clone());
             }
-            11 if w.rng.percent(10) => w.crash(at, true),
+            11 if w.rng.percent(10) => w.crash(at, Fate::Backup),
+            11 if w.rng.percent(10) => w.crash(at, Fate::NewDisk),
             _ => w.work(at),
         }
         w.now += w.rng.below(12);
@@ -324,20 +376,10 @@ impl World {
         }
     }
 
-    fn crash(&mut self, at: usize, restore: bool) {
-        let may = if at == 0 { self.scene.child_restored } else { self.scene.parent_restored };
+    fn crash(&mut self, at: usize, fate: Fate) {
+        let Some(disk) = self.after(at, fate) else { return };
         let node = &mut self.nodes[at];
-        node.disk = match node.backup.take() {
-            Some(backup) if restore && may && node.restores < self.scene.restores => {
-                node.restores += 1;
-                backup
-            }
-            _ if restore => return,
-            kept => {
-                node.backup = kept;
-                node.durable.clone()
-            }
-        };
+        node.disk = disk;
         node.boot(self.now, &mut self.rng);
         // A parent that comes back finds the retained hello.
         if at == 1
@@ -345,6 +387,33 @@ impl World {
         {
             self.send(1, Msg::Hello(h));
         }
+    }
+
+    /// The disk that a node comes back with; `None`: that does not happen to it here.
+    fn after(&mut self, at: usize, fate: Fate) -> Option<Disk> {
+        let scene = self.scene;
+        let (restored, renewed) =
+            [(scene.child_restored, scene.child_renewed), (scene.parent_restored, scene.parent_renewed)][at];
+        let [child, parent] = &mut self.nodes;
+        let (node, acked) = if at == 0 { (child, parent.acked.clone()) } else { (parent, HashSet::new()) };
+        let is_more = node.restores < scene.restores;
+        let disk = match fate {
+            Fate::Crash => return Some(node.durable.clone()),
+            Fate::Backup if restored && is_more => {
+                let backup = node.backup.take()?;
+                node.replaced.push(node.durable.clone());
+                backup
+            }
+            Fate::NewDisk if renewed && is_more => {
+                node.backup = None;
+                node.former.append(&mut node.replaced);
+                node.former.push(node.durable.clone());
+                Disk { settled: acked, ..Disk::new(node.other.clone(), &mut self.rng) }
+            }
+            Fate::Backup | Fate::NewDisk => return None,
+        };
+        node.restores += 1;
+        Some(disk)
     }
 
     fn work(&mut self, at: usize) {
@@ -639,26 +708,16 @@ impl World {
             return Err(why.clone());
         }
         for at in 0..2 {
-            let (from, to) = (&self.nodes[at].disk, &self.nodes[1 - at].disk);
+            let (from, to) = (&self.nodes[at].disk, &self.nodes[1 - at]);
             let name = if at == 0 { "up" } else { "down" };
-            let mut count: BTreeMap<u64, u32> = BTreeMap::new();
-            let mut newest: BTreeMap<(LogId, Lane), Pos> = BTreeMap::new();
-            for r in &to.log {
-                if let Body::Came { log, pos, payload } = &r.body {
-                    *count.entry(*payload).or_default() += 1;
-                    if let Some(before) = newest.insert((*log, r.lane), *pos)
-                        && before >= *pos
-                    {
-                        return Err(format!("{name}: {pos} came after {before}"));
-                    }
-                }
-            }
-            if let Some((payload, n)) = count.iter().find(|(_, n)| **n > 1) {
-                return Err(format!("{name}: {payload} came {n} times"));
+            let mut came = HashSet::new();
+            for disk in to.former.iter().chain([&to.disk]) {
+                disk.check().map_err(|why| format!("{name}: {why}"))?;
+                came.extend(disk.came().map(|(.., payload)| payload));
             }
             for r in &from.log {
                 if let Body::Own { payload } = &r.body
-                    && !count.contains_key(payload)
+                    && !came.contains(payload)
                 {
                     return Err(format!("{name}: {payload} was lost"));
                 }
@@ -669,6 +728,27 @@ impl World {
 }
 
 impl Disk {
+    /// Each came once, in order, and not if the box before is known to have had it.
+    fn check(&self) -> Result<(), String> {
+        let mut count: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut newest: BTreeMap<(LogId, Lane), Pos> = BTreeMap::new();
+        for (lane, log, pos, payload) in self.came() {
+            *count.entry(payload).or_default() += 1;
+            if let Some(before) = newest.insert((log, lane), pos)
+                && before >= pos
+            {
+                return Err(format!("{pos} came after {before}"));
+            }
+            if self.settled.contains(&payload) {
+                return Err(format!("{payload} came again with a new disk"));
+            }
+        }
+        match count.iter().find(|(_, n)| **n > 1) {
+            Some((payload, n)) => Err(format!("{payload} came {n} times")),
+            None => Ok(()),
+        }
+    }
+
     fn me_party(&self) -> citybrain_shared::wire::Party {
         citybrain_shared::wire::Party { inc: self.me.inc, boot: self.me.boot }
     }
@@ -716,6 +796,21 @@ fn a_parent_restored_from_a_backup_gets_everything_again() {
 #[test]
 fn both_restored_at_any_time_still_settle() {
     all_hold(Scene { parent_restored: true, child_restored: true, by_origin: true, ..STORMY });
+}
+
+#[test]
+fn a_box_with_a_new_disk_is_given_nothing_that_those_before_it_had() {
+    all_hold(Scene { child_renewed: true, restores: 3, trim: true, ..STORMY });
+}
+
+#[test]
+fn a_new_box_restored_from_a_backup_of_its_own_is_given_nothing_that_those_before_it_had() {
+    all_hold(Scene { child_renewed: true, child_restored: true, by_origin: true, restores: 3, ..STORMY });
+}
+
+#[test]
+fn new_disks_of_a_parent_and_its_child_lose_and_double_nothing_that_the_other_still_has() {
+    all_hold(Scene { parent_renewed: true, child_renewed: true, restores: 3, ..STORMY });
 }
 
 #[test]
