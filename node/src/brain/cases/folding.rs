@@ -61,6 +61,7 @@ impl Cases {
                     uncalled,
                     coming,
                     to_forget,
+                    forgotten_us: None,
                     moved_to,
                     anew: None,
                     times_anew: 0,
@@ -109,6 +110,7 @@ impl Cases {
                 held.coming.clear();
             }
             if held.case.forgotten {
+                held.forgotten_us.get_or_insert(self.now_us);
                 held.to_forget = None;
                 held.wishes.retain(|w| w.verb != Verb::Forget);
             }
@@ -192,6 +194,7 @@ impl Cases {
         if let Some(held) = self.held.get_mut(id) {
             held.contact = None;
             held.to_forget = Some(by).filter(|_| !held.case.forgotten);
+            held.forgotten_us.get_or_insert(self.now_us);
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
@@ -285,7 +288,7 @@ impl Cases {
             self.forgetting.remove(id);
             self.forgotten.remove(id);
             if let Some(button) = &case.button {
-                self.forgotten_buttons.remove(&(button.clone(), id.to_owned()));
+                self.by_button.remove(&(button.clone(), id.to_owned()));
             }
             return;
         }
@@ -297,6 +300,7 @@ impl Cases {
         self.bookings.extend(booking);
         self.changed.insert(changed);
         self.buttons.extend(button);
+        self.by_button.extend(case.button.clone().map(|b| (b, id.to_owned())));
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
         if case.owner == self.me && case.handing_to.is_none() {
             self.due.extend(timers);
@@ -304,7 +308,6 @@ impl Cases {
         }
         if held.is_forgotten() {
             self.forgotten.insert(id.to_owned());
-            self.forgotten_buttons.extend(case.button.clone().map(|b| (b, id.to_owned())));
         }
         self.due.extend(waits);
         if case.status.is_open() {
