@@ -171,9 +171,9 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
     run(&["dlq", "drop", "999999", "--yes", "--node", &url]).says(1, &["not-open"]);
     // Whoever was named in one must be forgotten with its event, or where it has become none.
     for (pos, held) in [(&new, "pm25"), (&rubbish, "no json")] {
-        let settled = shown(pos);
-        settled.says(0, &["bytes, withheld:", "settled: it is shown to nobody any more"]);
-        assert!(!settled.out.contains(held), "{}", settled.out);
+        let closed = shown(pos);
+        closed.says(0, &["bytes, withheld:", "no longer open: it is shown to nobody any more"]);
+        assert!(!closed.out.contains(held), "{}", closed.out);
     }
     let events = run(&["events", "--type", "t.new", "--json", "--node", &url]);
     assert_eq!(events.out.lines().count(), 1, "{}", events.out);

@@ -28,8 +28,8 @@ const LETTERS_MAX: usize = 1000;
 const UNKNOWN: &str =
     "it may be about a person who is forgotten, and its event is no longer in the log: it is shown to nobody";
 
-/// Stands where what a letter holds would that is settled: of its event, if it has become one, that can be judged.
-const SETTLED: &str = "it may name a person, and is settled: it is shown to nobody any more";
+/// Stands where what a letter holds would that is closed: of its event, if it has become one, that can be judged.
+const CLOSED: &str = "it may name a person, and is no longer open: it is shown to nobody any more";
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -80,7 +80,7 @@ fn seen(ctx: &Ctx, reader: &Reader, letter: view::DeadLetter, caller: &Caller) -
     let word = match (whose(ctx, reader, &letter), caller.sees_persons()) {
         (Whose::Forgotten, _) => FORGOTTEN,
         (Whose::Unknown, _) => UNKNOWN,
-        (Whose::Settled, _) => SETTLED,
+        (Whose::Closed, _) => CLOSED,
         (Whose::Nobody, false) => WITHHELD,
         (Whose::Nobody, true) => return letter,
     };
@@ -102,13 +102,13 @@ pub(super) enum Whose {
     /// The log has it no longer, and it may have been of one.
     Unknown,
     /// It is about no record, may name somebody, and nobody needs it any more: he could not be forgotten.
-    Settled,
+    Closed,
 }
 
 pub(super) fn whose(ctx: &Ctx, reader: &Reader, letter: &view::DeadLetter) -> Whose {
     let Some(of) = of(reader, letter.pos) else {
         let is_open = ctx.hub.state(|state| state.dead_letters.contains_key(&letter.pos));
-        return if is_open || !may_name_persons(letter) { Whose::Nobody } else { Whose::Settled };
+        return if is_open || !may_name_persons(letter) { Whose::Nobody } else { Whose::Closed };
     };
     let record = reader.get(of).ok().flatten();
     match record.as_ref().map(|record| Header::decode(&record.bytes)) {

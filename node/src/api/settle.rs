@@ -110,7 +110,7 @@ fn sent_again(ctx: &Ctx, hook: &Hook, letter: &view::DeadLetter) -> Result<Vec<u
         return sent.ok_or_else(|| ("not-retryable", "its receiver may not be sent it any more".into()));
     }
     let why = match dead_letters::whose(ctx, &reader, letter) {
-        Whose::Nobody | Whose::Settled => None,
+        Whose::Nobody | Whose::Closed => None,
         Whose::Forgotten => Some("whom it is about is forgotten"),
         Whose::Unknown => Some("it may be about a person who is forgotten, and its event is no longer in the log"),
     };
