@@ -2,7 +2,7 @@
 
 use crate::harness::certs::{Ca, Pair};
 use crate::harness::http::{Asker, Told};
-use crate::harness::mqtt::{Client, connect_five_packet};
+use crate::harness::mqtt::{Client, connect_five_packet, publish_packet};
 use crate::harness::ran::{Ran, acts, run, run_with, text, token};
 use crate::harness::{Tree, add_user, add_user_as, binary, wait_for};
 use citybrain_shared::view;
@@ -202,6 +202,40 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
         assert!(status == 200 && is_gone, "to nobody any more: {path}: {status} {text}");
     }
     assert!(get(&anna, "/v1/events/p1", Some("c")).1.contains("about a person who is forgotten"));
+}
+
+#[test]
+fn what_a_topic_retains_of_whoever_is_forgotten_no_new_subscriber_gets() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let port = tree.node("c").mqtt;
+    let retain = |topic: &str, id: &str, kind: &str| {
+        let event = json!({"specversion": "1.0", "id": id, "source": "/bridge/b", "type": kind,
+            "data": {"contact": {"name": "王大妈", "phone": "13900000000"}}});
+        let mut bridge = Client::connect(port, "bridge", true);
+        bridge.send(&publish_packet(topic, 1, true, false, 1, event.to_string().as_bytes())).expect("it is sent");
+        assert_eq!(bridge.read(Duration::from_secs(10)).expect("its PUBACK").kind, 4);
+    };
+    // In the order of their topics.
+    let first = |client: &str| {
+        let mut new = Client::connect(port, client, true);
+        new.subscribe("in/#", 1);
+        new.next_message(Duration::from_secs(10)).expect("something is retained").topic
+    };
+    retain("in/a", "p1", "city.sos.pressed");
+    retain("in/b", "l1", "city.lamp.failed");
+    assert_eq!(first("s1"), "in/a");
+    let cases = tree.node("c").get("/v1/cases").expect("cases");
+    let case = cases["cases"][0]["id"].as_str().expect("the press is one").to_owned();
+    run(&["case", "forget", &case, "--by", "boss", "--yes", "--node", &tree.node("c").url()]).says(0, &[]);
+    assert_eq!(first("s2"), "in/b");
+    // A bridge says again what it retains, whenever it comes back.
+    retain("in/a", "p1", "city.sos.pressed");
+    assert_eq!(first("s3"), "in/b");
+    tree.kill9("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    assert_eq!(first("s4"), "in/b");
 }
 
 #[test]

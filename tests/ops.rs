@@ -147,6 +147,8 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
         (l.len() == 2).then_some(l)
     });
     let (new, rubbish) = (pos_of(&letters[0]), pos_of(&letters[1]));
+    let shown = |pos: &String| run(&["dlq", "show", pos, "--node", &url]);
+    shown(&new).says(0, &["12 bytes:", "pm25"]);
     run(&["dlq", "retry", &new, "--node", &url])
         .says(2, &["what was published goes through ingress on its topic", "--yes"]);
     run(&["dlq", "retry", &new, &rubbish, "--yes", "--node", &url])
@@ -167,6 +169,12 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
     run(&["dlq", "retry", &new, "--yes", "--node", &url]).says(1, &["not-open"]);
     run(&["dlq", "drop", &rubbish, "--yes", "--node", &url]).says(0, &["dropped", "0 still open"]);
     run(&["dlq", "drop", "999999", "--yes", "--node", &url]).says(1, &["not-open"]);
+    // Whoever was named in one must be forgotten with its event, or where it has become none.
+    for (pos, held) in [(&new, "pm25"), (&rubbish, "no json")] {
+        let closed = shown(pos);
+        closed.says(0, &["bytes, withheld:", "no longer open: it is shown to nobody any more"]);
+        assert!(!closed.out.contains(held), "{}", closed.out);
+    }
     let events = run(&["events", "--type", "t.new", "--json", "--node", &url]);
     assert_eq!(events.out.lines().count(), 1, "{}", events.out);
     assert!(events.out.contains("pm25"));

@@ -132,8 +132,12 @@ fn whoever_is_forgotten_is_no_longer_sent_to_a_receiver_that_could_not_take_it()
 
 /// With a number.
 fn press(node: &Node) {
-    let event = json!({"specversion": "1.0", "id": "0", "source": "/button/1", "type": "city.sos.pressed",
-        "data": {"contact": {"phone": NUMBER}}});
+    press_as(node, "0", NUMBER);
+}
+
+fn press_as(node: &Node, id: &str, phone: &str) {
+    let event = json!({"specversion": "1.0", "id": id, "source": "/button/1", "type": "city.sos.pressed",
+        "data": {"contact": {"phone": phone}}});
     assert_eq!(node.post("/v1/events", &event).0, 202);
 }
 
@@ -145,6 +149,26 @@ fn forget(node: &Node) {
 
 fn letters(node: &Node) -> String {
     node.get("/v1/dlq").expect("letters").to_string()
+}
+
+#[test]
+fn whoever_presses_behind_one_who_is_forgotten_is_sent_to_a_receiver_that_was_away() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.sos.pressed\"]");
+    let node = tree.node("c");
+    press(node);
+    wait_for("the first is sent", || (receiver.ids() == ["0"]).then_some(()));
+    let case = node.get("/v1/cases").expect("cases")["cases"][0]["id"].as_str().expect("the press is one").to_owned();
+    forget(node);
+    receiver.answer(|_| UNABLE);
+    press_as(node, "1", "13911111111");
+    wait_for("it stands", || stands(node));
+    // A step of the first case, behind the second press.
+    let (status, answer) = node.post(&format!("/v1/cases/{case}/comment"), &json!({"by": "boss", "text": "x"}));
+    assert!(status < 300, "{answer}");
+    receiver.answer(|_| OK);
+    wait_for("the second is sent", || stands(node).is_none().then_some(()));
+    assert_eq!(receiver.ids(), ["0", "1"]);
 }
 
 #[test]

@@ -155,7 +155,8 @@ pub enum Note {
         client: String,
     },
 
-    /// Retained messages, topic and record, whose time is over.
+    /// Retained messages, topic and record, that are kept no longer: their time is over, or nobody is to be shown
+    /// them any more.
     RetainedExpired {
         topics: Vec<(String, Pos)>,
     },

@@ -42,6 +42,11 @@ pub trait Policy: Any + Send + Sync {
     /// A sentence when the row does not read; the state is then folded anew from the log.
     fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String>;
 
+    /// Is that a record which nobody is to be shown any more? No topic retains it again.
+    fn is_withheld(&self, _: &Header<'_>, _: &[u8]) -> bool {
+        false
+    }
+
     fn as_any(&self) -> &dyn Any;
 }
 

@@ -53,9 +53,8 @@ impl Engine {
             // Those of its own offer are not in the log yet.
             if let Some(pos) = known.or_else(|| self.fresh_keys.get(&key).copied()) {
                 state.count_repeated();
-                if let Some(message) = retained_again(state, &draft) {
-                    extra.insert(0, message);
-                }
+                let message = retained_again(state, &draft).filter(|_| !self.is_withheld(state, pos));
+                extra.splice(..0, message);
                 if !extra.is_empty() {
                     self.append(state, extra, now);
                 }
@@ -67,6 +66,14 @@ impl Engine {
         self.follow(state, &mut group, now);
         group.extend(extra);
         Outcome::Committed(self.append(state, group, now))
+    }
+
+    /// As it came: of a repetition it is not known when that was.
+    fn is_withheld(&self, state: &State, pos: Pos) -> bool {
+        let known = self.log.reader().get(pos).ok().flatten();
+        known.is_some_and(|entry| {
+            Header::decode(&entry.bytes).is_ok_and(|(header, payload)| state.policy.is_withheld(&header, payload))
+        })
     }
 
     /// Adds this node's receipts for drafts that are for itself, and what the policy makes of the

@@ -17,6 +17,7 @@ use citybrain_shared::Pos;
 use citybrain_shared::record::Header;
 use citybrain_shared::view;
 use serde::Deserialize;
+use serde_json::Value;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ const LETTERS_MAX: usize = 1000;
 /// Stands where what a letter holds would, whose event is not there to tell whose it is.
 const UNKNOWN: &str =
     "it may be about a person who is forgotten, and its event is no longer in the log: it is shown to nobody";
+
+/// Stands where what a letter holds would that is closed: of its event, if it has become one, that can be judged.
+const CLOSED: &str = "it may name a person, and is no longer open: it is shown to nobody any more";
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -76,12 +80,13 @@ fn seen(ctx: &Ctx, reader: &Reader, letter: view::DeadLetter, caller: &Caller) -
     let word = match (whose(ctx, reader, &letter), caller.sees_persons()) {
         (Whose::Forgotten, _) => FORGOTTEN,
         (Whose::Unknown, _) => UNKNOWN,
+        (Whose::Closed, _) => CLOSED,
         (Whose::Nobody, false) => WITHHELD,
         (Whose::Nobody, true) => return letter,
     };
     // Nor what somebody's receiver said to it: it may say it again.
     let detail = if letter.via.starts_with(webhook::VIA) { format!("[{word}]") } else { letter.detail };
-    view::DeadLetter { payload: format!("[{word}]"), payload_is_hex: false, detail, ..letter }
+    view::DeadLetter { payload: format!("[{word}]"), payload_is_hex: false, detail, withheld: true, ..letter }
 }
 
 pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>, Refusal> {
@@ -96,10 +101,15 @@ pub(super) enum Whose {
     Forgotten,
     /// The log has it no longer, and it may have been of one.
     Unknown,
+    /// It is about no record, may name somebody, and nobody needs it any more: he could not be forgotten.
+    Closed,
 }
 
 pub(super) fn whose(ctx: &Ctx, reader: &Reader, letter: &view::DeadLetter) -> Whose {
-    let Some(of) = of(reader, letter.pos) else { return Whose::Nobody };
+    let Some(of) = of(reader, letter.pos) else {
+        let is_open = ctx.hub.state(|state| state.dead_letters.contains_key(&letter.pos));
+        return if is_open || !may_name_persons(letter) { Whose::Nobody } else { Whose::Closed };
+    };
     let record = reader.get(of).ok().flatten();
     match record.as_ref().map(|record| Header::decode(&record.bytes)) {
         Some(Ok((header, payload))) if brain::is_forgotten(&ctx.hub, &header, payload) => Whose::Forgotten,
@@ -109,9 +119,13 @@ pub(super) fn whose(ctx: &Ctx, reader: &Reader, letter: &view::DeadLetter) -> Wh
     }
 }
 
-/// By what the letter itself holds. Of what was cut off, or never read, nobody knows.
+/// By what the letter itself holds. Of what was cut off, never read, or is no event, nobody knows.
 fn may_name_persons(letter: &view::DeadLetter) -> bool {
-    serde_json::from_str(&letter.payload).map_or(true, |event| intake::is_of_persons(&event))
+    if letter.payload.is_empty() {
+        return false;
+    }
+    let event = serde_json::from_str(&letter.payload).ok().filter(|event: &Value| event["type"].is_string());
+    event.is_none_or(|event| intake::is_of_persons(&event))
 }
 
 /// The record that a letter is about, whole, if the log still has it.
@@ -135,7 +149,18 @@ fn letter_of(entry: &Entry) -> Option<view::DeadLetter> {
     let Ok(Note::DeadLetter(letter)) = Note::parse(payload) else { return None };
     let note::DeadLetter { reason, detail, via, topic, payload, payload_is_hex, payload_bytes, of: _ } = letter;
     let at = view::time_of(header.committed_us);
-    Some(view::DeadLetter { pos: entry.pos, at, reason, detail, via, topic, payload, payload_is_hex, payload_bytes })
+    Some(view::DeadLetter {
+        pos: entry.pos,
+        at,
+        reason,
+        detail,
+        via,
+        topic,
+        payload,
+        payload_is_hex,
+        payload_bytes,
+        withheld: false,
+    })
 }
 
 #[cfg(test)]
@@ -167,6 +192,8 @@ mod tests {
         assert!(names(br#"{"type":"city.sos.pressed","data":{"contact":{"phone":"139"}}}"#));
         assert!(names(br#"{"type":"city.lamp.failed","data":{"sos":true}}"#));
         assert!(names(br#"{"type":"city.lamp.failed","data":"cut of"#) && names(b"\xff"));
+        assert!(names(br#"{"phone":"139"}"#) && names(b"[]"), "no event, and it may say whatever it likes");
+        assert!(!names(b""));
         assert!(!names(br#"{"type":"city.lamp.failed","data":{}}"#));
     }
 }

@@ -47,9 +47,9 @@ pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
 /// takes them; none: any.
 ///
 /// # Errors
-/// What is there is no list of tags.
+/// What is there is no list of tags, or has weak ones alone.
 pub(super) fn seen(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
-    let mut versions = Vec::new();
+    let (mut versions, mut weak) = (Vec::new(), None);
     for value in headers.get_all(header::IF_MATCH) {
         for given in list(value.to_str().unwrap_or("?")) {
             if given == "*" {
@@ -60,14 +60,24 @@ pub(super) fn seen(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
                 let detail = format!("`If-Match: {given}` is no entity tag");
                 return Err(Refusal::bad("bad-tag", detail, "give back the `ETag` of the case as it was shown"));
             };
-            // A weak one matches nothing here; nor does what no case can have.
-            versions.push(if given.starts_with("W/") { "?" } else { tag.split('-').next().unwrap_or("?") }.to_owned());
+            // A weak one matches nothing here (RFC 9110, 13.1.1).
+            match given.starts_with("W/") {
+                true => weak = Some(given.to_owned()),
+                false => versions.push(tag.split('-').next().unwrap_or("?").to_owned()),
+            }
         }
     }
     if versions.len() > TAGS_MAX {
         return Err(Refusal::bad("bad-tag", format!("more than {TAGS_MAX} tags are given"), "one is enough"));
     }
-    Ok(versions)
+    match weak.filter(|_| versions.is_empty()) {
+        None => Ok(versions),
+        Some(given) => {
+            let detail = format!("`If-Match: {given}` is a weak tag, and says of no case how it was seen");
+            let hint = "give back the `ETag` of the case as it was shown, without `W/`";
+            Err(Refusal::new(StatusCode::PRECONDITION_FAILED, "weak-tag", detail, hint))
+        }
+    }
 }
 
 fn list(value: &str) -> impl Iterator<Item = &str> {
@@ -98,7 +108,9 @@ mod tests {
     fn a_version_is_taken_out_of_its_tag_and_a_weak_one_matches_nothing() {
         let versions = |values: &[&str]| seen(&headers(header::IF_MATCH, values));
         assert_eq!(versions(&["\"1.2-ff\", \"2.3-00\""]).unwrap(), ["1.2", "2.3"]);
-        assert_eq!(versions(&["W/\"1.2-ff\""]).unwrap(), ["?"]);
+        assert_eq!(versions(&["W/\"1.2-ff\", \"2.3-00\""]).unwrap(), ["2.3"]);
+        let weak = versions(&["W/\"1.2-ff\""]).unwrap_err();
+        assert_eq!((weak.status, weak.failure.error.as_str()), (StatusCode::PRECONDITION_FAILED, "weak-tag"));
         assert_eq!(versions(&["*"]).unwrap(), [""; 0]);
         assert_eq!(versions(&[]).unwrap(), [""; 0]);
         for bad in ["1.2", "\"1.2", "\"a\"b\""] {

@@ -42,7 +42,7 @@ const LEAVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Stands where data would that may name a person.
 pub(crate) const WITHHELD: &str =
-    "it may name a person: it is shown to a token of the role worker or operator, by one node at a time";
+    "it may name a person: it is shown to a token of the role worker, supervisor or operator, by one node at a time";
 
 /// Stands where data would about somebody who is to be forgotten.
 pub(crate) const FORGOTTEN: &str = "it was about a person who is forgotten: it is shown to nobody";
@@ -491,6 +491,21 @@ mod tests {
     fn line(filter: &Filter, entry: &Entry) -> Option<String> {
         let mut out = Vec::new();
         filter.line(entry, &mut out).then(|| String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn whoever_is_shown_no_persons_is_told_which_roles_are() {
+        let name = || "n".to_owned();
+        let callers = [
+            ("reader", Caller::Reader),
+            ("app", Caller::App(name())),
+            ("worker", Caller::Worker(name())),
+            ("supervisor", Caller::Supervisor(name())),
+            ("operator", Caller::Operator),
+        ];
+        for (role, caller) in callers {
+            assert_eq!(WITHHELD.contains(role), caller.sees_persons(), "{role}");
+        }
     }
 
     #[test]

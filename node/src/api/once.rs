@@ -61,29 +61,37 @@ impl Once {
     }
 
     /// Takes the place of a word, of this door or of another protocol that has one, for as long as the
-    /// [`Repeat`] lives. `name` tells it from all others, `request` says what is asked for.
+    /// [`Repeat`] lives. `name` tells it from all others, `request` says what is asked for, `called` what whoever
+    /// asks calls such a word.
     ///
     /// # Errors
     /// 409: it is under way. 422: it was used for another request. Or the log does not read.
-    pub fn take(self: &Arc<Once>, name: String, request: String, word: &str) -> Result<Repeat, Refusal> {
+    pub fn take(
+        self: &Arc<Once>,
+        name: String,
+        request: String,
+        (called, word): (&str, &str),
+    ) -> Result<Repeat, Refusal> {
         if !self.running.lock().insert(name.clone()) {
-            let detail = format!("a request with the idempotency key `{word}` is under way");
+            let detail = format!("a request with the {called} `{word}` is under way");
             return Err(Refusal::new(StatusCode::CONFLICT, UNDER_WAY, detail, "ask again in a moment"));
         }
         let place = Place(self.clone(), name.clone());
         let repeat = Repeat(Some(Arc::new(Word { name, request, _place: place })));
         match repeat.noted(&self.ctx)? {
-            Some((of, _)) if !repeat.is_of(&of) => Err(used_otherwise(word)),
+            Some((of, _)) if !repeat.is_of(&of) => Err(used_otherwise((called, word))),
             _ => Ok(repeat),
         }
     }
 }
 
+/// What the word of [`HEADER`] is called.
+pub const KEY: &str = "idempotency key";
 pub const UNDER_WAY: &str = "under-way";
 pub const KEY_USED: &str = "key-used";
 
-pub fn used_otherwise(word: &str) -> Refusal {
-    let detail = format!("the idempotency key `{word}` was used for another request");
+pub fn used_otherwise((called, word): (&str, &str)) -> Refusal {
+    let detail = format!("the {called} `{word}` was used for another request");
     let hint = "a new request takes a new key; the same request keeps its own";
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, KEY_USED, detail, hint)
 }
@@ -200,10 +208,10 @@ async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Respons
     let name = format!("{who} {word}");
     let body = axum::body::to_bytes(body, intake::BATCH_BYTES_MAX).await.map_err(|_| too_large())?;
     let asked = fingerprint(&parts.uri, &parts.headers, &body);
-    let repeat = once.take(name.clone(), asked.clone(), &word)?;
+    let repeat = once.take(name.clone(), asked.clone(), (KEY, &word))?;
     match find(&once.ctx, Note::answered_key(&name))? {
         Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => {
-            return Err(used_otherwise(&word));
+            return Err(used_otherwise((KEY, &word)));
         }
         Some(Note::Answered { name: of, status, headers, body, .. }) if of == name => {
             return Ok(again(status, &headers, body));

@@ -134,7 +134,11 @@ fn is_repeated(ctx: &Ctx, (wanted, code): &(view::ServiceRequest, String), case:
         let node = held.case.booking.as_ref().map_or(&held.case.owner, |b| &b.node);
         Some(request::has_asked_for(wanted, code, held, &brain.services.calendar_of(node)))
     })?;
-    if is_it == Some(true) { Ok(()) } else { Err(once::used_otherwise(wanted.key.as_deref().unwrap_or_default())) }
+    if is_it == Some(true) {
+        Ok(())
+    } else {
+        Err(once::used_otherwise((once::KEY, wanted.key.as_deref().unwrap_or_default())))
+    }
 }
 
 fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {

@@ -131,7 +131,7 @@ fn sent_again(ctx: &Ctx, hook: &Hook, letter: &view::DeadLetter) -> Result<Vec<u
         return sent.ok_or_else(|| ("not-retryable", "its receiver may not be sent it any more".into()));
     }
     let why = match dead_letters::whose(ctx, &reader, letter) {
-        Whose::Nobody => None,
+        Whose::Nobody | Whose::Closed => None,
         Whose::Forgotten => Some("whom it is about is forgotten"),
         Whose::Unknown => Some("it may be about a person who is forgotten, and its event is no longer in the log"),
     };
@@ -215,6 +215,7 @@ mod tests {
                 payload: l.payload,
                 payload_is_hex: l.payload_is_hex,
                 payload_bytes: l.payload_bytes,
+                withheld: false,
             }
         };
         for bytes in [&b"{}"[..], b"", "温".as_bytes(), &[0xff, 0x00, 0x10]] {

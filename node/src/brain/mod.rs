@@ -186,6 +186,10 @@ impl Policy for Brain {
         }
     }
 
+    fn is_withheld(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        self.cases.is_forgotten(header, payload)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

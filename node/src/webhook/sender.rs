@@ -21,6 +21,8 @@ const BURST_BYTES: usize = 256 * 1024;
 /// Positions without an event for this webhook before its cursor is noted anyway, so that the log
 /// can be trimmed.
 const SKIPPED_MAX: u64 = 10_000;
+/// Until it is looked again for what this node lacks to ask a receiver, such as its token.
+const UNASKED: Duration = Duration::from_secs(1);
 
 pub(super) struct Sender {
     hook: Arc<Hook>,
@@ -184,9 +186,8 @@ impl Sender {
             let reason = &why.status;
             tracing::warn!(webhook = self.name(), reason, "A receiver does not take events; trying again.");
         }
+        self.again = Some(Instant::now() + later(&mut self.pause, why.unasked, after));
         self.hook.keep_standing(self.lane, pos, why);
-        self.again = Some(Instant::now() + later(self.pause, after));
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 
     /// The first of `read` is settled.
@@ -264,9 +265,15 @@ impl Sender {
     }
 }
 
-/// How long it is left alone. A receiver may ask for more time, and not for less: `Retry-After: 0` would
-/// be a loop without end.
-fn later(pause: Duration, after: Option<Duration>) -> Duration {
+/// How long it is left alone, and twice as long the next time. A receiver may ask for more time, and not for less:
+/// `Retry-After: 0` would be a loop without end. Where it was not asked, what this node lacks is looked for again soon,
+/// however long it has lacked it.
+fn later(pause: &mut Duration, unasked: bool, after: Option<Duration>) -> Duration {
+    if unasked {
+        return UNASKED;
+    }
+    let next = (*pause * 2).min(PAUSE_MAX);
+    let pause = std::mem::replace(pause, next);
     after.map_or(pause, |after| after.max(pause))
 }
 
@@ -277,8 +284,16 @@ mod tests {
     #[test]
     fn a_receiver_is_left_alone_for_as_long_as_it_says_and_for_no_less_than_without_a_word() {
         let s = Duration::from_secs;
-        assert_eq!(later(s(4), None), s(4));
-        assert_eq!(later(s(4), Some(s(0))), s(4));
-        assert_eq!(later(s(4), Some(s(9))), s(9));
+        let mut pause = s(4);
+        let asked = [None, Some(s(0)), Some(s(99))].map(|after| later(&mut pause, false, after));
+        assert_eq!((asked, pause), ([s(4), s(8), s(99)], s(32)));
+    }
+
+    #[test]
+    fn what_the_node_itself_lacks_is_looked_for_again_soon_however_long_it_has_lacked_it() {
+        let mut pause = PAUSE_FIRST;
+        let lacks: Vec<Duration> = (0..200).map(|_| later(&mut pause, true, None)).collect();
+        assert_eq!(lacks, [UNASKED; 200]);
+        assert_eq!(later(&mut pause, false, None), PAUSE_FIRST, "the receiver was never asked");
     }
 }

@@ -30,11 +30,14 @@ pub struct DeadLetter {
     pub detail: String,
     pub via: String,
     pub topic: String,
-    /// Its first bytes.
+    /// Its first bytes, or why they are withheld.
     pub payload: String,
     pub payload_is_hex: bool,
     /// Its whole size.
     pub payload_bytes: u64,
+    /// It may name a person, and is not for whoever asks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
 }
 
 /// `POST /v1/dlq/retry`, `POST /v1/dlq/drop`.

@@ -481,7 +481,7 @@ impl Desk {
         let once = if headers.contains_key(once::HEADER) {
             let word = once::word_of(headers).map_err(refused)?;
             let request = format!("{:032x}", xxh3_128(format!("{files} {}", p.written()).as_bytes()));
-            self.once.take(format!("open311 {holder} {word}"), request, &word).map_err(refused)?
+            self.once.take(format!("open311 {holder} {word}"), request, (once::KEY, &word)).map_err(refused)?
         } else {
             Repeat::default()
         };
@@ -543,7 +543,9 @@ impl Desk {
         // Sent again under the sender's own id it is the same update, whatever it says.
         let name = given.map(|word| format!("{:032x}", xxh3_128(format!("{holder}\0{id}\0{word}").as_bytes())));
         let once = match (&name, given) {
-            (Some(name), Some(word)) => self.once.take(name.clone(), String::new(), word).map_err(refused)?,
+            (Some(name), Some(word)) => {
+                self.once.take(name.clone(), String::new(), ("update_id", word)).map_err(refused)?
+            }
             _ => Repeat::default(),
         };
         let made = match once.made(&self.ctx).map_err(refused)? {

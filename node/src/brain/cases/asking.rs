@@ -138,8 +138,7 @@ impl Cases {
             // At once, and not when the case has come to where it is bound for: that box may be dead.
             machine::act::may(Verb::Forget, ask)?;
             if !held.is_forgotten() {
-                let data = serde_json::json!({"case": id, "by": ask.by});
-                drafts.push(Pen { me: &self.me, now }.local(letter::FORGET, &format!("{id}.forget.{wish}"), &id, data));
+                drafts.push(self.forget_draft(&id, &ask.by, wish, now));
             }
         }
         let next = self.sends_on(held, verb, ask);

@@ -203,13 +203,9 @@ impl Cases {
     /// A button with a name of its own is one matter while its incident is open; behind a source
     /// without a subject may be many people, so nothing that is said may differ.
     pub(super) fn is_same_matter(&self, held: &Held, opening: &Opening, contact: &Contact) -> bool {
-        let named = opening.button.as_ref().is_some_and(|b| !b.starts_with(intake::SOURCE_ONLY));
         self.book().is_same_category(&held.case, opening)
-            && (named || {
-                let (place, title, description) = machine::said(opening);
-                place == held.case.place
-                    && title.starts_with(&held.case.title)
-                    && description == held.case.description
+            && (opening.button.as_deref().is_some_and(intake::names_device) || {
+                machine::says_the_same(&held.case, opening)
                     // Where nobody here knows any more whom to call, it may be somebody else who calls now.
                     && (held.contact.is_some() || !held.case.has_contact)
                     && held.contact.clone().unwrap_or_default() == kept(contact)

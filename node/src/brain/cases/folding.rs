@@ -61,6 +61,7 @@ impl Cases {
                     uncalled,
                     coming,
                     to_forget,
+                    forgotten_us: None,
                     moved_to,
                     anew: None,
                     times_anew: 0,
@@ -110,6 +111,7 @@ impl Cases {
                 held.coming.clear();
             }
             if held.case.forgotten {
+                held.forgotten_us.get_or_insert(self.now_us);
                 held.to_forget = None;
                 held.wishes.retain(|w| w.verb != Verb::Forget);
             }
@@ -211,6 +213,7 @@ impl Cases {
         if let Some(held) = self.held.get_mut(id) {
             held.contact = None;
             held.to_forget = Some(by).filter(|_| !held.case.forgotten);
+            held.forgotten_us.get_or_insert(self.now_us);
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
@@ -307,7 +310,7 @@ impl Cases {
             self.forgetting.remove(id);
             self.forgotten.remove(id);
             if let Some(button) = &case.button {
-                self.forgotten_buttons.remove(&(button.clone(), id.to_owned()));
+                self.by_button.remove(&(button.clone(), id.to_owned()));
             }
             return;
         }
@@ -319,6 +322,7 @@ impl Cases {
         self.bookings.extend(booking);
         self.changed.insert(changed);
         self.buttons.extend(button);
+        self.by_button.extend(case.button.clone().map(|b| (b, id.to_owned())));
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
         if case.owner == self.me && case.handing_to.is_none() {
             self.due.extend(timers);
@@ -326,7 +330,6 @@ impl Cases {
         }
         if held.is_forgotten() {
             self.forgotten.insert(id.to_owned());
-            self.forgotten_buttons.extend(case.button.clone().map(|b| (b, id.to_owned())));
         }
         self.waits.extend(waits);
         if case.status.is_open() {

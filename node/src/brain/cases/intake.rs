@@ -139,7 +139,12 @@ pub fn button(source: &str, subject: &str) -> String {
 pub const SOS_TITLE: &str = "SOS";
 
 /// How a [`button`] without a subject begins.
-pub const SOURCE_ONLY: &str = "source:";
+const SOURCE_ONLY: &str = "source:";
+
+/// Does a [`button`] name a device? Behind a source alone may be many people.
+pub fn names_device(button: &str) -> bool {
+    !button.starts_with(SOURCE_ONLY)
+}
 
 /// Answers to its category's form, as they came: texts, numbers, and several choices as a list of texts.
 fn given(form: &Value) -> BTreeMap<String, String> {

@@ -7,7 +7,6 @@ use super::{CASES_MAX, Calls, Cases, Held, intake, letter};
 use chrono::{DateTime, Days, Utc};
 use citybrain_shared::case::{Case, Kind};
 use citybrain_shared::config::cases::Category;
-use citybrain_shared::event::Envelope;
 use citybrain_shared::record::Header;
 use citybrain_shared::view;
 use std::collections::BTreeSet;
@@ -146,33 +145,6 @@ impl Cases {
             None if self.held.contains_key(&id) => Ok(id),
             None => Err(id),
         }
-    }
-
-    /// Is this a record about a person who is forgotten here? A letter about his case, or the event that
-    /// opened it or was one more press of its button.
-    pub fn is_forgotten(&self, header: &Header<'_>, payload: &[u8]) -> bool {
-        if self.forgotten.is_empty() || !intake::may_name_persons(header, payload) {
-            return false;
-        }
-        let Ok(envelope) = Envelope::parse(payload) else { return false };
-        let subject = envelope.subject.as_deref().unwrap_or_default();
-        if [letter::LETTER, letter::CONTACT].contains(&header.name) {
-            return self.forgotten.contains(subject);
-        }
-        let (source, event) = (envelope.source.as_ref(), envelope.id.as_deref().unwrap_or_default());
-        let came = view::time_of(header.received_us);
-        // Where it entered it may have been another day already.
-        let days = [-1, 0, 1].map(|d| came.checked_add_signed(chrono::TimeDelta::days(d)).unwrap_or(came));
-        let opened = days.map(|at| intake::id(self.calendar.day(at), source, event));
-        if opened.iter().any(|id| self.forgotten.contains(id)) {
-            return true;
-        }
-        let button = intake::button(source, subject);
-        let presses = self.forgotten_buttons.range((button.clone(), String::new())..).take_while(|(b, _)| *b == button);
-        presses.filter_map(|(_, id)| self.held.get(id)).any(|held| {
-            let until = held.case.closed.unwrap_or(held.case.changed);
-            (held.case.opened..=until).contains(&came)
-        })
     }
 
     /// Is this a letter of others about a case that this node never had? Whoever works here has nothing to do with

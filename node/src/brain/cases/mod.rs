@@ -7,6 +7,7 @@
 //! | [`looking`] | what is held, looked up |
 //! | [`news`] | what a record says anew of a case |
 //! | [`deciding`] | what follows from an event, a step or a letter |
+//! | [`forgetting`] | of whom a record is, and what goes with him when he is to be forgotten |
 //! | [`folding`] | records folded into what is held |
 //! | [`policy`] | how the engine sees all that |
 //! | [`booking`] | appointments and seats |
@@ -53,6 +54,7 @@ pub mod check;
 pub mod counts;
 mod deciding;
 mod folding;
+mod forgetting;
 pub mod intake;
 pub mod letter;
 mod letters;
@@ -146,6 +148,9 @@ pub struct Held {
     /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_forget: Option<String>,
+    /// When he was forgotten here, µs since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten_us: Option<i64>,
     /// Where a call for help is by a word that was seen here, and that the owner has not answered yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<Place>,
@@ -372,9 +377,10 @@ pub struct Cases {
     led: BTreeSet<String>,
     /// Cases of this node whose person is forgotten here and not by the others yet.
     forgetting: BTreeSet<String>,
-    /// Cases whose persons are forgotten; by their buttons.
+    /// Cases whose persons are forgotten.
     forgotten: BTreeSet<String>,
-    forgotten_buttons: BTreeSet<(String, String)>,
+    /// All that began with a button, by it.
+    by_button: BTreeSet<(String, String)>,
     /// All, by what stands behind the day in their ids.
     rests: BTreeSet<(String, String)>,
     /// Open cases by where they are, and by whether they are this node's or of one below and by the first limit that
@@ -439,7 +445,7 @@ impl Cases {
             led: BTreeSet::new(),
             forgetting: BTreeSet::new(),
             forgotten: BTreeSet::new(),
-            forgotten_buttons: BTreeSet::new(),
+            by_button: BTreeSet::new(),
             rests: BTreeSet::new(),
             spots: BTreeSet::new(),
             limits: BTreeSet::new(),

@@ -5,6 +5,7 @@ use super::{
     Above, Cases, Dirty, Held, LOOKED_AT, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, machine, succession,
 };
 use crate::brain::services::{CATALOGUE, Catalogue};
+use chrono::{DateTime, Utc};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::{RETIRED_TYPE, State, subtree_of};
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Role, Verb};
@@ -29,39 +30,19 @@ impl Policy for Cases {
         match step {
             "letter" => {
                 let Some(letter) = letter::data::<Letter>(payload) else { return Vec::new() };
-                if letter.to == self.me {
-                    return match &letter.body {
-                        _ if !is_true(header, &letter) => Vec::new(),
-                        Body::Copy { case, entry, .. } => self.forgotten_below(case, entry, now),
-                        Body::Refused { case, answers, .. } => {
-                            self.told_that_he_comes_not(case, answers, now).into_iter().collect()
-                        }
-                        Body::Returned { inc, case, coming, .. }
-                            if header.direction == Direction::Down && self.is_for(*inc) =>
-                        {
-                            self.still_come(case, coming, now)
-                        }
-                        _ => Vec::new(),
-                    };
-                }
-                // From below, for another part of this subtree: here it turns.
-                let turns = self.turns(header, &letter);
-                // Of its own it looks only after those cases that it has sent straight down.
-                let is_own = header.origin.is_none() && header.direction == Direction::Down;
-                match is_own {
-                    false if turns && self.turns_later(header, &letter) => Vec::new(),
-                    false if turns => self.send_down(&letter, state, now).into_iter().collect(),
-                    true if is_hand_over(&letter) => {
-                        let back = self.send_down(&letter, state, now);
-                        back.filter(|d| d.header().target != letter.to.as_str()).into_iter().collect()
-                    }
-                    _ => Vec::new(),
-                }
+                let mut drafts = self.came_by(header, &letter, state, now);
+                drafts.extend(self.forgotten_by(header, &letter, state, now));
+                drafts
             }
-            "call" | "contact" | "answered" | "forget" | "coming" => Vec::new(),
+            "forget" => self.forgotten_here(header, payload, state),
+            "call" | "contact" | "answered" | "coming" => Vec::new(),
             succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
-                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, state, now),
+                Some(step) if is_of_its_node(&self.me, header, &step) => {
+                    let mut drafts = self.seen(&step, state, now);
+                    drafts.extend(self.forgotten_with(&step.case, state));
+                    drafts
+                }
                 _ => Vec::new(),
             },
         }
@@ -333,6 +314,38 @@ impl Policy for Cases {
 }
 
 impl Cases {
+    /// What follows at once from a letter that comes, or comes by; what else it asks is decided when it is folded in.
+    fn came_by(&self, header: &Header<'_>, letter: &Letter, state: &State, now: DateTime<Utc>) -> Vec<Draft> {
+        if letter.to == self.me {
+            return match &letter.body {
+                _ if !is_true(header, letter) => Vec::new(),
+                Body::Copy { case, entry, .. } => self.forgotten_below(case, entry, now),
+                Body::Refused { case, answers, .. } => {
+                    self.told_that_he_comes_not(case, answers, now).into_iter().collect()
+                }
+                Body::Returned { inc, case, coming, .. }
+                    if header.direction == Direction::Down && self.is_for(*inc) =>
+                {
+                    self.still_come(case, coming, now)
+                }
+                _ => Vec::new(),
+            };
+        }
+        // From below, for another part of this subtree: here it turns.
+        let turns = self.turns(header, letter);
+        // Of its own it looks only after those cases that it has sent straight down.
+        let is_own = header.origin.is_none() && header.direction == Direction::Down;
+        match is_own {
+            false if turns && self.turns_later(header, letter) => Vec::new(),
+            false if turns => self.send_down(letter, state, now).into_iter().collect(),
+            true if is_hand_over(letter) => {
+                let back = self.send_down(letter, state, now);
+                back.filter(|d| d.header().target != letter.to.as_str()).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// What a node above says that cases are about and when people work, or this node that it offers.
     fn apply_catalogue(&mut self, header: &Header<'_>, payload: &[u8]) {
         let Some(Catalogue { node, categories, services, calendar, .. }) = letter::data::<Catalogue>(payload) else {

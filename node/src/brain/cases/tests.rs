@@ -5,6 +5,7 @@ mod apart;
 mod bounds;
 mod counted;
 mod following;
+mod forgetting;
 mod handing;
 mod life;
 mod offered;
@@ -479,7 +480,7 @@ impl World {
         assert_eq!((&from_rows.buttons, &from_rows.led), (&place.cases.buttons, &place.cases.led));
         assert_eq!(from_rows.forgetting, place.cases.forgetting);
         assert_eq!(from_rows.forgotten, place.cases.forgotten);
-        assert_eq!(from_rows.forgotten_buttons, place.cases.forgotten_buttons);
+        assert_eq!(from_rows.by_button, place.cases.by_button);
         assert_eq!((&from_rows.rests, &from_rows.spots), (&place.cases.rests, &place.cases.spots));
         assert_eq!((&from_rows.limits, from_rows.calls), (&place.cases.limits, place.cases.calls));
         assert_eq!(from_rows.open_by_kind, place.cases.open_by_kind);

@@ -32,10 +32,10 @@ pub(super) fn one(v: &view::DeadLetter, s: &Screen, out: &mut dyn Write) -> io::
     writeln!(out, "{}: {}", clean(&v.reason), clean(&v.detail))?;
     writeln!(out, "came {} by {} on topic {}", s.zone.whole(v.at), clean(&v.via), or_dash(&clean(&v.topic)))?;
     let kept = if v.payload_is_hex { v.payload.len() / 2 } else { v.payload.len() };
-    let part = if (kept as u64) < v.payload_bytes {
-        format!(", the first {} kept", grouped(kept as u64))
-    } else {
-        String::new()
+    let part = match (kept as u64) < v.payload_bytes {
+        _ if v.withheld => ", withheld".to_owned(),
+        true => format!(", the first {} kept", grouped(kept as u64)),
+        false => String::new(),
     };
     let how = if v.payload_is_hex { ", in hexadecimal" } else { "" };
     writeln!(out, "{} bytes{part}{how}:", grouped(v.payload_bytes))?;

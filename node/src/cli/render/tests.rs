@@ -340,3 +340,16 @@ fn rows_are_ranked_by_what_a_table_shows_and_those_that_stand_alike_share_a_rank
     assert_eq!(shown(Show::Appeals)[..5], appeals);
     assert_eq!(shown(Show::Rates)[0], "2026-10 - late", "no score, no rank");
 }
+
+#[test]
+fn of_a_dead_letter_that_is_withheld_nothing_is_said_to_be_cut() {
+    let letter = |withheld: bool, payload: &str| -> view::DeadLetter {
+        let letter = serde_json::json!({"pos": 7, "at": "2026-11-30T00:00:00Z", "reason": "not-json", "detail": "d",
+            "via": "http", "topic": "", "payload": payload, "payload_is_hex": false, "payload_bytes": 251,
+            "withheld": withheld});
+        serde_json::from_value(letter).unwrap()
+    };
+    let shown = |letter| text(PLAIN, Output::DeadLetter(answer(letter))).0;
+    assert!(shown(letter(true, "[to nobody]")).contains("251 bytes, withheld:\n[to nobody]\n"));
+    assert!(shown(letter(false, "{\"phone\":")).contains("251 bytes, the first 9 kept:\n{\"phone\":\n"));
+}

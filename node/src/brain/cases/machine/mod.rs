@@ -147,6 +147,12 @@ pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
     (opening.place.as_ref().map(placed), cut(&opening.title, TITLE_MAX), described(&opening.description))
 }
 
+/// Does it say what the case says, and of the same place?
+pub fn says_the_same(case: &Case, opening: &Opening) -> bool {
+    let (place, title, description) = said(opening);
+    place == case.place && title.starts_with(&case.title) && description == case.description
+}
+
 /// Does the verb fit where the case stands? If not: why, beyond its status.
 fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
     use Status::{Accepted, Closed, Dispatched, Evaluated, Handling, Resolved, Submitted};

@@ -13,7 +13,7 @@ fn press(world: &mut World, at: &str) {
 }
 
 /// Everything comes in and everything is done, but at this node.
-fn without(world: &mut World, dead: &str) {
+pub(super) fn without(world: &mut World, dead: &str) {
     for _ in 0..300 {
         for n in NODES.iter().filter(|n| **n != dead) {
             world.due(n);
