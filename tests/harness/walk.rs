@@ -51,6 +51,8 @@ pub struct Walk {
     page: &'static str,
     /// Whether the folder has the repository's `config/`.
     has_config: bool,
+    /// The page that the reader comes from.
+    after: Option<&'static str>,
     /// What is done before the page's own steps.
     given: Vec<Step>,
     /// What is typed before a command, by the command's beginning.
@@ -68,6 +70,7 @@ impl Walk {
         Walk {
             page,
             has_config: false,
+            after: None,
             given: Vec::new(),
             before: Vec::new(),
             left_out: Vec::new(),
@@ -88,19 +91,9 @@ impl Walk {
         self
     }
 
-    /// What the files and these commands of another page have made is there.
-    pub fn with_what_is_left_by(mut self, page: &str, commands: &[&str]) -> Walk {
-        let text = std::fs::read_to_string(root().join(page)).expect("the page is there");
-        let is_given = |step: &Step| match step {
-            Step::File { .. } => true,
-            Step::Fragment { .. } => false,
-            Step::Command { text, .. } => commands.iter().any(|c| text.starts_with(c)),
-        };
-        let silent = |step: Step| match step {
-            Step::Command { text, line, .. } => Step::Command { text, line, answer: None },
-            other => other,
-        };
-        self.given.extend(steps(&text).into_iter().filter(is_given).map(silent));
+    /// The reader has been through that page, all of it.
+    pub fn after(mut self, page: &'static str) -> Walk {
+        self.after = Some(page);
         self
     }
 
@@ -127,6 +120,7 @@ impl Walk {
     pub fn go(self) {
         let path = root().join(self.page);
         let page = std::fs::read_to_string(&path).expect("the page is there");
+        let earlier = self.after.map(|page| std::fs::read_to_string(root().join(page)).expect("the page is there"));
         if page.contains("mosquitto_") && !crate::clients::mosquitto_is_there() {
             return;
         }
@@ -142,7 +136,10 @@ impl Walk {
             let is_it = |s: &&Step| matches!(s, Step::Command { text, .. } if text.starts_with(command));
             assert!(steps.iter().any(|s| is_it(&s)), "{}: no command begins with `{command}`", self.page);
         }
-        let mut walker = Walker::new(&self, &page);
+        let mut walker = Walker::new(&self, &page, earlier.as_deref().unwrap_or_default());
+        if let Some(earlier) = &earlier {
+            walker.goes_over(earlier);
+        }
         for step in self.given.iter().chain(&steps) {
             walker.step(step);
         }
@@ -176,14 +173,14 @@ struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    fn new(walk: &'a Walk, page: &'a str) -> Walker<'a> {
+    fn new(walk: &'a Walk, page: &'a str, earlier: &str) -> Walker<'a> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut shell = Shell::new(dir.path());
         let texts = walk.given.iter().map(|step| step.text().to_owned());
         let scripts = walk.before.iter().map(|(_, script)| (*script).to_owned());
         let files = if walk.has_config { config() } else { Vec::new() };
         let texts = texts.chain(scripts).chain(files.iter().map(|(_, text)| text.clone()));
-        let ports = Ports::of(&format!("{page}\n127.0.0.1:8080\n{}", texts.collect::<Vec<_>>().join("\n")));
+        let ports = Ports::of(&format!("{page}\n{earlier}\n127.0.0.1:8080\n{}", texts.collect::<Vec<_>>().join("\n")));
         if walk.has_config || page.contains("127.0.0.1:8080") {
             // Who names no node asks port 8080.
             shell.run(&ports.of_run("export CITYBRAIN_NODE=http://127.0.0.1:8080"));
@@ -205,6 +202,19 @@ impl<'a> Walker<'a> {
             stands_for: BTreeMap::new(),
             dir,
         }
+    }
+
+    /// Another page first: its own walk compares its answers.
+    fn goes_over(&mut self, earlier: &'a str) {
+        let page = std::mem::replace(&mut self.page, earlier);
+        for step in &steps(earlier) {
+            self.step(step);
+        }
+        self.page = page;
+        self.answers.clear();
+        self.wrong.clear();
+        // The two pages were written in runs of their own.
+        self.masks = Masks::default();
     }
 
     fn step(&mut self, step: &Step) {
