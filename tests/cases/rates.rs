@@ -387,7 +387,7 @@ fn what_was_handed_to_a_node_beside_is_not_told_as_all_that_it_has() {
     wait_case(street, "hears who has it", |c| c["id"] == case.as_str() && c["owner"] == "c/t");
     for line in [&["rates"][..], &["case", "stats"], &["supervision"]] {
         let done = run(&[line, &["--under", "c/t", "--node", &street.url()]].concat());
-        done.says(1, &["c/s knows no more than a part of `c/t`", "ask c/t itself, or c"]);
+        done.says(2, &["c/s knows no more than a part of `c/t`", "ask c/t itself, or c"]);
     }
     run(&["case", "list", "--owner", "c/t", "--node", &street.url()]).says(0, &["1 of 1 that fit"]);
 }

@@ -162,24 +162,21 @@ async fn is_below(ctx: &Ctx, under: &Address) -> Result<(), Refusal> {
         let detail = format!("{me} knows only its own part of `{under}`, which is above it");
         return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself")));
     }
-    // A node in between need not have told of itself for those below it to be there.
-    let nodes: Vec<Address> = ctx.hub.state(|state| state.registry.keys().cloned().collect());
-    let near =
-        || closest(under.as_str(), nodes.iter().map(Address::as_str)).map(|near| format!("did you mean `{near}`?"));
     // What was handed there is known here, and is a part of its cases.
     if !me.covers(under) {
         let above = common(me, under).map_or(String::new(), |above| format!(", or {above}"));
-        let hint = near().unwrap_or_else(|| format!("ask {under} itself{above}"));
-        return Err(Refusal::bad(
-            "bad-query",
-            format!("{me} knows no more than a part of `{under}`, which is not below it"),
-            hint,
-        ));
+        let detail = format!("{me} knows no more than a part of `{under}`, which is not below it");
+        return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself{above}")));
     }
+    // A node in between need not have told of itself for those below it to be there.
+    let nodes: Vec<Address> = ctx.hub.state(|state| state.registry.keys().cloned().collect());
     if nodes.iter().any(|node| under.covers(node)) || has_cases(ctx, under).await? {
         return Ok(());
     }
-    let hint = near().unwrap_or_else(|| "`citybrain tree` shows which there are".to_owned());
+    let hint = match closest(under.as_str(), nodes.iter().map(Address::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`citybrain tree` shows which there are".to_owned(),
+    };
     Err(Refusal::bad("bad-query", format!("{me} knows no node `{under}`"), hint))
 }
 
