@@ -460,16 +460,27 @@ fn post_at(tree: &Tree, path: &str, body: &serde_json::Value) -> (u16, serde_jso
 }
 
 #[test]
-fn a_stream_ends_when_the_token_of_its_reader_is_removed() {
+fn a_stream_ends_when_the_token_of_its_reader_is_removed_whichever_way_it_was_asked_for() {
     let tree = a_guarded_city();
     let tokens = tree.dir().join("tokens");
-    let mia = std::fs::read_to_string(a_token(&tree, "mia", "reader")).expect("it reads");
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(20))).build().into();
-    let stream = agent.get(format!("{}/v1/events?follow=true", tree.node("c").url()));
-    let stream = stream.header("authorization", format!("Bearer {}", mia.trim())).call().expect("it is answered");
-    run(&["token", "remove", "mia", "--file", text(&tokens), "--yes"]).says(0, &["removed mia"]);
-    let end = stream.into_body().read_to_string();
-    assert!(end.as_ref().is_err_and(|e| !matches!(e, ureq::Error::Timeout(_))), "it breaks off: {end:?}");
+    for (name, path, at) in [
+        ("mia", "/v1/events?follow=true", None),
+        ("ida", "/v1/events?follow=true", Some("c")),
+        ("eva", "/v1/at/c?path=/v1/events%3Ffollow%3Dtrue", None),
+    ] {
+        let token = std::fs::read_to_string(a_token(&tree, name, "reader")).expect("it reads");
+        let mut stream = agent.get(format!("{}{path}", tree.node("c").url()));
+        stream = stream.header("authorization", format!("Bearer {}", token.trim()));
+        if let Some(at) = at {
+            stream = stream.header(view::HEADER_AT, at);
+        }
+        let stream = stream.call().expect("it is answered");
+        let removed = run(&["token", "remove", name, "--file", text(&tokens), "--yes"]);
+        removed.says(0, &[&format!("removed {name}")]);
+        let end = stream.into_body().read_to_string();
+        assert!(end.as_ref().is_err_and(|e| !matches!(e, ureq::Error::Timeout(_))), "{name}'s breaks off: {end:?}");
+    }
 }
 
 /// What a browser asks before a page's request.

@@ -443,6 +443,23 @@ fn http_answers_each_wrong_body_in_its_own_terms_and_keeps_what_was_no_event() {
 }
 
 #[test]
+fn an_event_that_was_taken_is_known_when_it_is_sent_again_too_late_and_another_is_refused() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let node = tree.node("c");
+    let event = |id: &str, expirytime: &str| json!({"specversion": "1.0", "id": id, "source": "/x", "type": "t", "expirytime": expirytime});
+    let (future, past) = ("2100-01-01T00:00:00Z", "2001-01-01T00:00:00Z");
+    let (status, taken) = node.post("/v1/events", &event("1", future));
+    assert_eq!(status, 202, "{taken}");
+    let (status, again) = node.post("/v1/events", &event("1", past));
+    assert_eq!((status, &again["duplicate"], &again["pos"]), (200, &json!(true), &taken["pos"]), "{again}");
+    assert_eq!(letters(node), []);
+    let (status, late) = node.post("/v1/events", &event("2", past));
+    assert_eq!((status, &late["error"]), (400, &json!("expired")), "{late}");
+    assert_eq!(letters(node).len(), 1);
+}
+
+#[test]
 fn the_api_says_what_is_wrong_with_a_body() {
     let mut tree = Tree::new(&["c/s"]);
     tree.start();

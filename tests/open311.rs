@@ -4,7 +4,10 @@ use crate::harness::http::Told;
 use crate::harness::{Node, Tree, binary, wait_for};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const CONFIG: &str = r#"
 [open311]
@@ -681,6 +684,19 @@ fn keys_say_who_may_file_and_who_may_read() {
     );
     assert_eq!(c.post("requests.json", GOOD).wrong(), (403, "api_key was not provided".into()));
     assert_eq!(c.post("requests.json", &format!("api_key={reader}&{GOOD}")).wrong().0, 403);
+    // A key beside the form is judged before the form has come.
+    for (query, bearer) in [("?api_key=k", "x"), (&format!("?api_key={reader}"), "x"), ("", &*reader)] {
+        let mut socket = TcpStream::connect(("127.0.0.1", tree.node("c").api)).expect("the port is open");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let head = format!(
+            "POST /open311/v2/requests.json{query} HTTP/1.1\r\nhost: c\r\nauthorization: Bearer {bearer}\r\n\
+             content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000000\r\n\r\n--x\r\n"
+        );
+        socket.write_all(head.as_bytes()).expect("it is sent");
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).expect("an answer, though the form has not come");
+        assert_eq!(&status, b"HTTP/1.1 403", "{query}");
+    }
     let filed = c.post("requests.json", &format!("api_key={app}&{GOOD}"));
     assert_eq!(filed.status, 200, "{}", filed.text);
     let id = filed.said()[0]["service_request_id"].as_str().expect("an id").to_owned();

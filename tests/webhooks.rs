@@ -423,6 +423,64 @@ fn a_refused_event_is_sent_again_when_an_operator_says_so() {
     assert_eq!(node.get("/v1/dlq").expect("it answers")["dead_letters"].as_array().map(Vec::len), Some(0));
 }
 
+/// How many there are, once one of them is about the event of this id.
+fn letters_once_about(node: &Node, id: &str) -> usize {
+    wait_for("its letter is there", || {
+        let all = node.get("/v1/dlq")?["dead_letters"].as_array()?.clone();
+        let about = format!("\"id\":\"{id}\"");
+        let is_there = all.iter().any(|l| l["payload"].as_str().is_some_and(|p| p.contains(&about)));
+        is_there.then_some(all.len())
+    })
+}
+
+#[test]
+fn what_a_receiver_refused_before_a_kill_is_one_dead_letter() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.lamp\"]");
+    receiver.answer(|_| "400 Bad Request");
+    // In the midst of a burst, which begins behind the first: at its end the cursor is noted in any case.
+    let (hangs, go_on) = receiver.hang("0");
+    say(tree.node("c"), 0..10, "city.lamp.failed");
+    wait_for("its receiver hangs", || (hangs.is_there.load(Ordering::SeqCst) == 1).then_some(()));
+    let (_hangs, release) = receiver.hang("5");
+    go_on.send(()).expect("it hangs");
+    assert_eq!(letters_once_about(tree.node("c"), "4"), 5);
+    tree.kill9("c");
+    drop(release);
+    tree.start_node("c");
+    tree.wait_ready();
+    assert_eq!(letters_once_about(tree.node("c"), "9"), 10);
+}
+
+#[test]
+fn what_was_refused_is_sent_again_only_to_a_receiver_that_has_agreed_and_no_faster_than_it_wants() {
+    let receiver = Receiver::start();
+    let says = |options: &'static str, post: &'static str| {
+        receiver.answer(move |got| if got.method == "OPTIONS" { options } else { post });
+    };
+    says("200 OK\r\nwebhook-allowed-origin: *", "400 Bad Request");
+    let mut tree = tree(&receiver, "types = [\"city.lamp\"]\nhandshake = true");
+    say(tree.node("c"), 0..2, "city.lamp.failed");
+    assert_eq!(letters_once_about(tree.node("c"), "1"), 2);
+    let all = tree.node("c").get("/v1/dlq").expect("letters")["dead_letters"].as_array().expect("a list").clone();
+    let pos: Vec<String> = all.iter().map(|l| l["pos"].to_string()).collect();
+
+    tree.stop_node("c");
+    says("403 Forbidden", OK);
+    tree.start_node("c");
+    tree.wait_ready();
+    let url = tree.node("c").url();
+    let retry = || run(&["dlq", "retry", &pos[0], &pos[1], "--yes", "--node", &url]);
+    retry().says(1, &["not-sent", "has not agreed"]);
+    assert!(receiver.all().iter().all(|got| got.method == "OPTIONS"), "nothing has left");
+
+    says("200 OK\r\nwebhook-allowed-origin: *\r\nwebhook-allowed-rate: 1", OK);
+    let not_agreed = || tree.node("c").get("/v1/status").map(|s| s["webhooks"][0].get("not_agreed_since").is_some());
+    wait_for("it has agreed", || not_agreed().filter(|not| !not));
+    retry().says(1, &["delivered", "not-sent", "again in"]);
+    assert_eq!(receiver.all().iter().filter(|got| got.method == "POST").count(), 1, "one a minute");
+}
+
 #[test]
 fn a_refused_event_that_is_too_long_for_a_dead_letter_is_sent_again_from_the_log() {
     let receiver = Receiver::start();

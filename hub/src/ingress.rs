@@ -14,6 +14,8 @@ pub use making::structured;
 
 use crate::door::packet::reason;
 use crate::door::{Publish, Taken};
+use crate::engine;
+use crate::log::Reader;
 use crate::note::{DeadLetter, Note};
 use chrono::{DateTime, Utc};
 use citybrain_shared::address::Tier;
@@ -67,7 +69,6 @@ struct Defaults<'a> {
 }
 
 /// The rules of one node, from its config.
-#[derive(Debug)]
 pub struct Ingress {
     me: Address,
     maps: Vec<Map>,
@@ -75,14 +76,22 @@ pub struct Ingress {
     announcing: Vec<Map>,
     announced: RwLock<Announced>,
     reach: Vec<(String, Tier)>,
+    /// What was taken before, to know it again.
+    taken: Option<Reader>,
 }
 
 impl Ingress {
+    /// As it is without a log: nothing was taken before.
     pub fn new(config: &Config) -> Ingress {
         let reach = config.reach.iter().map(|r| (r.kind.clone(), r.tier)).collect();
         let (announcing, maps) = config.map.iter().cloned().partition(|m| m.format == Format::Discovery && !m.skip);
         let announced = RwLock::default();
-        Ingress { me: config.node.address.clone(), maps, announcing, announced, reach }
+        Ingress { me: config.node.address.clone(), maps, announcing, announced, reach, taken: None }
+    }
+
+    /// Behind this log.
+    pub fn before(self, log: Reader) -> Ingress {
+        Ingress { taken: Some(log), ..self }
     }
 
     /// Takes a retained message of an earlier start as what it may be: a device's announcement.
@@ -272,11 +281,11 @@ impl Ingress {
         }
         if let Some(expiry) = e.expirytime.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok()) {
             let left = expiry.timestamp_millis() - Utc::now().timestamp_millis();
-            if left <= 0 {
+            if left <= 0 && !self.may_be_taken(&header, json) {
                 return Err(Refusal::new("expired", "its expirytime is over", reason::PAYLOAD_FORMAT));
             }
             // More than 49 days ahead it is no bound on the way, rather than one that comes too soon.
-            header.ttl_ms = u32::try_from(left).unwrap_or(0);
+            header.ttl_ms = u32::try_from(left.max(1)).unwrap_or(0);
         }
         // Subscribers of the topic get what was published, not what was made of it.
         let as_published;
@@ -289,6 +298,13 @@ impl Ingress {
             }
         }
         Draft::new(&header, json).map_err(|e| Refusal::new("too-large", e.to_string(), reason::PAYLOAD_FORMAT))
+    }
+
+    /// May the log have it? Whoever sends it again because no answer came is then told of that, and not that it is too
+    /// late: the engine looks for it again, and takes nothing where the log does not read.
+    fn may_be_taken(&self, header: &Header<'_>, json: &[u8]) -> bool {
+        let find = |log| engine::find_event(log, header.key, json).map_or(true, |known| known.is_some());
+        self.taken.as_ref().is_some_and(find)
     }
 
     /// A receipt from outside speaks for this node only.

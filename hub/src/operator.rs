@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Type of these events. Nobody outside can send one.
 pub const TYPE: &str = "city.brain.operator";
@@ -66,11 +67,14 @@ struct Event<'a> {
 
 /// The event that records it at `me`.
 pub fn draft(me: &Address, act: &Act) -> Draft {
+    named(me, act, &uuid::Uuid::now_v7().to_string())
+}
+
+fn named(me: &Address, act: &Act, id: &str) -> Draft {
     let source = format!("/{me}");
-    let id = uuid::Uuid::now_v7().to_string();
-    let event = Event { specversion: "1.0", id: &id, source: &source, kind: TYPE, time: &act.when, data: act };
+    let event = Event { specversion: "1.0", id, source: &source, kind: TYPE, time: &act.when, data: act };
     let mut header = Header::local(Kind::Event, TYPE);
-    header.key = event_key(&source, &id);
+    header.key = event_key(&source, id);
     let bytes = serde_json::to_vec(&event).expect("its keys are strings");
     Draft::new(&header, &bytes).expect("its text fields are constants")
 }
@@ -92,18 +96,24 @@ pub fn leave(dir: &Path, act: &Act) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// What was left; a line that does not read is told as such, not dropped.
-pub(crate) fn left(dir: &Path) -> Vec<Act> {
+/// The events that record what was left. Each is known again if it is read twice: the file may still be there, or
+/// be there again after a power cut, when all is recorded. A line that does not read is told as such, not dropped.
+pub(crate) fn left(dir: &Path, me: &Address) -> Vec<Draft> {
     let bytes = fs::read(path(dir)).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let act = |line: &str| {
-        serde_json::from_str(line).unwrap_or_else(|_| Act {
-            what: "unreadable".into(),
-            detail: cut(line),
-            ..Act::default()
-        })
+    let draft = |(number, line): (usize, &str)| {
+        let id = uuid::Uuid::from_u128(xxh3_128(format!("{number} {line}").as_bytes())).to_string();
+        named(me, &read(line), &id)
     };
-    text.lines().filter(|l| !l.is_empty()).map(act).collect()
+    text.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(draft).collect()
+}
+
+fn read(line: &str) -> Act {
+    serde_json::from_str(line).unwrap_or_else(|_| Act {
+        what: "unreadable".into(),
+        detail: cut(line),
+        ..Act::default()
+    })
 }
 
 pub(crate) fn forget(dir: &Path) -> io::Result<()> {
@@ -114,6 +124,7 @@ pub(crate) fn forget(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn what_was_left_reads_back_and_is_cut_to_its_bound() {
@@ -122,10 +133,15 @@ mod tests {
         assert!(act.detail.len() <= TEXT_BYTES_MAX && act.detail.chars().all(|c| c == '温'));
         leave(dir.path(), &act).unwrap();
         fs::write(path(dir.path()), [&fs::read(path(dir.path())).unwrap()[..], b"half a \xff li"].concat()).unwrap();
-        let acts = left(dir.path());
+        let me = Address::parse("c").unwrap();
+        let told = || -> Vec<Act> {
+            let data = |draft: &Draft| serde_json::from_slice::<Value>(draft.payload()).unwrap()["data"].take();
+            left(dir.path(), &me).iter().map(|draft| serde_json::from_value(data(draft)).unwrap()).collect()
+        };
+        let acts = told();
         assert_eq!(acts[0], act);
         assert_eq!((acts.len(), acts[1].what.as_str()), (2, "unreadable"));
         forget(dir.path()).unwrap();
-        assert_eq!(left(dir.path()), []);
+        assert_eq!(told(), []);
     }
 }

@@ -125,24 +125,45 @@ pub(crate) fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, by
             chunk.upto = upto;
             chunk.entries = entries;
         }
+        Err(log::Error::Damaged { upto, .. }) => {
+            let first = chunk.upto.next();
+            let upto = upto.clamp(first, last);
+            tracing::error!(
+                first = first.0,
+                upto = upto.0,
+                "Damaged records cannot be read for subscribers; they are stepped over."
+            );
+            chunk.unreadable += upto.0 - chunk.upto.0;
+            chunk.upto = upto;
+        }
+        // Taken since we looked where the log begins: the next look finds it.
+        Err(log::Error::Trimmed { .. }) => {}
         Err(error) => {
-            let pos = chunk.upto.next();
-            match core.get(pos) {
-                Ok(Some(entry)) => {
-                    chunk.upto = pos;
-                    chunk.entries.push(entry);
-                }
-                Err(log::Error::Io(_)) => {
-                    tracing::warn!(pos = pos.0, error = %with_causes(&error), "The log cannot be read for subscribers; they wait.");
-                    chunk.broken = true;
-                }
-                _ => {
-                    chunk.upto = pos;
-                    tracing::error!(pos = pos.0, error = %with_causes(&error), "A record cannot be read for subscribers; it is stepped over.");
-                    chunk.unreadable += 1;
-                }
-            }
+            tracing::warn!(after = chunk.upto.0, error = %with_causes(&error), "The log cannot be read for subscribers; they wait.");
+            chunk.broken = true;
         }
     }
     chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::tests::fake::Fake;
+    use citybrain_shared::record::{Draft, Header, Kind};
+
+    #[test]
+    fn a_damaged_stretch_is_stepped_over_at_once_and_counted() {
+        let fake = Fake::new();
+        fake.commit(vec![Draft::new(&Header::local(Kind::Message, ""), b"1").unwrap(); 1200]);
+        fake.damage(Pos(11), Pos(1000));
+        let read = |after, last| {
+            let chunk = read_on(&fake, Pos(after), Pos(last), 64, 1 << 20);
+            (chunk.entries.first().map(|e| e.pos.0), chunk.entries.len(), chunk.upto.0, chunk.unreadable)
+        };
+        assert_eq!(read(0, 1200), (Some(1), 10, 10, 0));
+        assert_eq!(read(10, 1200), (None, 0, 1000, 990));
+        assert_eq!(read(500, 600), (None, 0, 600, 100), "no further than was asked for");
+        assert_eq!(read(1000, 1200), (Some(1001), 64, 1064, 0));
+    }
 }

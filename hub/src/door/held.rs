@@ -1,12 +1,13 @@
 //! Acknowledgements that wait for a commit, and leave in the order in which the publishes came.
 
+use super::core::Core;
 use super::packet::answer::Tongue;
 use super::packet::{Version, kind, reason};
-use crate::engine::{Error, Outcome, Ticket};
-use std::collections::{HashSet, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use super::pending::{Load, Pending};
+use crate::engine::{Error, Offered, Outcome};
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 /// One answer to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,18 +20,11 @@ pub(crate) struct Answer {
     pub stands: bool,
 }
 
-/// The answers of one socket read, given when its ticket completes; without one at once, but not
-/// before those ahead of them.
-#[derive(Debug)]
-struct Batch {
-    ticket: Option<Ticket<Vec<Outcome>>>,
-    answers: Vec<Answer>,
-}
-
 /// A connection's held answers, first in, first out.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Held {
-    batches: VecDeque<Batch>,
+    /// What was offered together, with its answers.
+    pending: Pending<Vec<Outcome>, Vec<Answer>>,
     /// Packet ids of publishes whose answer is held. A client that sends one again before its
     /// answer gets that one answer.
     ids: HashSet<u16>,
@@ -43,9 +37,14 @@ impl Held {
         self.len
     }
 
-    /// Nothing waits, not even a ticket without answers.
+    /// Nothing waits, not even a commit without answers.
     pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.pending.is_empty()
+    }
+
+    /// What has no room in the engine's queues yet.
+    pub(crate) fn waiting(&self) -> Load {
+        self.pending.waiting()
     }
 
     pub(crate) fn holds(&self, id: u16) -> bool {
@@ -57,22 +56,37 @@ impl Held {
         self.ids.insert(id);
     }
 
-    pub(crate) fn push(&mut self, ticket: Option<Ticket<Vec<Outcome>>>, answers: Vec<Answer>) {
-        if ticket.is_none() && answers.is_empty() {
-            return;
-        }
+    /// Offers `drafts`, all of one lane, and gives the answers once they are on disk; without any at once, but not
+    /// before those ahead of them.
+    pub(crate) fn push(&mut self, core: &dyn Core, drafts: Vec<Offered>, answers: Vec<Answer>) {
         self.len += answers.len();
-        self.batches.push_back(Batch { ticket, answers });
+        if let Some(lane) = drafts.first().map(Offered::lane) {
+            let load = Load { records: drafts.len(), bytes: drafts.iter().map(Offered::bytes).sum() };
+            self.pending.push(lane, load, core.offer(drafts), answers);
+        } else if !answers.is_empty() {
+            self.pending.push_behind(answers);
+        }
+    }
+
+    /// See [`Pending::poll_room`].
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> bool {
+        self.pending.poll_room(cx)
+    }
+
+    /// See [`Pending::offered`].
+    pub(crate) async fn offered(&mut self) {
+        self.pending.offered().await;
     }
 
     /// Waits for all commits, with nobody left to hear the answers.
     pub(crate) async fn settle(&mut self) {
-        for ticket in self.batches.drain(..).filter_map(|batch| batch.ticket) {
-            let _ = ticket.await;
+        self.offered().await;
+        while !self.pending.is_empty() {
+            let _ = poll_fn(|cx| self.pending.poll_next(cx)).await;
         }
     }
 
-    /// Writes the answers of the oldest batch if its commit is done. `Ready(Ok(true))`: call again.
+    /// Writes the answers of what was offered first if its commit is done. `Ready(Ok(()))`: call again.
     ///
     /// With MQTT 5 a failed commit is answered by a reason code, and the client decides.
     /// With 3.1.1 there is no such answer, nor is there for a PUBREL: the error is returned and the
@@ -84,30 +98,19 @@ impl Held {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
         mut failed: impl FnMut(&Answer),
-    ) -> Poll<Result<bool, Error>> {
-        let Some(batch) = self.batches.front_mut() else { return Poll::Ready(Ok(false)) };
-        let done = match &mut batch.ticket {
-            None => Ok(()),
-            Some(ticket) => match Pin::new(ticket).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Ok(_))) => Ok(()),
-                Poll::Ready(Ok(Err(e))) => Err(e),
-                // The engine went away without a word.
-                Poll::Ready(Err(_)) => Err(Error::Stopping),
-            },
-        };
-        let batch = self.batches.pop_front().expect("its front was polled");
-        self.len -= batch.answers.len();
+    ) -> Poll<Result<(), Error>> {
+        let (answers, done) = ready!(self.pending.poll_next(cx));
+        self.len -= answers.len();
         let unwritable = match done {
             Ok(()) => false,
             Err(Error::Unwritable(_))
-                if tongue.version == Version::V5 && batch.answers.iter().all(|a| a.kind != kind::PUBCOMP) =>
+                if tongue.version == Version::V5 && answers.iter().all(|a| a.kind != kind::PUBCOMP) =>
             {
                 true
             }
             Err(e) => return Poll::Ready(Err(e)),
         };
-        for a in batch.answers {
+        for a in answers {
             self.ids.remove(&a.id);
             let fails = unwritable && !a.stands;
             if fails {
@@ -115,17 +118,29 @@ impl Held {
             }
             tongue.put_ack(a.kind, a.id, if fails { reason::IMPLEMENTATION } else { a.reason }, out);
         }
-        Poll::Ready(Ok(true))
+        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::door::pending::tests::{ONE, offer};
+    use citybrain_shared::Lane;
     use citybrain_shared::Pos;
     use proptest::prelude::*;
     use std::task::Waker;
     use tokio::sync::oneshot;
+
+    /// A commit that waits for its sync.
+    fn commit(held: &mut Held, answers: Vec<Answer>) -> oneshot::Sender<Result<Vec<Outcome>, Error>> {
+        let (offering, room, reply) = offer();
+        held.len += answers.len();
+        held.pending.push(Lane::Routine, ONE, offering, answers);
+        room.send(()).unwrap();
+        assert!(held.poll_room(&mut Context::from_waker(Waker::noop())));
+        reply
+    }
 
     fn answer(id: u16) -> Answer {
         Answer { kind: kind::PUBACK, id, reason: 0, stands: false }
@@ -134,10 +149,8 @@ mod tests {
     fn drain(held: &mut Held, version: Version) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
-        while let Poll::Ready(more) = held.poll(Tongue::unknown(version), &mut cx, &mut out, |_| {}) {
-            if !more? {
-                break;
-            }
+        while let Poll::Ready(done) = held.poll(Tongue::unknown(version), &mut cx, &mut out, |_| {}) {
+            done?;
         }
         Ok(out)
     }
@@ -148,9 +161,8 @@ mod tests {
         Tongue::unknown(Version::V5).put_ack(kind::PUBACK, 7, reason::IMPLEMENTATION, &mut refusal);
         for (version, want) in [(Version::V5, Some(refusal)), (Version::V4, None)] {
             let mut held = Held::default();
-            let (tx, rx) = oneshot::channel();
             held.take(7);
-            held.push(Some(rx), vec![answer(7)]);
+            let tx = commit(&mut held, vec![answer(7)]);
             tx.send(Err(Error::Unwritable("full".into()))).unwrap();
             assert_eq!(drain(&mut held, version).ok(), want);
         }
@@ -159,9 +171,8 @@ mod tests {
     #[test]
     fn a_failed_commit_takes_nothing_from_what_was_said_before() {
         let mut held = Held::default();
-        let (tx, rx) = oneshot::channel();
         let again = Answer { kind: kind::PUBREC, stands: true, ..answer(3) };
-        held.push(Some(rx), vec![again, answer(7)]);
+        let tx = commit(&mut held, vec![again, answer(7)]);
         tx.send(Err(Error::Unwritable("full".into()))).unwrap();
         let (mut out, mut failed) = (Vec::new(), Vec::new());
         let mut cx = Context::from_waker(Waker::noop());
@@ -172,9 +183,7 @@ mod tests {
     #[test]
     fn an_engine_that_vanished_acknowledges_nothing() {
         let mut held = Held::default();
-        let (tx, rx) = oneshot::channel();
-        held.push(Some(rx), vec![answer(7)]);
-        drop(tx);
+        drop(commit(&mut held, vec![answer(7)]));
         assert!(drain(&mut held, Version::V5).is_err());
     }
 
@@ -191,8 +200,12 @@ mod tests {
             for (n, waits) in sizes {
                 let answers: Vec<_> = (0..n).map(|_| { id += 1; answer(id) }).collect();
                 want.extend(answers.iter().flat_map(|a| [0x40, 2, 0, a.id as u8]));
-                let ticket = waits.then(|| { let (tx, rx) = oneshot::channel(); open.push(tx); rx });
-                held.push(ticket, answers);
+                if waits {
+                    open.push(commit(&mut held, answers));
+                } else {
+                    held.len += answers.len();
+                    held.pending.push_behind(answers);
+                }
             }
             let mut got = Vec::new();
             let mut seed = order;

@@ -11,6 +11,7 @@
 //! | [`socket`], [`websocket`] | what a client is connected by |
 //! | [`packet`] | bytes in, plain structs out, and back |
 //! | [`connection`] | one client: from its CONNECT to its end |
+//! | [`pending`] | what was offered to the engine and is not on disk yet |
 //! | [`held`] | acknowledgements that wait for a commit |
 //! | [`window`] | a session's cursor: what it was given, what of that is settled |
 //! | [`feed`] | a cursor's next messages: from its inbox, or from the log |
@@ -45,6 +46,7 @@ pub(crate) mod local;
 pub(crate) mod message;
 pub mod outside;
 pub mod packet;
+pub(crate) mod pending;
 pub(crate) mod route;
 pub(crate) mod seats;
 pub(crate) mod share;
@@ -78,7 +80,7 @@ use crate::meta;
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::{Retained, State};
 use citybrain_shared::record::Draft;
-use citybrain_shared::{config, topic};
+use citybrain_shared::{Lane, config, topic};
 pub use local::{LocalClient, LocalMessage};
 pub use seats::SessionView;
 use std::sync::Arc;
@@ -167,11 +169,20 @@ const WILLS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// that it is the door that says so, and ends by itself.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
+/// A will whose time has come, with the client and the user whose it is.
+type Due = (Arc<str>, User, Will);
+
 /// What is to be done about a will: committed, and then told to those who are there.
 #[derive(Default)]
 struct Saying {
     offered: Option<Offered>,
     live: Option<message::Message>,
+}
+
+impl Saying {
+    fn is_urgent(&self) -> bool {
+        self.offered.as_ref().is_some_and(|o| o.lane() == Lane::Urgent)
+    }
 }
 
 /// The front door of one node.
@@ -406,22 +417,33 @@ impl Door {
             if due.is_empty() {
                 return;
             }
-            let mut wills = Vec::new();
-            for (client, user, will) in &due {
-                wills.push(self.saying(client, user, will).await);
+            // What is urgent does not wait with what is not.
+            let (mut urgent, mut routine) = (Vec::new(), Vec::new());
+            for one in due {
+                let (client, user, will) = &one;
+                let said = self.saying(client, user, will).await;
+                let of_lane = if said.is_urgent() { &mut urgent } else { &mut routine };
+                of_lane.push((one, said));
             }
-            let are_said = self.say_wills(wills).await;
-            let clients: Vec<Arc<str>> = due.iter().map(|(client, ..)| client.clone()).collect();
-            if !are_said {
-                for (client, user, will) in due {
-                    self.seats.put_will(client, WILLS_AGAIN_AFTER, user, will);
-                }
-            }
-            self.seats.have_ended(clients.iter());
-            if !are_said {
+            let are_said = tokio::join!(self.say_due(urgent), self.say_due(routine));
+            if are_said != (true, true) {
                 return;
             }
         }
+    }
+
+    /// Those of one lane; false: they could not be committed, and are tried again.
+    async fn say_due(&self, due: Vec<(Due, Saying)>) -> bool {
+        let (due, wills): (Vec<_>, Vec<_>) = due.into_iter().unzip();
+        let are_said = self.say_wills(wills).await;
+        let clients: Vec<Arc<str>> = due.iter().map(|(client, ..)| client.clone()).collect();
+        if !are_said {
+            for (client, user, will) in due {
+                self.seats.put_will(client, WILLS_AGAIN_AFTER, user, will);
+            }
+        }
+        self.seats.have_ended(clients.iter());
+        are_said
     }
 
     async fn end_expired_sessions(&self) {

@@ -43,6 +43,13 @@ const CHUNK_RECORDS: usize = 256;
 const CHUNK_BYTES: usize = 256 * 1024;
 pub(crate) const CHUNK_DELIVERIES: usize = 4096;
 
+/// Nodes of filters that are looked at in the time of one delivery, nearly: what matches nothing costs, too.
+const NODES_A_DELIVERY: usize = 16;
+
+/// Wild levels of all filters of one session (see [`super::trie::wild_levels`]): so its filters make no message cost
+/// more than a turn.
+pub(crate) const WILD_LEVELS_MAX: usize = CHUNK_DELIVERIES * NODES_A_DELIVERY;
+
 /// Before a log that could not be read is asked again.
 const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -328,13 +335,13 @@ impl Router {
         (q.live && q.items.is_empty()).then_some(r.routed)
     }
 
-    /// Hands a message that is in no log to whoever is there now. How many filters it matched.
+    /// Hands a message that is in no log to whoever is there now. What it cost, in deliveries.
     pub(crate) fn live(&self, message: Message) -> usize {
         let mut r = self.routes.lock();
         let mut found = std::mem::take(&mut r.found);
         let topic = message.topic();
         let trie = if topic::is_link(&self.link_root, topic) { &r.links } else { &r.filters };
-        trie.matches(topic, |key, sub| {
+        let looked_at = trie.matches(topic, |key, sub| {
             if r.wants(key, sub, Pos(u64::MAX), &message.publisher) {
                 found.push(Found::new(key, 0, sub));
             }
@@ -357,10 +364,10 @@ impl Router {
                 }
             }
         }
-        let matched = found.len();
+        let cost = found.len().max(looked_at / NODES_A_DELIVERY);
         found.clear();
         r.found = found;
-        matched
+        cost
     }
 
     /// Routes what is committed, until the engine is gone or `stop` says so.
@@ -439,7 +446,7 @@ impl Routes {
         self.inbox(key).is_some_and(|inbox| sub.wants(pos, publisher, &inbox.client))
     }
 
-    /// How many filters it matched.
+    /// What it cost, in deliveries.
     fn route(&mut self, router: &Router, entry: &crate::log::Entry) -> usize {
         let Ok((header, _)) = Header::decode(&entry.bytes) else {
             router.counters.unreadable.add(1);
@@ -448,8 +455,9 @@ impl Routes {
         let mut found = std::mem::take(&mut self.found);
         let mut topic = std::mem::take(&mut self.topic);
         let publisher = Meta::decode(header.door).client;
+        let mut looked_at = 0;
         parts(&router.me, &header, &mut topic, |n, topic| {
-            self.filters.matches(topic, |key, sub| {
+            looked_at += self.filters.matches(topic, |key, sub| {
                 if self.wants(key, sub, entry.pos, publisher) {
                     found.push(Found::new(key, n, sub));
                 }
@@ -473,11 +481,11 @@ impl Routes {
                 }
             }
         }
-        let matched = found.len();
+        let cost = found.len().max(looked_at / NODES_A_DELIVERY);
         found.clear();
         self.found = found;
         self.topic = topic;
-        matched
+        cost
     }
 }
 
@@ -521,6 +529,8 @@ pub(crate) struct OwnFilters {
     trie: Trie<(), Sub>,
     found: Vec<Found>,
     topic: String,
+    /// Nodes, for the last record.
+    looked_at: usize,
 }
 
 impl OwnFilters {
@@ -540,6 +550,11 @@ impl OwnFilters {
         self.trie.remove(filter, ());
     }
 
+    /// How much of a turn the last record has cost, where a turn is so much.
+    pub(crate) fn cost_of(&self, turn: usize) -> usize {
+        self.looked_at * turn / WILD_LEVELS_MAX
+    }
+
     /// The messages of a record for this session, as the router would have found them; besides, the
     /// parts whose exchange has begun, with the QoS that `begun` says, whatever the filters are now.
     pub(crate) fn items(
@@ -552,10 +567,11 @@ impl OwnFilters {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return Vec::new() };
         let publisher = Meta::decode(header.door).client;
         let mut items = Vec::new();
-        let OwnFilters { trie, found, topic } = self;
+        let OwnFilters { trie, found, topic, looked_at } = self;
+        *looked_at = 0;
         parts(me, &header, topic, |n, topic| {
             found.clear();
-            trie.matches(topic, |(), sub| {
+            *looked_at += trie.matches(topic, |(), sub| {
                 if sub.wants(entry.pos, publisher, client) {
                     found.push(Found::new(Key(0), n, sub));
                 }

@@ -20,7 +20,7 @@ mod bounds;
 mod delivery;
 mod encoding;
 mod exchanges;
-mod fake;
+pub(super) mod fake;
 mod groups;
 mod lifetimes;
 mod links;

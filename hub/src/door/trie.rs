@@ -111,14 +111,15 @@ impl<K: Copy + Eq, V> Trie<K, V> {
         Some(value)
     }
 
-    /// Calls `found` for each value whose filter matches the valid topic.
-    pub(crate) fn matches<'a>(&'a self, topic: &str, mut found: impl FnMut(K, &'a V)) {
-        self.walk(ROOT, Some(topic), topic.starts_with('$'), &mut found);
+    /// Calls `found` for each value whose filter matches the valid topic. How many nodes were looked at, which
+    /// may be far more; see [`wild_levels`].
+    pub(crate) fn matches<'a>(&'a self, topic: &str, mut found: impl FnMut(K, &'a V)) -> usize {
+        self.walk(ROOT, Some(topic), topic.starts_with('$'), &mut found)
     }
 
     /// `rest` are the levels below `at`, `None` when the topic ends here. The depth of recursion is
     /// the depth of the filters that match, which the packet size bounds; see [`LEVELS_MAX`].
-    fn walk<'a>(&'a self, at: usize, rest: Option<&str>, dollar: bool, found: &mut impl FnMut(K, &'a V)) {
+    fn walk<'a>(&'a self, at: usize, rest: Option<&str>, dollar: bool, found: &mut impl FnMut(K, &'a V)) -> usize {
         let node = &self.nodes[at];
         // A wildcard in the first level does not match `$…`.
         let wild = !(dollar && at == ROOT);
@@ -127,24 +128,25 @@ impl<K: Copy + Eq, V> Trie<K, V> {
         }
         let Some(rest) = rest else {
             node.here.iter().for_each(|(k, v)| found(*k, v));
-            return;
+            return 1;
         };
         let (level, below) = match rest.split_once('/') {
             Some((level, below)) => (level, Some(below)),
             None => (rest, None),
         };
-        if let Some(next) = node.children.get(level) {
-            self.walk(*next, below, dollar, found);
-        }
-        if let Some(next) = node.plus.filter(|_| wild) {
-            self.walk(next, below, dollar, found);
-        }
+        let next = [node.children.get(level).copied(), node.plus.filter(|_| wild)];
+        1 + next.into_iter().flatten().map(|next| self.walk(next, below, dollar, found)).sum::<usize>()
     }
 }
 
-/// Levels of a topic or filter that the front door accepts: bounds the recursion and the work of a
-/// match (each `+` doubles the paths).
+/// Levels of a topic or filter that the front door accepts: bounds the recursion.
 pub(crate) const LEVELS_MAX: usize = 128;
+
+/// Levels of a filter from its first `+` on. All paths of filters that a topic can take beside its own, by which the
+/// first levels of all filters without a `+` go, are made of these: so their number bounds the work of a match.
+pub(crate) fn wild_levels(filter: &str) -> usize {
+    filter.split('/').skip_while(|level| *level != "+").count()
+}
 
 /// The filter without its final `#`, and whether it had one.
 fn split(filter: &str) -> (Option<&str>, bool) {
@@ -197,6 +199,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_match_looks_at_no_more_than_the_topics_own_levels_and_the_wild_ones(
+            filters in proptest::collection::vec(filter(), 0..60), topic in proptest::collection::vec(level(), 1..5),
+        ) {
+            let mut trie = Trie::default();
+            for filter in filters.iter().filter(|f| topic::check_filter(f).is_ok()) {
+                trie.insert(filter, 0, ());
+            }
+            let looked_at = trie.matches(&topic.join("/"), |_, ()| {});
+            prop_assert!(looked_at <= 1 + topic.len() + filters.iter().map(|f| wild_levels(f)).sum::<usize>());
+        }
+
         #[test]
         fn a_trie_matches_as_each_filter_alone(steps in proptest::collection::vec(step(), 1..60)) {
             let mut trie = Trie::default();

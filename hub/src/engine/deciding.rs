@@ -2,7 +2,7 @@
 
 use super::worker::Engine;
 use super::{Error, Outcome, Settled, receipts};
-use crate::log;
+use crate::log::{self, Reader};
 use crate::meta::{self, Meta};
 use crate::note::{DeadLetter, Note};
 use crate::operator;
@@ -94,8 +94,7 @@ impl Engine {
         }
     }
 
-    /// The position of an event with this key and, indeed, this source and id. Where that record is
-    /// damaged the key alone says so: two events share one by chance of 2^-64.
+    /// Where the event of this payload is, in the log or in the batch that is being decided.
     ///
     /// # Errors
     /// [`Error::Unwritable`] when the log cannot be read: then nobody knows whether the event is new.
@@ -104,21 +103,8 @@ impl Engine {
             // Two events of one batch whose 64-bit hashes meet by chance: 10^-13 for 1,000 events.
             return Ok(Some(*pos));
         }
-        let unreadable =
-            |e: log::Error| Error::Unwritable(format!("what is there already cannot be read: {}", with_causes(&e)));
-        let reader = self.log.reader();
-        let Some(pos) = reader.find(key).map_err(unreadable)? else { return Ok(None) };
-        let entry = match reader.get(pos) {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(None), // trimmed meanwhile
-            Err(log::Error::Damaged { .. }) => return Ok(Some(pos)),
-            Err(e) => return Err(unreadable(e)),
-        };
-        let same = Header::decode(&entry.bytes).is_ok_and(|(_, known)| {
-            let (a, b) = (event::identity(known), event::identity(payload));
-            matches!((a, b), (Ok(a), Ok(b)) if (&a.source, &a.id) == (&b.source, &b.id))
-        });
-        Ok(same.then_some(pos))
+        find_event(&self.log.reader(), key, payload)
+            .map_err(|e| Error::Unwritable(format!("what is there already cannot be read: {}", with_causes(&e))))
     }
 
     /// A downward event that is for this node is answered in the commit that takes it.
@@ -129,6 +115,26 @@ impl Engine {
         }
         receipts::automatic(&self.me, header, payload, ttl_ms)
     }
+}
+
+/// Where the log has an event with this key and, indeed, this payload's source and id. Where that record is
+/// damaged the key alone says so: two events share one by chance of 2^-64.
+///
+/// # Errors
+/// The log does not read.
+pub fn find_event(reader: &Reader, key: u64, payload: &[u8]) -> Result<Option<Pos>, log::Error> {
+    let Some(pos) = reader.find(key)? else { return Ok(None) };
+    let entry = match reader.get(pos) {
+        Ok(Some(entry)) => entry,
+        Ok(None) => return Ok(None), // trimmed meanwhile
+        Err(log::Error::Damaged { .. }) => return Ok(Some(pos)),
+        Err(e) => return Err(e),
+    };
+    let same = Header::decode(&entry.bytes).is_ok_and(|(_, known)| {
+        let (a, b) = (event::identity(known), event::identity(payload));
+        matches!((a, b), (Ok(a), Ok(b)) if (&a.source, &a.id) == (&b.source, &b.id))
+    });
+    Ok(same.then_some(pos))
 }
 
 /// An event that is known, published as one to be retained: the plain message that its topic then keeps, and its

@@ -32,6 +32,7 @@ mod tests;
 mod upkeep;
 mod worker;
 
+pub use deciding::find_event;
 pub use offline::{Offline, open_offline};
 pub use open::{Error as OpenError, Facts, open};
 pub use receipts::{presence, subtree};

@@ -316,15 +316,23 @@ impl Engine {
         Ok(jots)
     }
 
-    /// Records what operators did to the folder while the node was stopped.
+    /// Records what operators did to the folder while the node was stopped, but for what an earlier start has
+    /// recorded that did not come to remove the file.
     fn tell_operators(&mut self) -> Result<(), Error> {
-        let acts = operator::left(&self.dir);
-        if !acts.is_empty() {
-            let drafts = acts.iter().map(|act| operator::draft(&self.me, act)).collect();
-            self.record_drafts(drafts).map_err(Error::FirstCommit)?;
-            operator::forget(&self.dir).map_err(|source| Error::Folder { dir: self.dir.clone(), source })?;
+        let acts = operator::left(&self.dir, &self.me);
+        if acts.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut new = Vec::new();
+        for act in acts {
+            if self.known(&act).map_err(Error::FirstCommit)?.is_none() {
+                new.push(act);
+            }
+        }
+        if !new.is_empty() {
+            self.record_drafts(new).map_err(Error::FirstCommit)?;
+        }
+        operator::forget(&self.dir).map_err(|source| Error::Folder { dir: self.dir.clone(), source })
     }
 
     /// Commits a note of the engine's own.

@@ -9,9 +9,11 @@ mod too_large;
 use super::*;
 use crate::door::message::Message;
 use crate::door::packet::publish::Properties;
+use crate::door::packet::reason;
 use crate::door::{Ingress as _, Publish};
 use crate::ingress::Ingress;
 use crate::meta;
+use crate::operator::{self, Act};
 use crate::state::Presence;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Direction, Header, Kind};
@@ -106,6 +108,50 @@ fn an_event_offered_again_is_committed_once_also_after_a_restart() {
     assert_eq!(node.events().len(), 2);
     assert_eq!(node.hub.state(|s| s.me.boot.counter), 2);
     node.close();
+}
+
+#[test]
+fn a_known_event_that_comes_again_when_its_time_is_over_is_known_and_a_new_one_is_too_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c/s");
+    let Outcome::Committed(pos) = node.offer(&event("1", "")) else { panic!("it is new") };
+    let door = Ingress::new(&node.config).before(node.hub.reader());
+    let taken = |id: &str| {
+        let over = event(id, r#","expirytime":"2001-01-01T00:00:00Z""#);
+        door.take(&Publish { qos: 1, ..Publish::plain("dev", "in/x", over.as_bytes()) })
+    };
+    let again = taken("1");
+    assert_eq!(again.reason, reason::SUCCESS);
+    let outcome = run(async { wait(node.hub.offer(vec![again.draft.unwrap()]).await?).await }).unwrap();
+    assert_eq!(outcome, [Outcome::Duplicate(pos)]);
+    let late = taken("2");
+    assert_eq!(late.reason, reason::PAYLOAD_FORMAT);
+    assert_eq!(late.draft.unwrap().header().kind, Kind::Note, "a dead letter");
+    node.close();
+}
+
+#[test]
+fn what_was_done_to_a_stopped_folder_is_recorded_once_though_the_file_that_says_so_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let act = |detail: &str| Act::claimed("root@gate", "store restore", detail, "2026-01-01T00:00:00Z".into(), "here");
+    let file = dir.path().join("operator.ndjson");
+    let recorded = || {
+        let node = Node::open(dir.path(), "c/s");
+        let n = node.events().iter().filter(|(_, name)| name == operator::TYPE).count();
+        node.close();
+        assert!(!file.exists(), "it is done with");
+        n
+    };
+    assert_eq!(recorded(), 0);
+    operator::leave(dir.path(), &act("a")).unwrap();
+    operator::leave(dir.path(), &act("b")).unwrap();
+    let said = std::fs::read(&file).unwrap();
+    assert_eq!(recorded(), 2);
+    // As after a kill before it was removed, or a power cut.
+    std::fs::write(&file, said).unwrap();
+    assert_eq!(recorded(), 2);
+    operator::leave(dir.path(), &act("c")).unwrap();
+    assert_eq!(recorded(), 3);
 }
 
 /// [MQTT-3.3.1-5]

@@ -17,7 +17,7 @@ use crate::brain::cases::{Held, intake};
 use crate::tokens::{Holder, Role, Tokens};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State as From};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -84,9 +84,9 @@ pub async fn guard(From(judge): From<Judge>, mut request: Request, next: Next) -
             }
         }
     }
-    request.extensions_mut().insert(Caller::of(&holder));
-    request.extensions_mut().insert(Leave(Some((tokens, holder.clone()))));
-    request.extensions_mut().insert(holder);
+    let leave = Leave(Some((tokens, holder.clone())));
+    let judged = Judged { caller: Caller::of(&holder), leave, holder: Some(holder) };
+    judged.mark(request.extensions_mut());
     next.run(request).await
 }
 
@@ -136,6 +136,49 @@ impl<S: Send + Sync> FromRequestParts<S> for Leave {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Leave, Self::Rejection> {
         Ok(parts.extensions.get::<Leave>().cloned().unwrap_or_default())
+    }
+}
+
+/// All that was judged of a request, for another that is asked in its place.
+#[derive(Clone, Debug, Default)]
+pub struct Judged {
+    caller: Caller,
+    leave: Leave,
+    holder: Option<Holder>,
+}
+
+impl Judged {
+    pub fn of(extensions: &Extensions) -> Judged {
+        Judged {
+            caller: extensions.get().cloned().unwrap_or_default(),
+            leave: extensions.get().cloned().unwrap_or_default(),
+            holder: extensions.get().cloned(),
+        }
+    }
+
+    /// Without a token.
+    pub fn as_caller(caller: Caller) -> Judged {
+        Judged { caller, ..Judged::default() }
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub fn mark(self, extensions: &mut Extensions) {
+        extensions.insert(self.caller);
+        extensions.insert(self.leave);
+        if let Some(holder) = self.holder {
+            extensions.insert(holder);
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Judged {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Judged, Self::Rejection> {
+        Ok(Judged::of(&parts.extensions))
     }
 }
 

@@ -8,7 +8,7 @@ use super::input::{Sent, parse};
 use super::once::Repeat;
 use super::ops::Operator;
 use super::{Ctx, Refusal};
-use crate::webhook::{self, Hook};
+use crate::webhook::{self, Hook, NoTurn};
 use axum::extract::State as From;
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, SettledLetter};
 use citybrain_shared::{Pos, event, limits};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Letters in one request: each is a commit of its own.
 const POSITIONS_MAX: usize = 1000;
@@ -31,6 +32,9 @@ pub async fn retry(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -
 pub async fn drop_letters(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Answered {
     settle(&ctx, &who, &body, "dlq drop").await
 }
+
+/// A letter waits this long for its turn with a receiver that says how often it may be asked.
+const TURN_WAIT: Duration = Duration::from_secs(2);
 
 type Answered = Result<Response, Refusal>;
 
@@ -94,9 +98,26 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
         return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
     };
     let payload = sent_again(ctx, &hook, letter)?;
+    turn(&hook).await.map_err(|why| ("not-sent", why))?;
     let sent = ctx.turns.send(move || hook.again(&payload)).await;
     let sent = sent.unwrap_or_else(|busy| Err(busy.to_string()));
     sent.map_err(|why| ("refused", format!("still refused: {why}")))
+}
+
+/// Waits for a turn of the receiver's, for as long as one may wait here; or why there is none.
+async fn turn(hook: &Hook) -> Result<(), String> {
+    let end = Instant::now() + TURN_WAIT;
+    loop {
+        match hook.turn_again() {
+            Ok(()) => return Ok(()),
+            Err(NoTurn::NotAgreed) => return Err("its receiver has not agreed to events from here by now".into()),
+            Err(NoTurn::Until(next)) if next > end => {
+                let wait_s = next.saturating_duration_since(Instant::now()).as_secs() + 1;
+                return Err(format!("its receiver wants no more events than it has said: again in {wait_s} s"));
+            }
+            Err(NoTurn::Until(next)) => tokio::time::sleep_until(next.into()).await,
+        }
+    }
 }
 
 /// The event as it is sent to that receiver again; or why it is not.

@@ -4,7 +4,7 @@
 use super::Fail;
 use super::node::Got;
 use crate::api;
-use crate::api::guard::Caller;
+use crate::api::guard::{Caller, Judged};
 use crate::brain::Brain;
 use crate::brain::services::said::Said;
 use crate::ctx::{Ctx, Sources};
@@ -121,8 +121,10 @@ impl Folder {
 
     pub(super) fn get(&self, path: &str) -> Result<Got, Fail> {
         let uri = path.parse().map_err(|e| Fail::usage(format!("`{path}` is no path: {e}"), ""))?;
-        let (parts, body) =
-            self.runtime.block_on(api::road::call(self.routes.clone(), uri, Caller::Operator)).into_parts();
+        let (parts, body) = self
+            .runtime
+            .block_on(api::road::call(self.routes.clone(), uri, Judged::as_caller(Caller::Operator)))
+            .into_parts();
         let text = |v: &axum::http::HeaderValue| v.to_str().unwrap_or_default().to_owned();
         let headers = parts.headers.iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect();
         let body =

@@ -89,6 +89,15 @@ struct Stands {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended;
 
+/// Why nothing may be sent to a receiver now.
+#[derive(Debug)]
+pub enum NoTurn {
+    /// It has not agreed to events from here.
+    NotAgreed,
+    /// It wants no more before then.
+    Until(Instant),
+}
+
 /// Why an event was not passed over.
 #[derive(Debug)]
 pub enum NotSkipped {
@@ -170,7 +179,19 @@ impl Hook {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Sends what it refused once more, as it was.
+    /// A turn for something that an operator sends again: it goes among what is routine, and only to a receiver
+    /// that has agreed to events.
+    ///
+    /// # Errors
+    /// Why it has none by now.
+    pub fn turn_again(&self) -> Result<(), NoTurn> {
+        if self.config.handshake && !matches!(self.begun.get(), Some(Ok(_))) {
+            return Err(NoTurn::NotAgreed);
+        }
+        self.turn(Lane::Routine).map_err(NoTurn::Until)
+    }
+
+    /// Sends what it refused once more, as it was, in a turn that it was given.
     ///
     /// # Errors
     /// A sentence: what is there is no event, or the receiver does not take it.

@@ -27,7 +27,7 @@ mod pace;
 mod post;
 mod sender;
 
-pub use hook::{Hook, NotSkipped};
+pub use hook::{Hook, NoTurn, NotSkipped};
 pub use post::secret;
 
 use self::post::Post;

@@ -164,8 +164,10 @@ impl Sender {
             Answer::Refused(said) => {
                 self.hook.counters.refused.fetch_add(1, Ordering::Relaxed);
                 let detail = format!("{} refused it: {}", without_path(&self.hook.config.url), said.whole());
-                let letter = self.hook.letter("webhook-refused", pos, detail, &body);
-                self.hook.note(vec![Note::DeadLetter(letter)], Haste::Lazy)?;
+                let letter = Note::DeadLetter(self.hook.letter("webhook-refused", pos, detail, &body));
+                // In one group: behind a kill it is not asked, and refused, once more.
+                let settled = Note::settled(&client_of(self.name(), self.lane), pos, Vec::new());
+                self.hook.note(vec![letter, settled], Haste::Lazy)?;
             }
             Answer::Gone(said) => return self.hook.end(pos, said, &body),
             Answer::Later(said, after) => {

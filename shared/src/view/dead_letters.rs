@@ -57,8 +57,8 @@ pub struct DlqSettled {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SettledLetter {
     pub pos: Pos,
-    /// `committed`, `duplicate`, `delivered`, `dropped`; or still open: `refused`, `cut`, `not-retryable`; or
-    /// `not-open`.
+    /// `committed`, `duplicate`, `delivered`, `dropped`; or still open: `refused`, `cut`, `not-sent`, `not-retryable`;
+    /// or `not-open`.
     pub outcome: String,
     pub detail: String,
     /// Where its payload is now.

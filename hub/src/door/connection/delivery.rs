@@ -21,6 +21,7 @@ use super::super::message::{Give, Item};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Sub};
 use super::super::share::{Group, Joining, Noting, is_shared};
+use super::super::trie::wild_levels;
 use super::super::window::{RECORD_IDS, Window, packet_id};
 use super::super::{Door, now_us};
 use super::{Connection, OUTPUT_BYTES_MAX};
@@ -59,6 +60,8 @@ pub(super) struct Delivery {
     filters: HashMap<String, Sub>,
     /// Of all filters, see [`cost`].
     filters_cost: usize,
+    /// Of all filters, see [`wild_levels`].
+    wild_levels: usize,
     /// The groups of the shared ones among them.
     shares: HashMap<String, Arc<Group>>,
     /// The unshared ones, for reading the log; built when that is first needed.
@@ -118,6 +121,7 @@ impl Delivery {
             key,
             feed: Feed::new(inbox, Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond))),
             filters_cost: filters.keys().map(|f| cost(f)).sum(),
+            wild_levels: filters.keys().map(|f| wild_levels(f)).sum(),
             filters,
             shares: HashMap::new(),
             own: None,
@@ -255,6 +259,10 @@ impl Delivery {
         self.filters_cost
     }
 
+    pub(super) fn wild_levels(&self) -> usize {
+        self.wild_levels
+    }
+
     pub(super) fn groups_len(&self) -> usize {
         self.shares.len()
     }
@@ -276,6 +284,7 @@ impl Delivery {
     pub(super) fn subscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
         if self.filters.insert(filter.to_owned(), sub).is_none() {
             self.filters_cost += cost(filter);
+            self.wild_levels += wild_levels(filter);
         } else {
             self.change_retained(filter, sub);
         }
@@ -314,6 +323,7 @@ impl Delivery {
         let had = self.filters.remove(filter).is_some();
         if had {
             self.filters_cost -= cost(filter);
+            self.wild_levels -= wild_levels(filter);
         }
         had
     }
@@ -366,16 +376,15 @@ impl Delivery {
             Next::Pending => before > 0,
             Next::Item => true,
             Next::Behind => {
-                *looked_at += 1;
-                self.read_log(door, client);
+                *looked_at += 1 + self.read_log(door, client);
                 // The connection's tick tries again.
                 !std::mem::take(&mut self.feed.broken)
             }
         }
     }
 
-    /// Looks at one record of the log, or fetches some, or goes live.
-    fn read_log(&mut self, door: &Door, client: &Arc<str>) {
+    /// Looks at one record of the log, or fetches some, or goes live. What it cost in records, beside itself.
+    fn read_log(&mut self, door: &Door, client: &Arc<str>) -> usize {
         let Delivery { feed, filters, shares, own, ready, resumed, orphans, .. } = self;
         let upto_given = resumed.upto_given();
         let Resumed { releasing, begun, before, .. } = resumed;
@@ -383,6 +392,7 @@ impl Delivery {
             // Nothing in it is for this session.
             feed.window.see(*door.core.committed().borrow());
         }
+        let mut cost = 0;
         let live = feed.read_log(door, ready, |entry| {
             if entry.pos > upto_given && before.take().is_some() {
                 *own = None;
@@ -391,10 +401,12 @@ impl Delivery {
                 let all = before.as_deref().unwrap_or(filters).iter();
                 OwnFilters::new(all.filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
             });
-            own.items(&door.me, entry, client, |n| {
+            let items = own.items(&door.me, entry, client, |n| {
                 let at = (entry.pos, n);
                 if releasing.contains(&at) { Some(2) } else { begun.get(&at).copied() }
-            })
+            });
+            cost = own.cost_of(READ_RECORDS);
+            items
         });
         if live {
             // Kept only while it is used: it doubles what the filters cost.
@@ -404,6 +416,7 @@ impl Delivery {
             begun.clear();
             orphans.extend(releasing.drain().map(|(pos, part)| packet_id(pos, part)));
         }
+        cost
     }
 
     /// The packet id of a message; `None`: there is none now, or what has it is still under way.

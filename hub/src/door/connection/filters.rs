@@ -8,11 +8,11 @@
 use super::super::packet::answer::suback_bytes;
 use super::super::packet::control::{Subscribe, Unsubscribe};
 use super::super::packet::{Fault, Version, reason};
-use super::super::route::Sub;
+use super::super::route::{Sub, WILD_LEVELS_MAX};
 use super::super::share::{self, is_shared};
-use super::super::trie::LEVELS_MAX;
+use super::super::trie::{LEVELS_MAX, wild_levels};
 use super::delivery::{FILTERS_AT_ONCE, RetainedScan};
-use super::{After, Connection, End, Offer};
+use super::{After, Connection, End};
 use crate::engine::Haste;
 use crate::note::Note;
 use crate::state::{FILTER_BYTES, filter_cost as cost};
@@ -110,8 +110,7 @@ impl Connection<'_> {
         if notes.is_empty() {
             self.was_asked(asked, true);
         } else {
-            let offering = self.door.core.note(notes, Haste::Now);
-            self.offers.push_back(Offer::Note(offering, After::Asked(asked)));
+            self.offer_note(notes, Haste::Now, After::Asked(asked));
         }
     }
 
@@ -256,6 +255,7 @@ impl Connection<'_> {
         let shared = share::filter_of(filter).transpose().map_err(|()| reason::FILTER_INVALID)?;
         if self.delivery.filter(filter).is_none()
             && (self.delivery.filters_cost() + cost(filter) > self.door.broker.client_subscriptions_max
+                || self.delivery.wild_levels() + wild_levels(filter) > WILD_LEVELS_MAX
                 || (shared.is_some() && self.delivery.groups_len() >= SHARED_MAX))
         {
             return Err(reason::QUOTA);

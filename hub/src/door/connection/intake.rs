@@ -6,7 +6,7 @@ use super::super::packet::publish::In;
 use super::super::packet::{Ack, Fault, Head, LONG, Version, kind, put_ack, put_pingresp, reason};
 use super::super::route::{CHUNK_DELIVERIES, live_message};
 use super::super::{Publish, Taken, now_us};
-use super::{After, Answer, Connection, End, Offer};
+use super::{After, Answer, Connection, End};
 use crate::engine::Offered;
 use crate::meta;
 use crate::note::Note;
@@ -22,6 +22,12 @@ const PACKETS_AT_ONCE: usize = 512;
 /// Bytes of topics and payloads taken at once: by an alias a topic of 64 KiB costs its
 /// sender nine bytes.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Publishes of a client that may wait for room in the engine's queues while it is read on, so that what is urgent
+/// behind them comes past them: as many as it may have under way unless the file says otherwise. Of bytes as
+/// many as are taken at once, so that a full queue makes a connection no larger.
+const WAITING_MAX: usize = 1024;
+const WAITING_BYTES_MAX: usize = BATCH_BYTES_MAX;
 
 /// Topic aliases that a client may set.
 pub(super) const ALIASES_MAX: u16 = 32;
@@ -107,13 +113,21 @@ impl Connection<'_> {
     }
 
     fn must_stop(&self) -> bool {
-        self.handing_on.is_some()
-            || self.asks_more
+        self.is_held_up()
             || self.deliveries >= CHUNK_DELIVERIES
             || self.publish_pace.wait_until(self.heard).is_some()
-            || self.offers.iter().any(|o| matches!(o, Offer::Note(_, After::Asked(_))))
-            || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
             || self.batch_bytes >= BATCH_BYTES_MAX
+    }
+
+    /// Of what was taken too much is under way for more to be.
+    pub(super) fn is_held_up(&self) -> bool {
+        let waiting = self.held.waiting();
+        self.handing_on.is_some()
+            || self.asks_more
+            || self.notes.waits_with(|after| matches!(after, After::Asked(_)))
+            || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
+            || waiting.records + self.drafts.len() >= WAITING_MAX
+            || waiting.bytes + self.batch_bytes >= WAITING_BYTES_MAX
     }
 
     /// Puts a draft to those that are offered next. What is urgent does not wait with what is not; and what a
@@ -131,13 +145,8 @@ impl Connection<'_> {
     }
 
     fn offer_batch(&mut self) {
-        let answers = std::mem::take(&mut self.answers);
-        if self.drafts.is_empty() {
-            self.held.push(None, answers);
-        } else {
-            let offering = self.door.core.offer(std::mem::take(&mut self.drafts));
-            self.offers.push_back(Offer::Publishes(offering, answers));
-        }
+        let (drafts, answers) = (std::mem::take(&mut self.drafts), std::mem::take(&mut self.answers));
+        self.held.push(&*self.door.core, drafts, answers);
     }
 
     /// A packet above the common limit: may it be, as a link message? `None`: its topic is not here yet.

@@ -12,9 +12,9 @@
 //!
 //! One task owns all of it, and never waits for one thing alone: reading, writing, commits,
 //! messages and deadlines are polled in turn. It stops reading, which is the back-pressure towards
-//! its client, exactly while the engine's queue or the link driver's is full, as many
-//! acknowledgements are held as the client was allowed, the client is faster than it may be, or it
-//! does not read.
+//! its client, exactly while the link driver's queue is full, as much waits for room in the engine's as
+//! may, as many acknowledgements are held as the client was allowed, the client is faster than it may be,
+//! or it does not read.
 
 mod aliases;
 mod delivery;
@@ -29,21 +29,21 @@ use self::delivery::Delivery;
 pub(crate) use self::delivery::{Before, Earlier};
 use self::pace::Pace;
 use super::access::User;
-use super::core::Offering;
 use super::crowd::Place;
 use super::held::{Answer, Held};
 use super::packet::answer::{Tongue, lost_text};
 use super::packet::control::Will;
 use super::packet::{Fault, kind, reason};
+use super::pending::{Load, Pending};
 use super::seats::{Live, Taken};
 use super::share::Group;
 use super::socket::{FAREWELL, Peer, Socket};
 use super::{Door, dead_letter, settled};
-use crate::engine::{Error, Haste, Offered, Outcome, Ticket};
+use crate::engine::{Error, Haste, Offered};
 use crate::note::Note;
 use bytes::BytesMut;
-use citybrain_shared::Pos;
-use std::collections::{HashMap, HashSet, VecDeque};
+use citybrain_shared::{Lane, Pos};
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -88,12 +88,6 @@ enum End {
     Closed(u8),
     /// What it was to get next, from the first to the last of these, is gone.
     Lost(Pos, Pos),
-}
-
-/// A request to the engine whose queue was full a moment ago.
-enum Offer {
-    Publishes(Offering<Vec<Outcome>>, Vec<Answer>),
-    Note(Offering<()>, After),
 }
 
 /// What follows when a note is written.
@@ -152,8 +146,7 @@ struct Connection<'a> {
     asked: Option<Box<filters::Asked>>,
     /// Some are left, wherever they are.
     asks_more: bool,
-    offers: VecDeque<Offer>,
-    notes: VecDeque<(Ticket<()>, After)>,
+    notes: Pending<(), After>,
     /// A link message for which the driver's queue has no room yet.
     handing_on: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// The last link topic on which the client spoke.
@@ -306,8 +299,7 @@ impl<'a> Connection<'a> {
             deliveries: 0,
             asked: None,
             asks_more: false,
-            offers: VecDeque::new(),
-            notes: VecDeque::new(),
+            notes: Pending::default(),
             handing_on: None,
             link_topic: None,
             output: opened.connack,
@@ -339,7 +331,7 @@ impl Connection<'_> {
     /// Everything that can go on without waiting; `moved`: something did.
     fn poll_round(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
         self.poll_slowed(cx);
-        self.poll_offers(cx, moved)?;
+        self.poll_offers(cx, moved);
         if self.may_read() && !self.leftover {
             match self.poll_read(cx) {
                 Poll::Pending => {}
@@ -359,9 +351,9 @@ impl Connection<'_> {
             *moved |= self.take_packets()? || was_left;
             self.slow_down(cx);
         }
-        self.poll_offers(cx, moved)?;
+        self.poll_offers(cx, moved);
         self.poll_held(cx, moved)?;
-        self.poll_notes(cx, moved);
+        self.poll_notes(cx, moved)?;
         if let Some(asked) = self.asked.take() {
             self.ask(asked);
             *moved = true;
@@ -399,12 +391,9 @@ impl Connection<'_> {
     }
 
     fn may_read(&self) -> bool {
-        self.offers.is_empty()
+        !self.is_held_up()
             && (!self.after_held || self.held.is_empty())
             && self.slowed.is_none()
-            && self.handing_on.is_none()
-            && !self.asks_more
-            && self.held.len() < usize::from(self.door.broker.receive_maximum)
             && self.output.len() - self.written < OUTPUT_BYTES_MAX
     }
 
@@ -444,42 +433,15 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn poll_offers(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+    fn poll_offers(&mut self, cx: &mut Context<'_>, moved: &mut bool) {
         if let Some(handing) = &mut self.handing_on
             && handing.as_mut().poll(cx).is_ready()
         {
             self.handing_on = None;
             *moved = true;
         }
-        while let Some(offer) = self.offers.front_mut() {
-            let stopped = match offer {
-                Offer::Publishes(offering, answers) => match offering.as_mut().poll(cx) {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(Ok(ticket)) => {
-                        self.held.push(Some(ticket), std::mem::take(answers));
-                        None
-                    }
-                    Poll::Ready(Err(e)) => Some(e),
-                },
-                Offer::Note(offering, _) => match offering.as_mut().poll(cx) {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(Ok(ticket)) => {
-                        if let Some(Offer::Note(_, after)) = self.offers.pop_front() {
-                            self.notes.push_back((ticket, after));
-                        }
-                        *moved = true;
-                        continue;
-                    }
-                    Poll::Ready(Err(e)) => Some(e),
-                },
-            };
-            self.offers.pop_front();
-            if let Some(error) = stopped {
-                return Err(self.unwritable(&error));
-            }
-            *moved = true;
-        }
-        Ok(())
+        *moved |= self.held.poll_room(cx);
+        *moved |= self.notes.poll_room(cx);
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
@@ -492,8 +454,8 @@ impl Connection<'_> {
                 }
             });
             match done {
-                Poll::Pending | Poll::Ready(Ok(false)) => return Ok(()),
-                Poll::Ready(Ok(true)) => *moved = true,
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => *moved = true,
                 Poll::Ready(Err(error)) => return Err(self.unwritable(&error)),
             }
         }
@@ -509,12 +471,14 @@ impl Connection<'_> {
         }
     }
 
-    fn poll_notes(&mut self, cx: &mut Context<'_>, moved: &mut bool) {
-        while let Some((ticket, _)) = self.notes.front_mut() {
-            let Poll::Ready(done) = Pin::new(ticket).poll(cx) else { return };
-            let Some((_, after)) = self.notes.pop_front() else { return };
+    fn poll_notes(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+        while let Poll::Ready((after, done)) = self.notes.poll_next(cx) {
             *moved = true;
-            let written = matches!(done, Ok(Ok(())));
+            let written = match done {
+                Ok(()) => true,
+                Err(Error::Unwritable(_)) => false,
+                Err(error) => return Err(self.unwritable(&error)),
+            };
             match after {
                 After::Acked => self.delivery.cursor_was_noted(written),
                 After::GroupAcked(group, number) => group.was_noted(number, written),
@@ -522,6 +486,12 @@ impl Connection<'_> {
                 After::Asked(asked) => self.was_asked(asked, written),
             }
         }
+        Ok(())
+    }
+
+    fn offer_note(&mut self, notes: Vec<Note>, haste: Haste, after: After) {
+        let load = Load { records: notes.len(), bytes: 0 };
+        self.notes.push(Lane::Routine, load, self.door.core.note(notes, haste), after);
     }
 
     /// The last thing before the task sleeps.
@@ -560,8 +530,8 @@ impl Connection<'_> {
     fn poll_last_answers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut moved = true;
         while std::mem::take(&mut moved) {
-            let going = self.poll_offers(cx, &mut moved).and_then(|()| self.poll_held(cx, &mut moved));
-            self.poll_notes(cx, &mut moved);
+            self.poll_offers(cx, &mut moved);
+            let going = self.poll_held(cx, &mut moved).and(self.poll_notes(cx, &mut moved));
             self.put_pubrels(cx);
             if going.and_then(|()| self.poll_write(cx, &mut moved)).is_err() {
                 return Poll::Ready(());
@@ -571,7 +541,7 @@ impl Connection<'_> {
                 return yield_turn(cx);
             }
         }
-        let is_all = self.offers.is_empty() && self.held.is_empty() && self.notes.is_empty() && self.output.is_empty();
+        let is_all = self.held.is_empty() && self.notes.is_empty() && self.output.is_empty();
         if is_all { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -612,16 +582,8 @@ impl Connection<'_> {
             self.socket.say_last(&[]).await;
         }
         // A publish directly before the end, with nobody left to hear its answer, counts as well.
-        for offer in std::mem::take(&mut self.offers) {
-            match offer {
-                Offer::Publishes(offering, answers) => {
-                    if let Ok(ticket) = offering.await {
-                        self.held.push(Some(ticket), answers);
-                    }
-                }
-                Offer::Note(offering, _) => drop(offering.await),
-            }
-        }
+        self.held.offered().await;
+        self.notes.offered().await;
         // The session's notes overtake what is urgent, or the other way round: the next connection must find the ids
         // of what it has brought. If the disk stands, so does the note of its leaving.
         if self.durable {
@@ -705,14 +667,15 @@ impl Connection<'_> {
     /// True: there is an offer to be polled.
     fn note_cursor(&mut self, idle: bool) -> bool {
         self.jot();
-        if self.offers.is_empty()
-            && let Some((group, n)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
-        {
-            let offering = self.door.core.note(vec![n.note], n.haste);
-            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), n.number)));
+        if self.notes.waiting().records > 0 {
+            return false;
+        }
+        let of_group = self.delivery.groups().find_map(|g| Some((g.clone(), g.to_note(&self.client, idle)?)));
+        if let Some((group, n)) = of_group {
+            self.offer_note(vec![n.note], n.haste, After::GroupAcked(group, n.number));
             return true;
         }
-        if !self.durable || !self.offers.is_empty() {
+        if !self.durable {
             return false;
         }
         // Of ids that are over it is enough to tell when there is nothing else: the disk may take the cursor alone.
@@ -725,8 +688,7 @@ impl Connection<'_> {
 
     fn note_loose(&mut self, idle: bool) -> bool {
         let Some((ids, haste)) = self.delivery.loose_to_note(idle) else { return false };
-        let offering = self.door.core.note(vec![Note::LooseIds { client: self.client.to_string(), ids }], haste);
-        self.offers.push_back(Offer::Note(offering, After::LooseIds));
+        self.offer_note(vec![Note::LooseIds { client: self.client.to_string(), ids }], haste, After::LooseIds);
         true
     }
 
@@ -736,8 +698,7 @@ impl Connection<'_> {
         }
         let Some(cursor) = self.delivery.cursor_to_note() else { return false };
         let haste = self.delivery.note_haste();
-        let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], haste);
-        self.offers.push_back(Offer::Note(offering, After::Acked));
+        self.offer_note(vec![cursor.note(self.client.to_string())], haste, After::Acked);
         true
     }
 

@@ -6,9 +6,9 @@
 //! is lost that the broker keeps, and what is repeated is told by its event id. The PUBACK that a
 //! device gets is the broker's word, not ours.
 //!
-//! What the broker retains comes once, with the session that it then keeps: it would come again with
-//! every connection, and a message whose map has no `id` would be a new event each time. A device that
-//! publishes with `retain` is heard like any other as long as that session lasts.
+//! What the broker retains is taken once, with the session that it then keeps, over as many connections as
+//! that takes: it would come again with every one, and a message whose map has no `id` would be a new event
+//! each time. A device that publishes with `retain` is heard like any other as long as that session lasts.
 //!
 //! Deliberately absent: plain messages, retained ones and wills, which devices and apps at one broker
 //! exchange without us.

@@ -493,6 +493,51 @@ async fn what_is_urgent_among_other_publishes_is_offered_by_itself_and_acknowled
     }
 }
 
+#[tokio::test]
+async fn what_is_urgent_comes_past_what_waits_for_room_and_is_acknowledged_behind_it() {
+    for (version, clean) in [(Version::V4, true), (Version::V5, false)] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut gateway = house.client(version, "gateway", clean).await;
+        let mut both = Vec::new();
+        for (topic, id) in [("in/a", 1), ("in/sos/b", 2)] {
+            publish::Out { qos: 1, id, ..out(topic, b"{}") }.put(version, &mut both);
+        }
+        fake.fill_queue();
+        gateway.socket.write_all(&both).await.unwrap();
+        until("the first press is kept", || fake.published("in/sos/b").len() == 1).await;
+        gateway.publish("in/sos/c", b"{}", 2, 3, false).await;
+        gateway.publish("in/d", b"{}", 0, 0, false).await;
+        gateway.publish("in/sos/e", b"{}", 1, 4, false).await;
+        until("the last press is kept", || fake.published("in/sos/e").len() == 1).await;
+        // Its answers come in the order of its publishes, whose first is not on disk.
+        gateway.pings().await;
+        assert_eq!((fake.events(), fake.published("in/sos/c").len()), (3, 1));
+        fake.release();
+        for (kind, id) in [(kind::PUBACK, 1), (kind::PUBACK, 2), (kind::PUBREC, 3), (kind::PUBACK, 4)] {
+            assert_eq!(gateway.acked(kind, id).await, 0);
+        }
+        assert_eq!(fake.events(), 5);
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_room_when_its_client_goes_is_kept_all_the_same() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    fake.fill_queue();
+    for id in 1..=3 {
+        p.publish("in/a", id.to_string().as_bytes(), 1, id, false).await;
+    }
+    p.pings().await;
+    drop(p);
+    fake.release();
+    until("they are kept", || fake.letters().len() == 3).await;
+    house.close().await;
+}
+
 /// The engine takes what is urgent and what is not by turns: nothing says that an urgent publish is in the
 /// log when the notes behind it are.
 #[tokio::test]

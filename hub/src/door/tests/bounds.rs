@@ -548,3 +548,50 @@ fn parsed_id(first: u8, mut body: &[u8]) -> Option<u8> {
     assert_eq!((bytes, id), (2, 0x0b), "its identifier alone");
     Some(number)
 }
+
+/// All filters of so many levels of `a` and `+` each, with `z` behind them.
+fn doubling(levels: u32) -> impl Iterator<Item = String> {
+    let level = |ways: u32, n: u32| if ways >> n & 1 == 0 { "a/" } else { "+/" };
+    (0..1 << levels).map(move |ways| (0..levels).map(|n| level(ways, n)).chain(["z"]).collect())
+}
+
+#[test]
+fn what_matches_nothing_counts_by_the_filters_that_were_looked_at() {
+    let (counters, me) = (Arc::default(), Arc::new(message::tests::me()));
+    let router = route::Router::new(me, counters, "$cb", 0, Pos::ZERO);
+    let (key, _inbox) = router.join(&"c".into());
+    let mut sub = Sub { options: 0, id: None, since: Pos::ZERO };
+    for filter in doubling(12) {
+        router.subscribe(key, &Fake::new(), std::iter::once((&*filter, &mut sub)));
+    }
+    let cost = |topic: &str| router.live(route::live_message(topic, &[], Bytes::new(), 0, false, 0));
+    assert_eq!(cost(&("a/".repeat(12) + "y")), ((1 << 13) - 1) / 16, "of 2 at each level");
+    assert_eq!(cost(&("a/".repeat(12) + "z")), 1 << 12);
+    assert_eq!(cost("b/y"), 0);
+}
+
+#[tokio::test]
+async fn filters_of_one_client_have_so_many_levels_behind_a_plus_as_a_message_may_cost() {
+    let house = House::open(&Fake::new()).await;
+    let mut c = house.client(Version::V5, "c", false).await;
+    let wild = |n: usize| format!("+/{n}{}", "/a".repeat(126));
+    let mut body = vec![0, 9, 0];
+    let max = route::WILD_LEVELS_MAX / 128;
+    for n in 0..=max {
+        put_text(&wild(n), &mut body);
+        body.push(0);
+    }
+    c.send(0x82, &body).await;
+    let codes = c.packet().await.expect("a SUBACK").1;
+    let codes = &codes[codes.len() - max - 1..];
+    assert!(codes[..max].iter().all(|code| *code == 0) && codes[max] == 0x97, "{codes:x?}");
+    assert_eq!(c.subscribe("a/b/c", 0).await, 0, "one without");
+    assert_eq!(c.subscribe(&wild(0), 1).await, 1, "one that it has");
+    c.unsubscribe(&wild(0)).await;
+    assert_eq!(c.subscribe("a/+/c", 0).await, 0);
+    // What it has counts when it comes back.
+    drop(c);
+    let mut c = house.client(Version::V5, "c", false).await;
+    assert_eq!(c.subscribe(&wild(0), 0).await, 0x97);
+    house.close().await;
+}

@@ -18,11 +18,13 @@ use tokio::sync::{oneshot, watch};
 
 /// Everything is in [`Inner`], so that a clone is the same log seen by a new process.
 #[derive(Clone)]
-pub(super) struct Fake {
+pub(crate) struct Fake {
     inner: Arc<Mutex<Inner>>,
     committed: watch::Sender<Pos>,
     /// Turns false when the process is killed: whoever still has this handle writes nothing more.
     alive: Arc<AtomicBool>,
+    /// The queue for what is not urgent has no room.
+    is_full: watch::Sender<bool>,
 }
 
 /// An engine that does not keep what it says: a test that does not notice is worth nothing.
@@ -63,6 +65,8 @@ struct Inner {
     /// Its disk has no room for what is new.
     short: bool,
     unreadable: bool,
+    /// First and last of the records that are lost.
+    damaged: Option<(Pos, Pos)>,
     jots: HashMap<String, Pos>,
     /// Retention took everything up to here.
     trimmed: Pos,
@@ -71,8 +75,14 @@ struct Inner {
 }
 
 impl Fake {
-    pub(super) fn new() -> Fake {
-        Fake { inner: Arc::default(), committed: watch::Sender::new(Pos::ZERO), alive: Arc::new(AtomicBool::new(true)) }
+    pub(crate) fn new() -> Fake {
+        Fake::of(Arc::default(), Pos::ZERO)
+    }
+
+    /// A process that has just begun.
+    fn of(inner: Arc<Mutex<Inner>>, last: Pos) -> Fake {
+        let (committed, alive) = (watch::Sender::new(last), Arc::new(AtomicBool::new(true)));
+        Fake { inner, committed, alive, is_full: watch::Sender::new(false) }
     }
 
     pub(super) fn with_flaw(flaw: Option<Flaw>) -> Fake {
@@ -104,8 +114,7 @@ impl Fake {
             .filter_map(|(client, upto)| jots::note(client, sessions.get(client)?, *upto, last));
         let jotted = jotted.collect();
         inner.state.start_again(jotted, now_us());
-        let committed = watch::Sender::new(inner.last());
-        Fake { inner: self.inner.clone(), committed, alive: Arc::new(AtomicBool::new(true)) }
+        Fake::of(self.inner.clone(), inner.last())
     }
 
     /// From now on nothing is committed, until [`Fake::release`].
@@ -125,7 +134,13 @@ impl Fake {
         self.inner.lock().urgent_alone = true;
     }
 
+    /// From now on there is room for what is urgent alone.
+    pub(super) fn fill_queue(&self) {
+        self.is_full.send_replace(true);
+    }
+
     pub(super) fn release(&self) {
+        self.is_full.send_replace(false);
         let mut inner = self.inner.lock();
         (inner.syncs_alone, inner.urgent_alone) = (false, false);
         for commit in inner.held.take().unwrap_or_default() {
@@ -163,6 +178,11 @@ impl Fake {
         self.inner.lock().unreadable = broken;
     }
 
+    /// These, first and last, are lost.
+    pub(crate) fn damage(&self, first: Pos, last: Pos) {
+        self.inner.lock().damaged = Some((first, last));
+    }
+
     pub(super) fn last(&self) -> Pos {
         self.inner.lock().last()
     }
@@ -177,7 +197,7 @@ impl Fake {
     }
 
     /// Puts records in, as a link would.
-    pub(super) fn commit(&self, drafts: Vec<Draft>) {
+    pub(crate) fn commit(&self, drafts: Vec<Draft>) {
         let mut inner = self.inner.lock();
         for d in &drafts {
             inner.append(d);
@@ -202,6 +222,10 @@ impl Fake {
     fn submit<T: Send + 'static>(&self, groups: Vec<Vec<Draft>>, early: bool, done: fn(Vec<Pos>) -> T) -> Offering<T> {
         let fake = self.clone();
         Box::pin(async move {
+            let is_urgent = groups.iter().flatten().any(|d| d.header().lane == Lane::Urgent);
+            if !is_urgent {
+                let _ = fake.is_full.subscribe().wait_for(|is_full| !is_full).await;
+            }
             let (tx, rx) = oneshot::channel();
             let mut inner = fake.inner.lock();
             if !fake.alive.load(Ordering::SeqCst) {
@@ -216,7 +240,6 @@ impl Fake {
             let firsts: Arc<Mutex<Vec<Pos>>> = Arc::default();
             let mut tx = Some(tx);
             let last = groups.len() - 1;
-            let is_urgent = groups.iter().flatten().any(|d| d.header().lane == Lane::Urgent);
             for (n, group) in groups.into_iter().enumerate() {
                 let (firsts, tx) = (firsts.clone(), if n == last { tx.take() } else { None });
                 let commit = move |inner: &mut Inner| {
@@ -254,6 +277,14 @@ impl Fake {
     pub(super) fn events(&self) -> usize {
         let is_event = |e: &&Entry| Header::decode(&e.bytes).unwrap().0.kind.is_event();
         self.inner.lock().log.iter().filter(is_event).count()
+    }
+
+    /// The payloads of all messages and events on this topic.
+    pub(super) fn published(&self, topic: &str) -> Vec<String> {
+        let inner = self.inner.lock();
+        let all = inner.log.iter().map(|e| Header::decode(&e.bytes).unwrap());
+        let on_topic = all.filter(|(header, _)| header.kind != Kind::Note && header.topic == topic);
+        on_topic.map(|(_, payload)| String::from_utf8(payload.to_vec()).unwrap()).collect()
     }
 
     pub(super) fn has_session(&self, client: &str) -> bool {
@@ -368,7 +399,12 @@ impl Core for Fake {
         if after.next() < first {
             return Err(log::Error::Trimmed { first });
         }
-        Ok(inner.log.iter().skip(after.0 as usize).take(records).cloned().collect())
+        let (damaged, upto) = inner.damaged.unwrap_or((Pos(u64::MAX), Pos(u64::MAX)));
+        if (damaged..=upto).contains(&after.next()) {
+            return Err(log::Error::Damaged { after, upto, path: "log".into(), offset: 0 });
+        }
+        let entries = inner.log.iter().skip(after.0 as usize).take_while(|e| e.pos < damaged || e.pos > upto);
+        Ok(entries.take(records).cloned().collect())
     }
 
     fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error> {
@@ -394,8 +430,10 @@ fn broken() -> log::Error {
 }
 
 /// Every QoS 1 or 2 publish, and every retained one, is a message; below `in/` it is an event of
-/// the type `t`, unless its payload is no object; below `in/sos/` an urgent one.
+/// the type `t`, unless its payload is no object; below `in/sos/` an urgent one, as is what comes on [`BELLS`].
 pub(super) struct Plain;
+
+pub(super) const BELLS: &str = "bells";
 
 impl Ingress for Plain {
     fn take(&self, p: &Publish<'_>) -> Taken {
@@ -408,7 +446,8 @@ impl Ingress for Plain {
         if p.qos == 0 && !p.retain && !event {
             return Taken { draft: None, reason: 0 };
         }
-        let lane = if p.topic.starts_with("in/sos/") { Lane::Urgent } else { Lane::Routine };
+        let is_urgent = p.topic.starts_with("in/sos/") || p.topic == BELLS;
+        let lane = if is_urgent { Lane::Urgent } else { Lane::Routine };
         let header =
             Header { lane, topic: p.topic, qos: p.qos, retain: p.retain, door: p.door, ..Header::local(kind, name) };
         Taken { draft: Some(Draft::new(&header, p.payload).unwrap()), reason: 0 }

@@ -3,7 +3,8 @@
 //!
 //! **Must**: every QoS 1 or 2 message that was acknowledged to its publisher and matched a filter of
 //! the session from before it was sent. **Once**: QoS 2 in both directions. **Order**: of each
-//! publisher's messages, as they come for the first time. A filter that comes or goes while a
+//! publisher's messages of a lane, as they come for the first time. **Urgent**: what is so is in the log once it
+//! was read, also while there is no room for what is not. A filter that comes or goes while a
 //! message is on its way makes of "must" a "may". **Wills**: of each connection that ended without a
 //! goodbye, once, also when it was the node that ended it, and with a delay when the session ends; of
 //! no other. **Terms**: no more is under way, nothing is larger and no alias higher than the client takes;
@@ -14,15 +15,15 @@
 
 mod party;
 
-use super::fake::Flaw;
+use super::fake::{BELLS, Flaw};
 use super::stage::{Rng, Stage, each_is_noticed, play, seeds};
 use super::*;
 use party::{Flying, Message, Party, Phase, Terms};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// Long enough that an alias is worth it.
-const TOPICS: [&str; 4] = ["area", "area/b", "area/c", "bells"];
-const FILTERS: [&str; 6] = ["area", "area/b", "area/+", "area/#", "#", "bells"];
+const TOPICS: [&str; 4] = ["area", "area/b", "area/c", BELLS];
+const FILTERS: [&str; 6] = ["area", "area/b", "area/+", "area/#", "#", BELLS];
 const CLIENTS: usize = 3;
 const STEPS: usize = 120;
 const RUNS: u64 = 60;
@@ -167,7 +168,11 @@ impl World {
     }
 
     fn hold(&mut self) {
-        if self.stage.held { self.stage.release() } else { self.stage.hold() }
+        match self.stage.rng.below(2) {
+            _ if self.stage.held => self.stage.release(),
+            0 => self.stage.hold(),
+            _ => self.stage.fill_queue(),
+        }
     }
 
     async fn connect(&mut self, who: usize) {
@@ -314,9 +319,20 @@ impl World {
             let packet = timeout(PATIENCE, wire.packet()).await.map_err(|_| format!("{who} waits for ever"))?;
             let Some((first, body)) = packet else { return Err(format!("the door has ended {who}'s connection")) };
             if first == 0xd0 {
-                return Ok(());
+                return self.has_pressed(who);
             }
             self.heard(who, first, &body).await?;
+        }
+    }
+
+    /// Everything that `who` has sent was read.
+    fn has_pressed(&self, who: usize) -> Result<(), String> {
+        let kept = self.stage.fake.published(BELLS);
+        let presses = self.parties[who].flying.iter().map(|f| (f.message, &self.messages[f.message]));
+        let mut presses = presses.filter(|(_, m)| m.is_urgent() && self.stage.is_full);
+        match presses.find(|(n, m)| !kept.contains(&m.payload(*n))) {
+            Some((n, _)) => Err(format!("{n} is urgent, and waits for room with what is not")),
+            None => Ok(()),
         }
     }
 

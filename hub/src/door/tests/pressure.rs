@@ -27,6 +27,30 @@ async fn of_qos_1_no_more_is_taken_than_may_be_under_way_and_the_rest_waits_in_t
 }
 
 #[tokio::test]
+async fn no_more_is_read_than_may_wait_for_room_and_the_rest_waits_in_the_socket() {
+    for (bytes, sent, may_wait) in [(10, 1100, 1024), (100 * 1024, 16, 11)] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(Version::V4, "c", true).await;
+        fake.fill_queue();
+        let payload = format!("{{{}}}", " ".repeat(bytes));
+        let mut all = Vec::new();
+        (0..sent).for_each(|_| publish::Out { qos: 0, ..out("in/a", payload.as_bytes()) }.put(c.version, &mut all));
+        let taken = &house.door.counters().publishes_qos0;
+        let sending = async {
+            c.socket.write_all(&all).await.unwrap();
+            c.hears_nothing().await;
+        };
+        let reading = until("as many are taken as may wait", || taken.get() == may_wait);
+        tokio::join!(sending, reading);
+        assert_eq!((taken.get(), fake.last()), (may_wait, Pos::ZERO));
+        fake.release();
+        until("all are kept", || fake.events() == sent).await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
 async fn who_sends_more_bytes_than_he_may_is_read_later_and_loses_nothing() {
     let fake = Fake::new();
     let broker = config::Broker { client_bytes_per_s_max: 10_000, ..Default::default() };

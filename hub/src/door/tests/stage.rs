@@ -9,8 +9,10 @@ pub(super) struct Stage {
     pub fake: Fake,
     broker: config::Broker,
     house: Option<House>,
-    /// Commits are held back.
+    /// Commits are held back, or what is not urgent finds no room.
     pub held: bool,
+    /// The latter.
+    pub is_full: bool,
     /// With nothing coming, while something is missing at the end.
     patience: Duration,
     story: Vec<String>,
@@ -26,7 +28,7 @@ impl Stage {
         let house = Some(House::with(&fake, broker.clone(), config::Access::default()).await);
         // What a flaw has lost will not come, however long one waits.
         let patience = if flaw.is_some() { Duration::from_millis(200) } else { PATIENCE };
-        Stage { rng: Rng(seed), fake, broker, house, held: false, patience, story: Vec::new() }
+        Stage { rng: Rng(seed), fake, broker, house, held: false, is_full: false, patience, story: Vec::new() }
     }
 
     pub(super) fn house(&self) -> &House {
@@ -47,7 +49,15 @@ impl Stage {
         self.tell("commits are held back");
     }
 
+    /// Has no room but for what is urgent.
+    pub(super) fn fill_queue(&mut self) {
+        self.fake.fill_queue();
+        (self.held, self.is_full) = (true, true);
+        self.tell("there is room for what is urgent alone");
+    }
+
     pub(super) fn release(&mut self) {
+        self.is_full = false;
         if std::mem::take(&mut self.held) {
             self.fake.release();
             self.tell("commits are released");
@@ -58,7 +68,7 @@ impl Stage {
     pub(super) async fn crash(&mut self) -> Arc<Door> {
         let rng = &mut self.rng;
         self.fake = self.fake.crash(|held| rng.below(held + 1));
-        self.held = false;
+        (self.held, self.is_full) = (false, false);
         let house = self.house.take().expect("it is open between steps");
         let door = house.door.clone();
         house.kill().await;

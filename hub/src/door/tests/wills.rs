@@ -300,3 +300,24 @@ async fn a_will_that_cannot_be_committed_is_said_once_it_can() {
     assert_eq!(house.door.counters.wills.get(), 3);
     house.close().await;
 }
+
+#[tokio::test]
+async fn of_the_wills_that_are_due_at_once_those_that_are_urgent_wait_for_no_other() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let _meter = doomed(&house, "meter", 0).await;
+    let mut will = vec![0];
+    put_text("in/sos/cut", &mut will);
+    put_text("{}", &mut will);
+    let (_button, _) = house.connect_with("button", 0x0e, &[], &will).await;
+    house.kill().await;
+    let fake = fake.crash(|n| n);
+    fake.fill_queue();
+    let house = House::open(&fake).await;
+    until("the urgent one is said", || fake.published("in/sos/cut").len() == 1).await;
+    assert_eq!(said(&fake), (names(&[]), names(&["meter"])));
+    fake.release();
+    until("both are", || said(&fake) == (names(&["meter"]), names(&[]))).await;
+    assert_eq!(fake.published("in/sos/cut").len(), 1);
+    house.close().await;
+}

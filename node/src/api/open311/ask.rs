@@ -5,7 +5,7 @@ use super::{Wrong, wrong};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use citybrain_shared::case::{Contact, Place};
 use citybrain_shared::words;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// The specification's bounds of an answer.
 pub const SPAN_DAYS_MAX: i64 = 90;
@@ -69,9 +69,17 @@ impl Parameters {
 
     /// The parts of a comma list; `None` where there is none.
     pub fn list(&self, name: &str) -> Option<Vec<&str>> {
-        let parts = |text: &'_ str| text.split(',').map(str::trim).filter(|p| !p.is_empty()).collect::<Vec<_>>().len();
-        let text = self.get(name).filter(|t| parts(t) > 0)?;
-        Some(text.split(',').map(str::trim).filter(|p| !p.is_empty()).collect())
+        let parts: Vec<&str> = self.get(name)?.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
+        (!parts.is_empty()).then_some(parts)
+    }
+
+    /// The same of what there may be many of; `what` they are.
+    fn named<C: FromIterator<String>>(&self, name: &str, what: &str) -> Result<Option<C>, Wrong> {
+        let Some(all) = self.list(name) else { return Ok(None) };
+        if all.len() > PAGE_MAX {
+            return Err(wrong(400, format!("{name} names more than {PAGE_MAX} {what}")));
+        }
+        Ok(Some(all.into_iter().map(str::to_owned).collect()))
     }
 
     /// # Errors
@@ -146,7 +154,8 @@ impl Parameters {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
     pub ids: Option<Vec<String>>,
-    pub codes: Option<Vec<String>>,
+    /// Each of many cases is looked up in it.
+    pub codes: Option<HashSet<String>>,
     pub open: bool,
     pub closed: bool,
     pub requested: (DateTime<Utc>, DateTime<Utc>),
@@ -160,7 +169,6 @@ impl Filter {
     /// # Errors
     /// When a parameter does not read, or a span is over 90 days.
     pub fn parse(p: &Parameters, now: DateTime<Utc>) -> Result<Filter, Wrong> {
-        let owned = |name: &str| p.list(name).map(|l| l.into_iter().map(str::to_owned).collect::<Vec<_>>());
         let (mut open, mut closed) = (false, false);
         for word in p.list("status").unwrap_or_else(|| vec!["open", "closed"]) {
             match word {
@@ -182,11 +190,9 @@ impl Filter {
             (from, to) => span(("updated_after", from), ("updated_before", to), now)?,
         };
         let (skip, page) = p.page()?;
-        let ids = owned("service_request_id");
-        if ids.as_ref().is_some_and(|ids| ids.len() > PAGE_MAX) {
-            return Err(wrong(400, format!("service_request_id names more than {PAGE_MAX} requests")));
-        }
-        Ok(Filter { ids, codes: owned("service_code"), open, closed, requested, updated, skip, page })
+        let ids = p.named("service_request_id", "requests")?;
+        let codes = p.named("service_code", "services")?;
+        Ok(Filter { ids, codes, open, closed, requested, updated, skip, page })
     }
 }
 
@@ -346,6 +352,11 @@ mod tests {
         let now = at("2026-11-24T00:00:00Z");
         let why = |text: &str| Filter::parse(&of(text), now).unwrap_err().description;
         assert!(why("status=done").contains("neither open nor closed"));
+        for name in ["service_code", "service_request_id"] {
+            let of_many = |n: usize| format!("{name}={}", vec!["x"; n].join(","));
+            assert!(Filter::parse(&of(&of_many(PAGE_MAX)), now).is_ok());
+            assert!(why(&of_many(PAGE_MAX + 1)).contains("names more than 1000"), "{name}");
+        }
         assert!(why("start_date=2026-01-01").contains("with its zone"));
         assert!(why("start_date=2026-01-01T00:00:00Z&end_date=2026-06-01T00:00:00Z").contains("90 days"));
         assert!(why("start_date=2026-02-01T00:00:00Z&end_date=2026-01-01T00:00:00Z").contains("before"));

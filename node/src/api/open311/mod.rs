@@ -98,6 +98,23 @@ impl Part {
     }
 }
 
+/// Who posts something.
+struct Writer {
+    name: String,
+    /// One app among others.
+    is_app: bool,
+}
+
+/// What is posted.
+struct Posted {
+    /// The form's, and those of the query.
+    p: Parameters,
+    /// How many files were with it.
+    files: usize,
+    part: Part,
+    writer: Writer,
+}
+
 struct Desk {
     ctx: Arc<Ctx>,
     once: Arc<Once>,
@@ -209,17 +226,15 @@ impl Desk {
                 self.updates(&query, &part).await
             }
             (true, ["requests"]) => {
-                let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, part, holder, _) = self.writer(query, p, headers)?;
-                self.file(p, part, &holder, headers, files).await
+                let Posted { p, files, part, writer } = self.posted(query, headers, body).await?;
+                self.file(p, part, &writer.name, headers, files).await
             }
             (true, ["servicerequestupdates"]) => {
-                let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, part, holder, is_app) = self.writer(query, p, headers)?;
+                let Posted { p, files, part, writer } = self.posted(query, headers, body).await?;
                 if files > 0 {
                     return no(400, "a file is not taken: refer to it by media_url");
                 }
-                self.update(&p, &part, &holder, is_app).await
+                self.update(&p, &part, &writer.name, writer.is_app).await
             }
             (true, _) => no(405, format!("nothing can be posted to {path}; requests can")),
             (false, _) => no(404, format!("there is nothing at {path}: see discovery")),
@@ -271,26 +286,31 @@ impl Desk {
         Err(vec![Wrong { code: 429, description, retry_after_s }])
     }
 
-    /// All parameters, for which part, who posts them, and whether that is one app among others.
-    fn writer(
-        &self,
-        query: Parameters,
-        form: Parameters,
-        headers: &HeaderMap,
-    ) -> Result<(Parameters, Part, String, bool), Vec<Wrong>> {
+    /// Whoever names himself beside the form is judged before that is read: it may be large.
+    async fn posted(&self, query: Parameters, headers: &HeaderMap, body: RequestBody) -> Result<Posted, Vec<Wrong>> {
+        let is_named = query.get("api_key").is_some() || self.holder(&query, headers).is_some();
+        let named = if is_named { Some(self.writer(&query, headers)?) } else { None };
+        let (form, files) = form_of(headers, body).await.map_err(|w| vec![w])?;
         let p = form.and(query);
-        let (name, is_app) = match (&self.tokens, self.holder(&p, headers)) {
-            (None, _) => ("anybody".to_owned(), false),
-            (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => {
-                self.admit(&h)?;
-                (h.name, h.role == TokenRole::App)
-            }
-            (Some(_), Some(h)) => return no(403, format!("the api_key of {} may only read", h.name)),
-            (Some(_), None) if p.get("api_key").is_none() => return no(403, "api_key was not provided"),
-            (Some(_), None) => return no(403, "Invalid api_key"),
+        let writer = match named {
+            Some(writer) => writer,
+            None => self.writer(&p, headers)?,
         };
         let part = self.jurisdiction(&p)?;
-        Ok((p, part, name, is_app))
+        Ok(Posted { p, files, part, writer })
+    }
+
+    fn writer(&self, p: &Parameters, headers: &HeaderMap) -> Result<Writer, Vec<Wrong>> {
+        match (&self.tokens, self.holder(p, headers)) {
+            (None, _) => Ok(Writer { name: "anybody".to_owned(), is_app: false }),
+            (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => {
+                self.admit(&h)?;
+                Ok(Writer { name: h.name, is_app: h.role == TokenRole::App })
+            }
+            (Some(_), Some(h)) => no(403, format!("the api_key of {} may only read", h.name)),
+            (Some(_), None) if p.get("api_key").is_none() => no(403, "api_key was not provided"),
+            (Some(_), None) => no(403, "Invalid api_key"),
+        }
     }
 
     // ---- reading ---------------------------------------------------------------------------
@@ -558,8 +578,8 @@ fn shortened(description: &str) -> Option<usize> {
     (kept < chars(description)).then_some(kept)
 }
 
-/// What is posted, and how many files were with it.
-async fn posted(headers: &HeaderMap, body: RequestBody) -> Result<(Parameters, usize), Wrong> {
+/// The form, and how many files were with it.
+async fn form_of(headers: &HeaderMap, body: RequestBody) -> Result<(Parameters, usize), Wrong> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let too_large = |most: usize| wrong(413, format!("a form may have {most} bytes"));
     if let Some(mut form) = multipart::Form::of(given) {

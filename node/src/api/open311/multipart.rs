@@ -5,7 +5,7 @@
 const TEXT_BYTES_MAX: usize = super::FORM_BYTES_MAX;
 /// Bytes of the headers of one part.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Fields of one form.
+/// Fields of one form, with those that are files or were left empty.
 const FIELDS_MAX: usize = 500;
 
 enum State {
@@ -23,8 +23,11 @@ pub struct Form {
     delimiter: Vec<u8>,
     /// What could still be a part of a delimiter, or of a head.
     rest: Vec<u8>,
+    /// Of those bytes the first so many are known to hold no end of a head.
+    searched: usize,
     state: State,
     text_bytes: usize,
+    parts: usize,
     fields: Vec<(String, String)>,
     files: usize,
 }
@@ -43,67 +46,81 @@ impl Form {
             delimiter: format!("\r\n--{boundary}").into_bytes(),
             // The first delimiter may stand at the very beginning.
             rest: b"\r\n".to_vec(),
+            searched: 0,
             state: State::Passing,
             text_bytes: 0,
+            parts: 0,
             fields: Vec::new(),
             files: 0,
         })
     }
 
+    /// Each byte is looked at a few times, however the form is cut into parts and comes in pieces.
+    ///
     /// # Errors
     /// In words: what does not read.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.rest.extend_from_slice(bytes);
-        loop {
-            let state = std::mem::replace(&mut self.state, State::Done);
-            self.state = match state {
-                State::Done => {
-                    self.rest.clear();
-                    return Ok(());
-                }
-                State::Behind => match self.rest.get(..2) {
-                    None => return self.wait(State::Behind),
+        let rest = std::mem::take(&mut self.rest);
+        let mut at = 0;
+        while let Some(read) = self.step(&rest[at..])? {
+            at += read;
+            self.searched = 0;
+        }
+        self.rest = rest;
+        // Once a piece, not once a part.
+        self.rest.drain(..at);
+        Ok(())
+    }
+
+    /// Takes what comes next, up to where something else begins: how many bytes that were. `None`: it waits for more.
+    fn step(&mut self, rest: &[u8]) -> Result<Option<usize>, String> {
+        match &mut self.state {
+            State::Done => Ok(Some(rest.len()).filter(|n| *n > 0)),
+            State::Behind => {
+                self.state = match rest.get(..2) {
+                    None => return Ok(None),
                     Some(b"--") => State::Done,
                     Some(b"\r\n") => State::Head,
                     Some(_) => return Err("behind a boundary of the form stands neither a part nor its end".into()),
-                },
+                };
                 // The line break of the delimiter's own line counts: a head may be empty.
-                State::Head => match find(&self.rest, b"\r\n\r\n") {
-                    None if self.rest.len() > HEAD_BYTES_MAX => {
-                        return Err("a part of the form has too long a head".into());
-                    }
-                    None => return self.wait(State::Head),
-                    Some(at) => {
-                        let head: Vec<u8> = self.rest.drain(..at + 4).collect();
-                        self.begin(&String::from_utf8_lossy(&head))?
-                    }
-                },
-                in_part => match find(&self.rest, &self.delimiter) {
-                    Some(at) => {
-                        let last: Vec<u8> = self.rest.drain(..at + self.delimiter.len()).take(at).collect();
-                        if let State::Text(name, mut text) = in_part {
-                            self.count(last.len())?;
-                            text.extend(last);
-                            self.fields.push((name, String::from_utf8_lossy(&text).into_owned()));
-                        }
-                        State::Behind
-                    }
-                    None => {
-                        let safe = self.rest.len().saturating_sub(self.delimiter.len() - 1);
-                        let passed: Vec<u8> = self.rest.drain(..safe).collect();
-                        let state = match in_part {
-                            State::Text(name, mut text) => {
-                                self.count(passed.len())?;
-                                text.extend(passed);
-                                State::Text(name, text)
-                            }
-                            other => other,
-                        };
-                        return self.wait(state);
-                    }
-                },
-            };
+                Ok(Some(0))
+            }
+            State::Head => {
+                let found = find(rest, b"\r\n\r\n", self.searched);
+                if found.unwrap_or(rest.len()) > HEAD_BYTES_MAX {
+                    return Err("a part of the form has too long a head".into());
+                }
+                let Some(end) = found else {
+                    self.searched = rest.len().saturating_sub(3);
+                    return Ok(None);
+                };
+                self.state = self.begin(&String::from_utf8_lossy(&rest[..end]))?;
+                Ok(Some(end + 4))
+            }
+            State::Passing | State::Text(..) => {
+                let found = find(rest, &self.delimiter, 0);
+                let safe = rest.len().saturating_sub(self.delimiter.len() - 1);
+                self.keep(&rest[..found.unwrap_or(safe)])?;
+                let Some(end) = found else { return Ok(Some(safe).filter(|n| *n > 0)) };
+                if let State::Text(name, text) = std::mem::replace(&mut self.state, State::Behind) {
+                    self.fields.push((name, String::from_utf8_lossy(&text).into_owned()));
+                }
+                Ok(Some(end + self.delimiter.len()))
+            }
         }
+    }
+
+    /// Of a part's body: what is text stays.
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let State::Text(_, text) = &mut self.state else { return Ok(()) };
+        self.text_bytes += bytes.len();
+        if self.text_bytes > TEXT_BYTES_MAX {
+            return Err(format!("the texts of a form may have {TEXT_BYTES_MAX} bytes"));
+        }
+        text.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// Names and texts, and how many files there were.
@@ -117,24 +134,12 @@ impl Form {
         }
     }
 
-    fn wait(&mut self, state: State) -> Result<(), String> {
-        self.state = state;
-        Ok(())
-    }
-
-    fn count(&mut self, bytes: usize) -> Result<(), String> {
-        self.text_bytes += bytes;
-        if self.text_bytes > TEXT_BYTES_MAX {
-            return Err(format!("the texts of a form may have {TEXT_BYTES_MAX} bytes"));
-        }
-        Ok(())
-    }
-
     fn begin(&mut self, head: &str) -> Result<State, String> {
         let is_disposition = |l: &&str| l.get(..20).is_some_and(|n| n.eq_ignore_ascii_case("content-disposition:"));
         let line = head.lines().find(is_disposition).unwrap_or_default();
         let name = parameter(line, "name").ok_or("a part of the form has no name")?;
-        if self.fields.len() + self.files >= FIELDS_MAX {
+        self.parts += 1;
+        if self.parts > FIELDS_MAX {
             return Err(format!("a form may have {FIELDS_MAX} fields"));
         }
         if let Some(file) = parameter(line, "filename").or_else(|| line.contains("filename*=").then(|| "*".to_owned()))
@@ -174,8 +179,9 @@ fn parameter(line: &str, name: &str) -> Option<String> {
     }
 }
 
-fn find(all: &[u8], part: &[u8]) -> Option<usize> {
-    all.windows(part.len()).position(|w| w == part)
+/// Where it stands, if that is not before `from`.
+fn find(all: &[u8], part: &[u8], from: usize) -> Option<usize> {
+    all.get(from..)?.windows(part.len()).position(|w| w == part).map(|at| from + at)
 }
 
 #[cfg(test)]
@@ -219,5 +225,25 @@ mod tests {
         form.push(b"\r\n--x\r\nContent-Disposition: form-data; name=\"m\"\r\n\r\n").unwrap();
         let long = (0..100).try_for_each(|_| form.push(&[b'a'; 4096]));
         assert!(long.unwrap_err().contains("65536"));
+    }
+
+    #[test]
+    fn every_part_of_a_form_counts_as_a_field_a_choice_of_no_file_too() {
+        for part in ["filename=", "filename=a", "x"] {
+            let parts = |n| format!("--x\r\ncontent-disposition:;name=a;{part}\r\n\r\n\r\n").repeat(n) + "--x--";
+            let read = |n| read("multipart/form-data; boundary=x", parts(n).as_bytes(), 4096);
+            assert!(read(FIELDS_MAX).is_ok(), "{part}");
+            assert!(read(FIELDS_MAX + 1).unwrap_err().contains("500 fields"), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_its_bound_however_it_comes() {
+        let long = |n| format!("--x\r\nContent-Disposition: form-data; name=\"{}\"\r\n\r\n\r\n--x--", "a".repeat(n));
+        for step in [1, 1000, 1 << 20] {
+            let read = |n| read("multipart/form-data; boundary=x", long(n).as_bytes(), step);
+            assert!(read(HEAD_BYTES_MAX - 100).is_ok(), "in parts of {step} bytes");
+            assert!(read(HEAD_BYTES_MAX).unwrap_err().contains("too long a head"), "in parts of {step} bytes");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A question from above, and this node's own routes as they answer it.
 
-use super::super::guard::Caller;
+use super::super::guard::{Caller, Judged};
 use super::super::ops::Operator;
 use super::super::{Ctx, Refusal, table};
 use super::{Head, PERSONS};
@@ -58,13 +58,13 @@ pub(super) async fn reply(routes: Router, question: &[u8], bytes_max: usize) -> 
     };
     let paged =
         Some(request.uri().clone()).filter(|uri| request.method() == Method::GET && table::is_paged(uri.path()));
-    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    let judged = Judged::of(request.extensions());
     let mut encoded = encode(pass(routes.clone(), request).await, bytes_max).await;
     // `next` of a page is behind the whole of it: one that was cut is asked for again, as long as it fits.
     for _ in 0..SHORTER_PAGES_MAX {
         let (Some(uri), Some(kept)) = (&paged, encoded.kept) else { break };
         let Some(uri) = with_limit(uri, kept) else { break };
-        encoded = encode(call(routes.clone(), uri, caller.clone()).await, bytes_max).await;
+        encoded = encode(call(routes.clone(), uri, judged.clone()).await, bytes_max).await;
     }
     encoded.bytes
 }
@@ -138,9 +138,9 @@ fn get_of(uri: Uri) -> Request {
 }
 
 /// Asks routes as a socket would.
-pub async fn call(routes: Router, uri: Uri, caller: Caller) -> Response {
+pub async fn call(routes: Router, uri: Uri, judged: Judged) -> Response {
     let mut request = get_of(uri);
-    request.extensions_mut().insert(caller);
+    judged.mark(request.extensions_mut());
     pass(routes, request).await
 }
 

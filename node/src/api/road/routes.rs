@@ -1,6 +1,6 @@
 //! Where the road begins: `/v1/at`, `/v1/ask`, a header on any path, and what is said of who does not answer.
 
-use super::super::guard::Caller;
+use super::super::guard::Judged;
 use super::super::input::{Path, query};
 use super::super::ops::Operator;
 use super::super::table::{self, Row};
@@ -87,12 +87,12 @@ pub struct Whom {
 /// `GET /v1/at/ADDRESS?path=/v1/status`
 async fn at(
     From(road): From<Road>,
-    caller: Caller,
+    judged: Judged,
     Path(address): Path<String>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let wanted: Where = query(&uri)?;
-    forward(&road, caller, &address, &wanted.path, within(wanted.within_ms)?).await
+    forward(&road, judged, &address, &wanted.path, within(wanted.within_ms)?).await
 }
 
 /// Any GET with [`view::HEADER_AT`], and the changes of `answering::CHANGES`.
@@ -112,8 +112,8 @@ async fn elsewhere(road: &Road, address: &str, request: Request) -> Result<Respo
     let (path, within_ms) = without_deadline(request.uri());
     let within = within(within_ms)?;
     if request.method() == Method::GET {
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        return forward(road, caller, address, &path, within).await;
+        let judged = Judged::of(request.extensions());
+        return forward(road, judged, address, &path, within).await;
     }
     changeable(request.method(), &path)?;
     let own = &road.ctx.config.node.address;
@@ -168,7 +168,7 @@ pub fn within(ms: Option<u64>) -> Result<Duration, Refusal> {
 
 async fn forward(
     road: &Road,
-    caller: Caller,
+    judged: Judged,
     address: &str,
     path: &str,
     within: Duration,
@@ -178,10 +178,10 @@ async fn forward(
     let path = if path.is_empty() { "/v1/status" } else { path };
     let uri = path_of(path)?;
     if to == *own {
-        return Ok(call(road.routes.clone(), uri, caller).await);
+        return Ok(call(road.routes.clone(), uri, judged).await);
     }
     let mut question = format!("GET {path}");
-    if caller.sees_persons() {
+    if judged.caller().sees_persons() {
         question = format!("{question}\n{PERSONS}");
     }
     let told = put(&road.ctx, &to, question.into(), within).await;

@@ -29,6 +29,10 @@ impl Message {
         if self.is_large { format!("{n} {}", "x".repeat(LARGE_BYTES)) } else { n.to_string() }
     }
 
+    pub(super) fn is_urgent(&self) -> bool {
+        self.topic == BELLS
+    }
+
     fn is_of(&self, client: usize) -> bool {
         self.source % CLIENTS == client
     }
@@ -217,8 +221,8 @@ pub(super) struct Party {
     pub asked: Option<Asked>,
     filters: BTreeMap<&'static str, Grant>,
     pub hopes: BTreeMap<usize, Hope>,
-    /// Newest message of each source.
-    newest: [Option<usize>; 2 * CLIENTS],
+    /// Newest message of each source, by whether it is urgent.
+    newest: [[Option<usize>; 2]; 2 * CLIENTS],
     pub flying: VecDeque<Flying>,
     /// QoS 2 messages received and not released, by packet id.
     pub received: HashMap<u16, usize>,
@@ -260,7 +264,7 @@ impl Party {
             asked: None,
             filters: BTreeMap::new(),
             hopes: BTreeMap::new(),
-            newest: [None; 2 * CLIENTS],
+            newest: [[None; 2]; 2 * CLIENTS],
             flying: VecDeque::new(),
             received: HashMap::new(),
             excused: HashSet::new(),
@@ -314,7 +318,7 @@ impl Party {
     pub(super) fn forget(&mut self) {
         self.filters.clear();
         self.hopes.clear();
-        self.newest = [None; 2 * CLIENTS];
+        self.newest = [[None; 2]; 2 * CLIENTS];
         self.flying.clear();
         self.received.clear();
         self.excused.clear();
@@ -537,7 +541,7 @@ impl Party {
         // Where a filter came meanwhile, an older message may come only when it is sent again; where
         // one was raised from QoS 0, what was given may come once more.
         if hope.seen == 1 && hope.low.is_some_and(|low| low > 0) {
-            let newest = &mut self.newest[m.source];
+            let newest = &mut self.newest[m.source][usize::from(m.is_urgent())];
             if newest.is_some_and(|newest| newest > n) {
                 return Err(format!("{got:?} came behind {newest:?}"));
             }
