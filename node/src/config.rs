@@ -76,6 +76,20 @@ fn resolve(config: &mut Config, folder: &Path) {
     }
 }
 
+/// Names the folder and the files by their whole paths: from where a file was read is not theirs to tell.
+pub fn name_whole(config: &mut Config) {
+    config.node.data = whole(&config.node.data);
+    for (_, file) in files(config) {
+        *file = whole(file);
+    }
+}
+
+fn whole(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.zip(path.file_name()).map(|(folder, name)| folder.join(name)).unwrap_or(path)
+}
+
 /// Reads the calendar's file of days into the calendar.
 fn days(config: &mut Config, places: &Places) -> Option<Problem> {
     let calendar = config.calendar.as_mut()?;
@@ -302,19 +316,18 @@ pub struct Drawn {
 impl Drawn {
     fn new(path: &Path, text: &str, problem: &Problem) -> Drawn {
         let source = NamedSource::new(path.display().to_string(), text.to_owned());
-        // Without a place the file's name goes into the message, for there is no snippet to show it.
-        let message = match problem.span {
-            Some(_) => problem.message.clone(),
-            None => format!("{}: {}", path.display(), problem.message),
-        };
         let (help, line) = (problem.help.clone(), problem.line_column(text).map(|(line, _)| line));
-        Drawn { message, help, line, source, span: problem.span.clone().map(SourceSpan::from) }
+        Drawn { message: problem.message.clone(), help, line, source, span: problem.span.clone().map(SourceSpan::from) }
     }
 }
 
 impl fmt::Display for Drawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // Without a place the file's name goes before it, for there is no snippet to show it.
+        match self.span {
+            Some(_) => f.write_str(&self.message),
+            None => write!(f, "{}: {}", self.source.name(), self.message),
+        }
     }
 }
 
@@ -338,4 +351,33 @@ impl Diagnostic for Drawn {
 /// A folder and those above it, nearest first; where it is relative, the last is the present one.
 pub fn above(folder: &Path) -> impl Iterator<Item = &Path> {
     folder.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_whole_name_from_wherever_it_was_read() {
+        let here = std::env::current_dir().unwrap();
+        let named = |folder: &Path| {
+            let text = "[node]\naddress = \"c\"\ndata = \"dd\"\n[calendar]\ndays_file = \"./days.csv\"\n";
+            let mut config = config::parse(text, &Variables::new()).config.unwrap();
+            resolve(&mut config, folder);
+            name_whole(&mut config);
+            (config.node.data, config.calendar.unwrap().days_file.unwrap())
+        };
+        let whole = (here.join("src/dd"), here.join("src/days.csv"));
+        for folder in ["src", "./src", "src/../src"] {
+            assert_eq!(named(Path::new(folder)), whole, "{folder}");
+        }
+        assert_eq!(named(&here.join("src")), whole);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_named_once() {
+        let gone = load(Path::new("no/such.toml"), &Variables::new()).unwrap_err();
+        assert_eq!(gone.in_words().matches("no/such.toml").count(), 1, "{}", gone.in_words());
+        assert!(gone.problems()[0].to_string().starts_with("no/such.toml: cannot read the file"));
+    }
 }

@@ -84,7 +84,7 @@ fn what_is_suspended_or_escalated_is_listed_at_every_tier() {
     }
     let screen = |line: &[&str]| run(&[line, &["--node", &owner.url()]].concat());
     screen(&["case", "list", "--suspended"]).says(0, &[&waits, "1 of 1 that fit"]);
-    screen(&["supervision"]).says(0, &["suspended: 1", &waits]);
+    screen(&["supervision"]).says(0, &["suspended: 1", "SINCE", "REASON", &waits]);
     screen(&["case", "list", "--status", "suspended"]).says(2, &["`--suspended` lists those"]);
     step(owner, &waits, "withdraw", &json!({"by": "站长", "role": "supervisor"}));
     assert_eq!(listed(owner, "suspended=true"), [""; 0], "it is over");
@@ -358,12 +358,14 @@ fn one_person_s_calls_and_one_place_s_reports_are_told_however_they_are_written(
     wait_for("the city has all", || (city.get("/v1/cases?status=closed")?["fit"] == 2).then_some(()));
     for node in [owner, city] {
         let told = watched(node, "");
-        let of = |s: &Value| json!([s["category"], s["place"], s["lat"], s["lon"], s["cases"], s["open"], s["ids"]]);
+        let of = |s: &Value| {
+            json!([s["category"], s["place"], s["node"], s["lat"], s["lon"], s["cases"], s["open"], s["ids"]])
+        };
         let spots: Vec<Value> = told["hot_spots"].as_array().expect("a list").iter().map(of).collect();
         // (30.6981 + 30.6985 + 30.6997 + 30.7001) / 4 and (103.8361 + 103.8369 + 103.8379 + 103.8361) / 4.
         let wanted = [
-            json!(["SLOW", "三号门", 30.6991, 103.83675, 4, 3, spot]),
-            json!(["SLOW", "五号门", null, null, 3, 3, words]),
+            json!(["SLOW", "三号门", COMMUNITY, 30.6991, 103.83675, 4, 3, spot]),
+            json!(["SLOW", "五号门", COMMUNITY, null, null, 3, 3, words]),
         ];
         assert_eq!(spots, wanted, "{}", node.address);
         assert_eq!(watched(node, "again=5")["hot_spots"], json!([]), "{}", node.address);

@@ -345,6 +345,54 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
 }
 
 #[test]
+fn a_category_is_counted_whole_by_the_name_that_it_has_now() {
+    let mut tree = Tree::with(&[M], &HashMap::new(), CONFIG);
+    tree.start();
+    tree.wait_all_known();
+    let nodes = [tree.node(M), tree.node("c")];
+    let mut late = vec![dispatched(nodes[0], "hurry"), dispatched(nodes[0], "急")];
+    dispatched(nodes[0], "calm");
+    for node in nodes {
+        let text = std::fs::read_to_string(&node.config).expect("the config reads");
+        std::fs::write(&node.config, text.replace("\"急\"", "\"加急\"")).expect("it is written");
+        run(&["config", "reload", "--yes", "--node", &node.url()]).says(0, &["changed  category hurry"]);
+    }
+    late.push(dispatched(nodes[0], "加急"));
+    for node in nodes {
+        let told = |path: &str| node.get(path);
+        wait_for("all three are known, and overdue", || {
+            (told("/v1/supervision?category=hurry")?["overdue_in_all"] == 3).then_some(())
+        });
+        for name in ["hurry", "加急"] {
+            let all = |path: &str| told(&format!("/v1/{path}category={name}")).expect("an answer");
+            assert_eq!(all("rates?by=all&")["total"]["dispatched"], 3, "{name} at {}", node.address);
+            assert_eq!(all("case-stats?")["total"]["cases"], 3, "{name} at {}", node.address);
+            assert_eq!(all("supervision?")["overdue_in_all"], 3, "{name} at {}", node.address);
+            assert_eq!(all("cases?")["fit"], 3, "{name} at {}", node.address);
+        }
+    }
+}
+
+#[test]
+fn what_was_handed_to_a_node_beside_is_not_told_as_all_that_it_has() {
+    let mut tree = Tree::with(&[M, K], &HashMap::new(), CONFIG);
+    tree.start();
+    tree.wait_all_known();
+    let (status, made) = tree.node(M).post("/v1/cases", &json!({"category": "calm", "title": "t", "by": "前台"}));
+    assert_eq!(status, 201, "{made}");
+    let case = id(&made["case"]);
+    step(tree.node(M), &case, "accept", &json!({"by": "甲"}));
+    step(tree.node(M), &case, "dispatch", &json!({"by": "甲", "to": "c/t"}));
+    let street = tree.node("c/s");
+    wait_case(street, "hears who has it", |c| c["id"] == case.as_str() && c["owner"] == "c/t");
+    for line in [&["rates"][..], &["case", "stats"], &["supervision"]] {
+        let done = run(&[line, &["--under", "c/t", "--node", &street.url()]].concat());
+        done.says(2, &["c/s knows no more than a part of `c/t`", "ask c/t itself, or c"]);
+    }
+    run(&["case", "list", "--owner", "c/t", "--node", &street.url()]).says(0, &["1 of 1 that fit"]);
+}
+
+#[test]
 fn a_stopped_nodes_folder_knows_its_services_scenes_categories_and_how_it_rates() {
     // At 02:00 in UTC it is the day before there.
     let of_its_own = "\n[calendar]\nutc_offset = \"-09:00\"\n\n[cases]\nweight_response = 0.1\nweight_solution = 0.9\n\

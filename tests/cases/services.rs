@@ -237,6 +237,7 @@ fn a_provider_lists_who_comes_and_when_and_only_for_those_who_may_know_it() {
     for word in ["sports-day", "社区运动会"] {
         let told = ran(community, &["case", "list", "--service", word]);
         told.says(0, &["WHEN", "2 of 2 that fit"]);
+        assert!(told.out.contains("  社区运动会  c/s/m  "), "whose it is: {}", told.out);
         let row =
             |who: &str| told.out.lines().find(|l| l.contains(who)).unwrap_or_else(|| panic!("{who}: {}", told.out));
         assert!(row("王大妈 13900000000").starts_with("2099-12-05 01:00:00Z  2  "), "{}", told.out);
@@ -244,6 +245,13 @@ fn a_provider_lists_who_comes_and_when_and_only_for_those_who_may_know_it() {
     }
     ran(community, &["case", "list", "--service", "haircut"]).says(0, &["no cases that fit"]);
     ran(community, &["case", "list", "--service", "sport-day"]).says(1, &["did you mean `sports-day`?"]);
+    // A node that does not offer it knows it by its cases, and by the name that they have.
+    let city = tree.node("c");
+    wait_for("the city has both", || (city.get("/v1/cases")?["fit"] == 2).then_some(()));
+    for line in [&["社区运动会"][..], &["sports-day"], &["sports-day", "--of", COMMUNITY]] {
+        ran(city, &[&["case", "list", "--service"], line].concat()).says(0, &["2 of 2 that fit"]);
+    }
+    ran(city, &["case", "list", "--service", "sports-day", "--of", "c"]).says(1, &["knows no service"]);
     // Page by page.
     let page = |after: &str| community.get(&format!("/v1/cases?service=sports-day&limit=1{after}")).expect("a page");
     let first = page("");
@@ -343,4 +351,21 @@ fn an_edited_file_is_offered_without_a_restart_and_who_booked_what_was_moved_is_
     std::fs::write(&days, "2099-12-26,holiday,x\n").expect("it is written");
     ran(community, &["rule", "reload", "--yes"]).says(0, &["in force\nchanged  calendar\n"]);
     ran(community, &["events", "--type", "city.brain.operator"]).says(0, &["calendar changed"]);
+}
+
+#[test]
+fn a_reload_and_doctor_say_what_of_the_services_can_hardly_be_meant() {
+    let tree = neighbourhood();
+    let community = tree.node(COMMUNITY);
+    let text = std::fs::read_to_string(&community.config).expect("the config reads");
+    let repair = "[[service]]\ncode = \"repair\"\nname = \"修\"\ncategory = \"litter\"\n";
+    write(community, &format!("{}\n{repair}", text.replace("2099-12-05", "2019-12-05")));
+    let nobody = "service repair: nobody here or above has a category `litter`: its requests get no limits";
+    let past = "service sports-day: its time is past, 2019-12-05 12:00";
+    ran(community, &["config", "reload", "--yes"]).says(0, &[&format!("note     {nobody}\n"), past]);
+    let again = ran(community, &["config", "reload", "--yes"]);
+    again.says(0, &[nobody]);
+    assert!(!again.out.contains(past), "it is said once: {}", again.out);
+    let doctor = ran(community, &["doctor"]).out;
+    assert!(doctor.contains(nobody), "{doctor}");
 }

@@ -10,6 +10,8 @@ use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, resident, supervision, with_next};
 use crate::brain::Brain;
+use crate::brain::cases::booking::OfService;
+use crate::brain::cases::counts::OfCategory;
 use crate::brain::cases::machine;
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake, letter};
 use crate::brain::form;
@@ -86,6 +88,8 @@ pub struct Wanted {
     department: Option<String>,
     /// Code or name: those that ask for it, the earliest appointment first, with whom to call.
     service: Option<String>,
+    /// Whose service, where several nodes have one of that code.
+    of: Option<Address>,
     limit: Option<NonZeroUsize>,
     /// Cases behind the one with this id.
     after: Option<String>,
@@ -106,10 +110,15 @@ pub async fn list(
     let is_units = |a: &Assist| wanted.unit.as_ref().is_none_or(|unit| a.unit == *unit);
     let is_mine = |a: &Assist| a.node.as_ref() == Some(&me);
     let is_summoned = |c: &Case| c.owner != me && c.status.is_open() && awaits(c).any(|a| is_mine(a) && is_units(a));
+    let category = wanted.category.clone().map(|word| of_category(&ctx, word)).transpose()?;
+    if wanted.of.is_some() && wanted.service.is_none() {
+        return Err(Refusal::bad("bad-query", "`of` says whose service, and none is named", "add `service=CODE`"));
+    }
+    let service = wanted.service.as_deref().map(|word| service_named(&ctx, word, wanted.of.as_ref())).transpose()?;
     let fits = |c: &Case| {
         status.is_none_or(|s| c.status == s)
             && (wanted.status.as_deref() != Some("open") || c.status.is_open())
-            && wanted.category.as_ref().is_none_or(|w| *w == c.category || *w == c.category_name)
+            && category.as_ref().is_none_or(|category| category.holds(c))
             && wanted.kind.is_none_or(|k| k == c.kind)
             && wanted.owner.as_ref().is_none_or(|o| o.covers(&c.owner))
             && (!wanted.mine || c.owner == me)
@@ -121,8 +130,8 @@ pub async fn list(
             && (!wanted.summoned || is_summoned(c))
             && wanted.unit.as_ref().is_none_or(|unit| c.unit_at_work() == Some(unit) || awaits(c).any(is_units))
             && wanted.department.as_ref().is_none_or(|department| c.department == *department)
+            && service.as_ref().is_none_or(|service| c.booking.as_ref().is_some_and(|b| service.holds(b)))
     };
-    let service = wanted.service.as_deref().map(|word| service_named(&ctx, word)).transpose()?;
     let place = |c: &Case| if service.is_some() { cases::booked(c) } else { cases::opened(c) };
     let is_before = |c: &Case, after: &(i64, String)| match service.is_some() {
         true => place(c) <= *after,
@@ -150,7 +159,7 @@ pub async fn list(
             let (mut seen, mut last) = (0, None);
             let then = seen_last.take();
             let behind: Box<dyn Iterator<Item = &Held>> = match &service {
-                Some(code) => Box::new(cases.asking_for(code, then)),
+                Some(service) => Box::new(cases.asking_for(&service.code, then)),
                 None => Box::new(cases.before(then, only_open)),
             };
             for held in behind.take(SLICE) {
@@ -209,12 +218,11 @@ pub async fn list(
     Ok(with_next(response, &uri, next))
 }
 
-/// The code of a service that is offered here, or that a case here asks for.
-fn service_named(ctx: &Ctx, word: &str) -> Result<String, Refusal> {
-    let found = look_by(ctx, |brain| match brain.services.find(word, None) {
-        Ok((_, service)) => Ok(service.code.clone()),
-        Err(_) if brain.cases.asking_for(word, None).next().is_some() => Ok(word.to_owned()),
-        Err(unknown) => Err(unknown),
+/// The service that is offered here under that word, the nearest, or what cases here ask for under it.
+fn service_named(ctx: &Ctx, word: &str, of: Option<&Address>) -> Result<OfService, Refusal> {
+    let found = look_by(ctx, |brain| match brain.services.find(word, of) {
+        Ok((node, service)) => Ok(OfService::offered(node, service)),
+        Err(unknown) => brain.cases.asked_for(word, of).ok_or(unknown),
     })?;
     Ok(found?)
 }
@@ -222,6 +230,11 @@ fn service_named(ctx: &Ctx, word: &str) -> Result<String, Refusal> {
 /// The summons of a case to which nobody has answered yet.
 fn awaits(case: &Case) -> impl Iterator<Item = &Assist> {
     case.assists.iter().filter(|a| a.reported.is_none())
+}
+
+/// By whatever it is called here, or was when a case was opened.
+pub(super) fn of_category(ctx: &Ctx, word: String) -> Result<OfCategory, Refusal> {
+    Ok(OfCategory::new(word, &look(ctx, Cases::categories)?))
 }
 
 /// Is it a category of this node, or of any case here? A list that is empty because of a slip says so.
@@ -293,6 +306,7 @@ impl Wanted {
             unit,
             department,
             service,
+            of: _,
             limit: _,
             after: _,
         } = self;

@@ -117,8 +117,10 @@ pub async fn doctor(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
     Ok(ctx.answer(doctor::examine(&facts)))
 }
 
-/// A config as JSON, with nothing in it that opens a door.
+/// A config as JSON, with nothing in it that opens a door; its files by their whole paths, as it is read elsewhere.
 pub fn shown(config: &Config) -> Value {
+    let mut config = config.clone();
+    crate::config::name_whole(&mut config);
     let mut value = serde_json::to_value(config).unwrap_or_default();
     hide(&mut value);
     value

@@ -5,6 +5,7 @@ use super::ops::Operator;
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
 use crate::brain::in_force::LOADED;
+use crate::brain::services::request;
 use axum::extract::State as From;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -12,6 +13,7 @@ use citybrain_hub::Hub;
 use citybrain_hub::engine;
 use citybrain_shared::Lane;
 use citybrain_shared::config::Config;
+use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, ReloadedPart};
 use serde_json::{Value, json};
@@ -95,15 +97,28 @@ pub async fn file_again(hub: &Hub) -> Result<view::Reloaded, String> {
             return Err(e.to_string());
         }
     }
-    let (left, left_more) = hub.state(|s| Brain::of(s).map(|b| b.rules.left_named())).unwrap_or_default();
+    let of_brain = hub.state(|s| Brain::of(s).map(|b| (b.rules.left_named(), doubts(b, &before, &after))));
+    let ((left, left_more), doubts) = of_brain.unwrap_or_default();
     let parts = lists(&before).into_iter().zip(lists(&after)).map(|((part, was), (_, is))| compared(part, &was, &is));
     Ok(view::Reloaded {
         parts: parts.collect(),
         calendar_changed: before.calendar != after.calendar,
         left,
         left_more,
+        doubts,
         waits: waiting(&after, &fresh),
     })
+}
+
+/// What the node now offers and can hardly mean: what it names and nobody has, and activities that are said anew and past.
+fn doubts(brain: &Brain, before: &Config, after: &Config) -> Vec<String> {
+    let (calendar, now) = (brain.cases.calendar(), super::now());
+    let is_new = |s: &&Service| !before.service.contains(s);
+    let past = after.service.iter().filter(is_new).filter(|s| request::is_over(s, calendar, now)).map(|s| {
+        let time = s.ends.as_ref().or(s.starts.as_ref()).map_or("", String::as_str);
+        format!("service {}: its time is past, {time}: who has booked it is told nothing", s.code)
+    });
+    brain.services.nameless(&brain.cases.categories()).into_iter().chain(past).collect()
 }
 
 /// The lists of a config that a reload puts in force: each entry by its name, or its code.

@@ -5,7 +5,8 @@ use super::guard::Caller;
 use super::input::query;
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
-use crate::brain::cases::counts::{self, District, Scope};
+use crate::brain::cases::counts::{self, District, OfCategory, Scope};
+use crate::brain::cases::machine::common;
 use crate::brain::cases::rates;
 use crate::brain::cases::supervision::{Question, Watching};
 use crate::brain::cases::{Cases, Held};
@@ -51,7 +52,7 @@ impl Default for Rated {
 
 pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Rated { by, mut period, of, under, category, compare } = query(&uri)?;
-    are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
+    let category = are_known(&ctx, &caller, under.as_ref(), category).await?;
     if let Some(of) = &of {
         let Some(named) = rates::span_of(of) else {
             let hint = "such as `2026-11-23`, `2026-11` or `2026`";
@@ -120,7 +121,7 @@ impl Default for Counted {
 /// `GET /v1/case-stats`: how many there are of each, and how long they took.
 pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Counted { by, under, category, days } = query(&uri)?;
-    are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
+    let category = are_known(&ctx, &caller, under.as_ref(), category).await?;
     let now = ctx.as_of();
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
@@ -133,17 +134,39 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     Ok(ctx.answer(view::CaseStats { by, rows, total, gone, away, at: now }))
 }
 
+/// The category that is meant.
+///
 /// # Errors
-/// Nobody here knows such a node, or such a category: an answer of nothing would be taken for one.
-async fn are_known(ctx: &Ctx, caller: &Caller, under: Option<&Address>, category: Option<&str>) -> Result<(), Refusal> {
-    if let Some(category) = category {
+/// Nobody here knows such a category, or such a node below: an answer of nothing would be taken for one.
+async fn are_known(
+    ctx: &Ctx,
+    caller: &Caller,
+    under: Option<&Address>,
+    category: Option<String>,
+) -> Result<Option<OfCategory>, Refusal> {
+    if let Some(category) = &category {
         super::cases::is_heard_of(ctx, caller, category).await?;
     }
+    if let Some(under) = under {
+        is_below(ctx, under).await?;
+    }
+    category.map(|word| super::cases::of_category(ctx, word)).transpose()
+}
+
+async fn is_below(ctx: &Ctx, under: &Address) -> Result<(), Refusal> {
     let me = &ctx.config.node.address;
-    let Some(under) = under.filter(|under| *under != me) else { return Ok(()) };
+    if under == me {
+        return Ok(());
+    }
     if under.covers(me) {
         let detail = format!("{me} knows only its own part of `{under}`, which is above it");
         return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself")));
+    }
+    // What was handed there is known here, and is a part of its cases.
+    if !me.covers(under) {
+        let above = common(me, under).map_or(String::new(), |above| format!(", or {above}"));
+        let detail = format!("{me} knows no more than a part of `{under}`, which is not below it");
+        return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself{above}")));
     }
     // A node in between need not have told of itself for those below it to be there.
     let nodes: Vec<Address> = ctx.hub.state(|state| state.registry.keys().cloned().collect());
@@ -191,7 +214,7 @@ pub struct Watched {
 /// `GET /v1/supervision`: overdue, suspended, reopened, hot spots, repeat callers.
 pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Watched { under, category, days, limit, again } = query(&uri)?;
-    are_known(&ctx, &caller, under.as_ref(), category.as_deref()).await?;
+    let category = are_known(&ctx, &caller, under.as_ref(), category).await?;
     let now = ctx.as_of();
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };

@@ -339,6 +339,9 @@ pub struct Which {
     /// That ask for this service, by code or name, the earliest appointment first: when, seats, and whom to call
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
+    /// Whose service, if nodes below or above have another of that code [default: the nearest]
+    #[arg(long, value_name = "NODE", requires = "service")]
+    pub of: Option<Address>,
 }
 
 #[derive(Debug, Args)]
@@ -364,6 +367,7 @@ impl Which {
         query.extend(self.unit.clone().map(|u| ("unit", u)));
         query.extend(self.department.clone().map(|d| ("department", d)));
         query.extend(self.service.clone().map(|s| ("service", s)));
+        query.extend(self.of.as_ref().map(|of| ("of", of.to_string())));
         let flags = [
             ("mine", self.mine),
             ("overdue", self.overdue),

@@ -150,6 +150,14 @@ fn more(facts: &Facts) -> Vec<Finding> {
             "`citybrain alarm clear ID`, or put the rule that raised it back and `citybrain rule reload`",
         );
     }
+    for sentence in &node.nameless {
+        add(
+            "services",
+            Warn,
+            sentence.clone(),
+            "put it into the config here or above, or name another; then `citybrain config reload`",
+        );
+    }
     for webhook in &node.webhooks {
         let since =
             webhook.stands.iter().map(|s| s.since).chain(webhook.not_agreed_since).chain(webhook.gone_since).min();

@@ -42,8 +42,10 @@ pub struct ServiceShown {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Free {
-    /// Appointments ahead, also full ones.
+    /// Appointments ahead, also full ones, up to 500 that are free.
     pub slots: Vec<Slot>,
+    /// There are more free ones behind those.
+    pub more: bool,
     /// Seats of an activity, if they are counted.
     pub places: Option<u32>,
     pub volunteers: Option<u32>,

@@ -1,6 +1,7 @@
 //! Counts of cases, and what whoever supervises looks at.
 
 use super::{Away, CasesGone};
+use crate::Address;
 use crate::case::{Case, Contact};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,9 @@ pub struct HotSpot {
     pub category_name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub place: String,
+    /// The lowest node at which, or below which, all of it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Address>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lat: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

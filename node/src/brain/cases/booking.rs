@@ -30,7 +30,38 @@ impl Edition {
     }
 }
 
+/// What cases have asked for: a service by its code, of one node or of any, under one name or under any.
+pub struct OfService {
+    pub code: String,
+    node: Option<Address>,
+    name: Option<String>,
+}
+
+impl OfService {
+    pub fn offered(node: &Address, service: &Service) -> OfService {
+        OfService { code: service.code.clone(), node: Some(node.clone()), name: None }
+    }
+
+    pub fn holds(&self, booking: &Booking) -> bool {
+        self.code == booking.service
+            && self.node.as_ref().is_none_or(|node| *node == booking.node)
+            && self.name.as_ref().is_none_or(|name| *name == booking.name)
+    }
+}
+
 impl Cases {
+    /// A service that is not offered here, as cases here ask for it: by its code, or by the name that it had then.
+    pub fn asked_for(&self, word: &str, of: Option<&Address>) -> Option<OfService> {
+        let bookings = || self.bookings.iter().filter_map(|(_, (_, id))| self.held.get(id)?.case.booking.as_ref());
+        let any = |name: bool| {
+            let is_called = |b: &&Booking| if name { b.name == word } else { b.service == word };
+            let found = bookings().filter(is_called).find(|b| of.is_none_or(|of| *of == b.node))?;
+            let name = name.then(|| word.to_owned());
+            Some(OfService { code: found.service.clone(), node: of.cloned(), name })
+        };
+        any(false).or_else(|| any(true))
+    }
+
     /// What this node offers from now on, as its own catalogue says.
     pub(super) fn apply_offers(&mut self, services: &[Service], now: DateTime<Utc>) {
         let offers = |code: &String| services.iter().any(|s| s.code == *code && s.starts.is_some());
@@ -44,6 +75,9 @@ impl Cases {
             let until = ends.unwrap_or(starts);
             self.dirty.insert((Dirty::Edition, service.code.clone()));
             match self.editions.get_mut(&service.code) {
+                // Nothing that is still to come is moved to a time that is past: that is a slip, of which nobody is
+                // told, and the seats wait for the time that is meant.
+                Some(edition) if edition.until > now && until <= now && edition.begins.last() != Some(&starts) => {}
                 Some(edition) if edition.until > now || edition.begins.contains(&starts) => {
                     edition.move_to(starts, until);
                 }
@@ -110,16 +144,16 @@ impl Cases {
         };
         now.place.clone_from(&service.place);
         if service.starts.is_some() {
-            let edition =
-                self.editions.get(&service.code).filter(|e| booking.at.is_some_and(|at| e.begins.contains(&at)));
-            // Another than that which was booked: that one is over.
-            let Some((edition, begin)) = edition.and_then(|e| Some((e, *e.begins.last()?))) else {
-                return booking.clone();
-            };
+            let edition = self.editions.get(&service.code).and_then(|e| Some((e, *e.begins.last()?)));
+            let (Some((edition, begin)), Some(at)) = (edition, booking.at) else { return booking.clone() };
             // After a start the file may say what this node has not said yet: then its cases are told once it has.
             let is_said = |(starts, ends): (_, Option<_>)| (starts, ends.unwrap_or(starts)) == (begin, edition.until);
             if !request::activity(service, &self.calendar).is_some_and(is_said) {
                 return booking.clone();
+            }
+            // Booked as an appointment, before it was an activity.
+            if !edition.begins.contains(&at) {
+                return Booking { state: Booked::Cancelled, ..now };
             }
             (now.at, now.until) = (Some(begin), Some(edition.until).filter(|until| *until != begin));
             now.state = Booked::Booked;
@@ -127,7 +161,8 @@ impl Cases {
             let hours = request::hours_of(service);
             let is_open = |at| hours::lie_around(&hours, at, booking.until.unwrap_or(at), &self.calendar);
             let is_given = hours.is_empty() || booking.at.is_none_or(is_open);
-            now.state = if is_given { Booked::Booked } else { Booked::Cancelled };
+            // Only an activity wants volunteers.
+            now.state = if is_given && booking.seat == Seat::Visitor { Booked::Booked } else { Booked::Cancelled };
         }
         now
     }
@@ -225,7 +260,7 @@ impl Cases {
         }
         let left = self.left(service, booking.at, booking.seat)?;
         (left < booking.seats).then(|| {
-            let next = self.free(service, now).slots.into_iter().filter(|s| s.free > 0).take(3);
+            let next = self.slots(service, now).filter(|s| s.free > 0).take(3);
             let next: Vec<String> = next.map(|s| s.local).collect();
             let free = if next.is_empty() { String::new() } else { format!("; free is {}", next.join(", ")) };
             format!("{left} of {} are left{free}", limit_of(service, booking.seat).unwrap_or(0))
@@ -265,23 +300,28 @@ impl Cases {
     /// What is free of a service of this node.
     pub fn free(&self, service: &Service, now: DateTime<Utc>) -> view::Free {
         let at = request::activity(service, &self.calendar).map(|(starts, _)| starts);
-        let slot = |at| view::Slot {
+        let left = |seat| service.starts.as_ref().and_then(|_| self.left(service, at, seat));
+        let mut free =
+            view::Free { places: left(Seat::Visitor), volunteers: left(Seat::Volunteer), ..Default::default() };
+        let mut listed = 0;
+        for slot in self.slots(service, now) {
+            if slot.free > 0 && listed == hours::SLOTS_MAX {
+                free.more = true;
+                break;
+            }
+            listed += usize::from(slot.free > 0);
+            free.slots.push(slot);
+        }
+        free
+    }
+
+    /// Appointments ahead, also full ones.
+    fn slots(&self, service: &Service, now: DateTime<Utc>) -> impl Iterator<Item = view::Slot> {
+        request::slots_ahead(service, now, &self.calendar).map(move |at| view::Slot {
             at,
             local: self.calendar.shown(at),
             free: self.left(service, Some(at), Seat::Visitor).unwrap_or(0),
-        };
-        let slots = match service.slot {
-            Some(length) => {
-                let (hours, length_s) = (request::hours_of(service), request::length_s(length, &self.calendar));
-                hours::slots_ahead(&hours, length_s, now, service.ahead_days, &self.calendar)
-            }
-            None => Vec::new(),
-        };
-        view::Free {
-            slots: slots.into_iter().map(slot).collect(),
-            places: service.starts.as_ref().and_then(|_| self.left(service, at, Seat::Visitor)),
-            volunteers: service.starts.as_ref().and_then(|_| self.left(service, at, Seat::Volunteer)),
-        }
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use super::Cases;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, SOLUTION, Status};
+use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::{GroupBy, StatsRow, Took};
 use std::collections::BTreeMap;
 
@@ -18,8 +19,7 @@ pub type District<'a> = &'a dyn Fn(&Address) -> Option<String>;
 pub struct Scope {
     /// Only those owned by this node or below it.
     pub under: Option<Address>,
-    /// Code or name.
-    pub category: Option<String>,
+    pub category: Option<OfCategory>,
     /// Only those opened at or after.
     pub since: Option<DateTime<Utc>>,
 }
@@ -29,8 +29,27 @@ impl Scope {
         // What was handed to a node above or beside is counted there.
         me.covers(&case.owner)
             && self.under.as_ref().is_none_or(|u| u.covers(&case.owner))
-            && self.category.as_ref().is_none_or(|c| *c == case.category || *c == case.category_name)
+            && self.category.as_ref().is_none_or(|c| c.holds(case))
             && self.since.is_none_or(|since| case.opened >= since)
+    }
+}
+
+/// Cases of one category, which is asked for by its code, by its name, or by the name that it had when a case was opened.
+#[derive(Clone, Debug)]
+pub struct OfCategory {
+    word: String,
+    /// Of those in force that are called so: cases from before they were have another name.
+    codes: Vec<String>,
+}
+
+impl OfCategory {
+    pub fn new(word: String, known: &[Category]) -> OfCategory {
+        let codes = known.iter().filter(|c| c.name == word).map(|c| c.code.clone()).collect();
+        OfCategory { word, codes }
+    }
+
+    pub fn holds(&self, case: &Case) -> bool {
+        [&case.category, &case.category_name].contains(&&self.word) || self.codes.contains(&case.category)
     }
 }
 

@@ -48,7 +48,7 @@
 //! each letter about one, is smaller than any event may be, so that every link takes it.
 
 mod asking;
-mod booking;
+pub mod booking;
 pub mod calendar;
 pub mod check;
 pub mod counts;

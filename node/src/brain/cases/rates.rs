@@ -12,7 +12,7 @@
 //! The counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;
-use super::counts::{District, key_of};
+use super::counts::{District, OfCategory, key_of};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Clock, Kind, RESPONSE, SOLUTION, Status};
@@ -29,7 +29,7 @@ pub struct Question {
     pub of: Option<String>,
     /// Only cases owned by this node or below it.
     pub under: Option<Address>,
-    pub category: Option<String>,
+    pub category: Option<OfCategory>,
     /// With the period before, and a year before.
     pub compare: bool,
 }
@@ -55,7 +55,7 @@ impl Counting {
         if !cases.me.covers(&case.owner) || !under.covers(&case.owner) {
             return;
         }
-        if q.category.as_ref().is_some_and(|c| *c != case.category && *c != case.category_name) {
+        if q.category.as_ref().is_some_and(|c| !c.holds(case)) {
             return;
         }
         let parts = [(case.dispatched, count(case, now)), (due(case, now), closing(case))];

@@ -5,6 +5,7 @@
 //! few that are shown is looked up at the end. So nobody has to hold all cases still meanwhile.
 
 use super::counts::Scope;
+use super::machine::common;
 use super::{Cases, Held};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
@@ -43,7 +44,7 @@ pub struct Watching {
     reopened: Vec<(DateTime<Utc>, String)>,
     /// By category.
     spots: BTreeMap<String, BTreeMap<Cell, Spot>>,
-    /// By the digits of the telephone number that this node keeps.
+    /// By the telephone number that this node keeps.
     callers: BTreeMap<String, Pile>,
 }
 
@@ -70,6 +71,8 @@ struct Spot {
     lat_sum: f64,
     lon_sum: f64,
     places: u32,
+    /// The lowest node at which, or below which, all of it was opened.
+    node: Option<Address>,
 }
 
 impl Watching {
@@ -109,6 +112,7 @@ impl Watching {
         if let Some(cell) = cell_of(case).filter(|_| !gone && !case.is_excluded()) {
             let spot = self.spots.entry(case.category.clone()).or_default().entry(cell).or_default();
             spot.pile.add(case);
+            spot.opened_at(&case.opened_at);
             if let Some((lat, lon)) = case.place.as_ref().and_then(|p| p.lat.zip(p.lon)) {
                 spot.lat_sum += lat;
                 spot.lon_sum += lon;
@@ -116,7 +120,7 @@ impl Watching {
             }
         }
         if let Some(contact) = &held.contact {
-            let number = digits(&contact.phone);
+            let number = number(&contact.phone);
             if !number.is_empty() {
                 self.callers.entry(number).or_default().add(case);
             }
@@ -236,7 +240,12 @@ impl Spot {
         Place { lat: mean(self.lat_sum), lon: mean(self.lon_sum), ..Place::default() }
     }
 
+    fn opened_at(&mut self, node: &Address) {
+        self.node = Some(self.node.as_ref().and_then(|known| common(known, node)).unwrap_or_else(|| node.clone()));
+    }
+
     fn join(&mut self, other: Spot) {
+        other.node.iter().for_each(|node| self.opened_at(node));
         self.pile.join(other.pile);
         self.lat_sum += other.lat_sum;
         self.lon_sum += other.lon_sum;
@@ -253,6 +262,7 @@ impl Spot {
             category,
             category_name: newest.map(|c| c.category_name.clone()).unwrap_or_default(),
             place: place.text,
+            node: self.node,
             lat: rounded(middle.lat),
             lon: rounded(middle.lon),
             cases: self.pile.cases,
@@ -302,9 +312,47 @@ fn cell_of(case: &Case) -> Option<Cell> {
     (!words.is_empty()).then(|| Cell::Words(case.opened_at.clone(), words.to_owned()))
 }
 
-/// A telephone number as it is told from others: with the country's code in front it is no other one.
-fn digits(phone: &str) -> String {
-    let all: String = phone.chars().filter(char::is_ascii_digit).collect();
-    let national = all.strip_prefix("0086").or_else(|| all.strip_prefix("86").filter(|rest| rest.len() == 11));
-    national.map(str::to_owned).unwrap_or(all)
+/// A telephone number as it is told from others: with the country's code in front, without the zero that is dialled
+/// before an area's code, or in full-width digits as input methods write them, it is no other one.
+fn number(phone: &str) -> String {
+    let narrow = |c: char| match c {
+        '０'..='９' | '＋' => char::from_u32(u32::from(c) - 0xFEE0).unwrap_or(c),
+        _ => c,
+    };
+    let written: String = phone.chars().map(narrow).filter(|c| c.is_ascii_digit() || *c == '+').collect();
+    let all = written.replace('+', "");
+    let abroad = all.strip_prefix("00").or_else(|| written.starts_with('+').then_some(&all));
+    let national = match abroad.filter(|rest| !rest.is_empty()) {
+        Some(rest) => match rest.strip_prefix("86") {
+            Some(national) => national,
+            None => return format!("+{rest}"),
+        },
+        None => all.strip_prefix("86").filter(|rest| [10, 11].contains(&rest.len())).unwrap_or(&all),
+    };
+    national.strip_prefix('0').unwrap_or(national).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_telephone_number_is_one_however_it_is_written() {
+        let mobile = [
+            "13912345678",
+            "+86 139-1234-5678",
+            "008613912345678",
+            "8613912345678",
+            "１３９１２３４５６７８",
+            "(+86)139 1234 5678",
+        ];
+        assert!(mobile.iter().all(|phone| number(phone) == "13912345678"), "{:?}", mobile.map(number));
+        let landline =
+            ["01012345678", "010-12345678", "(010)12345678", "861012345678", "＋86 10 12345678", "+86 (0)10 12345678"];
+        assert!(landline.iter().all(|phone| number(phone) == "1012345678"), "{:?}", landline.map(number));
+        assert_eq!(
+            ["+1 391 234 5678", "8612 3456", "12345", "ask at the gate", ""].map(number),
+            ["+13912345678", "86123456", "12345", "", ""]
+        );
+    }
 }

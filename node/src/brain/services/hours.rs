@@ -3,7 +3,7 @@
 use crate::brain::cases::calendar::Calendar;
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
 
-/// Appointments that one question may list.
+/// Appointments of one day, and free ones that one answer lists.
 pub const SLOTS_MAX: usize = 500;
 
 /// `mon-fri 09:00-11:30`
@@ -121,16 +121,16 @@ pub fn lie_around(hours: &[Hours], from: DateTime<Utc>, to: DateTime<Utc>, calen
 
 /// Begins of appointments that lie ahead, in order: from now on, not more than so many days.
 pub fn slots_ahead(
-    hours: &[Hours],
+    hours: Vec<Hours>,
     length_s: u32,
     now: DateTime<Utc>,
     days: u32,
     calendar: &Calendar,
-) -> Vec<DateTime<Utc>> {
+) -> impl Iterator<Item = DateTime<Utc>> {
     let first = calendar.day(now);
-    let days = (0..=u64::from(days)).map(|n| first + Days::new(n));
-    let all = days.flat_map(|day| slots_of(hours, length_s, day, calendar));
-    all.filter(|at| *at > now).take(SLOTS_MAX).collect()
+    let days = (0..=u64::from(days)).map(move |n| first + Days::new(n));
+    let all = days.flat_map(move |day| slots_of(&hours, length_s, day, calendar));
+    all.filter(move |at| *at > now)
 }
 
 /// A moment as people write it: with an offset, or local: `2026-11-28 10:00`, `2026-11-28T10:00`.
@@ -160,7 +160,7 @@ mod tests {
     fn appointments_fit_whole_into_the_hours_of_their_days() {
         let hours = [Hours::parse("mon-fri 09:00-10:10").unwrap(), Hours::parse("sat,sun 14:00-15:00").unwrap()];
         let now: DateTime<Utc> = "2026-11-20T01:15:00Z".parse().unwrap(); // Friday 09:15
-        let all: Vec<String> = slots_ahead(&hours, 1800, now, 3, &calendar()).into_iter().map(local).collect();
+        let all: Vec<String> = slots_ahead(hours.into(), 1800, now, 3, &calendar()).map(local).collect();
         assert_eq!(
             all,
             [

@@ -167,6 +167,23 @@ impl Services {
         Ok(Offered { node, service, calendar: self.calendar_of(node) })
     }
 
+    /// What the node's own services and scenes name and nobody here or above has, a sentence each. A file alone cannot
+    /// tell, for what it names may come from above.
+    pub fn nameless(&self, known: &[Category]) -> Vec<String> {
+        let lacks = |code: &String| !known.iter().any(|c| c.code == *code);
+        let services =
+            self.own.services.iter().filter_map(|s| Some((s, s.category.as_ref().filter(|code| lacks(code))?)));
+        let services = services.map(|(s, code)| {
+            format!("service {}: nobody here or above has a category `{code}`: its requests get no limits", s.code)
+        });
+        let is_offered = |code: &String| self.services().any(|(_, s)| s.code == *code);
+        let scenes = self.own.scenes.iter().flat_map(|s| s.services.iter().map(move |code| (s, code)));
+        let scenes = scenes.filter(|(_, code)| !is_offered(code));
+        let scenes =
+            scenes.map(|(s, code)| format!("scene {}: nobody here or above offers a service `{code}`", s.code));
+        services.chain(scenes).collect()
+    }
+
     /// What a node above says of itself; this one's own is in its config.
     pub fn district_of(&self, node: &Address) -> Option<&String> {
         self.known.get(node).and_then(|c| c.district.as_ref())

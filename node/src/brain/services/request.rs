@@ -147,9 +147,8 @@ fn times(
         };
     };
     let next = || {
-        let ahead = hours::slots_ahead(&hours_of(service), length_s, now, service.ahead_days, calendar);
-        let shown: Vec<String> =
-            ahead.into_iter().filter(|at| free(*at)).take(3).map(|at| calendar.shown(at)).collect();
+        let ahead = slots_ahead(service, now, calendar);
+        let shown: Vec<String> = ahead.filter(|at| free(*at)).take(3).map(|at| calendar.shown(at)).collect();
         match shown.as_slice() {
             [] => "none is free".to_owned(),
             [one] => format!("`--slot '{one}'`"),
@@ -191,6 +190,12 @@ pub fn is_slot(service: &Service, at: DateTime<Utc>, now: DateTime<Utc>, calenda
     let last = calendar.day(now) + chrono::Days::new(service.ahead_days.into());
     let day = calendar.day(at);
     at > now && day <= last && hours::slots_of(&hours_of(service), length_s, day, calendar).contains(&at)
+}
+
+/// Begins of the appointments that lie ahead, in order; none where there are no appointments.
+pub fn slots_ahead(service: &Service, now: DateTime<Utc>, calendar: &Calendar) -> impl Iterator<Item = DateTime<Utc>> {
+    let (hours, length_s) = service.slot.map_or((Vec::new(), 1), |l| (hours_of(service), length_s(l, calendar)));
+    hours::slots_ahead(hours, length_s, now, service.ahead_days, calendar)
 }
 
 pub fn length_s(limit: citybrain_shared::config::cases::Limit, calendar: &Calendar) -> u32 {

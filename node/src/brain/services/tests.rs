@@ -1,6 +1,7 @@
 //! Catalogues on their way down, and seats that are given once.
 
 use super::*;
+use crate::brain::cases::booking::OfService;
 use crate::brain::cases::{Cases, Held, Opening};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Booked, Booking, Contact, Role, Status, Verb};
@@ -225,6 +226,40 @@ fn what_asks_for_a_service_is_listed_by_when_it_is_for() {
 }
 
 #[test]
+fn what_asks_for_a_service_is_found_by_code_or_name_and_told_from_another_nodes_of_that_code() {
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    let first = request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();
+    let booking = first.case.booking.unwrap();
+    let beside = Booking { node: "c/s".parse().unwrap(), name: "街道理发".into(), ..booking.clone() };
+    let [community, street] = ["c/s/m", "c/s"].map(|node| Address::parse(node).unwrap());
+    let holds = |of: OfService| (of.holds(&booking), of.holds(&beside));
+    let service = &config("c/s/m", OFFERS).service[0];
+    assert_eq!(holds(OfService::offered(&community, service)), (true, false));
+    assert_eq!(holds(OfService::offered(&street, service)), (false, true));
+    // Where it is not offered the cases know it.
+    assert_eq!(cases.asked_for("haircut", None).map(holds), Some((true, true)));
+    assert_eq!(cases.asked_for("理发", None).map(holds), Some((true, false)));
+    assert_eq!(cases.asked_for("haircut", Some(&community)).map(holds), Some((true, false)));
+    assert!(cases.asked_for("haircut", Some(&street)).is_none() && cases.asked_for("perm", None).is_none());
+}
+
+#[test]
+fn a_category_or_a_service_that_is_named_and_nobody_has_is_said() {
+    let offer = "[[service]]\ncode = \"repair\"\nname = \"r\"\ncategory = \"C1\"\n";
+    let scene = "[[scene]]\ncode = \"home\"\nname = \"h\"\nservices = [\"repair\", \"meals\"]\n";
+    let mut services = Services::new(&config("c/s/m", &format!("{offer}{scene}")));
+    let known = config("c", "[[category]]\ncode = \"C1\"\nname = \"c\"\n").category;
+    let meals = "scene home: nobody here or above offers a service `meals`";
+    let said = "service repair: nobody here or above has a category `C1`: its requests get no limits";
+    assert_eq!(services.nameless(&[]), [said, meals]);
+    assert_eq!(services.nameless(&known), [meals]);
+    let street = Services::new(&config("c/s", "[[service]]\ncode = \"meals\"\nname = \"m\"\ncategory = \"C2\"\n"));
+    let sent = street.on_due(&State::default(), now().timestamp_micros());
+    carry(&mut services, "c/s", &sent[0]);
+    assert_eq!(services.nameless(&known), Vec::<String>::new(), "and what those above name is theirs to say");
+}
+
+#[test]
 fn a_request_that_could_not_be_given_says_what_could() {
     let mut cases = Cases::new(&config("c/s/m", OFFERS));
     let mut error =
@@ -401,6 +436,82 @@ fn whoever_has_a_seat_of_an_activity_that_is_moved_is_told_once_and_its_case_has
         cases.get("20261120-1").unwrap().case.booking.as_ref().unwrap().at,
         Some(moment("2026-12-05T01:00:00Z"))
     );
+}
+
+#[test]
+fn an_activity_is_not_moved_to_a_time_that_is_past_and_is_to_the_one_that_was_meant() {
+    let at = |day: &str| OFFERS.replace("2026-12-05", day);
+    let places = |cases: &Cases, text: &str| cases.free(&config("c/s/m", text).service[1], now()).places;
+    let rescheduled = || vec![("20261120-0".to_owned(), "rescheduled".to_owned())];
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    let three = view::ServiceRequest { seats: Some(3), ..Default::default() };
+    request(&mut cases, "sports-day", "20261120-0", &three).unwrap();
+    restart(&mut rows, &mut cases, &at("2025-12-05"), now());
+    assert_eq!(due_steps(&mut cases, now()), [], "a slip is nobody's news");
+    restart(&mut rows, &mut cases, &at("2026-12-06"), now());
+    assert_eq!(due_steps(&mut cases, now()), rescheduled());
+    assert_eq!(places(&cases, &at("2026-12-06")), Some(2));
+    // One that goes on and is ended is over: the next has seats of its own.
+    let going = "2026-12-06T02:00:00Z".parse().unwrap();
+    let ended = at("2026-12-06").replace("2026-12-06 12:00", "2026-12-06 09:30");
+    restart(&mut rows, &mut cases, &ended, going);
+    restart(&mut rows, &mut cases, &at("2026-12-19"), going);
+    assert_eq!(places(&cases, &at("2026-12-19")), Some(5));
+}
+
+#[test]
+fn what_is_booked_of_a_service_that_becomes_an_activity_or_the_other_way_round_is_cancelled() {
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();
+    let helps = view::ServiceRequest { volunteer: true, ..Default::default() };
+    request(&mut cases, "sports-day", "20261120-1", &helps).unwrap();
+    let cancelled = |id: &str| (id.to_owned(), "cancelled".to_owned());
+    // Its hours lie around the time at which it was to be.
+    let without_time = "hours = [\"09:00-12:00\"]";
+    let activity = "starts = \"2026-12-05 09:00\"\nends = \"2026-12-05 12:00\"\nplaces = 5\nvolunteers = 1";
+    let appointments = "hours = [\"mon-fri 09:00-10:00\"]\nslot = \"30m\"\ncapacity = 1";
+    let turned = OFFERS.replace(activity, without_time).replace(appointments, "starts = \"2026-12-09 09:00\"");
+    restart(&mut rows, &mut cases, &turned, now());
+    assert_eq!(due_steps(&mut cases, now()), [cancelled("20261120-0"), cancelled("20261120-1")]);
+    let (_, text, calls, _) = said_last(&cases, "20261120-0");
+    assert_eq!((text.as_str(), calls), ("there is no appointment at 2026-11-23 09:00 any more", 1));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    let booked = |id: &str| (id.to_owned(), "booked".to_owned());
+    assert_eq!(due_steps(&mut cases, now()), [booked("20261120-0"), booked("20261120-1")]);
+}
+
+#[test]
+fn an_appointment_behind_five_hundred_that_are_given_is_free() {
+    let minutes =
+        "[[service]]\ncode = \"vac\"\nname = \"v\"\nhours = [\"09:00-17:00\"]\nslot = \"1m\"\nahead_days = 3\n";
+    let mut cases = Cases::new(&config("c/s/m", minutes));
+    let services = Services::new(&config("c/s/m", minutes));
+    let service = &config("c/s/m", minutes).service[0];
+    let all = cases.free(service, now());
+    assert_eq!((all.slots.len(), all.more), (500, true));
+    let book = |cases: &mut Cases, id: &str, slot: &str| {
+        let wanted = view::ServiceRequest { slot: Some(slot.into()), ..Default::default() };
+        let (opening, contact) = opening(&services, cases, "vac", id, &wanted).unwrap();
+        let (_, drafts) = cases.open(opening, contact, now().timestamp_micros());
+        for draft in &drafts {
+            let (header, payload) = draft.parts();
+            cases.apply(Pos(1), &header, payload);
+        }
+    };
+    for (i, one) in all.slots.iter().enumerate() {
+        book(&mut cases, &format!("20261120-{i}"), &one.local);
+    }
+    let left = cases.free(service, now());
+    assert_eq!(left.slots.iter().filter(|s| s.free > 0).count(), 500);
+    assert_eq!((left.slots[499].free, left.slots[500].free, left.more), (0, 1, true));
+    let named = &left.slots[500].local;
+    let none = opening(&services, &cases, "vac", "20261120-x", &view::ServiceRequest::default()).unwrap_err();
+    assert!(none.hint.contains(named), "{}", none.hint);
+    book(&mut cases, "20261120-y", &all.slots[0].local);
+    let refused = said_last(&cases, "20261120-y");
+    assert!(refused.3.state == Booked::Refused && refused.1.contains(named), "{}", refused.1);
 }
 
 /// A step of a case that this node can make.

@@ -67,7 +67,7 @@ pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: 
 
 /// Appointments and participants of a service, the earliest first.
 pub fn bookings(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = s.table(&["WHEN", "SEATS", "WHO", "BOOKING", "STANDS", "OWNER", "CASE"]);
+    let mut table = s.table(&["WHEN", "SEATS", "WHO", "BOOKING", "SERVICE", "OF", "STANDS", "OWNER", "CASE"]);
     for c in &v.cases {
         let Some(b) = &c.booking else { continue };
         let helps = if b.seat == Seat::Volunteer { ", to help" } else { "" };
@@ -78,6 +78,8 @@ pub fn bookings(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<
             Cell::new(format!("{}{helps}", b.seats)),
             Cell::new(clean(who)),
             s.mark(&state(b), b.state == Booked::Cancelled, Color::Red),
+            Cell::new(clean(&b.name)),
+            Cell::new(&b.node),
             Cell::new(clean(&c.standing())),
             Cell::new(&c.owner),
             Cell::new(&c.id),

@@ -4,6 +4,7 @@ use super::table::{Cell, Color};
 use super::{Screen, ago, clean, counted, grouped, print, right};
 use citybrain_shared::view::{self, Answer, StoreState, Verdict};
 use citybrain_shared::words::{bytes, span};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 pub enum Ops {
@@ -435,6 +436,9 @@ fn config(v: &view::ConfigShown, _: &Screen, out: &mut dyn Write) -> io::Result<
     if v.effective { Ok(()) } else { writeln!(out, "# everything else is as by default: `--effective` shows it, too") }
 }
 
+/// Parts of a config file that are put in force without a start.
+const RELOADED: [&str; 5] = ["rule", "service", "scene", "category", "calendar"];
+
 fn diff(v: &view::ConfigDiff, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.differences.is_empty() {
         return writeln!(out, "no difference: a restart changes nothing");
@@ -449,7 +453,16 @@ fn diff(v: &view::ConfigDiff, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         ]);
     }
     print(&table, out)?;
-    writeln!(out, "a restart takes what the file says")
+    let parts: BTreeSet<&str> = v.differences.iter().filter_map(|d| d.key.split('.').next()).collect();
+    let at_once: Vec<&str> = parts.into_iter().filter(|part| RELOADED.contains(part)).collect();
+    match at_once.as_slice() {
+        [] => writeln!(out, "a restart takes what the file says"),
+        parts => writeln!(
+            out,
+            "a restart takes what the file says; of {} `citybrain config reload` does, too",
+            parts.join(", ")
+        ),
+    }
 }
 
 fn doctor(v: &view::Doctor, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -4,7 +4,7 @@ use super::supervision::gone;
 use super::table::Cell;
 use super::{Screen, clean, grouped, print, right};
 use crate::cli::rates::Show;
-use citybrain_shared::view::{self, PeriodRates, RateRow};
+use citybrain_shared::view::{self, PeriodRates, RateRow, RateWeights};
 use std::io::{self, Write};
 
 /// A row's period, the one before it and the one of a year before.
@@ -133,6 +133,14 @@ fn ranked<'v>(show: Show, rows: &'v [RateRow]) -> Vec<(String, &'v RateRow)> {
     ranked
 }
 
+/// How a score is made of the rates: divided by the weights, so that all that is best is 100.
+fn weighed(w: &RateWeights) -> String {
+    let sum = format!("{}·response + {}·solution + {}·satisfaction", w.response, w.solution, w.satisfaction);
+    // Three weights that are written in decimals make one by a rounding.
+    let all = ((w.response + w.solution + w.satisfaction) * 1e6).round() / 1e6;
+    if all == 1.0 { sum } else { format!("({sum}) / {all}") }
+}
+
 pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     gone(v.gone.as_ref(), s, out)?;
     let mut rows = ranked(show, &v.rows);
@@ -173,11 +181,10 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
     match show {
         Show::Rates => writeln!(
             out,
-            "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out of what was dispatched: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident, {} of them asked in vain; {} without a limit for the response, {} with one that still runs",
-            w.response,
-            w.solution,
-            w.satisfaction,
+            "score = {}, partly solved counts {}, mostly satisfied {}; left out of what was dispatched: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident, {} of them asked in vain; {} without a limit for the response, {} with one that still runs",
+            weighed(w),
             w.partly_solved,
+            u8::from(w.mostly_is_satisfied),
             t.excluded,
             t.withdrawn,
             t.rejected,
@@ -195,5 +202,21 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
             out,
             "of what was first dispatched in the period; well dispatched: sent back by nobody; people: the label `population` of a child, or of all; ranked by per 10,000, the fewest first, then by well dispatched"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_is_told_as_it_is_made() {
+        let weighed = |response: f64, solution: f64, satisfaction: f64| {
+            let weights = RateWeights::of(&Default::default());
+            weighed(&RateWeights { response, solution, satisfaction, ..weights })
+        };
+        assert_eq!(weighed(0.2, 0.4, 0.4), "0.2·response + 0.4·solution + 0.4·satisfaction");
+        assert_eq!(weighed(0.1, 0.2, 0.7), "0.1·response + 0.2·solution + 0.7·satisfaction");
+        assert_eq!(weighed(0.5, 0.4, 0.4), "(0.5·response + 0.4·solution + 0.4·satisfaction) / 1.3");
     }
 }

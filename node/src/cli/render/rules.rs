@@ -289,6 +289,7 @@ pub fn reloaded(v: &view::Reloaded, _: &Screen, out: &mut dyn Write) -> io::Resu
             v.waits.join(", ")
         )?;
     }
+    v.doubts.iter().try_for_each(|doubt| writeln!(out, "note     {}", clean(doubt)))?;
     for a in &v.left {
         let name = a.named();
         writeln!(

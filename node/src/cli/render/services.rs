@@ -73,8 +73,9 @@ pub fn service(v: &view::ServiceShown, out: &mut dyn Write) -> io::Result<()> {
     let shown = free.slots.iter().filter(|slot| slot.free > 0);
     let next: Vec<String> = shown.clone().take(8).map(|slot| format!("{} ({})", slot.local, slot.free)).collect();
     if !free.slots.is_empty() {
-        let more = shown.count().saturating_sub(next.len());
-        let more = if more > 0 { format!(", and {more} later") } else { String::new() };
+        let later = shown.count().saturating_sub(next.len());
+        let more_than = if free.more { "more than " } else { "" };
+        let more = if later > 0 { format!(", and {more_than}{later} later") } else { String::new() };
         let text = if next.is_empty() { "none of those ahead".to_owned() } else { next.join(", ") };
         line(out, "free", &format!("{text}{more}"))?;
     }
@@ -123,6 +124,19 @@ mod tests {
 
     const PLAIN: Screen =
         Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::utc_in(2026) };
+
+    #[test]
+    fn what_is_free_beyond_what_an_answer_lists_is_said_to_be_more() {
+        let slots: Vec<_> =
+            (0..9).map(|n| json!({"at": "2026-12-05T01:00:00Z", "local": format!("09:0{n}"), "free": 1})).collect();
+        let offer = json!({"node": "xs/a", "code": "cut", "name": "理发", "slot": "1m"});
+        for (more, said) in [(false, "09:07 (1), and 1 later\n"), (true, "09:07 (1), and more than 1 later\n")] {
+            let mut out = Vec::new();
+            let shown = json!({"offer": offer, "free": {"slots": slots, "more": more}});
+            service(&serde_json::from_value(shown).unwrap(), &mut out).unwrap();
+            assert!(String::from_utf8(out).unwrap().ends_with(said));
+        }
+    }
 
     #[test]
     fn what_a_service_or_a_scene_does_not_say_is_a_dash_and_no_blank() {

@@ -85,12 +85,12 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
     title(out, "overdue", v.overdue.len(), v.overdue_in_all)?;
     list(&v.overdue, v.at, s, out)?;
     title(out, "suspended", v.suspended.len(), v.suspended_in_all)?;
-    list(&v.suspended, v.at, s, out)?;
+    suspended(&v.suspended, s, out)?;
     title(out, "reopened", v.reopened.len(), v.reopened_in_all)?;
     list(&v.reopened, v.at, s, out)?;
     writeln!(out, "hot spots: {}", v.hot_spots.len())?;
     if !v.hot_spots.is_empty() {
-        let mut table = s.table(&["CASES", "OPEN", "NEWEST", "CATEGORY", "PLACE", "LAT", "LON"]);
+        let mut table = s.table(&["CASES", "OPEN", "NEWEST", "CATEGORY", "PLACE", "NODE", "LAT", "LON"]);
         for h in &v.hot_spots {
             let degrees = |d: Option<f64>| d.map_or("-".into(), |d| format!("{d:.5}"));
             let name = if h.category_name.is_empty() { &h.category } else { &h.category_name };
@@ -100,6 +100,7 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
                 Cell::new(s.zone.day(h.newest)),
                 Cell::new(clean(name)),
                 Cell::new(clean(&h.place)),
+                Cell::new(h.node.as_ref().map_or("-", |node| node.as_str())),
                 right(degrees(h.lat)),
                 right(degrees(h.lon)),
             ]);
@@ -123,6 +124,26 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
         print(&table, out)?;
     }
     Ok(())
+}
+
+fn suspended(cases: &[Case], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "SINCE", "REASON", "TITLE"]);
+    for c in cases {
+        let (since, why) = c.suspended.as_ref().map_or(("-".into(), "-"), |a| (s.zone.short(a.at), a.reason.as_str()));
+        table.add_row(vec![
+            s.mark(&c.id, c.urgent, Color::Red),
+            Cell::new(clean(&c.standing())),
+            Cell::new(clean(named(c))),
+            Cell::new(c.owner.as_str()),
+            Cell::new(since),
+            Cell::new(clean(why)),
+            Cell::new(clean(&c.title)),
+        ]);
+    }
+    print(&table, out)
 }
 
 fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -288,9 +288,25 @@ fn a_score_that_lacks_a_rate_is_marked_and_what_no_rate_counts_is_told() {
     let line = |key: &str| marked.lines().find(|l| l.contains(key)).unwrap_or_else(|| panic!("{marked}")).to_owned();
     assert!(line("  b ").contains("33.3*") && !line("  a ").contains("33.3*"), "{marked}");
     assert!(marked.contains("* of fewer than three rates"), "{marked}");
+    assert!(marked.contains(", partly solved counts 0.5, mostly satisfied 1; left out"), "{marked}");
     assert!(marked.contains("97 without a limit for the response, 2 with one that still runs"), "{marked}");
     let whole = shown(vec![row("a", rates(Some(0.5)))]);
     assert!(!whole.contains('*'), "{whole}");
+}
+
+#[test]
+fn what_differs_and_needs_no_restart_is_said() {
+    let shown = |keys: &[&str]| {
+        let difference =
+            |key: &&str| view::ConfigDifference { key: (*key).into(), running: None, file: Some("1".into()) };
+        let diff = view::ConfigDiff { differences: keys.iter().map(difference).collect() };
+        text(PLAIN, Output::Ops(Ops::ConfigDiff(answer(diff)))).0
+    };
+    let one = shown(&["store.keep_s"]);
+    assert!(one.contains("a restart takes what the file says\n"), "{one}");
+    let some = shown(&["store.keep_s", "service.0.name", "service.1.code", "calendar.holidays.0"]);
+    let said = "a restart takes what the file says; of calendar, service `citybrain config reload` does, too\n";
+    assert!(some.contains(said), "{some}");
 }
 
 #[test]

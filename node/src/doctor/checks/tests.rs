@@ -151,6 +151,7 @@ fn every_check_has_another_answer() {
         ("refused-logins", Warn, |f| node(f).refused_logins.push("ann, once, the last from ::1: wrong".into())),
         ("webhook-stands", Warn, |f| node(f).webhooks.push(standing(1_999_999_995_000_000))),
         ("webhook-stands", Bad, |f| node(f).webhooks.push(standing(1_999_999_000_000_000))),
+        ("services", Warn, |f| node(f).nameless.push("service a: nobody here or above has a category `b`".into())),
         ("lost-records", Bad, |f| node(f).lost = 1),
         ("commit-time", Warn, |f| (node(f).commits, node(f).commits_over_100_ms) = (1000, 50)),
     ];
