@@ -369,5 +369,7 @@ fn one_person_s_calls_and_one_place_s_reports_are_told_however_they_are_written(
         ];
         assert_eq!(spots, wanted, "{}", node.address);
         assert_eq!(watched(node, "again=5")["hot_spots"], json!([]), "{}", node.address);
+        let told = watched(node, "limit=1");
+        assert_eq!((&told["hot_spots"], &told["hot_spots_in_all"]), (&json!([told["hot_spots"][0]]), &json!(2)));
     }
 }

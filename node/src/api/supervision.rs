@@ -205,7 +205,7 @@ pub struct Watched {
     under: Option<Address>,
     category: Option<String>,
     days: Option<u32>,
-    /// Entries of each list.
+    /// Entries of each list, 1 to 200; without it 20.
     limit: Option<usize>,
     /// Reports of one place, or of one person, from which on it is told.
     again: Option<u64>,

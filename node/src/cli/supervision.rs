@@ -33,7 +33,7 @@ impl Scope {
 pub struct Supervision {
     #[command(flatten)]
     pub scope: Scope,
-    /// Entries of each list
+    /// Entries of each list, 1 to 200
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
     /// Reports of one place, or of one person, from which on it is told

@@ -95,9 +95,14 @@ pub struct Supervision {
     /// Closed, and open again or closed again, the latest first.
     pub reopened: Vec<Case>,
     pub reopened_in_all: u64,
+    /// Most cases first.
     pub hot_spots: Vec<HotSpot>,
-    /// Only of those whose number the node itself keeps.
+    #[serde(default)]
+    pub hot_spots_in_all: u64,
+    /// Only of those whose number the node itself keeps; most cases first.
     pub repeat_callers: Vec<Caller>,
+    #[serde(default)]
+    pub repeat_callers_in_all: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<CasesGone>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

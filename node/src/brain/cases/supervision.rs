@@ -130,7 +130,6 @@ impl Watching {
     /// Ranks what was seen; without looking at a case again.
     pub fn ranked(mut self) -> Ranked {
         let Question { again, limit, shown, .. } = self.question;
-        let in_all = [self.overdue.len(), self.suspended.len(), self.reopened.len()].map(|n| n as u64);
         self.overdue.sort_unstable();
         self.suspended.sort_unstable();
         self.reopened.sort_unstable_by(|a, b| b.cmp(a));
@@ -142,6 +141,8 @@ impl Watching {
         spots.sort_by_cached_key(|(_, s)| s.pile.rank());
         let mut callers: Vec<Pile> = self.callers.into_values().filter(|c| c.cases >= again).collect();
         callers.sort_by_cached_key(|c| (Reverse(c.cases), c.ids()));
+        let lists = [self.overdue.len(), self.suspended.len(), self.reopened.len(), spots.len(), callers.len()];
+        let in_all = lists.map(|n| n as u64);
         spots.truncate(limit);
         callers.truncate(limit);
         Ranked {
@@ -162,7 +163,8 @@ pub struct Ranked {
     overdue: Vec<String>,
     suspended: Vec<String>,
     reopened: Vec<String>,
-    in_all: [u64; 3],
+    /// Of each list, in the order in which they are told.
+    in_all: [u64; 5],
     spots: Vec<(String, Spot)>,
     callers: Vec<Pile>,
     shown: bool,
@@ -173,7 +175,7 @@ impl Ranked {
     /// The lists, with what the cases in them are now.
     pub fn told(self, cases: &Cases) -> Supervision {
         let now_as = |ids: Vec<String>| ids.iter().filter_map(|id| cases.get(id)).map(|h| h.case.clone()).collect();
-        let [overdue_in_all, suspended_in_all, reopened_in_all] = self.in_all;
+        let [overdue_in_all, suspended_in_all, reopened_in_all, hot_spots_in_all, repeat_callers_in_all] = self.in_all;
         Supervision {
             overdue: now_as(self.overdue),
             overdue_in_all,
@@ -182,7 +184,9 @@ impl Ranked {
             reopened: now_as(self.reopened),
             reopened_in_all,
             hot_spots: self.spots.into_iter().map(|(category, s)| s.told(category, cases)).collect(),
+            hot_spots_in_all,
             repeat_callers: self.callers.into_iter().map(|c| c.told(cases, self.shown)).collect(),
+            repeat_callers_in_all,
             gone: cases.gone(),
             away: Vec::new(),
             at: self.now,

@@ -88,7 +88,7 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
     suspended(&v.suspended, s, out)?;
     title(out, "reopened", v.reopened.len(), v.reopened_in_all)?;
     list(&v.reopened, v.at, s, out)?;
-    writeln!(out, "hot spots: {}", v.hot_spots.len())?;
+    title(out, "hot spots", v.hot_spots.len(), v.hot_spots_in_all)?;
     if !v.hot_spots.is_empty() {
         let mut table = s.table(&["CASES", "OPEN", "NEWEST", "CATEGORY", "PLACE", "NODE", "LAT", "LON"]);
         for h in &v.hot_spots {
@@ -107,7 +107,7 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
         }
         print(&table, out)?;
     }
-    writeln!(out, "repeat callers: {}", v.repeat_callers.len())?;
+    title(out, "repeat callers", v.repeat_callers.len(), v.repeat_callers_in_all)?;
     if !v.repeat_callers.is_empty() {
         let mut table = s.table(&["CASES", "OPEN", "NEWEST", "WHO", "CASE"]);
         for c in &v.repeat_callers {
@@ -172,6 +172,24 @@ fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::render::clock::Zone;
+
+    #[test]
+    fn of_a_list_that_is_cut_it_is_said_how_many_there_are() {
+        let spot = serde_json::json!({
+            "category": "L", "place": "三号门", "cases": 4, "open": 3, "newest": "2026-11-20T02:00:00Z", "ids": [],
+        });
+        let caller = serde_json::json!({"cases": 3, "open": 1, "newest": "2026-11-20T02:00:00Z", "ids": []});
+        let view = serde_json::json!({
+            "overdue": [], "overdue_in_all": 0, "reopened": [], "reopened_in_all": 0, "hot_spots": [spot, spot],
+            "hot_spots_in_all": 3, "repeat_callers": [caller], "repeat_callers_in_all": 1, "at": "2026-11-20T12:00:00Z",
+        });
+        let screen = Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::utc_in(2026) };
+        let mut out = Vec::new();
+        supervision(&serde_json::from_value(view).unwrap(), &screen, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("hot spots: 3, the first 2\n") && out.contains("repeat callers: 1\n"), "{out}");
+    }
 
     #[test]
     fn a_time_of_whole_seconds_has_no_tenths() {

@@ -224,6 +224,24 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
 }
 
 #[test]
+fn a_list_that_is_cut_says_how_many_there_are() {
+    let mut world = World::new();
+    for i in 0..6 {
+        let place = citybrain_shared::case::Place { text: format!("{}号门", i / 2), ..Default::default() };
+        let new = Opening { place: Some(place), has_contact: true, ..opening(&format!("20261120-{i}"), "L") };
+        let contact = Contact { phone: format!("1390000000{}", i / 2), ..Contact::default() };
+        world.open("c/s/a", new, contact);
+    }
+    let cases = &world.places["c/s/a"].cases;
+    let question = supervision::Question { scope: Scope::default(), again: 2, limit: 2, shown: true };
+    let mut watching = supervision::Watching::new(question, view::time_of(world.now));
+    cases.iter().for_each(|held| watching.add(cases, held));
+    let told = watching.ranked().told(cases);
+    assert_eq!((told.hot_spots.len(), told.hot_spots_in_all), (2, 3));
+    assert_eq!((told.repeat_callers.len(), told.repeat_callers_in_all), (2, 3));
+}
+
+#[test]
 fn what_its_category_leaves_out_of_the_rates_is_in_no_hot_spot() {
     for (category, spots) in [("L", 1), ("X", 0)] {
         let mut world = World::new();
