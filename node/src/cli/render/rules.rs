@@ -228,7 +228,9 @@ pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> i
         };
         writeln!(out, "hours and days went by {whose}: {}", clean(&calendar.words))?;
     }
-    writeln!(out, "{}, {}", counted(v.events, "event"), counted(v.fired.len() as u64, "firing"))?;
+    // What changed and what was over stand in lines of their own.
+    let fired = v.fired.iter().filter(|f| f.what == "fired").count() as u64;
+    writeln!(out, "{}, {}", counted(v.events, "event"), counted(fired, "firing"))?;
     if v.left_out > 0 {
         writeln!(out, "left out, {} that the node's own rules had made", counted(v.left_out, "event"))?;
     }
