@@ -324,7 +324,7 @@ fn an_escalation_by_hand_waits_for_the_tier_above_and_reaches_it_when_it_is_back
     // The next one above, then the one above that; there is nobody above the city.
     typed(&watched, &[]).says(0, &["c/s: 没人管", "accepted (escalated)"]);
     typed(&watched, &[]).says(0, &["c: 没人管"]);
-    typed(&watched, &[]).says(1, &["is at the top already"]);
+    typed(&watched, &[]).says(1, &["is at the top already", "--hand-over"]);
     typed(&given, &["--hand-over"]).says(0, &["accepted (offered to c/s, escalated)"]);
     // What is watched, and what is offered, is worked on.
     for case in [&watched, &given] {

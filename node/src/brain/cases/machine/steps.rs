@@ -354,7 +354,10 @@ impl Turn<'_> {
         // Whoever takes it is the next one above its owner, however far up it is watched already.
         let from = watching(&self.case).filter(|_| !ask.hand_over).unwrap_or(&self.case.owner);
         let Some(above) = from.parent() else {
-            return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", self.case.id), ""));
+            let above = self.case.owner.parent();
+            let may_be_taken = above.is_some() && self.case.offered_to != above;
+            let hint = if may_be_taken { "`--hand-over` offers it to the node above its owner" } else { "" };
+            return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", self.case.id), hint));
         };
         if ask.hand_over && self.case.offered_to.as_ref() == Some(&above) {
             let detail = format!("`{}` is offered to {above} already", self.case.id);

@@ -1009,7 +1009,9 @@ fn what_would_be_refused_whatever_is_said_with_it_is_not_among_what_a_case_takes
     assert!(takes(&d, Verb::Escalate));
     d.act(Verb::Escalate, up(false)).act(Verb::Escalate, up(false));
     assert!(takes(&d, Verb::Escalate) && d.error(Verb::Escalate, up(false)) == "nobody-above");
+    assert!(d.try_act(Verb::Escalate, &up(false)).unwrap_err().hint.contains("--hand-over"), "the way on");
     d.act(Verb::Escalate, up(true));
+    assert_eq!(d.try_act(Verb::Escalate, &up(false)).unwrap_err().hint, "", "it is offered already");
     assert!(!takes(&d, Verb::Escalate));
     assert_eq!((d.error(Verb::Escalate, up(true)), d.case.escalations), ("not-now", 3));
     // The city's own has nobody above.
