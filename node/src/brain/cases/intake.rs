@@ -157,11 +157,12 @@ fn given(form: &Value) -> BTreeMap<String, String> {
     form.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
-/// A name at the top of the data is a device's, where no resident speaks.
+/// A name at the top of the data is a device's, where no resident speaks. Who is said in one word is a number.
 pub fn contact(data: &Value, is_appeal: bool) -> Contact {
     let at = |name: &str| {
-        let nested = word(&data["contact"][name]).or_else(|| word(&data["reporter"][name]));
-        let flat = if is_appeal || name == "phone" { word(&data[name]) } else { None };
+        let of = |who: &Value| words_of(&who[name]).or_else(|| words_of(who).filter(|_| name == "phone"));
+        let nested = of(&data["contact"]).or_else(|| of(&data["reporter"]));
+        let flat = if is_appeal || name == "phone" { words_of(&data[name]) } else { None };
         words::beginning(&nested.or(flat).unwrap_or_default(), 200).into()
     };
     Contact { name: at("name"), phone: at("phone"), address: at("address"), ..Contact::default() }
@@ -174,6 +175,13 @@ pub fn word(value: &Value) -> Option<String> {
         Value::Number(n) => Some(n.to_string()),
         _ => None,
     }
+}
+
+/// A word, or all that are in a list.
+fn words_of(value: &Value) -> Option<String> {
+    let Value::Array(all) = value else { return word(value) };
+    let all: Vec<String> = all.iter().filter_map(word).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// Where it is, in whatever shape it says so.
@@ -210,6 +218,11 @@ mod tests {
         assert_eq!((contact.phone.as_str(), pressed.place.unwrap().text.as_str()), ("13900000000", "9栋"));
         let (pressed, contact) = of("city.sos", &json!({"contact": {"phone": 110}, "location": {"text": 9}}));
         assert_eq!((contact.phone.as_str(), pressed.place.unwrap().text.as_str()), ("110", "9"));
+        for contact in [json!("139"), json!(139), json!(["139"]), json!({"phone": ["139"]})] {
+            let (pressed, told) = of("city.sos", &json!({"contact": contact}));
+            assert_eq!((told.phone.as_str(), pressed.has_contact), ("139", true), "{contact}");
+        }
+        assert_eq!(of("city.sos", &json!({"phone": ["139", 138]})).1.phone, "139, 138");
         let at = of("city.sos", &json!({"location": {"lat": "30.7", "lon": "103.8"}})).0.place.unwrap();
         assert_eq!((at.lat, at.lon), (Some(30.7), Some(103.8)));
     }
