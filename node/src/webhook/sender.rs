@@ -182,9 +182,15 @@ impl Sender {
     }
 
     fn try_later(&mut self, pos: Pos, why: Said, after: Option<Duration>) {
-        if self.hook.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || self.pause == PAUSE_MAX {
-            let reason = &why.status;
-            tracing::warn!(webhook = self.name(), reason, "A receiver does not take events; trying again.");
+        let retries = &self.hook.counters.retries;
+        let is_first = !why.unasked && retries.fetch_add(1, Ordering::Relaxed) == 0;
+        let reason = &why.status;
+        match is_news(self.hook.stands_because(self.lane).as_ref(), &why, is_first || self.pause == PAUSE_MAX) {
+            true if why.unasked => {
+                tracing::warn!(webhook = self.name(), reason, "A receiver cannot be asked from here; looking again.");
+            }
+            true => tracing::warn!(webhook = self.name(), reason, "A receiver does not take events; trying again."),
+            false => {}
         }
         self.again = Some(Instant::now() + later(&mut self.pause, why.unasked, after));
         self.hook.keep_standing(self.lane, pos, why);
@@ -265,6 +271,12 @@ impl Sender {
     }
 }
 
+/// Is it told that it stands? What a receiver says, the first time and whenever it `is_due`; what this node itself lacks
+/// is looked for each second, and told once.
+fn is_news(before: Option<&Said>, why: &Said, is_due: bool) -> bool {
+    if why.unasked { before.is_none_or(|before| !before.unasked || before.status != why.status) } else { is_due }
+}
+
 /// How long it is left alone, and twice as long the next time. A receiver may ask for more time, and not for less:
 /// `Retry-After: 0` would be a loop without end. Where it was not asked, what this node lacks is looked for again soon,
 /// however long it has lacked it.
@@ -287,6 +299,17 @@ mod tests {
         let mut pause = s(4);
         let asked = [None, Some(s(0)), Some(s(99))].map(|after| later(&mut pause, false, after));
         assert_eq!((asked, pause), ([s(4), s(8), s(99)], s(32)));
+    }
+
+    #[test]
+    fn what_the_node_itself_lacks_is_told_once_however_long_the_receiver_was_away_before() {
+        let says = |status: &str, unasked| Said { status: status.into(), unasked, ..Said::default() };
+        let (away, lacks, other) = (says("503", false), says("no token", true), says("no roles", true));
+        assert!(
+            is_news(None, &lacks, false) && is_news(Some(&away), &lacks, true) && is_news(Some(&lacks), &other, true)
+        );
+        assert!(!is_news(Some(&lacks), &lacks, true));
+        assert_eq!([true, false].map(|is_due| is_news(Some(&lacks), &away, is_due)), [true, false]);
     }
 
     #[test]
