@@ -11,6 +11,8 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -503,6 +505,68 @@ fn what_was_refused_is_sent_again_only_to_a_receiver_that_has_agreed_and_no_fast
     wait_for("it has agreed", || not_agreed().filter(|not| !not));
     retry().says(1, &["delivered", "not-sent", "again in"]);
     assert_eq!(receiver.all().iter().filter(|got| got.method == "POST").count(), 1, "one a minute");
+}
+
+#[test]
+fn of_many_letters_to_a_receiver_with_a_pace_those_that_had_no_turn_in_time_are_told_of() {
+    let receiver = Receiver::start();
+    let says = |options: &'static str, post: &'static str| {
+        receiver.answer(move |got| if got.method == "OPTIONS" { options } else { post });
+    };
+    says("200 OK\r\nwebhook-allowed-origin: *", "400 Bad Request");
+    let mut tree = tree(&receiver, "types = [\"city.lamp\"]\nhandshake = true");
+    say(tree.node("c"), 0..20, "city.lamp.failed");
+    assert_eq!(letters_once_about(tree.node("c"), "19"), 20);
+    let all = tree.node("c").get("/v1/dlq").expect("letters")["dead_letters"].as_array().expect("a list").clone();
+    let pos: Vec<String> = all.iter().map(|l| l["pos"].to_string()).collect();
+    tree.stop_node("c");
+    says("200 OK\r\nwebhook-allowed-origin: *\r\nwebhook-allowed-rate: 60", OK);
+    tree.start_node("c");
+    tree.wait_ready();
+    let node = tree.node("c");
+    wait_for("it has agreed", || receiver.all().iter().any(|got| got.method == "OPTIONS").then_some(()));
+
+    let url = node.url();
+    let line: Vec<&str> = ["dlq", "retry"].into_iter().chain(pos.iter().map(String::as_str)).collect();
+    let began = Instant::now();
+    let told = run(&[&line[..], &["--yes", "--json", "--node", &url]].concat());
+    // One a second would be 20 s, and nobody waits for that.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let answer = told.json();
+    let of = |outcome: &str| {
+        answer["letters"].as_array().expect("a list").iter().filter(|l| l["outcome"] == outcome).count()
+    };
+    let delivered = of("delivered");
+    assert!((1..=4).contains(&delivered) && of("not-sent") == 20 - delivered, "{answer}");
+    assert_eq!((told.code, &answer["open"]), (1, &json!(20 - delivered)));
+    assert_eq!(receiver.ids().len(), delivered);
+}
+
+#[test]
+fn a_letter_that_was_delivered_is_closed_though_whoever_sent_it_again_has_gone_away() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]");
+    receiver.answer(|_| "400 Bad Request");
+    let node = tree.node("c");
+    say(node, 7..8, "city.lamp.failed");
+    assert_eq!(letters_once_about(node, "7"), 1);
+    let pos = node.get("/v1/dlq").expect("letters")["dead_letters"][0]["pos"].clone();
+    receiver.answer(|_| OK);
+    let (hangs, release) = receiver.hang("7");
+
+    let body = json!({"positions": [pos]}).to_string();
+    let mut asks = TcpStream::connect(node.url().trim_start_matches("http://")).expect("it listens");
+    let length = body.len();
+    let head = format!("POST /v1/dlq/retry HTTP/1.1\r\nhost: c\r\ncontent-length: {length}");
+    asks.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).expect("it is sent");
+    wait_for("its receiver hangs", || (hangs.is_there.load(Ordering::SeqCst) == 1).then_some(()));
+    asks.shutdown(Shutdown::Write).expect("it is open");
+    // The node has noticed: it says nothing and hangs up.
+    asks.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    assert_eq!(asks.read_to_end(&mut Vec::new()).expect("its end"), 0);
+    release.send(()).expect("it hangs");
+    wait_for("the letter is closed", || node.get("/v1/dlq")?["dead_letters"].as_array()?.is_empty().then_some(()));
+    assert_eq!(receiver.ids(), ["7"]);
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //!
 //! What came in at a door goes in again; what a webhook's receiver has refused is sent to it again.
 
-use super::commit::{self, Late};
+use super::commit::{self, COMMIT_WAIT, Late};
 use super::dead_letters::{self, Whose};
 use super::input::{Sent, parse};
 use super::once::Repeat;
 use super::ops::Operator;
 use super::{Ctx, Refusal};
+use crate::turns;
 use crate::webhook::{self, Hook, NoTurn};
 use axum::extract::State as From;
 use axum::response::Response;
@@ -19,43 +20,78 @@ use citybrain_shared::view::{self, SettledLetter};
 use citybrain_shared::{Pos, event, limits};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
 
 /// Letters in one request: each is a commit of its own.
 const POSITIONS_MAX: usize = 1000;
 
 /// `POST /v1/dlq/retry`: what each letter holds goes through ingress again, on its topic, or to its webhook.
 pub async fn retry(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Answered {
-    settle(&ctx, &who, &body, "dlq retry").await
+    settle(ctx, who, &body, RETRY).await
 }
 
 /// `POST /v1/dlq/drop`: closes them; they stay in the log until retention takes them.
 pub async fn drop_letters(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Answered {
-    settle(&ctx, &who, &body, "dlq drop").await
+    settle(ctx, who, &body, "dlq drop").await
 }
 
-/// A letter waits this long for its turn with a receiver that says how often it may be asked.
-const TURN_WAIT: Duration = Duration::from_secs(2);
+/// What is done, as the record of it says.
+const RETRY: &str = "dlq retry";
+
+/// All letters of a request together wait this long for turns with receivers that say how often they may be asked.
+const TURNS_WAIT: Duration = Duration::from_secs(2);
+/// When they are answered at the latest: a client waits a little longer, and a receiver that hangs may take longer
+/// than both. The next letter has half of it: one that is begun has time to end.
+const ANSWER_WAIT: Duration = COMMIT_WAIT;
+
+/// Until when letters of one request are dealt with.
+#[derive(Clone, Copy)]
+struct Until {
+    turn: Instant,
+    begin: Instant,
+    answer: Instant,
+}
 
 type Answered = Result<Response, Refusal>;
 
-async fn settle(ctx: &Ctx, who: &Operator, body: &Bytes, what: &str) -> Answered {
+async fn settle(ctx: Arc<Ctx>, who: Operator, body: &Bytes, what: &'static str) -> Answered {
     let wanted: view::DlqSettle = parse(body, "{\"positions\":[7, 12]}")?;
     if wanted.positions.is_empty() || wanted.positions.len() > POSITIONS_MAX {
         let detail = format!("{} positions are given; 1 to {POSITIONS_MAX} can be", wanted.positions.len());
         return Err(Refusal::bad("bad-request", detail, "`citybrain dlq list` shows the open ones"));
     }
+    let now = Instant::now();
+    let until = Until { turn: now + TURNS_WAIT, begin: now + ANSWER_WAIT / 2, answer: now + ANSWER_WAIT };
     let mut letters = Vec::with_capacity(wanted.positions.len());
     for pos in wanted.positions {
-        letters.push(one(ctx, who, pos, what).await?);
+        let say = |outcome: &str, detail: &str| said(pos, outcome, detail.to_owned(), None);
+        if Instant::now() >= until.begin {
+            letters.push(say("not-tried", "those before it took too long: ask again"));
+            continue;
+        }
+        // Who goes away, or is answered before it is over, leaves no letter that was delivered and stays open.
+        let settled = tokio::spawn(one(ctx.clone(), who.clone(), pos, what, until.turn));
+        letters.push(match timeout_at(until.answer.into(), settled).await {
+            Ok(settled) => settled.map_err(|_| turns::Error::Panicked)??,
+            Err(_) => say("under-way", "it goes on; `citybrain dlq list` shows whether it is still open"),
+        });
     }
     let open = ctx.hub.state(|s| s.dead_letters.len() as u64);
     Ok(ctx.answer(view::DlqSettled { letters, open }))
 }
 
-async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledLetter, Refusal> {
-    let say = |outcome: &str, detail: String, now_at_pos| {
-        Ok(SettledLetter { pos, outcome: outcome.to_owned(), detail, now_at_pos })
-    };
+fn said(pos: Pos, outcome: &str, detail: String, now_at_pos: Option<Pos>) -> SettledLetter {
+    SettledLetter { pos, outcome: outcome.to_owned(), detail, now_at_pos }
+}
+
+async fn one(
+    ctx: Arc<Ctx>,
+    who: Operator,
+    pos: Pos,
+    what: &'static str,
+    turn_by: Instant,
+) -> Result<SettledLetter, Refusal> {
+    let say = |outcome: &str, detail: String, now_at_pos| Ok(said(pos, outcome, detail, now_at_pos));
     if !ctx.hub.state(|s| s.dead_letters.contains_key(&pos)) {
         return say("not-open", "no open dead letter is at this position".into(), None);
     }
@@ -63,16 +99,16 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
         return say("not-open", "no dead letter is at this position".into(), None);
     };
     let mut sent = false;
-    let draft = if what != "dlq retry" {
+    let draft = if what != RETRY {
         None
     } else if let Some(name) = letter.via.strip_prefix(webhook::VIA) {
-        if let Err((outcome, detail)) = resend(ctx, &letter, name).await {
+        if let Err((outcome, detail)) = resend(&ctx, &letter, name, turn_by).await {
             return say(outcome, detail, None);
         }
         sent = true;
         None
     } else {
-        match again(ctx, &letter) {
+        match again(&ctx, &letter) {
             Ok(draft) => Some(draft),
             Err((outcome, detail)) => return say(outcome, detail, None),
         }
@@ -93,20 +129,23 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
 
 /// Sends the event to the receiver that refused it. Before the letter is closed: a kill in between sends
 /// it twice, and never not at all.
-async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), (&'static str, String)> {
+async fn resend(
+    ctx: &Ctx,
+    letter: &view::DeadLetter,
+    name: &str,
+    turn_by: Instant,
+) -> Result<(), (&'static str, String)> {
     let Some(hook) = ctx.operations.webhooks.iter().find(|w| w.name() == name).cloned() else {
         return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
     };
     let payload = sent_again(ctx, &hook, letter)?;
-    turn(&hook).await.map_err(|why| ("not-sent", why))?;
+    turn(&hook, turn_by).await.map_err(|why| ("not-sent", why))?;
     let sent = ctx.turns.send(move || hook.again(&payload)).await;
-    let sent = sent.unwrap_or_else(|busy| Err(busy.to_string()));
-    sent.map_err(|why| ("refused", format!("still refused: {why}")))
+    sent.map_err(|busy| ("not-sent", busy.to_string()))?.map_err(|why| ("refused", format!("still refused: {why}")))
 }
 
-/// Waits for a turn of the receiver's, for as long as one may wait here; or why there is none.
-async fn turn(hook: &Hook) -> Result<(), String> {
-    let end = Instant::now() + TURN_WAIT;
+/// Waits for a turn of the receiver's, until `end`; or why there is none.
+async fn turn(hook: &Hook, end: Instant) -> Result<(), String> {
     loop {
         match hook.turn_again() {
             Ok(()) => return Ok(()),

@@ -60,8 +60,8 @@ pub struct DlqSettled {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SettledLetter {
     pub pos: Pos,
-    /// `committed`, `duplicate`, `delivered`, `dropped`; or still open: `refused`, `cut`, `not-sent`, `not-retryable`;
-    /// or `not-open`.
+    /// `committed`, `duplicate`, `delivered`, `dropped`; or still open: `refused`, `cut`, `not-sent`, `not-tried`,
+    /// `not-retryable`; or `not-open`; or `under-way`, and not known yet.
     pub outcome: String,
     pub detail: String,
     /// Where its payload is now.
