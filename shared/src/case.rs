@@ -96,6 +96,9 @@ pub struct Case {
     /// That has come to the owner with the case, all that was known of it: whoever gave it away need not keep it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contact_came: bool,
+    /// The node with whose disk it was lost: nobody knows it any more, but those above whom the category names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact_lost: Option<Address>,
     /// Whom to call is to be forgotten, by every node that ever held it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forgotten: bool,
@@ -194,6 +197,11 @@ fn is_zero(n: &u32) -> bool {
 }
 
 impl Case {
+    /// Is there somebody to call, and does some node still know whom?
+    pub fn knows_contact(&self) -> bool {
+        self.has_contact && self.contact_lost.is_none()
+    }
+
     /// What orders two accounts of one case: who held it later, then who stepped later.
     pub fn order(&self) -> (u32, u32) {
         (self.term, self.version)

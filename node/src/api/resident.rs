@@ -64,6 +64,7 @@ pub fn case(held: &Held) -> Case {
         media: c.media,
         has_contact: c.has_contact,
         contact_came: false,
+        contact_lost: None,
         forgotten: c.forgotten,
         unit: c.unit,
         dispatched_by: Vec::new(),

@@ -90,7 +90,8 @@ impl Cases {
         let (may_step, travels) = (self.may_step(&id), self.settings.contact_travels);
         let stays = may_step || !travels;
         let news = Some(contact).filter(|c| !c.is_empty());
-        let sent = news.filter(|_| !stays).cloned();
+        // That there is somebody to call is nobody's secret, and its owner's limit depends on it.
+        let sent = news.filter(|_| !may_step).map(|contact| if travels { contact.clone() } else { Contact::default() });
         match &held.contact {
             None => {
                 let here = news.filter(|_| stays);
@@ -108,7 +109,9 @@ impl Cases {
         let title = Some(title).filter(is_news);
         let place = place.filter(|place| Some(place) != held.place_now());
         // Where somebody is now, and whom to call, is news, however often the button was pressed.
-        let is_news = place.as_ref().is_some_and(|place| held.is_elsewhere(place)) || sent.is_some();
+        let is_first_number = news.is_some() && !held.case.knows_contact();
+        let is_elsewhere = place.as_ref().is_some_and(|place| held.is_elsewhere(place));
+        let is_news = is_elsewhere || is_first_number || sent.is_some();
         let most = if is_news { 2 * PRESSES_MAX } else { PRESSES_MAX };
         let recorded = held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count();
         if recorded + held.pressed as usize >= most {
@@ -126,6 +129,9 @@ impl Cases {
         if may_step {
             for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 stepped.because.clone_from(&opening.event);
+                if news.is_some() {
+                    stepped.brings_contact(true);
+                }
                 self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
         } else {
@@ -179,7 +185,8 @@ impl Cases {
     ) -> Option<Vec<Draft>> {
         let held = self.held.get(case).filter(|held| held.case.opened_at == self.me)?;
         let (_, id) = wish.split_once(letter::PRESS).filter(|(_, id)| !self.held.contains_key(*id))?;
-        let contact = contact.or(held.contact.as_ref()).cloned().unwrap_or_default();
+        let told = contact.filter(|contact| !contact.is_empty());
+        let contact = told.or(held.contact.as_ref()).cloned().unwrap_or_default();
         let known = held.case.clone();
         let opening = Opening {
             id: id.to_owned(),
@@ -382,6 +389,12 @@ impl Cases {
             _ => known.and_then(|h| h.contact.as_ref()),
         };
         // What one on the way has kept back is not here, also when the next one keeps nothing back.
+        let giver = taken.entry.from.as_ref().unwrap_or(&self.me);
+        let keeper = if taken.case.contact_came { giver } else { &taken.case.opened_at };
+        if *keeper == self.me && came.is_none() && taken.case.knows_contact() {
+            // The box that was here kept it.
+            taken.case.contact_lost = Some(self.me.clone());
+        }
         let was_whole = taken.case.contact_came || taken.case.opened_at == self.me;
         taken.case.contact_came = taken.case.has_contact && was_whole && came.is_some();
         let (case, taken) = (&taken.case, &taken);
@@ -554,6 +567,9 @@ impl Cases {
         })?;
         if let Some(first) = all.first_mut() {
             first.entry.wish = Some(wish);
+            if let Some(contact) = contact {
+                first.brings_contact(!contact.is_empty());
+            }
         }
         let mut drafts = Vec::new();
         for (i, stepped) in all.iter().enumerate() {

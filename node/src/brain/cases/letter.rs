@@ -132,7 +132,7 @@ pub enum Body {
         verb: Verb,
         ask: Ask,
         hops: u8,
-        /// Whom to call, as a later press says it.
+        /// Whom to call, as a later press says it; empty: that is kept where it was said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         contact: Option<Contact>,
         /// What the case has booked as it is offered now, by the word of the node that offers it.

@@ -256,12 +256,13 @@ fn whose(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::
         // The owner has it, if it has come there with the case.
         let keeper = if c.contact_came { &c.owner } else { &c.opened_at };
         let is_below = Address::parse(me).is_ok_and(|me| me.covers(keeper));
-        let kept = match (keeper.as_str() == me, v.contact_withheld) {
-            (_, true) => "withheld".to_owned(),
-            (true, false) => "not known here any more: it was lost with this node's disk".to_owned(),
-            (false, false) if is_below => format!("kept at {keeper}: `citybrain case show {} --at {keeper}`", c.id),
+        let kept = match &c.contact_lost {
+            _ if v.contact_withheld => "withheld".to_owned(),
+            Some(node) => format!("not known any more: it was lost with the disk of {node}"),
+            None if keeper.as_str() == me => "not known here any more: it was lost with this node's disk".to_owned(),
+            None if is_below => format!("kept at {keeper}: `citybrain case show {} --at {keeper}`", c.id),
             // Only a node above another asks it.
-            (false, false) => format!("kept at {keeper}: ask there"),
+            None => format!("kept at {keeper}: ask there"),
         };
         line(out, "to call", kept)?;
     }
@@ -380,9 +381,8 @@ fn similar(other: &view::SimilarCase, owner: &Address, now: DateTime<Utc>) -> St
     format!("{} {}, {away}, opened {age} ago{of}: {}, {}", other.id, other.status, other.category, other.title)
 }
 
-/// Refusals that are shown, the newest, and characters of each: all of them are in `--json`.
+/// Refusals that are shown, the newest, and whole, as their ends say how to go on: all of them are in `--json`.
 const REFUSALS_SHOWN: usize = 3;
-const REFUSAL_CHARS: usize = 120;
 
 /// What this node has asked for: what has no answer yet, and why the newest others were refused.
 fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
@@ -398,10 +398,7 @@ fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
                 older -= 1;
                 continue;
             }
-            Some(why) => match why.char_indices().nth(REFUSAL_CHARS) {
-                Some((cut, _)) => format!("refused: {}…", &why[..cut]),
-                None => format!("refused: {why}"),
-            },
+            Some(why) => format!("refused: {why}"),
         };
         writeln!(out, "{:<12}{}", "asked", clean(&format!("{} by {} of {}: {answer}", w.verb, w.by, w.to)))?;
     }
@@ -656,8 +653,24 @@ mod tests {
         }
         // It did not travel with the case.
         assert_eq!(known(serde_json::json!({"contact_came": false}), "c/s/a"), of("c/s/a/n"));
+        // Its owner knows that it is lost, and so does whoever has heard of that.
+        let gone = || serde_json::json!({"contact_came": false, "contact_lost": "c/s/a"});
+        for node in ["c", "c/s", "c/s/a", "c/s/a/n"] {
+            let told = known(gone(), node);
+            assert_eq!(told.as_deref(), Some("not known any more: it was lost with the disk of c/s/a"), "{node}");
+        }
         assert_eq!(known(serde_json::json!({"forgotten": true}), "c/s"), None);
         assert_eq!(known(serde_json::json!({"has_contact": false}), "c/s"), None);
+    }
+
+    #[test]
+    fn a_refusal_is_shown_to_its_end_which_says_how_to_go_on() {
+        let why = format!("{}; `citybrain case show 20261120-0` says how it stands", "it is so ".repeat(40));
+        let wish = serde_json::json!({"verb": "accept", "by": "w", "to": "c/s/a", "refused": why});
+        let told = screen(&with(serde_json::json!({})), "c", |shown| {
+            shown.wishes.push(serde_json::from_value(wish).unwrap());
+        });
+        assert!(told.contains(&format!("asked       accept by w of c/s/a: refused: {why}\n")), "{told}");
     }
 
     #[test]

@@ -98,6 +98,19 @@ pub struct Stepped {
     pub because: Option<String>,
 }
 
+impl Stepped {
+    /// It says whom to call, and nobody knew that; `is_here`: its owner is told, too. What was responded before
+    /// needed no call.
+    pub fn brings_contact(&mut self, is_here: bool) {
+        let case = &mut self.case;
+        let had_response = !case.has_contact && case.responded().is_some();
+        if case.knows_contact() || case.forgotten || had_response {
+            return;
+        }
+        (case.has_contact, case.contact_came, case.contact_lost) = (true, is_here, None);
+    }
+}
+
 /// A new case, as it came in.
 #[derive(Clone, Debug, Default)]
 pub struct Opening {
@@ -351,6 +364,7 @@ impl Book<'_> {
             media: opening.media,
             has_contact: opening.has_contact,
             contact_came: opening.has_contact,
+            contact_lost: None,
             forgotten: false,
             unit: String::new(),
             dispatched_by: Vec::new(),

@@ -18,13 +18,16 @@ fn press_at(world: &mut World, node: &str, id: &str, place: &str, phone: &str) {
 }
 
 fn press_from(world: &mut World, node: &str, id: &str, place: citybrain_shared::case::Place, phone: &str) {
-    let (button, by) = (Some("b".to_owned()), "event".to_owned());
-    let new = Opening { id: id.into(), button, by, sos: true, place: Some(place), ..Opening::default() };
+    press_of(world, node, Opening { id: id.into(), place: Some(place), ..Opening::default() }, phone);
+}
+
+fn press_of(world: &mut World, node: &str, said: Opening, phone: &str) {
+    let new = Opening { button: Some("b".into()), by: "event".into(), sos: true, ..said };
     let phone = Contact { phone: phone.into(), ..Contact::default() };
     let cases = &world.places[node].cases;
     let drafts = match cases.pressed_again(&new, &phone, world.now) {
         Some((_, drafts)) => drafts,
-        None => cases.open(Opening { has_contact: true, ..new }, phone, world.now).1,
+        None => cases.open(Opening { has_contact: !phone.is_empty(), ..new }, phone, world.now).1,
     };
     world.commit(node, drafts, None);
 }
@@ -322,4 +325,69 @@ fn a_press_where_nobody_has_heard_that_help_has_gone_is_an_incident_of_its_own()
     }
     world.settle();
     assert_eq!(world.places["c/s/b"].cases.count(), 2);
+}
+
+/// The button at `c/s/b`, of a category that has a limit for the response.
+fn press_in_time(world: &mut World, id: &str, phone: &str) {
+    let (place, category) = (Some(at("A楼")), "G".to_owned());
+    press_of(world, "c/s/b", Opening { id: id.into(), place, category, ..Opening::default() }, phone);
+}
+
+/// Whether the response's clock stands at that node, and whether the response is there.
+fn response(world: &World, node: &str) -> (bool, bool) {
+    let case = &world.places[node].cases.get(ID).unwrap().case;
+    (case.clock(citybrain_shared::case::RESPONSE).unwrap().stopped.is_some(), case.responded().is_some())
+}
+
+#[test]
+fn whoever_says_a_number_only_when_he_presses_again_is_to_be_called() {
+    let mut world = World::new();
+    press_in_time(&mut world, ID, "");
+    // However often it was pressed without one.
+    (2..40).for_each(|i| press_in_time(&mut world, &i.to_string(), ""));
+    press_in_time(&mut world, "40", "139");
+    assert!(world.ask("c/s/b", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    world.settle();
+    for node in ["c", "c/s", "c/s/b"] {
+        let case = &world.places[node].cases.get(ID).unwrap().case;
+        assert_eq!((case.has_contact, case.contact_came), (true, true), "{node}");
+        assert_eq!(response(&world, node), (false, false), "{node}: nobody has called");
+    }
+    assert!(world.ask("c/s/b", ID, Verb::Contact, &by("w", Role::Worker), ""));
+    assert_eq!(response(&world, "c/s/b"), (true, true));
+}
+
+#[test]
+fn a_number_that_comes_after_the_response_takes_nothing_of_it_back() {
+    let mut world = World::new();
+    press_in_time(&mut world, ID, "");
+    assert!(world.ask("c/s/b", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    press_in_time(&mut world, "2", "139");
+    assert_eq!(response(&world, "c/s/b"), (true, true));
+    assert_eq!(world.places["c/s/b"].cases.get(ID).unwrap().contact.as_ref().unwrap().phone, "139");
+}
+
+#[test]
+fn a_number_said_where_the_case_no_longer_is_is_to_be_called_by_its_owner() {
+    for travels in [true, false] {
+        let mut world = World::new();
+        press_in_time(&mut world, ID, "");
+        world.settle();
+        // Before anybody has responded it is at another node.
+        world.places.get_mut("c/s/b").unwrap().cases.settings.contact_travels = travels;
+        assert!(world.ask("c/s/b", ID, Verb::Escalate, &Ask { hand_over: true, ..by("w", Role::Worker) }, ""));
+        world.settle();
+        assert!(world.places["c/s"].cases.may_step(ID));
+        press_in_time(&mut world, "2", "139");
+        world.settle();
+        assert!(world.ask("c/s", ID, Verb::Accept, &by("w", Role::Worker), ""));
+        world.settle();
+        for node in ["c", "c/s", "c/s/b"] {
+            let held = world.places[node].cases.get(ID).unwrap();
+            assert_eq!((held.case.has_contact, held.case.contact_came), (true, travels), "{node}");
+            assert_eq!(response(&world, node), (false, false), "{node}: nobody has called");
+            let keeps = node == if travels { "c/s" } else { "c/s/b" };
+            assert_eq!(held.contact.is_some(), keeps, "{node}, travels: {travels}");
+        }
+    }
 }

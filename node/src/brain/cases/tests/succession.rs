@@ -351,6 +351,30 @@ fn whoever_comes_to_a_press_comes_though_a_box_on_the_way_has_lost_its_disk() {
     }
 }
 
+#[test]
+fn whom_to_call_is_lost_with_the_box_that_kept_it_and_everybody_hears_of_it() {
+    let at = "c/s/a/n";
+    let phone = || Contact { phone: "139".into(), ..Contact::default() };
+    let new = |id: &str| Opening { sos: true, button: Some("b".into()), ..opening(id, "") };
+    let mut net = Net::new();
+    let first = Opening { has_contact: true, ..new(CASE) };
+    let (_, drafts) = net.places[at].cases.open(first, phone(), net.now);
+    net.commit(at, drafts, None);
+    net.settle();
+    let lost =
+        |net: &Net| ABOVE.into_iter().chain([at]).map(|n| net.held(n).case.contact_lost.clone()).collect::<Vec<_>>();
+    assert_eq!(lost(&net), vec![None; 4]);
+    net.replace(at, 0);
+    net.settle();
+    assert_eq!(lost(&net), vec![Some(a(at)); 4]);
+    // Who presses again says it anew.
+    let (_, drafts) = net.places[at].cases.pressed_again(&new("2"), &phone(), net.now).unwrap();
+    net.commit(at, drafts, None);
+    net.settle();
+    assert_eq!(lost(&net), vec![None; 4]);
+    assert!(net.held("c").case.contact_came && net.held(at).contact == Some(phone()));
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Open(usize, usize),
