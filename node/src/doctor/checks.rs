@@ -127,7 +127,7 @@ fn more(facts: &Facts) -> Vec<Finding> {
             "lost-records",
             Bad,
             format!("recorded as lost: {}", counted(node.lost, "record")),
-            "`citybrain audit` says at which link and how many, the node's log output when; nothing brings them back from here",
+            "the node's log output says when, and of damage where; `citybrain audit` how many a link has lost; nothing brings them back from here",
         );
     }
     if !node.refused_logins.is_empty() {
