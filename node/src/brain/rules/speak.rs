@@ -6,7 +6,7 @@
 use super::alarms::{self, Identity, Step, Told, id_of};
 use super::asking::Wish;
 use super::expression::Facts;
-use super::fold::{self, Ask, HOPS, depends, is_time, meet_again};
+use super::fold::{self, Ask, HOPS};
 use super::keys::{Conclusion, Held, Intent, KeyState, Meet, What};
 use super::raisers::{Raised, Raiser, Raisers};
 use super::rule::{Action, Rule, alarm_key, severity};
@@ -86,12 +86,8 @@ impl Rules {
 
     /// Is anything due by then that can be said before what waits?
     fn has_due(&self, at_us: i64) -> bool {
-        let waits = |rule: u32, key: &str| {
-            let state = self.memories[rule as usize].keys.get(key);
-            state.is_some_and(|state| self.waits(&self.set.rules[rule as usize], key, state))
-        };
         let mut due = self.due.iter().take_while(|(at, _, _)| *at <= at_us);
-        due.any(|(_, rule, key)| !waits(*rule, key))
+        due.any(|(_, rule, key)| self.waiting_of(*rule, key).is_none())
     }
 
     /// The subject of the case that this rule opens of that key, if it opens any: whether it is the same matter as
@@ -278,7 +274,7 @@ impl<'a> Speaker<'a> {
         };
         let rule = &self.rules.set.rules[index as usize];
         let free = self.is_free(rule, &meet.key);
-        let (what, held) = match meet_again(rule, &mut state, meet, free, at_us) {
+        let (what, held) = match fold::meet_again(rule, &mut state, meet, free, at_us) {
             Ok(fold::Step::Fire) => ("fired", None),
             Ok(fold::Step::Change) => ("changed", None),
             Ok(fold::Step::Over(first)) => ("over", first),
@@ -316,7 +312,7 @@ impl<'a> Speaker<'a> {
 
     /// Do other alarms let the rule fire, by the table and by what this group has said?
     fn is_free(&self, rule: &Rule, key: &str) -> bool {
-        depends(rule, key, |name, key| {
+        fold::depends(rule, key, |name, key| {
             let is_of = |a: &&Alarm| a.name == name && key.is_none_or(|key| a.key == key);
             let was = |a: &&Alarm| self.rules.alarms.get(&a.id).is_some_and(|a| a.active);
             let said = || self.changed.values().filter(is_of);
@@ -335,7 +331,7 @@ impl<'a> Speaker<'a> {
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window_at = |at_us| w.map(|(w, seen)| seen.summary(w.span, at_us));
         let window = window_at(due_us);
-        let free = self.is_free(rule, key) && is_time(rule, state, due_us);
+        let free = self.is_free(rule, key) && fold::is_time(rule, state, due_us);
         let holds = || {
             let facts = self.facts(held);
             let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
