@@ -44,6 +44,8 @@ impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
     pub(super) fn speak(&self, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
+        let due = self.due_by(now_us);
+        speaker.due_us = due.first().map_or(i64::MAX, |(at, _, _)| *at);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
             // A quarter is for timers: what comes without end must not keep them back.
@@ -53,41 +55,38 @@ impl Rules {
             (upto, spoken) = (intent.pos, spoken + 1);
         }
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
-        if self.due.first().is_some_and(|(at, _, _)| *at <= now_us) {
-            // What began must be said before its end; what an event is met with plans anew.
-            let left = self.waiting.iter().enumerate();
-            let left = left.filter(|(i, intent)| *i >= spoken || matches!(intent.what, Conclusion::Meet(_)));
-            let left: HashSet<(&str, &str)> = left.filter_map(|(_, intent)| intent.what.of()).collect();
-            let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
-            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us);
-            let due = due.filter(|(_, rule, key)| left.is_empty() || !left.contains(&(name(*rule), key.as_str())));
-            // Of one moment, those that others depend on are first; then what begins takes over from what ends.
-            let ends = |rule: u32, key: &str| {
-                let state = self.memories[rule as usize].keys.get(key);
-                state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
-            };
-            let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
-            due.sort_by_key(|(at, rule, key)| (*at, self.set.rules[*rule as usize].turn, ends(*rule, key)));
-            let mut timers = 0;
-            for (at, rule, key) in due {
-                // One at least, however much there was to say before it.
-                if timers > 0 && speaker.is_full(4) {
-                    break;
-                }
-                if !speaker.calls(*rule, key) {
-                    continue;
-                }
-                timers += 1;
-                speaker.timer(*at, *rule, key);
+        let mut timers = 0;
+        for (at, rule, key) in due {
+            // One at least, however much there was to say before it.
+            if timers > 0 && speaker.is_full(4) {
+                break;
             }
+            if !speaker.calls(*rule, key) {
+                continue;
+            }
+            timers += 1;
+            speaker.timer(*at, *rule, key);
         }
         speaker.group(upto, but)
     }
 
-    /// Is anything due by then that can be said before what waits?
-    fn has_due(&self, at_us: i64) -> bool {
-        let mut due = self.due.iter().take_while(|(at, _, _)| *at <= at_us);
-        due.any(|(_, rule, key)| self.waiting_of(*rule, key).is_none())
+    /// Timers that have come, but for those of which something else is to be said before.
+    fn due_by(&self, now_us: i64) -> Vec<&(i64, u32, String)> {
+        let mut due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).peekable();
+        if due.peek().is_none() {
+            return Vec::new();
+        }
+        let waits: HashSet<(&str, &str)> = self.waiting.iter().filter_map(|intent| intent.what.of()).collect();
+        let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
+        let due = due.filter(|(_, rule, key)| waits.is_empty() || !waits.contains(&(name(*rule), key.as_str())));
+        // Of one moment, those that others depend on are first; then what begins takes over from what ends.
+        let ends = |rule: u32, key: &str| {
+            let state = self.memories[rule as usize].keys.get(key);
+            state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
+        };
+        let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
+        due.sort_by_key(|(at, rule, key)| (*at, self.set.rules[*rule as usize].turn, ends(*rule, key)));
+        due
     }
 
     /// The subject of the case that this rule opens of that key, if it opens any: whether it is the same matter as
@@ -114,6 +113,8 @@ impl Rules {
 pub(super) struct Speaker<'a> {
     rules: &'a Rules,
     now: i64,
+    /// When the first of this group's timers came.
+    due_us: i64,
     /// Alarms as this group leaves them.
     changed: BTreeMap<String, Alarm>,
     /// Rules and keys of which this group says another thing: their states follow when it is folded, and what they raise
@@ -139,6 +140,7 @@ impl<'a> Speaker<'a> {
         Speaker {
             rules,
             now,
+            due_us: i64::MAX,
             changed: BTreeMap::new(),
             moved: HashSet::new(),
             begun: Raisers::default(),
@@ -257,7 +259,8 @@ impl<'a> Speaker<'a> {
     /// A rule meets an event and depends on alarms, of which it is known now whether they are active. False: it waits
     /// for the next group.
     fn meets(&mut self, meet: &'a Meet, at_us: i64) -> bool {
-        if self.rules.has_due(at_us) {
+        // Timers that were over when it came are said before.
+        if self.due_us <= at_us {
             return false;
         }
         let index = self.rules.index_of(&meet.rule);
