@@ -146,7 +146,7 @@ impl Rules {
         self.make_room(index, &key);
         self.take_up(index, &key, at_us);
         let rule = &self.set.rules[index as usize];
-        // One behind another waits as that does.
+        // Behind one that waits to be met it waits, too.
         let waits = matches!(self.waiting_of(index, &key), Some(Conclusion::Meet(_)));
         let free = self.is_free(rule, &key, at_us);
         let memory = &mut self.memories[index as usize];
@@ -188,7 +188,7 @@ impl Rules {
         Ok(())
     }
 
-    /// As far as it is known from what is said.
+    /// May the rule fire, as far as that is known before what waits is said?
     fn is_free(&self, rule: &Rule, key: &str, now_us: i64) -> Free {
         let is_settled = || self.waiting.is_empty() && self.due.first().is_none_or(|(at, _, _)| *at > now_us);
         if !rule.depends() {
@@ -251,7 +251,7 @@ impl Rules {
     }
 
     /// What was concluded of it last, if that is still to be said.
-    pub(super) fn waiting_of(&self, index: u32, key: &str) -> Option<&Conclusion> {
+    fn waiting_of(&self, index: u32, key: &str) -> Option<&Conclusion> {
         let of = (self.set.rules[index as usize].name.as_str(), key);
         let concluded = self.memories[index as usize].keys.get(key)?.concluded;
         let first = self.waiting.partition_point(|intent| intent.pos < concluded);

@@ -123,6 +123,7 @@ pub(super) struct Speaker<'a> {
     begun: Raisers,
     /// States of those that met an event in this group, as that has left them.
     met: HashMap<(u32, &'a str), KeyState>,
+    /// As [`Said::free`].
     free: Vec<bool>,
     /// Subjects of cases that this group opens.
     called: HashSet<&'a str>,
@@ -296,8 +297,8 @@ impl<'a> Speaker<'a> {
         true
     }
 
-    /// One of which this group says another thing than it was, and what it raises now. False: that must wait for the
-    /// next group.
+    /// Notes one of which this group says another thing than it was, and what it raises now. False: that must wait for
+    /// the next group.
     fn moves(&mut self, index: u32, key: &'a str, what: &str, raised: &[Raised]) -> bool {
         let rule = &self.rules.set.rules[index as usize];
         let of = (index, key.to_owned());
@@ -320,7 +321,11 @@ impl<'a> Speaker<'a> {
             let was = |a: &&Alarm| self.rules.alarms.get(&a.id).is_some_and(|a| a.active);
             let said = || self.changed.values().filter(is_of);
             let over = said().filter(|a| !a.active).filter(was).count();
-            said().any(|a| a.active) || self.rules.alarms.active(name, key) as usize > over
+            let stays = || match over {
+                0 => self.rules.alarms.is_active(name, key),
+                _ => self.rules.alarms.active(name, key) as usize > over,
+            };
+            said().any(|a| a.active) || stays()
         })
     }
 
