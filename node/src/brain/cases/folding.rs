@@ -25,13 +25,15 @@ fn is_resident(body: &Body) -> bool {
 
 impl Held {
     fn forget_needless_calls(&mut self) {
-        let now = self.case.status;
+        let (case, now) = (&self.case, self.case.status);
         let key = |e: &Entry| (e.term, e.version);
         let (history, calls) = (&self.history, &mut self.uncalled);
+        let is_kept = |line: &Entry| case.owner == line.node && case.handing_to.is_none() && case.offered_to.is_none();
         calls.retain(|u| {
+            let line = history.binary_search_by_key(&(u.term, u.version), key).map(|at| &history[at]);
             now.is_open()
                 && u.stood.is_none_or(|stood| stood == now)
-                && history.binary_search_by_key(&(u.term, u.version), key).is_ok()
+                && line.is_ok_and(|line| !(u.is_offer && is_kept(line)))
         });
     }
 }
@@ -87,8 +89,8 @@ impl Cases {
             if held.is_forgotten() || was_mine && is_given && has_come && !stays {
                 held.contact = None;
             }
-            if held.case.handing_to.is_none() {
-                // It is back. Where it was taken, whoever has it answers: it may come back all the same.
+            if held.case.handing_to.is_none() && held.case.offered_to.is_none() {
+                // It is back, or offered to nobody any more. Where it was taken, whoever has it answers: it may come back all the same.
                 let owner = &held.case.owner;
                 held.wishes.retain(|w| w.giver.as_ref() != Some(owner) || w.refused.is_some());
             }
@@ -425,6 +427,7 @@ impl Cases {
         // what the box before this one may have called for.
         let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
         let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
+        let is_offer = entry.step == Verb::Escalate.done() && case.offered_to.as_ref() == Some(&self.me);
         // Whoever is said to come since then may be refused, and would be nobody's reason to call any more.
         let was_called = |held: &Held| held.coming.is_empty() && held.was_called_for();
         if climbs && self.held.get(&case.id).is_some_and(was_called) {
@@ -432,7 +435,7 @@ impl Cases {
         }
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
-            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old });
+            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old, is_offer });
             held.forget_needless_calls();
         }
         self.index(&case.id, true);

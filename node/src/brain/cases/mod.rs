@@ -253,6 +253,9 @@ pub struct Uncalled {
     /// The box before this one may have called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_old: bool,
+    /// The case was offered to this node: nobody needs to come once whoever offered it has it and offers it no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_offer: bool,
 }
 
 impl Uncalled {
