@@ -258,19 +258,21 @@ impl Cases {
         let is_open = case.status.is_open();
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
         let is_below = self.me.covers(&case.owner);
-        let limits = case.clocks.iter().filter(|c| is_open && c.is_limit() && c.runs());
-        let limit = limits.filter_map(|c| c.due).min().map(|due| (is_below, due.timestamp_micros(), id.to_owned()));
+        let limits = case.clocks.iter().filter(|c| is_open && is_below && c.is_limit() && c.runs());
+        let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
         let known = u64::from(is_open && case.urgent);
         let call = u64::from(is_open && case.urgent && is_below);
         let unaccepted = u64::from(is_open && case.urgent && is_below && held.is_unanswered());
         let of_kind = &mut self.open_by_kind[case.kind as usize];
         if put {
             *of_kind += u64::from(is_open && is_below);
+            self.of_below += u64::from(is_below);
             self.calls.known += known;
             self.calls.open += call;
             self.calls.unaccepted += unaccepted;
         } else {
             *of_kind = of_kind.saturating_sub((is_open && is_below).into());
+            self.of_below = self.of_below.saturating_sub(is_below.into());
             self.calls.known = self.calls.known.saturating_sub(known);
             self.calls.open = self.calls.open.saturating_sub(call);
             self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);

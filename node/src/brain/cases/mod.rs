@@ -386,12 +386,14 @@ pub struct Cases {
     by_button: BTreeSet<(String, String)>,
     /// All, by what stands behind the day in their ids.
     rests: BTreeSet<(String, String)>,
-    /// Open cases by where they are, and by whether they are this node's or of one below and by the first limit that
-    /// they have not kept yet, µs since 1970.
+    /// Open cases by where they are; and those of this node and of those below by the first limit that they have not
+    /// kept yet, µs since 1970.
     spots: BTreeSet<(u64, String)>,
-    limits: BTreeSet<(bool, i64, String)>,
+    limits: BTreeSet<(i64, String)>,
     calls: Calls,
+    /// Of this node and of those below: the open ones, and how many there are in all.
     open_by_kind: [u64; Kind::ALL.len()],
+    of_below: u64,
     /// Cases by the alarm that they were opened beside, and by when.
     beside: BTreeSet<(String, (i64, String))>,
     /// Those of other systems, by [`number_there`].
@@ -454,6 +456,7 @@ impl Cases {
             limits: BTreeSet::new(),
             calls: Calls::default(),
             open_by_kind: Default::default(),
+            of_below: 0,
             beside: BTreeSet::new(),
             imported: HashMap::new(),
             gone: None,
