@@ -230,7 +230,7 @@ fn a_summons_a_unit_s_and_a_department_s_cases_are_listed() {
     step(owner, &second, "withdraw", &json!({"by": "r", "role": "resident"}));
     wait_for("one is left", || (summoned("") == [&*first]).then_some(()));
     let screen = |node: &Node, line: &[&str]| run(&[line, &["--node", &node.url()]].concat());
-    let foot = "0 are open here and below, 0 of them overdue, and 1 elsewhere";
+    let foot = "0 are open here and below, 0 of them overdue, and 2 elsewhere";
     let row = format!("1 summons to 1 of 1 cases that fit, 1 of them elsewhere; {foot}");
     screen(helper, &["case", "list", "--summoned"]).says(0, &[&row, &first]);
     screen(helper, &["case", "list"]).says(0, &[&format!("3 of 3 that fit, 3 of them elsewhere; {foot}")]);
