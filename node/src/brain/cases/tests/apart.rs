@@ -383,7 +383,7 @@ fn a_case_that_is_handed_up_is_worked_on_until_the_tier_above_takes_it() {
         assert_eq!(held(&world, "c").history.iter().filter(is_taken).count(), usize::from(!is_resolved));
         let (owner, status) = if is_resolved { ("c/s/a", Status::Resolved) } else { ("c/s", Status::Handling) };
         assert_eq!((&case.owner, case.status, &case.offered_to), (&a(owner), status, &None));
-        assert_eq!((case.escalations, calls(&world, "c/s"), calls(&world, "c")), (1, 1, 0));
+        assert_eq!((case.escalations, calls(&world, "c/s"), calls(&world, "c")), (1, usize::from(!is_resolved), 0));
     }
 }
 
@@ -399,14 +399,6 @@ fn offered() -> World {
     world
 }
 
-/// What is on its way to the street comes to it at once, as after a long time without a link.
-fn all_comes_to_the_street(world: &mut World) {
-    let line = std::mem::take(world.lines.get_mut(&("c/s/a".to_owned(), "c/s".to_owned())).unwrap());
-    let drafts = line.into_iter().map(|flying| flying.draft).collect();
-    world.commit("c/s", drafts, Some("c/s/a"));
-    world.settle();
-}
-
 #[test]
 fn an_offer_that_is_taken_back_leaves_the_case_where_it_is_and_calls_nobody() {
     let mut world = offered();
@@ -417,7 +409,7 @@ fn an_offer_that_is_taken_back_leaves_the_case_where_it_is_and_calls_nobody() {
     let line = held(&world, "c/s/a").history.last().unwrap();
     assert_eq!((line.step.as_str(), line.to.as_deref()), ("recalled", Some("the offer to c/s")));
     assert!(!world.ask("c/s/a", ID, Verb::Recall, &by("w", Role::Worker), ""), "once");
-    all_comes_to_the_street(&mut world);
+    world.settle();
     world.restart("c/s");
     world.settle();
     assert_eq!((&held(&world, "c").case.owner, held(&world, "c").case.status), (&a("c/s/a"), Status::Handling));
@@ -462,8 +454,28 @@ fn an_offer_of_what_is_dealt_with_by_the_time_that_it_is_heard_of_calls_nobody()
         if let Some(verb) = ends {
             assert!(world.ask("c/s/a", ID, verb, &by("h", Role::Worker), ""));
         }
-        all_comes_to_the_street(&mut world);
+        world.settle();
         assert_eq!((calls(&world, "c/s"), calls(&world, "c")), (called, 0), "{ends:?}");
+    }
+}
+
+#[test]
+fn whoever_offers_a_case_and_does_not_answer_is_waited_for_no_longer_than_a_moment() {
+    for (urgent, called) in [(false, 0), (true, 1)] {
+        let mut world = World::new();
+        world.open("c/s/a", Opening { sos: urgent, ..opening(ID, "G") }, Contact::default());
+        world.settle();
+        assert!(world.ask("c/s/a", ID, Verb::Escalate, &Ask { hand_over: true, ..by("h", Role::Worker) }, ""));
+        // Its box is dead from then on.
+        without(&mut world, "c/s/a");
+        assert_eq!(calls(&world, "c/s"), called);
+        world.restart("c/s");
+        world.now += LISTENS_US - 1;
+        without(&mut world, "c/s/a");
+        assert_eq!(calls(&world, "c/s"), called);
+        world.now += 1;
+        without(&mut world, "c/s/a");
+        assert_eq!(calls(&world, "c/s"), 1);
     }
 }
 
