@@ -37,6 +37,7 @@ fn what_a_node_has_handed_up_is_not_counted_as_its_own() {
         let watched = watching.ranked().told(cases).overdue_in_all;
         let open: u64 = cases.open_by_kind().iter().sum();
         assert_eq!([watched, cases.overdue(now), open], [u64::from(is_below); 3], "{at}");
+        assert_eq!(cases.elsewhere(), (u64::from(!is_below), u64::from(!is_below)), "{at}");
         world.restart(at);
     }
 }
@@ -239,6 +240,22 @@ fn a_list_that_is_cut_says_how_many_there_are() {
     let told = watching.ranked().told(cases);
     assert_eq!((told.hot_spots.len(), told.hot_spots_in_all), (2, 3));
     assert_eq!((told.repeat_callers.len(), told.repeat_callers_in_all), (2, 3));
+}
+
+#[test]
+fn whoever_supervises_sees_who_comes_to_a_press_that_is_overdue() {
+    let mut world = World::new();
+    world.open("c/s/a", Opening { sos: true, ..opening("20261120-0", "G") }, Contact::default());
+    world.settle();
+    // Its own box has not heard of him yet.
+    assert!(world.ask("c/s", "20261120-0", Verb::Accept, &by("街长", Role::Worker), "w1"));
+    let cases = &world.places["c/s"].cases;
+    let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: false };
+    let mut watching = supervision::Watching::new(question, view::time_of(START + 3 * 3_600_000_000));
+    cases.iter().for_each(|held| watching.add(cases, held));
+    let told = watching.ranked().told(cases);
+    assert_eq!(told.overdue_in_all, 1);
+    assert_eq!(told.coming["20261120-0"].iter().map(|c| c.by.as_str()).collect::<Vec<_>>(), ["街长"]);
 }
 
 #[test]
