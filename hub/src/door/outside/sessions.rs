@@ -38,6 +38,10 @@ impl Played {
 
     /// The next packet's kind and body, but for pings and what the node publishes.
     async fn gets(&mut self) -> (u8, Vec<u8>) {
+        timeout(PATIENCE, self.next()).await.expect("a packet comes")
+    }
+
+    async fn next(&mut self) -> (u8, Vec<u8>) {
         loop {
             if let Some(head) = Head::parse(&self.input).unwrap().filter(|h| self.input.len() >= h.total_bytes()) {
                 let packet: Vec<u8> = self.input.drain(..head.total_bytes()).collect();
@@ -53,8 +57,7 @@ impl Played {
                 }
                 continue;
             }
-            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.input)).await.expect("a packet comes");
-            assert!(read.unwrap() > 0, "the client has gone");
+            assert!(self.socket.read_buf(&mut self.input).await.unwrap() > 0, "the client has gone");
         }
     }
 
