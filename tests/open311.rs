@@ -310,8 +310,11 @@ fn what_was_told_of_a_request_stays_so_through_denial_rework_and_reopening_and_c
     let steps = |lines: &[&[&str]]| {
         lines.iter().for_each(|line| cli(&tree, "c", &[&["case", line[0], &id], &line[1..]].concat()));
     };
-    let handled: [&[&str]; 3] =
-        [&["dispatch", "--by", "甲"], &["start", "--by", "乙"], &["resolve", "--by", "乙", "--result", "已清运"]];
+    let handled: [&[&str]; 3] = [
+        &["dispatch", "--by", "甲", "--unit", "环卫所"],
+        &["start", "--by", "乙"],
+        &["resolve", "--by", "乙", "--result", "已清运"],
+    ];
     steps(&[&["accept", "--by", "甲"]]);
     steps(&handled);
     is_called("fixed");
@@ -328,7 +331,9 @@ fn what_was_told_of_a_request_stays_so_through_denial_rework_and_reopening_and_c
     is_called("fixed");
     assert_eq!(shown()["case"]["closed_reason"], "solved");
     let first = told();
+    assert_eq!(c.one(&id)["agency_responsible"], "环卫所");
     says("OPEN");
+    assert_eq!(c.one(&id)["agency_responsible"], "环卫", "the unit has nothing to do with it any more");
     assert_eq!(told()[..first.len()], first, "it is open again");
     steps(&handled);
     says("REOPEN");

@@ -164,8 +164,7 @@ fn condition(ctx: &Ctx) -> Value {
         let brain = Brain::of(state);
         let alarms = || brain.into_iter().flat_map(|b| b.rules.alarms.iter()).filter(|a| a.active);
         let critical = alarms().filter(|a| a.severity == citybrain_shared::config::rules::Severity::Critical).count();
-        let (cases, help) =
-            brain.map_or((0, false), |b| (b.cases.open_by_kind().iter().sum::<u64>(), b.cases.help_is_wanted()));
+        let (cases, help) = brain.map_or((0, false), |b| (b.cases.open_of_below(), b.cases.help_is_wanted()));
         (alarms().count(), critical, cases, help, state.dead_letters.len())
     });
     json!({

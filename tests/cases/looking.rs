@@ -230,7 +230,13 @@ fn a_summons_a_unit_s_and_a_department_s_cases_are_listed() {
     step(owner, &second, "withdraw", &json!({"by": "r", "role": "resident"}));
     wait_for("one is left", || (summoned("") == [&*first]).then_some(()));
     let screen = |node: &Node, line: &[&str]| run(&[line, &["--node", &node.url()]].concat());
-    screen(helper, &["case", "list", "--summoned"]).says(0, &["1 summons to 1 of 1 cases that fit", &first]);
+    let foot = "0 are open here and below, 0 of them overdue, and 2 elsewhere";
+    let row = format!("1 summons to 1 of 1 cases that fit, 1 of them elsewhere; {foot}");
+    screen(helper, &["case", "list", "--summoned"]).says(0, &[&row, &first]);
+    screen(helper, &["case", "list"]).says(0, &[&format!("3 of 3 that fit, 3 of them elsewhere; {foot}")]);
+    screen(helper, &["case", "list", "--mine"]).says(0, &[&format!("no cases that fit; {foot}")]);
+    let stats = helper.get("/v1/case-stats").expect("stats");
+    assert_eq!(stats["total"]["open"], 0, "as it is counted: {stats}");
     screen(helper, &["case", "list", "--summoned", "--mine"]).says(2, &["cannot be used with"]);
 
     // Handled by a unit, or waiting for its report; by department.

@@ -256,7 +256,7 @@ fn a_case_that_nobody_has_begun_is_called_back_by_hand_and_a_returned_one_comes_
     };
     let case = a_case(tree.node(here), &[("accept", json!({"by": "甲"}))]);
     let (code, _, err) = away(&case, tree.node(here), &["recall", "--by", "甲", "--reason", "派错了"]);
-    assert!(code == 1 && err.contains("it is not on its way to anybody"), "{err}");
+    assert!(code == 1 && err.contains("it is neither on its way to anybody nor offered"), "{err}");
     tree.stop_node("c/s");
     let (code, first, all) = away(&case, tree.node(here), &["dispatch", "--by", "甲", "--to", there]);
     assert_eq!((code, first), (0, format!("{case}  dispatched (on its way to {there})  三号门")), "{all}");

@@ -137,8 +137,8 @@ pub async fn list(
         true => place(c) <= *after,
         false => place(c) >= *after,
     };
-    let (all, mut open, mut overdue) =
-        look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue_of_all(now)))?;
+    let (all, mut open, mut overdue, (all_elsewhere, mut open_elsewhere)) =
+        look(&ctx, |cases| (cases.count() as u64, cases.open_of_below(), cases.overdue(now), cases.elsewhere()))?;
     let stands_beside = wanted.suspended || wanted.escalated;
     let only_open = stands_beside
         || wanted.overdue
@@ -147,10 +147,10 @@ pub async fn list(
     // What there is for an app is only found by looking at all.
     let sees_all = !matches!(caller, Caller::App(_));
     if !sees_all {
-        (open, overdue) = (0, 0);
+        (open, overdue, open_elsewhere) = (0, 0, 0);
     }
     let is_any = sees_all && wanted.is_any();
-    let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
+    let (mut page, mut fit, mut fit_elsewhere, mut more): (Vec<Case>, u64, u64, bool) = (Vec::new(), 0, 0, false);
     let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id, place)).transpose()?;
     let (mut contacts, mut coming) = (BTreeMap::new(), BTreeMap::new());
     let mut seen_last = after.clone().filter(|_| is_any);
@@ -177,6 +177,7 @@ pub async fn list(
                     continue;
                 }
                 fit += 1;
+                fit_elsewhere += u64::from(sees_all && !me.covers(&case.owner));
                 if after.as_ref().is_some_and(|after| is_before(&case, after)) {
                     continue;
                 }
@@ -204,16 +205,27 @@ pub async fn list(
         tokio::task::yield_now().await;
     }
     if is_any {
-        fit = all;
+        (fit, fit_elsewhere) = (all, all_elsewhere);
     }
     if let Some(category) = wanted.category.as_deref().filter(|_| fit == 0) {
         is_heard_of(&ctx, &caller, category).await?;
     }
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
-    // An app is told nothing of the nodes, and what a node has to do itself is its own record.
-    let is_of_below = sees_all && !wanted.mine;
-    let away = if is_of_below { supervision::away(&ctx, wanted.owner.as_ref()) } else { Vec::new() };
-    let body = view::Cases { cases: page, fit, open, overdue, contacts, coming, away, next: next.clone() };
+    // An app is told nothing of the nodes.
+    let away = if sees_all { supervision::away(&ctx, wanted.owner.as_ref()) } else { Vec::new() };
+    let next_page = next.clone();
+    let body = view::Cases {
+        cases: page,
+        fit,
+        fit_elsewhere,
+        open,
+        overdue,
+        open_elsewhere,
+        contacts,
+        coming,
+        away,
+        next: next_page,
+    };
     let response = etag::answer(&ctx, &headers, body);
     Ok(with_next(response, &uri, next))
 }

@@ -17,6 +17,7 @@ const WITHHELD: &str = "withheld";
 /// The case itself.
 pub fn case(held: &Held) -> Case {
     let c = held.case.clone();
+    let unit = c.unit_at_work().unwrap_or_default().to_owned();
     // What somebody else noted is no resident's word.
     let verdict = c.verdicts().find(|v| v.is_residents).cloned().map(|v| Verdict { by: name(held, v.by), ..v });
     let was_told = |e: &&Entry| is_for_residents(e) || is_own(held, &e.by);
@@ -65,7 +66,7 @@ pub fn case(held: &Held) -> Case {
         has_contact: c.has_contact,
         contact_came: false,
         forgotten: c.forgotten,
-        unit: c.unit,
+        unit,
         dispatched_by: Vec::new(),
         dispatched: c.dispatched,
         accepted_by: None,

@@ -187,7 +187,8 @@ pub enum Case {
         #[command(flatten)]
         evidence: Evidence,
     },
-    /// 收回: asks for a case back that is on its way to another node and that nobody has begun there
+    /// 收回: asks for a case back that is on its way to another node and that nobody has begun there; one that is
+    /// offered to the tier above stays
     Recall(Step),
     /// 剔除: not counted in the rates, with a second person's word
     Exclude {

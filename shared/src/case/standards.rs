@@ -66,16 +66,16 @@ impl Case {
 
     /// mySociety's word for one that has ended.
     fn ended_word(&self) -> &'static str {
-        match self.closed_reason {
-            None => "closed",
-            // Whoever closed it believed no handler; the resident knows better than both.
-            Some(ClosedReason::Unsolved) if self.residents_solved() == Some(Solved::Solved) => "fixed",
-            Some(reason) => closed_word(reason, self.is_fixed()),
-        }
+        let said = (self.handlers_solved(), self.residents_solved());
+        self.closed_reason.map_or("closed", |reason| closed_word(reason, said.0, said.1))
     }
 
     fn is_fixed(&self) -> bool {
-        is_fixed(self.outcome.as_ref().map(|o| o.solved), self.residents_solved())
+        is_fixed(self.handlers_solved(), self.residents_solved())
+    }
+
+    fn handlers_solved(&self) -> Option<Solved> {
+        self.outcome.as_ref().map(|o| o.solved)
     }
 
     fn residents_solved(&self) -> Option<Solved> {
@@ -90,14 +90,17 @@ impl Case {
 
 /// Is it fixed, by those who know? The resident's word counts before the handler's; what somebody else notes is
 /// neither. Where nobody has said anything (in another system's case) nobody says otherwise.
-pub fn is_fixed(handlers: Option<Solved>, residents: Option<Solved>) -> bool {
+fn is_fixed(handlers: Option<Solved>, residents: Option<Solved>) -> bool {
     residents.or(handlers).is_none_or(|said| said == Solved::Solved)
 }
 
-/// mySociety's word for why a case was closed or rejected; `fixed` is for what was closed as solved and is ([`is_fixed`]).
-pub fn closed_word(reason: ClosedReason, is_fixed: bool) -> &'static str {
+/// mySociety's word for why a case was closed or rejected, by what handler and resident have said of the last answer;
+/// `fixed` is for what was closed as solved and is.
+pub fn closed_word(reason: ClosedReason, handlers: Option<Solved>, residents: Option<Solved>) -> &'static str {
     match reason {
-        ClosedReason::Solved if is_fixed => "fixed",
+        ClosedReason::Solved if is_fixed(handlers, residents) => "fixed",
+        // Whoever closed it believed no handler; the resident knows better than both.
+        ClosedReason::Unsolved if residents == Some(Solved::Solved) => "fixed",
         ClosedReason::Duplicate => "duplicate",
         ClosedReason::NotOurs | ClosedReason::Emergency => "not_councils_responsibility",
         ClosedReason::Withdrawn => "cancelled",

@@ -21,9 +21,15 @@ pub struct Cases {
     pub cases: Vec<Case>,
     /// That fit the question, on this page or not.
     pub fit: u64,
-    /// Of all that the node holds.
+    /// Of them those of nodes above and beside, where they are counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fit_elsewhere: u64,
+    /// Of this node and of those below it, whatever the question.
     pub open: u64,
     pub overdue: u64,
+    /// Open ones of nodes above and beside, as far as they are known here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub open_elsewhere: u64,
     /// Whom to call, by case: of those that ask for one service, and only for workers and supervisors.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub contacts: BTreeMap<String, Contact>,
@@ -35,6 +41,11 @@ pub struct Cases {
     /// Where the next page goes on: `after=…`; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A case, with all that the node knows of it.

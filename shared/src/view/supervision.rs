@@ -2,9 +2,10 @@
 
 use super::{Away, CasesGone};
 use crate::Address;
-use crate::case::{Case, Contact};
+use crate::case::{Case, Coming, Contact};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 views! {
     CaseStats = "citybrain.case-stats/1",
@@ -98,6 +99,9 @@ pub struct Supervision {
     pub hot_spots: Vec<HotSpot>,
     /// Only of those whose number the node itself keeps.
     pub repeat_callers: Vec<Caller>,
+    /// Who comes to a press in these lists whose owner has not answered yet, by case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coming: BTreeMap<String, Vec<Coming>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<CasesGone>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,7 +5,7 @@ use super::body::Body;
 use crate::brain::cases::Held;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Case, ClosedReason, Entry, Role, SOLUTION, Solved, Verb, closed_word, is_fixed, step};
+use citybrain_shared::case::{Case, ClosedReason, Entry, Role, SOLUTION, Solved, Verb, closed_word, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::services::{Answer as Type, Field};
 use citybrain_shared::view;
@@ -91,7 +91,7 @@ fn words_of(c: &Case) -> String {
 pub fn request(held: &Held, extended: bool) -> Body {
     let c = &held.case;
     let place = c.place.clone().unwrap_or_default();
-    let agency = [&c.unit, &c.department].into_iter().find(|t| !t.is_empty()).cloned().unwrap_or_default();
+    let agency = c.unit_at_work().unwrap_or(&c.department).to_owned();
     let name = if c.category_name.is_empty() { &c.category } else { &c.category_name };
     let expected = c.clock(SOLUTION).and_then(|clock| clock.due).map(w3c).unwrap_or_default();
     let mut fields = vec![
@@ -207,7 +207,8 @@ pub fn update_status(history: &[Entry], e: &Entry) -> Option<&'static str> {
         Some(Verb::Merge) => "duplicate",
         Some(Verb::Reject | Verb::Close) => {
             let reason = e.to.as_deref().and_then(|to| to.parse().ok());
-            reason.map_or("closed", |reason| closed_word(reason, was_fixed(history, e)))
+            let (handlers, residents) = said_until(history, e);
+            reason.map_or("closed", |reason| closed_word(reason, handlers, residents))
         }
         Some(Verb::Comment) if e.role == Some(Role::Resident) => "unchanged",
         // Whoever posted it has been told its id.
@@ -234,18 +235,18 @@ fn solved(e: &Entry) -> Option<Solved> {
     to.split(',').next()?.parse().ok()
 }
 
-/// Was it fixed when that line closed it, by what handler and resident had said until then of the last answer?
-fn was_fixed(history: &[Entry], closing: &Entry) -> bool {
+/// Was it solved, as handler and resident had said of the last answer when that line closed it?
+fn said_until(history: &[Entry], closing: &Entry) -> (Option<Solved>, Option<Solved>) {
     let order = |e: &Entry| (e.term, e.version);
     let mut residents = None;
     for e in history.iter().rev().skip_while(|e| order(e) >= order(closing)) {
         match Verb::of_done(&e.step) {
-            Some(Verb::Resolve) => return is_fixed(solved(e), residents),
+            Some(Verb::Resolve) => return (solved(e), residents),
             Some(Verb::Evaluate) if e.role == Some(Role::Resident) => residents = residents.or_else(|| solved(e)),
             _ => {}
         }
     }
-    is_fixed(None, residents)
+    (None, residents)
 }
 
 #[cfg(test)]
@@ -294,6 +295,10 @@ mod tests {
             ("resolved", "solved", "fixed"),
             ("closed", "solved", "fixed"),
             ("evaluated", unsolved, "reopen"),
+            ("reopened", "", "reopen"),
+            ("resolved", "partly", "in_progress"),
+            ("evaluated", solved, "fixed"),
+            ("closed", "unsolved", "fixed"),
         ];
         let all = history(&steps.map(|(step, to, _)| (step, to)));
         for known in 1..=all.len() {

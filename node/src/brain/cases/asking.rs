@@ -143,7 +143,7 @@ impl Cases {
         }
         let next = self.sends_on(held, verb, ask);
         if next.is_none() && (is_here || verb != Verb::Forget) {
-            if verb == Verb::Recall {
+            if verb == Verb::Recall && held.case.handing_to.is_some() {
                 let (name, again) = held.asked_as(verb, ask).unwrap_or((wish, 0));
                 let letter = Letter { again, ..self.recall(held, ask, &self.me, name.to_owned(), now)? };
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));

@@ -542,7 +542,7 @@ impl Cases {
             let detail = format!("`{}` was {} by then: whoever pressed calls anew", held.case.id, held.case.standing());
             return Err(Refusal::new(letter::OVER, detail, ""));
         }
-        if verb == Verb::Recall {
+        if verb == Verb::Recall && held.case.handing_to.is_some() {
             let recall = self.recall(held, ask, &letter.from, format!("{}{RECALL}", letter.id), now)?;
             let recall = Letter { again: letter.again, ..recall };
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));

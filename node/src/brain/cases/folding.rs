@@ -25,13 +25,15 @@ fn is_resident(body: &Body) -> bool {
 
 impl Held {
     fn forget_needless_calls(&mut self) {
-        let now = self.case.status;
+        let (case, now) = (&self.case, self.case.status);
         let key = |e: &Entry| (e.term, e.version);
         let (history, calls) = (&self.history, &mut self.uncalled);
+        let is_kept = |line: &Entry| case.owner == line.node && case.handing_to.is_none() && case.offered_to.is_none();
         calls.retain(|u| {
+            let line = history.binary_search_by_key(&(u.term, u.version), key).map(|at| &history[at]);
             now.is_open()
                 && u.stood.is_none_or(|stood| stood == now)
-                && history.binary_search_by_key(&(u.term, u.version), key).is_ok()
+                && line.is_ok_and(|line| !(u.is_offer && is_kept(line)))
         });
     }
 }
@@ -87,8 +89,8 @@ impl Cases {
             if held.is_forgotten() || was_mine && is_given && has_come && !stays {
                 held.contact = None;
             }
-            if held.case.handing_to.is_none() {
-                // It is back. Where it was taken, whoever has it answers: it may come back all the same.
+            if held.case.handing_to.is_none() && held.case.offered_to.is_none() {
+                // It is back, or offered to nobody any more. Where it was taken, whoever has it answers: it may come back all the same.
                 let owner = &held.case.owner;
                 held.wishes.retain(|w| w.giver.as_ref() != Some(owner) || w.refused.is_some());
             }
@@ -256,19 +258,21 @@ impl Cases {
         let is_open = case.status.is_open();
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
         let is_below = self.me.covers(&case.owner);
-        let limits = case.clocks.iter().filter(|c| is_open && c.is_limit() && c.runs());
-        let limit = limits.filter_map(|c| c.due).min().map(|due| (is_below, due.timestamp_micros(), id.to_owned()));
+        let limits = case.clocks.iter().filter(|c| is_open && is_below && c.is_limit() && c.runs());
+        let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
         let known = u64::from(is_open && case.urgent);
         let call = u64::from(is_open && case.urgent && is_below);
         let unaccepted = u64::from(is_open && case.urgent && is_below && held.is_unanswered());
         let of_kind = &mut self.open_by_kind[case.kind as usize];
         if put {
             *of_kind += u64::from(is_open && is_below);
+            self.of_below += u64::from(is_below);
             self.calls.known += known;
             self.calls.open += call;
             self.calls.unaccepted += unaccepted;
         } else {
             *of_kind = of_kind.saturating_sub((is_open && is_below).into());
+            self.of_below = self.of_below.saturating_sub(is_below.into());
             self.calls.known = self.calls.known.saturating_sub(known);
             self.calls.open = self.calls.open.saturating_sub(call);
             self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);
@@ -425,6 +429,7 @@ impl Cases {
         // what the box before this one may have called for.
         let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
         let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
+        let is_offer = entry.step == Verb::Escalate.done() && case.offered_to.as_ref() == Some(&self.me);
         // Whoever is said to come since then may be refused, and would be nobody's reason to call any more.
         let was_called = |held: &Held| held.coming.is_empty() && held.was_called_for();
         if climbs && self.held.get(&case.id).is_some_and(was_called) {
@@ -432,7 +437,7 @@ impl Cases {
         }
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
-            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old });
+            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old, is_offer });
             held.forget_needless_calls();
         }
         self.index(&case.id, true);

@@ -235,17 +235,7 @@ impl Cases {
 
     /// How many open cases of this node, and of those below, are over a limit?
     pub fn overdue(&self, now: DateTime<Utc>) -> u64 {
-        self.past_limits(true, now)
-    }
-
-    /// Of all that are held here, also those of nodes above and beside.
-    pub fn overdue_of_all(&self, now: DateTime<Utc>) -> u64 {
-        self.past_limits(true, now) + self.past_limits(false, now)
-    }
-
-    fn past_limits(&self, is_below: bool, now: DateTime<Utc>) -> u64 {
-        let (from, until) = (i64::MIN, now.timestamp_micros());
-        self.limits.range((is_below, from, String::new())..(is_below, until, String::new())).count() as u64
+        self.limits.range((i64::MIN, String::new())..(now.timestamp_micros(), String::new())).count() as u64
     }
 
     /// Does anybody call for help, also where another node has the case by now?
@@ -260,6 +250,16 @@ impl Cases {
     /// Open ones of this node and of those below, in the order of [`Kind::ALL`].
     pub fn open_by_kind(&self) -> [u64; Kind::ALL.len()] {
         self.open_by_kind
+    }
+
+    pub fn open_of_below(&self) -> u64 {
+        self.open_by_kind.iter().sum()
+    }
+
+    /// Those of nodes above and beside that are known here, and the open ones of them.
+    pub fn elsewhere(&self) -> (u64, u64) {
+        let all = (self.held.len() as u64).saturating_sub(self.of_below);
+        (all, (self.open.len() as u64).saturating_sub(self.open_of_below()))
     }
 }
 

@@ -112,7 +112,8 @@ const SAME_SPOT: f64 = 0.000_3;
 const AGAIN: &str = "pressed again";
 /// How far records' time may step back before what waits is counted from then; less than anybody called waits.
 const AHEAD_US: i64 = 10_000_000;
-/// A box that starts has so long to hear what it has missed before it calls for it; one step of a press at most.
+/// A box that starts has so long to hear what it has missed before it calls for it; one step of a press at most. So
+/// long, too, the owner of a case that is offered has to hand it over, or to say that there is no need to.
 const LISTENS_US: i64 = 10_000_000;
 /// Characters of a wish's id that are kept; this program's have 36 at most.
 const WISH_ID_MAX: usize = 100;
@@ -253,6 +254,9 @@ pub struct Uncalled {
     /// The box before this one may have called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_old: bool,
+    /// The case was offered to this node: nobody needs to come once whoever offered it has it and offers it no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_offer: bool,
 }
 
 impl Uncalled {
@@ -383,12 +387,14 @@ pub struct Cases {
     by_button: BTreeSet<(String, String)>,
     /// All, by what stands behind the day in their ids.
     rests: BTreeSet<(String, String)>,
-    /// Open cases by where they are, and by whether they are this node's or of one below and by the first limit that
-    /// they have not kept yet, µs since 1970.
+    /// Open cases by where they are; and those of this node and of those below by the first limit that they have not
+    /// kept yet, µs since 1970.
     spots: BTreeSet<(u64, String)>,
-    limits: BTreeSet<(bool, i64, String)>,
+    limits: BTreeSet<(i64, String)>,
     calls: Calls,
+    /// Of this node and of those below: the open ones, and how many there are in all.
     open_by_kind: [u64; Kind::ALL.len()],
+    of_below: u64,
     /// Cases by the alarm that they were opened beside, and by when.
     beside: BTreeSet<(String, (i64, String))>,
     /// Those of other systems, by [`number_there`].
@@ -451,6 +457,7 @@ impl Cases {
             limits: BTreeSet::new(),
             calls: Calls::default(),
             open_by_kind: Default::default(),
+            of_below: 0,
             beside: BTreeSet::new(),
             imported: HashMap::new(),
             gone: None,
@@ -508,6 +515,15 @@ impl Cases {
     fn awaits_answer(&self, held: &Held, call: &Uncalled) -> bool {
         let is_watched = held.case.urgent && self.me.covers(&held.case.owner);
         is_watched && call.is_of_press() && !held.coming.is_empty()
+    }
+
+    /// Until when that call waits for the case, which is offered to this node and which it has asked for: its owner may
+    /// have dealt with it, or taken the offer back, and what says so comes behind the offer. A call for help does not
+    /// wait.
+    fn awaits_case_until(&self, held: &Held, call: &Uncalled) -> Option<i64> {
+        let is_asked_for = call.is_offer && !held.case.urgent && held.case.offered_to.as_ref() == Some(&self.me);
+        let mut lines = held.history.iter().zip(&held.came_us).filter(|_| is_asked_for);
+        lines.find(|(e, _)| call.is_of(e)).map(|(_, came_us)| came_us.saturating_add(LISTENS_US))
     }
 
     /// Since when a call waits here for the box's answer to those who come: what it has let climb since it could

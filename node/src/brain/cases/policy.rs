@@ -54,7 +54,7 @@ impl Policy for Cases {
             return Some(0);
         }
         let due = self.due.first().map(|(at, _, _)| *at);
-        due.into_iter().chain(self.next_wait_us()).min()
+        due.into_iter().chain(self.next_wait_us()).chain(self.next_call_us()).min()
     }
 
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {

@@ -238,7 +238,6 @@ impl Cases {
             || (!self.owed.is_empty() && self.may_tell())
             || (!self.waiting.is_empty() && self.is_settled())
             || self.rolls.values().any(|called| self.may_answer(called))
-            || self.uncalled.iter().any(|id| self.may_call(id))
     }
 
     /// Questions, and answers to those below.
@@ -355,18 +354,24 @@ impl Cases {
         drafts
     }
 
-    /// May responders be called? For what came from before this folder once it is known what the box that was
-    /// here had heard; a call for help waits only for whatever its own side has to say of it.
-    fn may_call(&self, id: &str) -> bool {
-        let Some(held) = self.held.get(id) else { return false };
-        let calls: Vec<_> = held.uncalled.iter().filter(|u| !self.awaits_answer(held, u)).collect();
-        if calls.is_empty() || calls.iter().any(|u| !u.is_old) {
-            return !calls.is_empty();
+    /// When responders are to be called, µs since 1970. For what came from before this folder once it is known what
+    /// the box that was here had heard; a call for help waits only for whatever its own side has to say of it.
+    fn calls_at(&self, id: &str) -> Option<i64> {
+        let held = self.held.get(id)?;
+        let calls = || held.uncalled.iter().filter(|u| !self.awaits_answer(held, u));
+        let first = calls().map(|u| self.awaits_case_until(held, u).unwrap_or(0)).min()?;
+        if calls().any(|u| !u.is_old) {
+            return Some(first);
         }
         let case = &held.case;
         let below = self.me.child_towards(&case.owner);
         let has_spoken = |child| self.succession.present.contains(&(child, Lane::Urgent));
-        self.may_tell() || (case.urgent && below.is_some_and(has_spoken))
+        (self.may_tell() || (case.urgent && below.is_some_and(has_spoken))).then_some(first)
+    }
+
+    /// When the first of the responders are to be called who have not been yet.
+    pub(super) fn next_call_us(&self) -> Option<i64> {
+        self.uncalled.iter().filter_map(|id| self.calls_at(id)).min()
     }
 
     /// Calls for steps from elsewhere: one a case, of its newest step that calls.
@@ -378,7 +383,8 @@ impl Cases {
             let entry = held.history.iter().find(|e| (e.term, e.version) == newest)?;
             Some(pen.call(&held.case, entry))
         };
-        self.uncalled.iter().filter(|id| self.may_call(id)).take(TOGETHER).filter_map(call).collect()
+        let is_due = |id: &&String| self.calls_at(id).is_some_and(|at| at <= now.timestamp_micros());
+        self.uncalled.iter().filter(is_due).take(TOGETHER).filter_map(call).collect()
     }
 
     /// Folds one of the four in.

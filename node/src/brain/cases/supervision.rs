@@ -172,6 +172,10 @@ pub struct Ranked {
 impl Ranked {
     /// The lists, with what the cases in them are now.
     pub fn told(self, cases: &Cases) -> Supervision {
+        let listed =
+            [&self.overdue, &self.suspended, &self.reopened].into_iter().flatten().filter_map(|id| cases.get(id));
+        let who_comes = |held: &Held| (held.case.id.clone(), held.who_comes().cloned().collect());
+        let coming = listed.filter(|held| held.who_comes().next().is_some()).map(who_comes).collect();
         let now_as = |ids: Vec<String>| ids.iter().filter_map(|id| cases.get(id)).map(|h| h.case.clone()).collect();
         let [overdue_in_all, suspended_in_all, reopened_in_all] = self.in_all;
         Supervision {
@@ -183,6 +187,7 @@ impl Ranked {
             reopened_in_all,
             hot_spots: self.spots.into_iter().map(|(category, s)| s.told(category, cases)).collect(),
             repeat_callers: self.callers.into_iter().map(|c| c.told(cases, self.shown)).collect(),
+            coming,
             gone: cases.gone(),
             away: Vec::new(),
             at: self.now,

@@ -484,6 +484,9 @@ impl World {
         assert_eq!((&from_rows.rests, &from_rows.spots), (&place.cases.rests, &place.cases.spots));
         assert_eq!((&from_rows.limits, from_rows.calls), (&place.cases.limits, place.cases.calls));
         assert_eq!(from_rows.open_by_kind, place.cases.open_by_kind);
+        let elsewhere = old.iter().filter(|h| !a(at).covers(&h.case.owner));
+        let open = elsewhere.clone().filter(|h| h.case.status.is_open()).count() as u64;
+        assert_eq!(place.cases.elsewhere(), (elsewhere.count() as u64, open));
         let counted = |fits: &dyn Fn(&citybrain_shared::case::Case) -> bool| {
             place.cases.open_ones().filter(|h| fits(&h.case)).count() as u64
         };

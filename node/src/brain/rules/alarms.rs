@@ -233,6 +233,12 @@ impl Table {
         self.active.get(name).is_some_and(|keys| key.is_none_or(|k| keys.contains_key(k)))
     }
 
+    /// How many of them are active, at whatever nodes.
+    pub fn active(&self, name: &str, key: Option<&str>) -> u32 {
+        let Some(keys) = self.active.get(name) else { return 0 };
+        key.map_or_else(|| keys.values().sum(), |key| keys.get(key).copied().unwrap_or(0))
+    }
+
     /// Active ones that this rule has raised for this key.
     pub fn raised_by<'a>(&'a self, rule: &'a str, key: &'a str) -> impl Iterator<Item = &'a Alarm> {
         let hash = hash(rule, key);

@@ -2,7 +2,7 @@
 
 use super::alarms::{self, Turn, id_of};
 use super::expression::{Expression, Facts};
-use super::keys::{Conclusion, Due, Held, Intent, KeyState, Marks, What};
+use super::keys::{Conclusion, Due, Held, Intent, KeyState, Marks, Meet, What};
 use super::raisers::Raised;
 use super::rule::{Dependency, Rule};
 use super::said::{FIRED, Said, SaidOf};
@@ -146,6 +146,9 @@ impl Rules {
         self.make_room(index, &key);
         self.take_up(index, &key, at_us);
         let rule = &self.set.rules[index as usize];
+        // Behind one that waits to be met it waits, too.
+        let waits = matches!(self.waiting_of(index, &key), Some(Conclusion::Meet(_)));
+        let free = self.is_free(rule, &key, at_us);
         let memory = &mut self.memories[index as usize];
         let state = memory.keys.entry(key.clone()).or_default();
         self.dirty_keys.insert((index, key.clone()));
@@ -162,9 +165,8 @@ impl Rules {
             window.summary(w.span, now)
         });
         let before = state.marks();
-        let free = depends(rule, &key, &self.alarms);
         let met = Met { facts, window: window.as_ref(), grew, faded, held, now, free };
-        let step = advance(rule, &key, state, &met);
+        let step = if waits { Ok(Step::Later) } else { advance(rule, &key, state, &met) };
         if !matches!(step, Ok(Step::Nothing) | Err(_)) {
             state.concluded = pos;
         }
@@ -174,6 +176,7 @@ impl Rules {
         let (name, key) = (rule.name.clone(), key);
         let what = match step? {
             Step::Nothing => return Ok(()),
+            Step::Later => Conclusion::Meet(Meet { rule: name, key, held: held(), window, grew, faded }),
             Step::Fire => Conclusion::Fire { rule: name, key, held: held(), window },
             Step::Change => Conclusion::Change { rule: name, key, held: held(), window },
             Step::Over(first) => {
@@ -183,6 +186,32 @@ impl Rules {
         };
         self.conclude(pos, now, what);
         Ok(())
+    }
+
+    /// May the rule fire, as far as that is known before what waits is said?
+    fn is_free(&self, rule: &Rule, key: &str, now_us: i64) -> Free {
+        let is_settled = || self.waiting.is_empty() && self.due.first().is_none_or(|(at, _, _)| *at > now_us);
+        if !rule.depends() {
+            return Free::Yes;
+        }
+        let by_now = depends(rule, key, |name, key| self.alarms.is_active(name, key));
+        // How long it holds counts from when the alarm has turned, at any rate.
+        if !by_now && (rule.hold_us.is_some() || is_settled()) { Free::No } else { Free::Open }
+    }
+
+    /// An event that waited has been met.
+    fn met(&mut self, meet: &Meet, free: bool, now_us: i64) {
+        let Some(index) = self.index_of(&meet.rule) else { return };
+        let (rule, memory) = (&self.set.rules[index as usize], &mut self.memories[index as usize]);
+        let Some(state) = memory.keys.get_mut(&meet.key) else { return };
+        let before = state.marks();
+        if let Err(why) = meet_again(rule, state, meet, free, now_us) {
+            memory.failed(why);
+            self.dirty_tallies.insert(index);
+        }
+        let after = self.memories[index as usize].keys.get(&meet.key).map(KeyState::marks).unwrap_or_default();
+        self.mark(index, &meet.key, &before, &after);
+        self.dirty_keys.insert((index, meet.key.clone()));
     }
 
     /// For that key, if it is a new one.
@@ -203,7 +232,7 @@ impl Rules {
     fn take_up(&mut self, index: u32, key: &str, now_us: i64) {
         let rule = &self.set.rules[index as usize];
         let known = self.memories[index as usize].keys.get(key);
-        if !rule.latches() || known.is_some_and(|state| state.on || self.waits(rule, key, state)) {
+        if !rule.latches() || known.is_some_and(|state| state.on) || self.waiting_of(index, key).is_some() {
             return;
         }
         let own = || self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
@@ -221,11 +250,13 @@ impl Rules {
         self.dirty_keys.insert((index, key.to_owned()));
     }
 
-    /// Is what was concluded of it last still to be said?
-    fn waits(&self, rule: &Rule, key: &str, state: &KeyState) -> bool {
-        let first = self.waiting.partition_point(|intent| intent.pos < state.concluded);
-        let of_that = self.waiting.range(first..).take_while(|intent| intent.pos == state.concluded);
-        of_that.filter_map(|intent| intent.what.of()).any(|of| of == (rule.name.as_str(), key))
+    /// What was concluded of it last, if that is still to be said.
+    fn waiting_of(&self, index: u32, key: &str) -> Option<&Conclusion> {
+        let of = (self.set.rules[index as usize].name.as_str(), key);
+        let concluded = self.memories[index as usize].keys.get(key)?.concluded;
+        let first = self.waiting.partition_point(|intent| intent.pos < concluded);
+        let of_that = self.waiting.range(first..).take_while(|intent| intent.pos == concluded);
+        of_that.map(|intent| &intent.what).find(|what| what.of() == Some(of))
     }
 
     /// Other rules are in force, or may be: an alarm whose rule is gone passes to another that raises it.
@@ -254,10 +285,10 @@ impl Rules {
         self.dirty_waiting = true;
     }
 
-    fn take_first(&mut self) {
-        if let Some(first) = self.waiting.pop_front() {
-            self.waiting_bytes -= first.bytes();
-        }
+    fn take_first(&mut self) -> Option<Intent> {
+        let first = self.waiting.pop_front()?;
+        self.waiting_bytes -= first.bytes();
+        Some(first)
     }
 
     /// The clock was ahead, and is right again: without this, windows would not empty, and timers not
@@ -414,7 +445,7 @@ impl Rules {
         for index in 0..self.set.rules.len() {
             let (rule, memory) = (&self.set.rules[index], &self.memories[index]);
             let named = |d: &Dependency| d.alarm == name && d.any_key == key.is_none();
-            if ![&rule.unless, &rule.whilst].into_iter().flatten().any(named) {
+            if !rule.dependencies().any(named) {
                 continue;
             }
             let waits = |state: &KeyState| !state.on && state.held.is_some();
@@ -424,7 +455,7 @@ impl Rules {
                 one.into_iter().chain(all).filter(|(_, s)| waits(s)).map(|(k, _)| k.clone()).collect();
             for key in keys {
                 let rule = &self.set.rules[index];
-                let free = depends(rule, &key, &self.alarms);
+                let free = depends(rule, &key, |name, key| self.alarms.is_active(name, key));
                 let Some(state) = self.memories[index].keys.get_mut(&key) else { continue };
                 let (before, since_us) = (state.marks(), state.since_us);
                 if let Some(absent) = rule.absent_us {
@@ -446,12 +477,11 @@ impl Rules {
         }
     }
 
-    /// Whoever raised it may raise it again. Of whom it still waits to be said has begun behind that end.
+    /// Whoever raised it may raise it again. Of whom it still waits to be said has begun behind that end; not so who has
+    /// yet to meet an event.
     fn rest_all(&mut self, alarm: &Alarm) {
-        let waits = |rule: u32, key: &str| {
-            let state = self.memories[rule as usize].keys.get(key);
-            state.is_some_and(|state| self.waits(&self.set.rules[rule as usize], key, state))
-        };
+        let waits =
+            |rule: u32, key: &str| self.waiting_of(rule, key).is_some_and(|what| !matches!(what, Conclusion::Meet(_)));
         let all = self.raisers.of(alarms::hash(&alarm.name, &alarm.key)).filter(|r| !waits(r.rule, &r.key));
         let all: Vec<_> = all.map(|r| (r.rule, r.key.clone())).collect();
         all.iter().for_each(|(rule, key)| self.rest(*rule, key));
@@ -482,12 +512,13 @@ impl Rules {
     fn spoken(&mut self, said: Said) {
         let before = self.waiting.len();
         self.late = (0, 0);
-        while self.waiting.front().is_some_and(|i| i.pos < said.upto) {
-            self.take_first();
-        }
-        let of_last = self.waiting.iter().take_while(|i| i.pos == said.upto).count();
-        for _ in 0..of_last.saturating_sub(said.but as usize) {
-            self.take_first();
+        let of_those = self.waiting.partition_point(|i| i.pos < said.upto);
+        let of_last = self.waiting.range(of_those..).take_while(|i| i.pos == said.upto).count();
+        let mut free = said.free.into_iter();
+        for _ in 0..of_those + of_last.saturating_sub(said.but as usize) {
+            if let Some(Intent { what: Conclusion::Meet(meet), at_us, .. }) = self.take_first() {
+                self.met(&meet, free.next().unwrap_or(false), at_us);
+            }
         }
         self.dirty_waiting |= before != self.waiting.len();
         for of in said.fired {
@@ -622,17 +653,28 @@ fn still_holds(rule: &Rule, state: &KeyState) -> bool {
 }
 
 /// What an event makes of a rule's state for one key.
-enum Step {
+pub(super) enum Step {
     Nothing,
+    /// It would fire, and another alarm has a say in that.
+    Later,
     Fire,
     Change,
     /// With the event that it was raised by.
     Over(Option<Held>),
 }
 
-/// May the rule fire, as far as other alarms go?
-pub fn depends(rule: &Rule, key: &str, alarms: &super::Table) -> bool {
-    let is_active = |d: &Dependency| alarms.is_active(&d.alarm, (!d.any_key).then_some(key));
+/// May a rule fire, as far as other alarms go?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Free {
+    Yes,
+    No,
+    /// It is known when all that came before is said.
+    Open,
+}
+
+/// May the rule fire, as far as other alarms go, of which those are active?
+pub fn depends(rule: &Rule, key: &str, is_active: impl Fn(&str, Option<&str>) -> bool) -> bool {
+    let is_active = |d: &Dependency| is_active(&d.alarm, (!d.any_key).then_some(key));
     !rule.unless.as_ref().is_some_and(is_active) && rule.whilst.as_ref().is_none_or(is_active)
 }
 
@@ -658,8 +700,18 @@ struct Met<'a> {
     faded: bool,
     held: &'a dyn Fn() -> Held,
     now: i64,
-    /// No other alarm keeps the rule from firing.
-    free: bool,
+    free: Free,
+}
+
+/// An event that waited is met now.
+pub(super) fn meet_again(rule: &Rule, state: &mut KeyState, meet: &Meet, free: bool, now: i64) -> Result<Step, String> {
+    let Meet { key, held, window, grew, faded, .. } = meet;
+    let Some(facts) = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node) else {
+        return Ok(Step::Nothing);
+    };
+    let (free, held) = (if free { Free::Yes } else { Free::No }, || held.clone());
+    let met = Met { facts: &facts, window: window.as_ref(), grew: *grew, faded: *faded, held: &held, now, free };
+    advance(rule, key, state, &met)
 }
 
 fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
@@ -708,7 +760,7 @@ fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Resul
         state.held = Some(held().kept());
         return Ok(Step::Change);
     }
-    if !holds || !free {
+    if !holds || free == Free::No {
         // Wanted while the condition holds, also if nothing more is heard: as soon as the other alarm lets it be.
         state.held = (holds && rule.latches()).then(|| held().kept());
         (state.since_us, state.due) = (None, None);
@@ -732,6 +784,9 @@ fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Resul
             state.due = time_to_fire(rule, state, now).map(|at_us| Due { at_us, what: What::Held });
         }
         return Ok(Step::Nothing);
+    }
+    if free == Free::Open {
+        return Ok(Step::Later);
     }
     (state.since_us, state.due, state.fired_us) = (None, None, Some(now));
     if rule.latches() {

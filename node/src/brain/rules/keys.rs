@@ -226,6 +226,7 @@ impl Intent {
         256 + match &self.what {
             Conclusion::Fire { held, .. } | Conclusion::Change { held, .. } => held.event.len(),
             Conclusion::Over { held, over, .. } => held.event.len() + over.event.len(),
+            Conclusion::Meet(meet) => meet.held.event.len(),
             Conclusion::Ask(ask) => {
                 2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
             }
@@ -258,6 +259,7 @@ pub enum Conclusion {
         over: Held,
         window: Option<Summary>,
     },
+    Meet(Meet),
     Ask(Ask),
     /// The alarm of that id goes to its node, which has lost its disk, as it is known here.
     Return(String),
@@ -273,10 +275,24 @@ impl Conclusion {
         match self {
             Conclusion::Fire { rule, key, .. }
             | Conclusion::Change { rule, key, .. }
-            | Conclusion::Over { rule, key, .. } => Some((rule, key)),
+            | Conclusion::Over { rule, key, .. }
+            | Conclusion::Meet(Meet { rule, key, .. }) => Some((rule, key)),
             Conclusion::Ask(_) | Conclusion::Return(_) | Conclusion::HandOn(_) | Conclusion::Repeat(_) => None,
         }
     }
+}
+
+/// An event that would have a rule fire which depends on an alarm. It is met when all before it is said: only then is it
+/// known whether that alarm is active.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Meet {
+    pub rule: String,
+    pub key: String,
+    pub held: Held,
+    /// As the event has found it.
+    pub window: Option<Summary>,
+    pub grew: bool,
+    pub faded: bool,
 }
 
 /// All keys of one rule.

@@ -45,6 +45,8 @@ pub struct Rule {
     pub name: String,
     /// Of all that its text says, and of the calendar if it goes by one: another one where either was edited.
     pub text: u64,
+    /// Of the rules that meet an event, and of the timers of one moment, those with a smaller one are first.
+    pub turn: u32,
     pub on: Vec<String>,
     pub only: Option<Expression>,
     by: By,
@@ -191,6 +193,23 @@ impl Rule {
     /// Fires once and then stays "on" until it is over.
     pub fn latches(&self) -> bool {
         self.raises() || self.hold_us.is_some() || self.absent_us.is_some() || self.clear.is_some()
+    }
+
+    /// Do other alarms have a say in whether it fires?
+    pub fn depends(&self) -> bool {
+        self.dependencies().next().is_some()
+    }
+
+    pub fn dependencies(&self) -> impl Iterator<Item = &Dependency> {
+        [&self.unless, &self.whilst].into_iter().flatten()
+    }
+
+    /// Names of the alarms that it raises or clears.
+    fn moves(&self) -> impl Iterator<Item = &str> {
+        self.then.iter().filter_map(|action| match action {
+            Action::Raise { alarm, .. } | Action::Clear { alarm, .. } => Some(alarm.as_str()),
+            _ => None,
+        })
     }
 
     /// The first moment from `at` on, both µs since 1970, that lies in its hours; `None`: within a year none
@@ -355,7 +374,29 @@ impl Set {
             }
             all.extend(compiler.faults.into_iter().map(|(path, fault)| (format!("rule.{i}.{path}"), fault)));
         }
+        set.give_turns();
         (set, all)
+    }
+
+    /// A rule that depends on an alarm comes behind those that raise or clear it, and behind those that these depend
+    /// on. So its turn is how many these are, itself with them: of rules that depend on each other they are the same,
+    /// and the first in the file is first.
+    fn give_turns(&mut self) {
+        let mut movers: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (i, rule) in self.rules.iter().enumerate() {
+            rule.moves().for_each(|name| movers.entry(name).or_default().push(i));
+        }
+        let turn = |i: usize| {
+            let (mut before, mut names, mut next) = (HashSet::from([i]), HashSet::new(), vec![i]);
+            while let Some(i) = next.pop() {
+                for name in self.rules[i].dependencies().map(|d| d.alarm.as_str()).filter(|name| names.insert(*name)) {
+                    next.extend(movers.get(name).into_iter().flatten().filter(|i| before.insert(**i)));
+                }
+            }
+            before.len() as u32
+        };
+        let turns: Vec<u32> = (0..self.rules.len()).map(turn).collect();
+        self.rules.iter_mut().zip(turns).for_each(|(rule, turn)| rule.turn = turn);
     }
 
     fn add(&mut self, rule: Rule) {
@@ -384,7 +425,7 @@ impl Set {
         self.by_name.get(rule).copied()
     }
 
-    /// The rules that an event of this type concerns, in the config's order.
+    /// The rules that an event of this type concerns, in the order in which they meet it.
     pub fn on(&mut self, kind: &str) -> Option<Arc<[u32]>> {
         if let Some(found) = self.found.get(kind) {
             return (!found.is_empty()).then(|| found.clone());
@@ -393,6 +434,7 @@ impl Set {
         all.extend(self.prefixes.iter().filter(|(p, _)| kind.starts_with(p.as_str())).map(|(_, i)| *i));
         all.sort_unstable();
         all.dedup();
+        all.sort_by_key(|i| self.rules[*i as usize].turn);
         if self.found.len() >= TYPES_REMEMBERED {
             self.found.clear();
         }
@@ -452,6 +494,7 @@ impl Compiler<'_> {
         Some(Rule {
             name: r.name.clone(),
             text: xxh3_64(&serde_json::to_vec(&(r, days)).expect("they have string keys only")),
+            turn: 0,
             on: r.on.clone(),
             only,
             by: by?,

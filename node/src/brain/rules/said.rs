@@ -19,6 +19,9 @@ pub struct Said {
     #[serde(default, skip_serializing_if = "is_none")]
     pub but: u32,
     pub fired: Vec<SaidOf>,
+    /// Of each event that was met by a rule which depends on an alarm, in order: might it fire?
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub free: Vec<bool>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

@@ -6,8 +6,8 @@
 use super::alarms::{self, Identity, Step, Told, id_of};
 use super::asking::Wish;
 use super::expression::Facts;
-use super::fold::{Ask, HOPS, depends, is_time};
-use super::keys::{Conclusion, Held, What};
+use super::fold::{self, Ask, HOPS};
+use super::keys::{Conclusion, Held, Intent, KeyState, Meet, What};
 use super::raisers::{Raised, Raiser, Raisers};
 use super::rule::{Action, Rule, alarm_key, severity};
 use super::said::{FIRED, Said, SaidOf};
@@ -22,7 +22,7 @@ use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Lane, Pos, Selector, Tier, limits};
 use serde_json::{Map, Value as Json, json};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Conclusions in one group, and timers: a few milliseconds of work.
 const SPOKEN_MAX: usize = 256;
@@ -44,56 +44,49 @@ impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
     pub(super) fn speak(&self, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
+        let due = self.due_by(now_us);
+        speaker.due_us = due.first().map_or(i64::MAX, |(at, _, _)| *at);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
-        // A second call for help with the same button ends the group: cases must know of the first before
-        // they are asked about it.
-        let mut called: HashSet<&str> = HashSet::new();
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
-            if let Conclusion::Fire { rule, key, .. } = &intent.what
-                && let Some(button) = self.index_of(rule).and_then(|rule| self.subject(rule, key))
-                && !called.insert(button)
-            {
-                break;
-            }
-            if speaker.has_ended(&intent.what) {
-                break;
-            }
             // A quarter is for timers: what comes without end must not keep them back.
-            if speaker.is_full(3) {
+            if speaker.is_full(3) || !speaker.conclusion(intent) {
                 break;
             }
             (upto, spoken) = (intent.pos, spoken + 1);
-            speaker.conclusion(&intent.what, intent.at_us);
         }
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
-        if self.due.first().is_some_and(|(at, _, _)| *at <= now_us) {
-            // What began must be said before its end.
-            let left: HashSet<(&str, &str)> =
-                self.waiting.iter().skip(spoken).filter_map(|intent| intent.what.of()).collect();
-            let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
-            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us);
-            let due = due.filter(|(_, rule, key)| left.is_empty() || !left.contains(&(name(*rule), key.as_str())));
-            // Of one moment, what begins takes over from what ends.
-            let ends = |rule: u32, key: &str| {
-                let state = self.memories[rule as usize].keys.get(key);
-                state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
-            };
-            let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
-            due.sort_by_key(|(at, rule, key)| (*at, ends(*rule, key)));
-            let mut timers = 0;
-            for (at, rule, key) in due {
-                // One at least, however much there was to say before it.
-                if timers > 0 && speaker.is_full(4) {
-                    break;
-                }
-                if self.subject(*rule, key).is_some_and(|subject| !called.insert(subject)) {
-                    continue;
-                }
-                timers += 1;
-                speaker.timer(*at, *rule, key);
+        let mut timers = 0;
+        for (at, rule, key) in due {
+            // One at least, however much there was to say before it.
+            if timers > 0 && speaker.is_full(4) {
+                break;
             }
+            if !speaker.calls(*rule, key) {
+                continue;
+            }
+            timers += 1;
+            speaker.timer(*at, *rule, key);
         }
         speaker.group(upto, but)
+    }
+
+    /// Timers that have come, but for those of which something else is to be said before.
+    fn due_by(&self, now_us: i64) -> Vec<&(i64, u32, String)> {
+        let mut due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).peekable();
+        if due.peek().is_none() {
+            return Vec::new();
+        }
+        let waits: HashSet<(&str, &str)> = self.waiting.iter().filter_map(|intent| intent.what.of()).collect();
+        let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
+        let due = due.filter(|(_, rule, key)| waits.is_empty() || !waits.contains(&(name(*rule), key.as_str())));
+        // Of one moment, those that others depend on are first; then what begins takes over from what ends.
+        let ends = |rule: u32, key: &str| {
+            let state = self.memories[rule as usize].keys.get(key);
+            state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
+        };
+        let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
+        due.sort_by_key(|(at, rule, key)| (*at, self.set.rules[*rule as usize].turn, ends(*rule, key)));
+        due
     }
 
     /// The subject of the case that this rule opens of that key, if it opens any: whether it is the same matter as
@@ -120,11 +113,20 @@ impl Rules {
 pub(super) struct Speaker<'a> {
     rules: &'a Rules,
     now: i64,
+    /// When the first of this group's timers came.
+    due_us: i64,
     /// Alarms as this group leaves them.
     changed: BTreeMap<String, Alarm>,
-    /// Rules and keys that begin and end by timers of this group: their states follow when it is folded.
+    /// Rules and keys of which this group says another thing: their states follow when it is folded, and what they raise
+    /// by then is in `begun`.
+    moved: HashSet<(u32, String)>,
     begun: Raisers,
-    ended: HashSet<(u32, String)>,
+    /// States of those that met an event in this group, as that has left them.
+    met: HashMap<(u32, &'a str), KeyState>,
+    /// As [`Said::free`].
+    free: Vec<bool>,
+    /// Subjects of cases that this group opens.
+    called: HashSet<&'a str>,
     /// Alarms that this group ends. Folded behind all that it says is done, their end is that of all who raise them by
     /// then: whoever begins to waits for the next group.
     cleared: HashSet<u64>,
@@ -139,9 +141,13 @@ impl<'a> Speaker<'a> {
         Speaker {
             rules,
             now,
+            due_us: i64::MAX,
             changed: BTreeMap::new(),
+            moved: HashSet::new(),
             begun: Raisers::default(),
-            ended: HashSet::new(),
+            met: HashMap::new(),
+            free: Vec::new(),
+            called: HashSet::new(),
             cleared: HashSet::new(),
             drafts: Vec::new(),
             said: Vec::new(),
@@ -171,7 +177,7 @@ impl<'a> Speaker<'a> {
         if !self.any {
             return Vec::new();
         }
-        let said = Said { upto, but, fired: std::mem::take(&mut self.said) };
+        let said = Said { upto, but, fired: std::mem::take(&mut self.said), free: std::mem::take(&mut self.free) };
         // Before they are taken out: no draft has that number.
         let id = self.id("fired");
         let drafts = std::mem::take(&mut self.drafts);
@@ -209,9 +215,26 @@ impl<'a> Speaker<'a> {
         raised.iter().any(|(alarm, _)| self.cleared.contains(alarm))
     }
 
-    fn conclusion(&mut self, what: &Conclusion, at_us: i64) {
-        self.any = true;
+    /// A second call for help with the same button ends the group: cases must know of the first before they are asked
+    /// about it.
+    fn calls(&mut self, rule: u32, key: &'a str) -> bool {
+        self.rules.subject(rule, key).is_none_or(|button| self.called.insert(button))
+    }
+
+    /// False: it waits for the next group.
+    fn conclusion(&mut self, Intent { what, at_us, .. }: &'a Intent) -> bool {
+        let at_us = *at_us;
+        if let Conclusion::Fire { rule, key, .. } = what
+            && let Some(index) = self.rules.index_of(rule)
+            && !self.calls(index, key)
+        {
+            return false;
+        }
+        if self.has_ended(what) {
+            return false;
+        }
         match what {
+            Conclusion::Meet(meet) => return self.meets(meet, at_us),
             Conclusion::Fire { rule, key, held, window } => {
                 self.act(rule, key, "fired", held, held, window.as_ref(), at_us, None);
             }
@@ -230,10 +253,84 @@ impl<'a> Speaker<'a> {
                 alarm.into_iter().for_each(|alarm| self.repeat(alarm));
             }
         }
+        self.any = true;
+        true
+    }
+
+    /// A rule meets an event and depends on alarms, of which it is known now whether they are active. False: it waits
+    /// for the next group.
+    fn meets(&mut self, meet: &'a Meet, at_us: i64) -> bool {
+        // Timers that were over when it came are said before.
+        if self.due_us <= at_us {
+            return false;
+        }
+        let index = self.rules.index_of(&meet.rule);
+        let known = index.and_then(|index| {
+            let met = self.met.get(&(index, meet.key.as_str()));
+            let state = met.or_else(|| self.rules.memories[index as usize].keys.get(&meet.key));
+            state.cloned().map(|state| (index, state))
+        });
+        let Some((index, mut state)) = known else {
+            // Neither it nor what it knew is there any more.
+            self.any = true;
+            self.free.push(false);
+            return true;
+        };
+        let rule = &self.rules.set.rules[index as usize];
+        let free = self.is_free(rule, &meet.key);
+        let (what, held) = match fold::meet_again(rule, &mut state, meet, free, at_us) {
+            Ok(fold::Step::Fire) => ("fired", None),
+            Ok(fold::Step::Change) => ("changed", None),
+            Ok(fold::Step::Over(first)) => ("over", first),
+            Ok(fold::Step::Nothing | fold::Step::Later) | Err(_) => ("", None),
+        };
+        if !what.is_empty() && !self.moves(index, &meet.key, what, &state.raised) {
+            return false;
+        }
+        self.any = true;
+        self.free.push(free);
+        self.met.insert((index, &meet.key), state);
+        if !what.is_empty() {
+            let held = held.as_ref().unwrap_or(&meet.held);
+            self.act(&meet.rule, &meet.key, what, held, &meet.held, meet.window.as_ref(), at_us, None);
+        }
+        true
+    }
+
+    /// Notes one of which this group says another thing than it was, and what it raises now. False: that must wait for
+    /// the next group.
+    fn moves(&mut self, index: u32, key: &'a str, what: &str, raised: &[Raised]) -> bool {
+        let rule = &self.rules.set.rules[index as usize];
+        let of = (index, key.to_owned());
+        // What begins behind the end of its alarm does so in a group behind that end.
+        if rule.raises() && (self.moved.contains(&of) || self.ends_one_of(raised)) {
+            return false;
+        }
+        if what == "fired" && !self.calls(index, key) {
+            return false;
+        }
+        self.begun.add(index, key, raised);
+        self.moved.insert(of);
+        true
+    }
+
+    /// Do other alarms let the rule fire, by the table and by what this group has said?
+    fn is_free(&self, rule: &Rule, key: &str) -> bool {
+        fold::depends(rule, key, |name, key| {
+            let is_of = |a: &&Alarm| a.name == name && key.is_none_or(|key| a.key == key);
+            let was = |a: &&Alarm| self.rules.alarms.get(&a.id).is_some_and(|a| a.active);
+            let said = || self.changed.values().filter(is_of);
+            let over = said().filter(|a| !a.active).filter(was).count();
+            let stays = || match over {
+                0 => self.rules.alarms.is_active(name, key),
+                _ => self.rules.alarms.active(name, key) as usize > over,
+            };
+            said().any(|a| a.active) || stays()
+        })
     }
 
     /// A moment has come.
-    fn timer(&mut self, due_us: i64, index: u32, key: &str) {
+    fn timer(&mut self, due_us: i64, index: u32, key: &'a str) {
         let rule = &self.rules.set.rules[index as usize];
         let Some(state) = self.rules.memories[index as usize].keys.get(key) else { return };
         let Some(due) = state.due.filter(|d| d.at_us == due_us) else { return };
@@ -242,7 +339,7 @@ impl<'a> Speaker<'a> {
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window_at = |at_us| w.map(|(w, seen)| seen.summary(w.span, at_us));
         let window = window_at(due_us);
-        let free = depends(rule, key, &self.rules.alarms) && is_time(rule, state, due_us);
+        let free = self.is_free(rule, key) && fold::is_time(rule, state, due_us);
         let holds = || {
             let facts = self.facts(held);
             let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
@@ -279,7 +376,7 @@ impl<'a> Speaker<'a> {
                 }
                 self.begun.add(index, key, &raised);
             }
-            "over" => drop(self.ended.insert((index, key.to_owned()))),
+            "over" => drop(self.moved.insert((index, key.to_owned()))),
             _ => {}
         }
         // Looked at again from now on, not from a moment long past.
@@ -479,16 +576,17 @@ impl<'a> Speaker<'a> {
     /// The worst of those that are on and raise the alarm, beside this rule and key.
     fn worst_other(&self, who: &Identity, this: Option<(u32, &str)>) -> Option<Raiser> {
         let alarm = alarms::hash(&who.name, &who.key);
-        let is_over = |r: &Raiser| !self.ended.is_empty() && self.ended.contains(&(r.rule, r.key.clone()));
-        let is_other = |r: &Raiser| this != Some((r.rule, r.key.as_str())) && !is_over(r);
-        let all = [&self.rules.raisers, &self.begun];
-        let worst = all.iter().filter_map(|raisers| raisers.of(alarm).find(|r| is_other(r))).max()?;
+        let is_past = |r: &Raiser| !self.moved.is_empty() && self.moved.contains(&(r.rule, r.key.clone()));
+        let is_other = |r: &Raiser| this != Some((r.rule, r.key.as_str()));
+        let was = self.rules.raisers.of(alarm).find(|r| is_other(r) && !is_past(r));
+        let worst = was.into_iter().chain(self.begun.of(alarm).find(|r| is_other(r))).max()?;
         // Of several that are as bad the one of whom it is already: it goes on as it is.
         let holder = self.active(who).and_then(|a| {
             let rule = self.rules.index_of(&a.rule)?;
             Some(Raiser { severity: worst.severity, rule, key: a.rule_key.clone() })
         });
-        let stays = holder.filter(|r| is_other(r) && all.iter().any(|raisers| raisers.has(alarm, r)));
+        let raises = |r: &Raiser| self.begun.has(alarm, r) || self.rules.raisers.has(alarm, r) && !is_past(r);
+        let stays = holder.filter(|r| is_other(r) && raises(r));
         Some(stays.unwrap_or_else(|| worst.clone()))
     }
 

@@ -5,9 +5,10 @@ use super::{Screen, clean, grouped, print};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Assist, Booked, Booking, CALL_BACK, Case, Clock, Entry, RESPONSE, SOLUTION, Seat, assist_clock,
+    Assist, Booked, Booking, CALL_BACK, Case, Clock, Coming, Entry, RESPONSE, SOLUTION, Seat, assist_clock,
 };
 use citybrain_shared::{view, words};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -17,11 +18,9 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
         let (due, over) = due(c, now, s);
-        let coming = if v.coming.contains_key(&c.id) { " (coming)" } else { "" };
-        let stands = format!("{}{coming}", clean(&c.standing()));
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            s.mark(&stands, c.status.is_open(), Color::Yellow),
+            s.mark(&stands(c, &v.coming), c.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
             Cell::new(clean(named(c))),
             Cell::new(format!("{}{}", c.owner, as_heard(c, me))),
@@ -31,6 +30,12 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     }
     print(&table, out)?;
     how_many(v, out)
+}
+
+/// Where it stands, and whether somebody is said to come whom its owner has not confirmed yet.
+pub(super) fn stands(c: &Case, coming: &BTreeMap<String, Vec<Coming>>) -> String {
+    let coming = if coming.contains_key(&c.id) { " (coming)" } else { "" };
+    format!("{}{coming}", clean(&c.standing()))
 }
 
 /// What this node has to help with: a row for each summons that has no report yet, by when it is wanted.
@@ -49,7 +54,7 @@ pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: 
             table.add_row(vec![
                 s.mark(&c.id, c.urgent, Color::Red),
                 Cell::new(&a.id),
-                Cell::new(clean(&c.standing())),
+                Cell::new(stands(c, &v.coming)),
                 Cell::new(clean(&a.unit)),
                 s.mark(&shown, is_over, Color::Red),
                 Cell::new(clean(&a.reason)),
@@ -80,7 +85,7 @@ pub fn bookings(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<
             s.mark(&state(b), b.state == Booked::Cancelled, Color::Red),
             Cell::new(clean(&b.name)),
             Cell::new(&b.node),
-            Cell::new(clean(&c.standing())),
+            Cell::new(stands(c, &v.coming)),
             Cell::new(&c.owner),
             Cell::new(&c.id),
         ]);
@@ -101,27 +106,21 @@ fn how_many(v: &view::Cases, out: &mut dyn Write) -> io::Result<()> {
 
 /// `rows`: what is listed, where that is not the cases.
 fn how_many_of(rows: &str, cases: &str, v: &view::Cases, out: &mut dyn Write) -> io::Result<()> {
-    if v.cases.is_empty() {
-        return writeln!(
-            out,
-            "no cases that fit; {} are open, {} of them overdue",
-            grouped(v.open),
-            grouped(v.overdue)
-        );
-    }
-    let shown = v.cases.len() as u64;
-    let more = match &v.next {
-        Some(next) => format!(" (`--after {next}` shows more)"),
-        None => String::new(),
+    let (open, overdue) = (grouped(v.open), grouped(v.overdue));
+    let open = match v.open_elsewhere {
+        0 => format!("{open} are open, {overdue} of them overdue"),
+        more => format!("{open} are open here and below, {overdue} of them overdue, and {} elsewhere", grouped(more)),
     };
-    writeln!(
-        out,
-        "{rows}{} of {}{cases} that fit{more}; {} are open, {} of them overdue",
-        grouped(shown),
-        grouped(v.fit),
-        grouped(v.open),
-        grouped(v.overdue)
-    )
+    if v.cases.is_empty() {
+        return writeln!(out, "no cases that fit; {open}");
+    }
+    let (shown, fit) = (grouped(v.cases.len() as u64), grouped(v.fit));
+    let elsewhere = match v.fit_elsewhere {
+        0 => String::new(),
+        some => format!(", {} of them elsewhere", grouped(some)),
+    };
+    let more = v.next.as_ref().map_or(String::new(), |next| format!(" (`--after {next}` shows more)"));
+    writeln!(out, "{rows}{shown} of {fit}{cases} that fit{elsewhere}{more}; {open}")
 }
 
 pub(super) fn named(c: &Case) -> &str {
@@ -608,8 +607,10 @@ mod tests {
         let list = view::Cases {
             cases: vec![with(serde_json::json!({"clocks": [runs]}))],
             fit: 1,
+            fit_elsewhere: 0,
             open: 1,
             overdue: 1,
+            open_elsewhere: 0,
             contacts: Default::default(),
             coming: Default::default(),
             away: vec![],
@@ -619,6 +620,51 @@ mod tests {
         cases(&list, "c", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("solution 11-20 04:00:00Z, over"), "{out}");
+    }
+
+    #[test]
+    fn a_press_to_which_somebody_comes_says_so_in_what_is_supervised_too() {
+        let case = with(serde_json::json!({"status": "submitted", "urgent": true}));
+        let coming = serde_json::json!({
+            "node": "c", "by": "王", "at": "2026-11-20T02:00:00Z", "wish": "w", "term": 1, "version": 1,
+        });
+        let told = |coming: serde_json::Value| {
+            let told = serde_json::json!({
+                "overdue": [case], "overdue_in_all": 1, "suspended": [case], "suspended_in_all": 1,
+                "reopened": [case], "reopened_in_all": 1, "hot_spots": [], "repeat_callers": [],
+                "coming": coming, "at": "2026-11-20T12:00:00Z",
+            });
+            let mut out = Vec::new();
+            super::super::supervision::supervision(&serde_json::from_value(told).unwrap(), &PLAIN, &mut out).unwrap();
+            String::from_utf8(out).unwrap().matches("submitted (coming)").count()
+        };
+        assert_eq!((told(serde_json::json!({case.id.clone(): [coming]})), told(serde_json::json!({}))), (3, 0));
+    }
+
+    #[test]
+    fn the_foot_of_a_list_says_what_is_known_of_nodes_above_and_beside_apart() {
+        let foot = |elsewhere: (u64, u64), cases: Vec<Case>| {
+            let list = view::Cases {
+                cases,
+                fit: 3,
+                fit_elsewhere: elsewhere.0,
+                open: 2,
+                overdue: 1,
+                open_elsewhere: elsewhere.1,
+                contacts: Default::default(),
+                coming: Default::default(),
+                away: vec![],
+                next: None,
+            };
+            let mut out = Vec::new();
+            super::cases(&list, "c", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
+            String::from_utf8(out).unwrap().lines().last().unwrap().to_owned()
+        };
+        let one = || vec![with(serde_json::json!({}))];
+        assert_eq!(foot((0, 0), one()), "1 of 3 that fit; 2 are open, 1 of them overdue");
+        let open = "2 are open here and below, 1 of them overdue, and 4 elsewhere";
+        assert_eq!(foot((2, 4), one()), format!("1 of 3 that fit, 2 of them elsewhere; {open}"));
+        assert_eq!(foot((0, 4), Vec::new()), format!("no cases that fit; {open}"));
     }
 
     #[test]
@@ -708,8 +754,10 @@ mod tests {
         let list = view::Cases {
             cases: vec![case],
             fit: 1,
+            fit_elsewhere: 0,
             open: 1,
             overdue: 0,
+            open_elsewhere: 0,
             contacts: Default::default(),
             coming: Default::default(),
             away: vec![],

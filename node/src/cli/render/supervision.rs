@@ -1,9 +1,8 @@
 //! Counts of cases, and what needs a look, for people.
 
-use super::cases::named;
+use super::cases::{named, stands};
 use super::table::{Cell, Color};
 use super::{Screen, clean, counted, grouped, print, right, span};
-use chrono::{DateTime, Utc};
 use citybrain_shared::case::Case;
 use citybrain_shared::view;
 use std::io::{self, Write};
@@ -83,11 +82,11 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
         )
     };
     title(out, "overdue", v.overdue.len(), v.overdue_in_all)?;
-    list(&v.overdue, v.at, s, out)?;
+    list(&v.overdue, v, s, out)?;
     title(out, "suspended", v.suspended.len(), v.suspended_in_all)?;
-    suspended(&v.suspended, s, out)?;
+    suspended(v, s, out)?;
     title(out, "reopened", v.reopened.len(), v.reopened_in_all)?;
-    list(&v.reopened, v.at, s, out)?;
+    list(&v.reopened, v, s, out)?;
     writeln!(out, "hot spots: {}", v.hot_spots.len())?;
     if !v.hot_spots.is_empty() {
         let mut table = s.table(&["CASES", "OPEN", "NEWEST", "CATEGORY", "PLACE", "NODE", "LAT", "LON"]);
@@ -126,16 +125,16 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
     Ok(())
 }
 
-fn suspended(cases: &[Case], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    if cases.is_empty() {
+fn suspended(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.suspended.is_empty() {
         return Ok(());
     }
     let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "SINCE", "REASON", "TITLE"]);
-    for c in cases {
+    for c in &v.suspended {
         let (since, why) = c.suspended.as_ref().map_or(("-".into(), "-"), |a| (s.zone.short(a.at), a.reason.as_str()));
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            Cell::new(clean(&c.standing())),
+            Cell::new(stands(c, &v.coming)),
             Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(since),
@@ -146,19 +145,19 @@ fn suspended(cases: &[Case], s: &Screen, out: &mut dyn Write) -> io::Result<()> 
     print(&table, out)
 }
 
-fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+fn list(cases: &[Case], v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if cases.is_empty() {
         return Ok(());
     }
     let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "LIMIT", "OVER BY", "TITLE"]);
     for c in cases {
-        let due = c.due().filter(|(_, at)| *at < now);
+        let due = c.due().filter(|(_, at)| *at < v.at);
         let (limit, over) = due.map_or(("-".into(), "-".into()), |(k, at)| {
-            (k.name.clone(), span((now - at).num_milliseconds().unsigned_abs()))
+            (k.name.clone(), span((v.at - at).num_milliseconds().unsigned_abs()))
         });
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            Cell::new(clean(&c.standing())),
+            Cell::new(stands(c, &v.coming)),
             Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(limit),

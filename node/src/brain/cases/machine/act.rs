@@ -64,8 +64,7 @@ impl Book<'_> {
             // A picture says it, too.
             Verb::Comment if !turn.entry.evidence.is_empty() => {}
             Verb::Comment => turn.need_text("what you want to say")?,
-            // It asks the other node and steps nothing: `Cases::recall`.
-            Verb::Recall => {}
+            Verb::Recall => turn.take_back()?,
             Verb::Forget => turn.case.forgotten = true,
             Verb::Exclude => turn.exclude(ask)?,
         }
@@ -99,9 +98,7 @@ impl Book<'_> {
             let hint = format!("{look}; `recall` asks for it back");
             return Err(Refusal::new("on-its-way", detail, hint));
         }
-        if let Err(why) = fits(case, verb)
-            && (verb != Verb::Recall || case.handing_to.is_none())
-        {
+        if let Err(why) = fits(case, verb) {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
             // What is for others is no advice to a resident.

@@ -349,6 +349,16 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Its owner keeps what he has offered. What is on its way already is asked for at the other node: `Cases::recall`.
+    pub(super) fn take_back(&mut self) -> Result<(), Refusal> {
+        let offered = self.case.offered_to.take().ok_or_else(|| {
+            let detail = format!("`{}` is not offered any more", self.case.id);
+            Refusal::new("not-now", detail, "it was dealt with, or taken, since it was offered")
+        })?;
+        self.entry.to = Some(format!("the offer to {offered}"));
+        Ok(())
+    }
+
     pub(super) fn escalate_by(&mut self, ask: &Ask) -> Result<(), Refusal> {
         self.need_text("why it is escalated")?;
         // Whoever takes it is the next one above its owner, however far up it is watched already.
@@ -358,7 +368,8 @@ impl Turn<'_> {
         };
         if ask.hand_over && self.case.offered_to.as_ref() == Some(&above) {
             let detail = format!("`{}` is offered to {above} already", self.case.id);
-            return Err(Refusal::new("not-now", detail, "it is taken there as soon as that node hears of it"));
+            let hint = "it is taken there as soon as that node hears of it; `recall` takes the offer back";
+            return Err(Refusal::new("not-now", detail, hint));
         }
         self.escalate(above.clone());
         if ask.hand_over {

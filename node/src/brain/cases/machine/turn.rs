@@ -328,8 +328,11 @@ impl<'a> Turn<'a> {
         self.await_reports_again();
     }
 
-    /// Whoever was summoned, and had not reported when the case ended, has as long for it as he had then.
+    /// Whoever was summoned, and had not reported when the case ended, is called again, and has as long for it as he
+    /// had then.
     fn await_reports_again(&mut self) {
+        let nodes = self.case.assists.iter().filter(|a| a.reported.is_none()).filter_map(|a| a.node.clone());
+        self.entry.calls.extend(nodes);
         let awaited = self.case.assists.iter().filter(|a| a.reported.is_none()).map(|a| assist_clock(&a.id));
         let limits = awaited.filter_map(|name| {
             let stopped = self.case.clock(&name).filter(|c| c.stopped.is_some())?;

@@ -383,7 +383,99 @@ fn a_case_that_is_handed_up_is_worked_on_until_the_tier_above_takes_it() {
         assert_eq!(held(&world, "c").history.iter().filter(is_taken).count(), usize::from(!is_resolved));
         let (owner, status) = if is_resolved { ("c/s/a", Status::Resolved) } else { ("c/s", Status::Handling) };
         assert_eq!((&case.owner, case.status, &case.offered_to), (&a(owner), status, &None));
-        assert_eq!((case.escalations, calls(&world, "c/s"), calls(&world, "c")), (1, 1, 0));
+        assert_eq!((case.escalations, calls(&world, "c/s"), calls(&world, "c")), (1, usize::from(!is_resolved), 0));
+    }
+}
+
+/// A case of `c/s/a` that is being worked on there and is offered to the street, which has not heard of that yet.
+fn offered() -> World {
+    let mut world = World::new();
+    world.open("c/s/a", opening(ID, "G"), Contact::default());
+    for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h")] {
+        assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
+    }
+    world.settle();
+    assert!(world.ask("c/s/a", ID, Verb::Escalate, &Ask { hand_over: true, ..by("h", Role::Worker) }, ""));
+    world
+}
+
+#[test]
+fn an_offer_that_is_taken_back_leaves_the_case_where_it_is_and_calls_nobody() {
+    let mut world = offered();
+    let case = |world: &World| held(world, "c/s/a").case.clone();
+    assert!(allowed(&case(&world)).contains(&Verb::Recall));
+    assert!(world.ask("c/s/a", ID, Verb::Recall, &by("w", Role::Worker), ""));
+    assert_eq!((case(&world).offered_to, case(&world).handing_to), (None, None));
+    let line = held(&world, "c/s/a").history.last().unwrap();
+    assert_eq!((line.step.as_str(), line.to.as_deref()), ("recalled", Some("the offer to c/s")));
+    assert!(!world.ask("c/s/a", ID, Verb::Recall, &by("w", Role::Worker), ""), "once");
+    world.settle();
+    world.restart("c/s");
+    world.settle();
+    assert_eq!((&held(&world, "c").case.owner, held(&world, "c").case.status), (&a("c/s/a"), Status::Handling));
+    assert_eq!((calls(&world, "c/s"), calls(&world, "c")), (0, 0));
+    // Offered again it is taken.
+    assert!(world.ask("c/s/a", ID, Verb::Escalate, &Ask { hand_over: true, ..by("h", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!((&held(&world, "c").case.owner, calls(&world, "c/s")), (&a("c/s"), 1));
+}
+
+#[test]
+fn an_offer_is_taken_back_from_above_too_and_whoever_asks_is_told_whether_it_was() {
+    for is_taken in [false, true] {
+        let mut world = offered();
+        // The city knows of the offer before the street does.
+        let step = world.lines[&("c/s/a".to_owned(), "c/s".to_owned())].last().unwrap().draft.clone();
+        world.arrive("c", Flying { origin: "c/s/a".into(), draft: step });
+        assert!(world.ask("c", ID, Verb::Recall, &by("市", Role::Supervisor), "r1"));
+        let recall = std::mem::take(world.lines.get_mut(&("c".to_owned(), "c/s".to_owned())).unwrap());
+        if is_taken {
+            world.settle();
+        } else {
+            // What else the owner says ends no wish.
+            assert!(world.ask("c/s/a", ID, Verb::Comment, &by("w", Role::Worker), ""));
+            let comment = world.lines[&("c/s/a".to_owned(), "c/s".to_owned())].last().unwrap().draft.clone();
+            world.arrive("c", Flying { origin: "c/s/a".into(), draft: comment });
+            assert_eq!(held(&world, "c").wishes.len(), 1);
+        }
+        recall.into_iter().for_each(|flying| world.arrive("c/s", flying));
+        world.settle();
+        let answers: Vec<_> = held(&world, "c").wishes.iter().map(|w| w.refused.is_some()).collect();
+        let (owner, wanted) = if is_taken { ("c/s", vec![true]) } else { ("c/s/a", Vec::new()) };
+        assert!(world.places[owner].cases.may_step(ID), "{owner}");
+        assert_eq!((answers, &held(&world, "c").case.offered_to), (wanted, &None));
+    }
+}
+
+#[test]
+fn an_offer_of_what_is_dealt_with_by_the_time_that_it_is_heard_of_calls_nobody() {
+    for (ends, called) in [(Some(Verb::Resolve), 0), (None, 1)] {
+        let mut world = offered();
+        if let Some(verb) = ends {
+            assert!(world.ask("c/s/a", ID, verb, &by("h", Role::Worker), ""));
+        }
+        world.settle();
+        assert_eq!((calls(&world, "c/s"), calls(&world, "c")), (called, 0), "{ends:?}");
+    }
+}
+
+#[test]
+fn whoever_offers_a_case_and_does_not_answer_is_waited_for_no_longer_than_a_moment() {
+    for (urgent, called) in [(false, 0), (true, 1)] {
+        let mut world = World::new();
+        world.open("c/s/a", Opening { sos: urgent, ..opening(ID, "G") }, Contact::default());
+        world.settle();
+        assert!(world.ask("c/s/a", ID, Verb::Escalate, &Ask { hand_over: true, ..by("h", Role::Worker) }, ""));
+        // Its box is dead from then on.
+        without(&mut world, "c/s/a");
+        assert_eq!(calls(&world, "c/s"), called);
+        world.restart("c/s");
+        world.now += LISTENS_US - 1;
+        without(&mut world, "c/s/a");
+        assert_eq!(calls(&world, "c/s"), called);
+        world.now += 1;
+        without(&mut world, "c/s/a");
+        assert_eq!(calls(&world, "c/s"), 1);
     }
 }
 

@@ -37,6 +37,7 @@ fn what_a_node_has_handed_up_is_not_counted_as_its_own() {
         let watched = watching.ranked().told(cases).overdue_in_all;
         let open: u64 = cases.open_by_kind().iter().sum();
         assert_eq!([watched, cases.overdue(now), open], [u64::from(is_below); 3], "{at}");
+        assert_eq!(cases.elsewhere(), (u64::from(!is_below), u64::from(!is_below)), "{at}");
         world.restart(at);
     }
 }
@@ -221,6 +222,22 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
     assert_eq!(callers("c/s/a/n", true)[0].contact.as_ref().unwrap().name, "王大妈");
     assert_eq!((callers("c/s/a/n", false)[0].cases, &callers("c/s/a/n", false)[0].contact), (3, &None));
     assert!(callers("c", true).is_empty(), "the city keeps no numbers");
+}
+
+#[test]
+fn whoever_supervises_sees_who_comes_to_a_press_that_is_overdue() {
+    let mut world = World::new();
+    world.open("c/s/a", Opening { sos: true, ..opening("20261120-0", "G") }, Contact::default());
+    world.settle();
+    // Its own box has not heard of him yet.
+    assert!(world.ask("c/s", "20261120-0", Verb::Accept, &by("街长", Role::Worker), "w1"));
+    let cases = &world.places["c/s"].cases;
+    let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: false };
+    let mut watching = supervision::Watching::new(question, view::time_of(START + 3 * 3_600_000_000));
+    cases.iter().for_each(|held| watching.add(cases, held));
+    let told = watching.ranked().told(cases);
+    assert_eq!(told.overdue_in_all, 1);
+    assert_eq!(told.coming["20261120-0"].iter().map(|c| c.by.as_str()).collect::<Vec<_>>(), ["街长"]);
 }
 
 #[test]

@@ -86,6 +86,36 @@ fn whoever_was_summoned_hears_how_the_case_goes_on() {
 }
 
 #[test]
+fn whoever_was_summoned_and_has_not_reported_is_called_again_when_the_case_is_reopened() {
+    let mut world = World::new();
+    world.open("c/s/a", opening(CASE, "L"), Contact::default());
+    for verb in [Verb::Accept, Verb::Dispatch] {
+        assert!(world.ask("c/s/a", CASE, verb, &by("w", Role::Worker), ""));
+    }
+    let summons = |node: &str| Ask { unit: Some(node.into()), to: Some(a(node)), ..by("w", Role::Worker) };
+    for node in ["c/s/b", "c/s/a/n", "c"] {
+        assert!(world.ask("c/s/a", CASE, Verb::Assist, &summons(node), ""));
+    }
+    world.settle();
+    assert!(world.ask("c/s/b", CASE, Verb::Report, &by("x", Role::Worker), "w1"));
+    world.settle();
+    for (verb, who, role) in [
+        (Verb::Start, "h", Role::Worker),
+        (Verb::Resolve, "h", Role::Worker),
+        (Verb::Evaluate, "r", Role::Resident),
+        (Verb::Close, "boss", Role::Supervisor),
+    ] {
+        assert!(world.ask("c/s/a", CASE, verb, &by(who, role), ""), "{verb}");
+    }
+    world.settle();
+    let called = |world: &World| ["c/s/b", "c/s/a/n", "c", "c/s/a", "c/s"].map(|node| calls(world, node));
+    assert_eq!(called(&world), [1, 1, 1, 0, 0]);
+    assert!(world.ask("c/s/a", CASE, Verb::Reopen, &by("r", Role::Resident), ""));
+    world.settle();
+    assert_eq!(called(&world), [1, 2, 2, 0, 0], "who has reported has done what was asked");
+}
+
+#[test]
 fn whoever_watches_from_above_calls_back_what_is_still_on_its_way() {
     let mut world = sent_to("c/s/b");
     // The step has climbed, the letter has not come down.
