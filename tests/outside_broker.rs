@@ -3,7 +3,7 @@
 
 use crate::harness::brokers::{Broker, Kind};
 use crate::harness::certs::Ca;
-use crate::harness::mqtt::{Client, publish_all};
+use crate::harness::mqtt::{Client, publish_all, publish_packet};
 use crate::harness::{PATIENCE, Sent, Tree, wait_for};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -96,6 +96,15 @@ fn rabbitmq_killed_in_mid_stream_and_robbed_of_its_data_loses_and_doubles_nothin
     nothing_is_lost_or_doubled(Kind::RabbitMq, &["c"], true);
 }
 
+/// Mosquitto knows dots within a level.
+fn as_it_knows_dots(tree: &Tree, kind: Kind) {
+    if kind != Kind::Mosquitto {
+        for address in tree.nodes.keys() {
+            tree.edit(address, |text| text.replace("[broker]\n", "[broker]\ndots_as_slashes = true\n"));
+        }
+    }
+}
+
 /// Devices and apps at the brokers themselves: what a street's broker took while the street was
 /// killed is in the city's log once, and comes to an app at the city's broker; and a street's broker that
 /// comes back without its data is served again.
@@ -106,15 +115,8 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     };
     let outside = HashMap::from([("c/s".to_owned(), low.port), ("c".to_owned(), high.port)]);
     let mut tree = Tree::with(&["c/s"], &outside, "");
-    // Mosquitto knows dots within a level.
     let topic = if kind == Kind::Mosquitto { "events/city.test" } else { "events/city/test" };
-    if kind != Kind::Mosquitto {
-        for node in tree.nodes.values() {
-            let text = std::fs::read_to_string(&node.config).expect("its config");
-            std::fs::write(&node.config, text.replace("[broker]\n", "[broker]\ndots_as_slashes = true\n"))
-                .expect("its config is written");
-        }
-    }
+    as_it_knows_dots(&tree, kind);
     tree.start();
     for address in ["c", "c/s"] {
         wait_for("the node is at its broker", || {
@@ -256,4 +258,76 @@ fn nats_reached_by_tls_with_a_certificate_is_killed_in_mid_stream() {
 #[test]
 fn rabbitmq_reached_by_tls_with_a_certificate_is_killed_in_mid_stream() {
     reached_by_tls_and_killed_in_mid_stream(Kind::RabbitMq);
+}
+
+/// What a broker retains where a map gives no id: an event once, however often the node connects and starts, also
+/// where the map is new.
+fn what_it_retains_is_taken_once(kind: Kind) {
+    const METERS: usize = 20;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let Some(broker) = Broker::start(kind, dir.path()) else { return };
+    let mut device = Client::connect(broker.port, "device", true);
+    for n in 0..=METERS {
+        let id = n as u16 + 1;
+        device.send(&publish_packet(&format!("meter/{n}"), 1, true, false, id, b"7")).expect("it is sent");
+        assert_eq!(device.read(PATIENCE).expect("an acknowledgement").kind, 4);
+    }
+    // Each topic by itself: RabbitMQ gives to no wildcard what it retains.
+    let map = |n| format!("[[map]]\nfilter = \"meter/{n}\"\nformat = \"text\"\ntype = \"t.meter\"\n");
+    let maps: String = (0..METERS).map(map).collect();
+    let mut tree = Tree::with(&["c"], &HashMap::from([("c".to_owned(), broker.port)]), &maps);
+    as_it_knows_dots(&tree, kind);
+    tree.start();
+    let taken = |tree: &Tree| tree.node("c").records().iter().filter(|r| r.event_type == "t.meter").count();
+    wait_for("all is taken", || (taken(&tree) >= METERS).then_some(()));
+    let mut marks = 0;
+    // Behind what came before it.
+    let mut mark = |tree: &Tree| {
+        wait_for("the node is at its broker", || {
+            (tree.node("c").get("/v1/status")?["door"]["connections"] == 1).then_some(())
+        });
+        for _ in 0..2 {
+            marks += 1;
+            let id = publish_all("c", broker.port, &format!("mark{marks}"), 1, false).remove(0).id;
+            wait_for("it is taken", || tree.node("c").records().iter().any(|r| r.id == id).then_some(()));
+        }
+    };
+    mark(&tree);
+    for kill in [false, true, true] {
+        if kill {
+            tree.kill9("c")
+        } else {
+            tree.stop_node("c")
+        }
+        tree.start_node("c");
+        mark(&tree);
+        assert_eq!(taken(&tree), METERS);
+    }
+    tree.stop_node("c");
+    tree.edit("c", |text| map(METERS) + &text);
+    tree.start_node("c");
+    wait_for("the new one is taken", || (taken(&tree) > METERS).then_some(()));
+    for _ in 0..2 {
+        mark(&tree);
+        assert_eq!(taken(&tree), METERS + 1);
+        tree.kill9("c");
+        tree.start_node("c");
+    }
+    device.publish(&format!("meter/{METERS}"), b"8");
+    wait_for("what comes is taken", || (taken(&tree) == METERS + 2).then_some(()));
+}
+
+#[test]
+fn what_mosquitto_retains_is_taken_once() {
+    what_it_retains_is_taken_once(Kind::Mosquitto);
+}
+
+#[test]
+fn what_nats_retains_is_taken_once() {
+    what_it_retains_is_taken_once(Kind::Nats);
+}
+
+#[test]
+fn what_rabbitmq_retains_is_taken_once() {
+    what_it_retains_is_taken_once(Kind::RabbitMq);
 }

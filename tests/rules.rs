@@ -182,15 +182,26 @@ fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() 
     tree.start_node(LEAF);
     wait_alarm(tree.node("c"), "has it as active again", of("flat-4", true));
 
-    // Taken out once more, and the box that has said so loses its disk before it is back.
-    tree.kill9(LEAF);
-    wait_for("its session has ended", || Some(run(&retire)).filter(|ran| ran.code == 0));
-    wait_alarm(tree.node("c"), "has it as over", of("flat-4", false));
-    tree.kill9("c/s/m");
-    std::fs::remove_dir_all(&tree.node("c/s/m").data).expect("its disk is gone");
-    tree.start_node("c/s/m");
-    tree.start_node(LEAF);
-    wait_alarm(tree.node("c"), "has it as active again", of("flat-4", true));
+    // Taken out once more, and the box that has said so loses its disk before it is back; and where an operator has to
+    // let it in first.
+    for is_manual in [false, true] {
+        tree.kill9(LEAF);
+        wait_for("its session has ended", || Some(run(&retire)).filter(|ran| ran.code == 0));
+        wait_alarm(tree.node("c"), "has it as over", of("flat-4", false));
+        tree.kill9("c/s/m");
+        std::fs::remove_dir_all(&tree.node("c/s/m").data).expect("its disk is gone");
+        if is_manual {
+            tree.edit("c/s/m", |text| format!("{text}[link]\nenrol = \"manual\"\n"));
+        }
+        tree.start_node("c/s/m");
+        tree.start_node(LEAF);
+        if is_manual {
+            let url = tree.node("c/s/m").url();
+            let approve = ["enrol", "approve", LEAF, "--yes", "--node", &url];
+            wait_for("it has asked to come in", || Some(run(&approve)).filter(|ran| ran.code == 0));
+        }
+        wait_alarm(tree.node("c"), "has it as active again", of("flat-4", true));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::wire::{Cursor, Party};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
@@ -128,6 +129,11 @@ pub enum Note {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         apart: Vec<Apart>,
     },
+    /// What an outside broker certainly keeps for this node, in place of what was noted before.
+    BrokerHas {
+        client: String,
+        has: BrokerSession,
+    },
     /// Packet ids of QoS 2 messages of no record that the client may be given, and has not completed.
     LooseIds {
         client: String,
@@ -181,6 +187,15 @@ pub enum Note {
         headers: Vec<(String, String)>,
         body: String,
     },
+}
+
+/// A session that an outside broker keeps for this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerSession {
+    /// Whose it is, and where.
+    pub name: String,
+    /// It is subscribed to these.
+    pub filters: BTreeSet<String>,
 }
 
 /// A message of QoS 2 that the cursor of a shared subscription has left behind: it goes to one member,
@@ -358,6 +373,7 @@ impl Note {
             | Note::DeadLetter(_)
             | Note::SessionOpened { .. }
             | Note::Subscribed { .. }
+            | Note::BrokerHas { .. }
             | Note::LooseIds { .. }
             | Note::Qos2Held { .. }
             | Note::WillSet { .. }

@@ -5,6 +5,7 @@ use super::packet::answer::Tongue;
 use super::packet::{Version, kind, reason};
 use super::pending::{Load, Pending};
 use crate::engine::{Error, Offered, Outcome};
+use citybrain_shared::Lane;
 use std::collections::HashSet;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -35,6 +36,11 @@ impl Held {
     /// Answers held.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Commits that are awaited, also without answers, and what waits for one of them.
+    pub(crate) fn offers(&self) -> usize {
+        self.pending.len()
     }
 
     /// Nothing waits, not even a commit without answers.
@@ -74,13 +80,18 @@ impl Held {
     }
 
     /// See [`Pending::offered`].
-    pub(crate) async fn offered(&mut self) {
-        self.pending.offered().await;
+    pub(crate) async fn offered(&mut self, lane: Lane) {
+        self.pending.offered(lane).await;
+    }
+
+    /// See [`Pending::all_offered`].
+    pub(crate) async fn all_offered(&mut self) {
+        self.pending.all_offered().await;
     }
 
     /// Waits for all commits, with nobody left to hear the answers.
     pub(crate) async fn settle(&mut self) {
-        self.offered().await;
+        self.all_offered().await;
         while !self.pending.is_empty() {
             let _ = poll_fn(|cx| self.pending.poll_next(cx)).await;
         }
@@ -126,7 +137,6 @@ impl Held {
 mod tests {
     use super::*;
     use crate::door::pending::tests::{ONE, offer};
-    use citybrain_shared::Lane;
     use citybrain_shared::Pos;
     use proptest::prelude::*;
     use std::task::Waker;

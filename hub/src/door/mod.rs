@@ -172,6 +172,13 @@ const STOP_WITHIN: Duration = Duration::from_secs(4);
 /// A will whose time has come, with the client and the user whose it is.
 type Due = (Arc<str>, User, Will);
 
+/// While others wait for room, those that are urgent are looked after by themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wills {
+    Urgent,
+    All,
+}
+
 /// What is to be done about a will: committed, and then told to those who are there.
 #[derive(Default)]
 struct Saying {
@@ -379,19 +386,7 @@ impl Door {
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
         let fits = meta::put(client, properties.expiry_s, |out| properties.put_forwarded(out), &mut door);
-        let publish = Publish {
-            client,
-            user: &user.name,
-            topic: &will.topic,
-            qos: will.qos,
-            retain: will.retain,
-            payload: &will.payload,
-            content_type: properties.content_type,
-            user_properties: properties.user(),
-            expiry_s: properties.expiry_s,
-            is_will: true,
-            door: &door,
-        };
+        let publish = publish_of(client, user, will, &properties, &door);
         let draft = match self.refusal(user, &publish, properties.is_text, fits) {
             Some(r) => Some(dead_letter(r.name, &format!("a will: {}", r.detail), client, &will.topic, &will.payload)),
             None => self.ingress.take(&publish).draft,
@@ -409,11 +404,21 @@ impl Door {
         Saying { offered, live }
     }
 
+    /// Would this will be an urgent event?
+    fn is_urgent(&self, client: &str, user: &User, will: &Will) -> bool {
+        let properties = Properties::parse(&will.properties).unwrap_or_default();
+        let draft = || self.ingress.take(&publish_of(client, user, will, &properties, &[])).draft;
+        let may_be = !topic::is_link(&self.link.root, &will.topic) && self.access.may_publish(user, &will.topic);
+        may_be && draft().is_some_and(|d| d.header().lane == Lane::Urgent)
+    }
+
     /// Many together: after a power cut each device of a house has one, and each fsync may take long. But no
     /// more: whose will still waits may come back, and takes it along.
-    async fn publish_wills_due(&self) {
+    async fn publish_wills_due(&self, which: Wills) {
+        let is_such =
+            |client: &str, user: &User, will: &Will| which == Wills::All || self.is_urgent(client, user, will);
         loop {
-            let due = self.seats.wills_due(WILLS_AT_ONCE, WILLS_BYTES);
+            let due = self.seats.wills_due(WILLS_AT_ONCE, WILLS_BYTES, is_such);
             if due.is_empty() {
                 return;
             }
@@ -467,7 +472,25 @@ impl Door {
         self.seats.have_ended(expired.iter().map(|(client, _)| client));
     }
 
-    /// Wills and expiries that are due.
+    /// Those that are urgent, in whichever batch they would be, wait for no other.
+    async fn publish_all_wills_due(&self) {
+        self.publish_wills_due(Wills::Urgent).await;
+        self.publish_wills_due(Wills::All).await;
+    }
+
+    async fn keep_wills(&self, which: Wills, mut stop: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = stop.wait_for(|s| *s) => return,
+            }
+            self.publish_wills_due(which).await;
+        }
+    }
+
+    /// Accounts, sessions, groups and retained messages that are due.
     async fn keep_house(&self, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -480,7 +503,6 @@ impl Door {
                 _ = tell.tick() => self.sys.tell(self),
                 _ = stop.wait_for(|s| *s) => return,
             }
-            self.publish_wills_due().await;
             let now = self.access.generation();
             if now != accounts {
                 accounts = now;
@@ -515,8 +537,12 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
         let (door, stop) = (door.clone(), stop.clone());
         tasks.spawn(async move { door.keep_house(stop).await });
     }
+    for which in [Wills::Urgent, Wills::All] {
+        let (door, stop) = (door.clone(), stop.clone());
+        tasks.spawn(async move { door.keep_wills(which, stop).await });
+    }
     // Before their clients can come back and say that they are well.
-    door.publish_wills_due().await;
+    door.publish_all_wills_due().await;
     let mut open = JoinSet::new();
     for entrance in entrances {
         open.spawn(entrance.serve(door.clone(), shutdown.clone()));
@@ -531,6 +557,29 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
     });
     if ended.await.is_err() {
         tracing::warn!("Some connections did not end in time.");
+    }
+}
+
+/// A will, as its client would have published it.
+fn publish_of<'a>(
+    client: &'a str,
+    user: &'a User,
+    will: &'a Will,
+    properties: &Properties<'a>,
+    door: &'a [u8],
+) -> Publish<'a> {
+    Publish {
+        client,
+        user: &user.name,
+        topic: &will.topic,
+        qos: will.qos,
+        retain: will.retain,
+        payload: &will.payload,
+        content_type: properties.content_type,
+        user_properties: properties.user(),
+        expiry_s: properties.expiry_s,
+        is_will: true,
+        door,
     }
 }
 

@@ -14,6 +14,11 @@ use std::task::{Context, Poll, ready};
 /// `O`: what the engine says of an offer. `T`: what goes with it until then.
 pub(crate) struct Pending<O, T> {
     all: VecDeque<One<O, T>>,
+    /// How many have left `all`.
+    gone: usize,
+    /// Those of each lane that wait for room, counted from the first that ever came: behind many that do not, what
+    /// waits is asked for at no cost.
+    waits: [VecDeque<usize>; Lane::ALL.len()],
     waiting: Load,
 }
 
@@ -31,7 +36,7 @@ struct One<O, T> {
 
 enum Step<O> {
     /// The engine's queue was full a moment ago.
-    Waits(Lane, Load, Offering<O>),
+    Waits(Load, Offering<O>),
     Taken(Ticket<O>),
     /// Nothing was offered, or it was not taken.
     Over(Result<(), Error>),
@@ -39,7 +44,7 @@ enum Step<O> {
 
 impl<O, T> Default for Pending<O, T> {
     fn default() -> Self {
-        Pending { all: VecDeque::new(), waiting: Load::default() }
+        Pending { all: VecDeque::new(), gone: 0, waits: Default::default(), waiting: Load::default() }
     }
 }
 
@@ -48,7 +53,8 @@ impl<O, T> Pending<O, T> {
     pub(crate) fn push(&mut self, lane: Lane, load: Load, offering: Offering<O>, with: T) {
         self.waiting.records += load.records;
         self.waiting.bytes += load.bytes;
-        self.all.push_back(One { step: Step::Waits(lane, load, offering), with });
+        self.waits[lane as usize].push_back(self.gone + self.all.len());
+        self.all.push_back(One { step: Step::Waits(load, offering), with });
     }
 
     /// Waits for nothing but those before it.
@@ -60,48 +66,52 @@ impl<O, T> Pending<O, T> {
         self.all.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(crate) fn waiting(&self) -> Load {
         self.waiting
     }
 
     /// Of what waits for room.
     pub(crate) fn waits_with(&self, is: impl Fn(&T) -> bool) -> bool {
-        self.waiting.records > 0 && self.all.iter().any(|one| matches!(one.step, Step::Waits(..)) && is(&one.with))
+        self.waits.iter().flatten().any(|n| is(&self.all[n - self.gone].with))
     }
 
     /// Asks for room. True: something has it now.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.waiting.records == 0 {
-            return false;
-        }
         let mut has_moved = false;
-        // Behind the first of a lane that waits nothing of it is asked for: it could come to have room first.
-        let mut is_full = [false; Lane::ALL.len()];
-        for one in &mut self.all {
-            let Step::Waits(lane, load, offering) = &mut one.step else { continue };
-            let is_full = &mut is_full[*lane as usize];
-            if *is_full {
-                continue;
+        for lane in Lane::ALL {
+            // Behind the first of a lane that waits nothing of it is asked for: it could come to have room first.
+            while let Some(first) = self.waits[lane as usize].front() {
+                let step = &mut self.all[first - self.gone].step;
+                let Step::Waits(load, offering) = step else { unreachable!("what has room waits no more") };
+                let Poll::Ready(taken) = offering.as_mut().poll(cx) else { break };
+                self.waiting.records -= load.records;
+                self.waiting.bytes -= load.bytes;
+                *step = taken.map_or_else(|error| Step::Over(Err(error)), Step::Taken);
+                self.waits[lane as usize].pop_front();
+                has_moved = true;
             }
-            let Poll::Ready(taken) = offering.as_mut().poll(cx) else {
-                *is_full = true;
-                continue;
-            };
-            self.waiting.records -= load.records;
-            self.waiting.bytes -= load.bytes;
-            one.step = taken.map_or_else(|error| Step::Over(Err(error)), Step::Taken);
-            has_moved = true;
         }
         has_moved
     }
 
-    /// Until nothing waits for room.
-    pub(crate) async fn offered(&mut self) {
+    /// Until nothing of the lane waits for room.
+    pub(crate) async fn offered(&mut self, lane: Lane) {
         poll_fn(|cx| {
             self.poll_room(cx);
-            if self.waiting.records == 0 { Poll::Ready(()) } else { Poll::Pending }
+            if self.waits[lane as usize].is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Until nothing waits for room.
+    pub(crate) async fn all_offered(&mut self) {
+        for lane in Lane::ALL {
+            self.offered(lane).await;
+        }
     }
 
     /// The oldest, once it is on disk or will not be; never where there is none.
@@ -117,6 +127,7 @@ impl<O, T> Pending<O, T> {
             Step::Over(done) => std::mem::replace(done, Ok(())),
         };
         let oldest = self.all.pop_front().expect("its front was polled");
+        self.gone += 1;
         Poll::Ready((oldest.with, done))
     }
 }

@@ -230,13 +230,21 @@ impl Seats {
         Some((due.saturating_duration_since(Instant::now()), user, will))
     }
 
-    /// So many of those that are due, of so many bytes together, nearly: at least one. Until
+    /// So many of those that are due and such, of so many bytes together, nearly: at least one. Until
     /// [`Seats::have_ended`] their clients wait.
-    pub(crate) fn wills_due(&self, wills_max: usize, bytes_max: usize) -> Vec<(Arc<str>, User, Will)> {
+    pub(crate) fn wills_due(
+        &self,
+        wills_max: usize,
+        bytes_max: usize,
+        is_such: impl Fn(&str, &User, &Will) -> bool,
+    ) -> Vec<(Arc<str>, User, Will)> {
         let now = Instant::now();
         let mut wills = self.wills.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        for (client, (_, user, will)) in wills.extract_if(|_, (due, ..)| *due <= now) {
+        let is_taken = |client: &Arc<str>, (due, user, will): &mut (Instant, User, Will)| {
+            *due <= now && is_such(client, user, will)
+        };
+        for (client, (_, user, will)) in wills.extract_if(is_taken) {
             bytes += will.topic.len() + will.payload.len() + will.properties.len();
             self.begin_to_end(&client);
             taken.push((client, user, will));

@@ -596,7 +596,8 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
             OnHello::Welcome { notes, welcome } => {
                 // Those above may know one as gone that this folder has never met and another box here has: by the word
                 // of that one.
-                if peer.map_or(hello.peer.is_some(), |p| p.retired) {
+                let has_met = peer.as_ref().is_some_and(|p| p.party.is_some());
+                if !has_met && hello.peer.is_some() || peer.is_some_and(|p| p.retired) {
                     let id = format!("{:032x}", random_u128());
                     let ticket = cx.hub.offer(vec![engine::subtree(&cx.address, &hello.address, false, &id)]).await?;
                     engine::wait(ticket).await?;

@@ -4,7 +4,7 @@
 //! is known at any time, because a door for strangers must be able to say that it is enough.
 
 use super::rows::Key;
-use crate::note::{Apart, LastWill, Note};
+use crate::note::{Apart, BrokerSession, LastWill, Note};
 use citybrain_shared::Pos;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -70,6 +70,9 @@ pub struct Session {
     /// Beyond `given`, some up to here may have been given when a process was killed; 0: none.
     #[serde(default)]
     pub unsure: Pos,
+    /// Of [`OUTSIDE`] alone.
+    #[serde(default)]
+    pub broker_has: BrokerSession,
 }
 
 impl Session {
@@ -159,6 +162,11 @@ impl Sessions {
                 if let Some(s) = self.known(client, dirty) {
                     s.upto = s.upto.max(upto);
                     (s.beyond, s.releasing, s.begun, s.apart) = (beyond, releasing, begun, apart);
+                }
+            }
+            Note::BrokerHas { client, has } => {
+                if let Some(s) = self.known(client, dirty) {
+                    s.broker_has = has;
                 }
             }
             Note::LooseIds { client, ids } => {

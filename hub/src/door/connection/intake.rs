@@ -127,6 +127,8 @@ impl Connection<'_> {
             || self.notes.waits_with(|after| matches!(after, After::Asked(_)))
             || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
             || waiting.records + self.drafts.len() >= WAITING_MAX
+            // What is urgent, or has no answer, leaves a place here behind what waits.
+            || self.held.offers() >= WAITING_MAX
             || waiting.bytes + self.batch_bytes >= WAITING_BYTES_MAX
     }
 

@@ -581,9 +581,16 @@ impl Connection<'_> {
             // TLS and WebSocket have a goodbye of their own.
             self.socket.say_last(&[]).await;
         }
+        let has_none = self.will.is_none();
+        let mut will = self.will.take().filter(|_| says_will);
+        // It waits for no room with what is not urgent.
+        if let Some(urgent) = will.take_if(|will| door.is_urgent(&self.client, &self.user, will)) {
+            self.held.offered(Lane::Urgent).await;
+            self.leave_will(urgent).await;
+        }
         // A publish directly before the end, with nobody left to hear its answer, counts as well.
-        self.held.offered().await;
-        self.notes.offered().await;
+        self.held.all_offered().await;
+        self.notes.all_offered().await;
         // The session's notes overtake what is urgent, or the other way round: the next connection must find the ids
         // of what it has brought. If the disk stands, so does the note of its leaving.
         if self.durable {
@@ -605,26 +612,31 @@ impl Connection<'_> {
         if self.durable {
             self.leave_session().await;
         }
-        if self.will.is_none()
+        if has_none
             && let Some(note) = door.will_ended(&self.client)
             && let Err(error) = settled(door.core.note(vec![note], Haste::Lazy).await).await
         {
             tracing::warn!(client = %self.client, %error, "A will that was taken back could not be forgotten.");
         }
-        if let Some(will) = self.will.take().filter(|_| says_will) {
-            // A session that ends takes its will's delay with it.
-            let delay_s = will.delay_s.min(self.expiry_s);
-            if delay_s > 0 {
-                let delay = Duration::from_secs(delay_s.into());
-                door.seats.put_will(self.client.clone(), delay, self.user.clone(), will);
-            } else {
-                door.say_will(&self.client, self.user.clone(), will).await;
-            }
+        if let Some(will) = will {
+            self.leave_will(will).await;
         }
         if let Some(topic) = self.link_topic.take() {
             door.links.closed(&self.client, topic).await;
         }
         was_told
+    }
+
+    /// Said, or left to wait for its time.
+    async fn leave_will(&mut self, will: Will) {
+        // A session that ends takes its will's delay with it.
+        match will.delay_s.min(self.expiry_s) {
+            0 => self.door.say_will(&self.client, self.user.clone(), will).await,
+            s => {
+                let delay = Duration::from_secs(s.into());
+                self.door.seats.put_will(self.client.clone(), delay, self.user.clone(), will);
+            }
+        }
     }
 
     async fn leave_session(&mut self) {

@@ -8,27 +8,27 @@ use citybrain_shared::{Lane, limits};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-/// Batches that are kept at a time; and their bytes, as many as the engine's queue takes: while nothing can be
-/// offered the broker is not read.
-const BATCHES_MAX: usize = 64;
+/// Messages that are kept at a time, and what is offered of them, in bytes, as many as the engine's queue takes: while
+/// nothing can be offered the broker is not read.
+const MESSAGES_MAX: usize = 1024;
 const BYTES_MAX: usize = limits::ENGINE_QUEUE_BYTES_MAX;
 
 /// First in, first out. `M`: a message.
 pub(super) struct Kept<M> {
     /// An offer for each lane of a batch; the messages, and what is offered of them, in bytes, go with the last.
     pending: Pending<Vec<Outcome>, Option<(Vec<M>, usize)>>,
-    batches: usize,
+    messages: usize,
     bytes: usize,
 }
 
 impl<M> Kept<M> {
     pub(super) fn new() -> Kept<M> {
-        Kept { pending: Pending::default(), batches: 0, bytes: 0 }
+        Kept { pending: Pending::default(), messages: 0, bytes: 0 }
     }
 
     /// May more be put?
     pub(super) fn has_room(&self) -> bool {
-        self.batches < BATCHES_MAX && self.bytes < BYTES_MAX
+        self.messages < MESSAGES_MAX && self.bytes < BYTES_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -50,7 +50,7 @@ impl<M> Kept<M> {
 
     /// What was offered since the last one is a batch.
     fn end_batch(&mut self, messages: Vec<M>, bytes: usize) {
-        self.batches += 1;
+        self.messages += messages.len();
         self.bytes += bytes;
         self.pending.push_behind(Some((messages, bytes)));
     }
@@ -71,7 +71,7 @@ impl<M> Kept<M> {
                 return Poll::Ready(Err(error));
             }
             if let Some((messages, bytes)) = batch {
-                self.batches -= 1;
+                self.messages -= messages.len();
                 self.bytes -= bytes;
                 return Poll::Ready(Ok(messages));
             }
@@ -121,6 +121,24 @@ mod tests {
         room.send(()).unwrap();
         reply.send(done()).unwrap();
         assert!(kept.poll(cx).is_ready() && kept.has_room());
+    }
+
+    #[test]
+    fn behind_what_waits_no_more_is_read_than_so_many_messages_however_they_come() {
+        for at_once in [1, 128] {
+            let mut kept = Kept::new();
+            let (first, room, reply) = offer();
+            kept.pending.push(Lane::Routine, ONE, first, None);
+            for n in 0..MESSAGES_MAX / at_once {
+                assert!(kept.has_room(), "{n}");
+                kept.end_batch(vec![(); at_once], 1);
+            }
+            assert!(!kept.has_room());
+            let cx = &mut Context::from_waker(Waker::noop());
+            room.send(()).unwrap();
+            reply.send(done()).unwrap();
+            assert!(kept.poll(cx).is_ready() && kept.has_room());
+        }
     }
 
     #[test]

@@ -6,17 +6,21 @@
 //! is lost that the broker keeps, and what is repeated is told by its event id. The PUBACK that a
 //! device gets is the broker's word, not ours.
 //!
-//! What the broker retains is taken once, with the session that it then keeps, over as many connections as
-//! that takes: it would come again with every one, and a message whose map has no `id` would be a new event
-//! each time. A device that publishes with `retain` is heard like any other as long as that session lasts.
+//! What the broker retains comes with each SUBSCRIBE, and a message whose map has no `id` would be a new event
+//! each time. So a filter is subscribed to once in the life of the broker's session, and all that comes is
+//! taken: what is retained is then new, or left over from a connection before. Which filters the session has
+//! is noted in the log. Nothing is noted from a CONNECT to its answer: the session may be another by then,
+//! with nothing in it, and what was noted of the one before would leave this one without a filter.
 //!
 //! Deliberately absent: plain messages, retained ones and wills, which devices and apps at one broker
 //! exchange without us.
 
 mod client;
 mod kept;
+#[cfg(test)]
+mod sessions;
 
-use self::client::{Client, Event, WINDOW};
+use self::client::{Client, Dial, Event, WINDOW};
 use self::kept::Kept;
 use super::access::covers;
 use super::core::{Core, look, read_on};
@@ -24,12 +28,12 @@ use super::message::{Me, Message, parts};
 use super::{Ingress, Publish};
 use crate::broker::Broker;
 use crate::engine::{Error, Haste, Offered};
-use crate::note::Note;
+use crate::note::{BrokerSession, Note};
 use citybrain_shared::config::{Config, Map};
 use citybrain_shared::record::Header;
 use citybrain_shared::{Pos, topic};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -55,6 +59,8 @@ const READ_BYTES: usize = 256 * 1024;
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+type Filters = BTreeSet<String>;
+
 /// The note of a cursor, until it is written.
 type Noting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -75,7 +81,8 @@ pub struct Outside<C> {
     me: Me,
     broker: Broker,
     client_id: String,
-    filters: Vec<String>,
+    /// What the broker's session is to have.
+    filters: Filters,
     link_root: String,
     packet_bytes_max: usize,
     dots_as_slashes: bool,
@@ -85,15 +92,15 @@ pub struct Outside<C> {
 }
 
 /// What the node takes from a broker: what the embedded door would make an event of.
-fn filters(maps: &[Map]) -> Vec<String> {
+fn filters(maps: &[Map]) -> Filters {
     let all = std::iter::once("in/#").chain(maps.iter().map(|m| m.filter.as_str()));
     let covers = |f: &str, other: &str| covers(f, other) && f.starts_with('$') == other.starts_with('$');
-    let mut filters: Vec<String> = Vec::new();
+    let mut filters = Filters::new();
     for filter in all {
         // A broker may send a message once for each filter that matches it: none within another.
         if !filters.iter().any(|f| covers(f, filter)) {
             filters.retain(|f| !covers(filter, f));
-            filters.push(filter.to_owned());
+            filters.insert(filter.to_owned());
         }
     }
     filters
@@ -152,11 +159,12 @@ impl<C: Core> Outside<C> {
     /// Runs until `stop`, over any number of connections.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut wait = RETRY_MIN;
+        let mut has = self.noted();
         loop {
             let began = Instant::now();
             let why = tokio::select! {
                 () = stopped(&mut stop) => return self.leave().await,
-                why = self.connection() => why,
+                why = self.connection(&mut has) => why,
             };
             if began.elapsed() >= RETRY_MAX {
                 wait = RETRY_MIN;
@@ -196,33 +204,116 @@ impl<C: Core> Outside<C> {
         Ok(noted.max(self.acknowledged()))
     }
 
-    /// One connection, until it ends; why it did.
-    async fn connection(&self) -> String {
-        let dialled = Client::connect(&self.broker, &self.client_id, self.filters.clone(), self.packet_bytes_max);
-        let mut client = match dialled {
-            Ok(client) => client,
-            Err(why) => return why,
-        };
-        match client.event().await {
-            Event::Connected => {}
-            Event::Ended(why) => return why,
-            // What the broker held for us comes before the answer to our subscription.
-            first => return self.serve(client, Some(first)).await,
+    /// One connection, until it ends; why it did. `has`: the filters that the broker's session certainly has.
+    async fn connection(&self, has: &mut Filters) -> String {
+        match self.begin(has).await {
+            Ok(client) => self.serve(client, has).await,
+            Err(why) => why,
         }
-        self.serve(client, None).await
     }
 
-    async fn serve(&self, mut client: Client, mut first: Option<Event>) -> String {
+    async fn begin(&self, has: &mut Filters) -> Result<Client, String> {
+        let dial = Dial::new(&self.broker, &self.client_id, self.packet_bytes_max)?;
+        if !has.is_empty() {
+            // A broker that is away has no new session.
+            dial.probe().await?;
+            self.note(&Filters::new()).await?;
+        }
+        let before = std::mem::take(has);
+        let mut client = dial.connect();
+        match client.event().await {
+            Event::Began { is_known } => {
+                if is_known {
+                    *has = before;
+                }
+                self.note(has).await?;
+                Ok(client)
+            }
+            Event::Refused(why) => {
+                *has = before;
+                self.note(has).await?;
+                Err(why)
+            }
+            Event::Ended(why) => Err(why),
+            other => Err(format!("the connection began with {other:?}")),
+        }
+    }
+
+    /// What the log says that the broker's session has.
+    fn noted(&self) -> Filters {
+        let of_here = |has: &BrokerSession| has.name == self.session_name();
+        look(&self.core, |s| {
+            s.sessions.get(SESSION).map(|s| &s.broker_has).filter(|has| of_here(has)).map(|has| has.filters.clone())
+        })
+        .unwrap_or_default()
+    }
+
+    fn session_name(&self) -> String {
+        format!("{} at {}", self.client_id, self.broker.servers)
+    }
+
+    async fn note(&self, has: &Filters) -> Result<(), String> {
+        if self.noted() == *has {
+            return Ok(());
+        }
+        let has = BrokerSession { name: self.session_name(), filters: has.clone() };
+        let note = Note::BrokerHas { client: SESSION.into(), has };
+        super::settled(self.core.note(vec![note], Haste::Now).await).await.map_err(|e| e.to_string())
+    }
+
+    /// Asks for the filters that the session does not have; true: it has all.
+    fn ask(&self, client: &Client, has: &Filters) -> Result<bool, client::Busy> {
+        let missing: Vec<String> = self.filters.difference(has).cloned().collect();
+        if missing.is_empty() { Ok(true) } else { client.subscribe(missing).map(|()| false) }
+    }
+
+    /// The answer to [`Outside::ask`].
+    async fn granted(&self, granted: &[bool], has: &mut Filters) -> Result<(), String> {
+        let missing: Vec<String> = self.filters.difference(has).cloned().collect();
+        let (new, refused): (Vec<_>, Vec<_>) =
+            missing.into_iter().enumerate().partition(|(i, _)| granted.get(*i).is_some_and(|is| *is));
+        has.extend(new.into_iter().map(|(_, filter)| filter));
+        self.note(has).await?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let refused: Vec<String> = refused.into_iter().map(|(_, filter)| format!("`{filter}`")).collect();
+        Err(format!("the broker refuses the subscription to {}: check the account's rights", refused.join(", ")))
+    }
+
+    /// The session has all that it is to have: it is rid of the rest, and the door is open.
+    async fn open(&self, client: &Client, has: &mut Filters) -> Result<(), String> {
+        let surplus: Vec<String> = has.difference(&self.filters).cloned().collect();
+        *has = self.filters.clone();
+        // Before they go, so that one that is wanted again later is subscribed to again.
+        self.note(has).await?;
+        for filter in surplus {
+            client.unsubscribe(filter).map_err(|client::Busy| "cannot unsubscribe".to_owned())?;
+        }
+        self.seen.connected.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn serve(&self, mut client: Client, has: &mut Filters) -> String {
         let mut looked = match self.cursor().await {
             Ok(pos) => pos,
             Err(error) => return error.to_string(),
         };
         let mut noted = looked;
-        self.seen.connected.store(true, Ordering::Relaxed);
+        match self.ask(&client, has) {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Err(why) = self.open(&client, has).await {
+                    return why;
+                }
+            }
+            Err(client::Busy) => return client.why_busy().await,
+        }
         let mut committed = self.core.committed();
         let mut flights = Flights::default();
         let mut ready: VecDeque<(Pos, String, Vec<u8>)> = VecDeque::new();
         let mut held: Kept<client::Message> = Kept::new();
+        let mut first = None;
         let mut settled: Option<Pos> = None;
         let mut noting: Option<Noting> = None;
         let mut is_due = false;
@@ -291,7 +382,16 @@ impl<C: Core> Outside<C> {
                     continue;
                 }
                 event = next, if held.has_room() => match event {
-                    Event::Connected => {}
+                    Event::Began { .. } => {}
+                    Event::Subscribed(granted) => {
+                        let open = match self.granted(&granted, has).await {
+                            Ok(()) => self.open(&client, has).await,
+                            refused => refused,
+                        };
+                        if let Err(why) = open {
+                            return why;
+                        }
+                    }
                     Event::Message(message) => batch.push(message),
                     Event::Sent(id) => flights.sent(id),
                     Event::Acknowledged(id) => if let Some(upto) = flights.acknowledged(id) {
@@ -299,7 +399,7 @@ impl<C: Core> Outside<C> {
                         self.core.jot(SESSION, upto);
                         settled = Some(upto);
                     },
-                    Event::Ended(why) => return why,
+                    Event::Ended(why) | Event::Refused(why) => return why,
                 },
             }
             // What has come meanwhile joins the commit.
@@ -449,6 +549,6 @@ mod tests {
             "[[map]]\nfilter = \"in/sos/+\"\n[[map]]\nfilter = \"z/a/+\"\n[[map]]\nfilter = \"z/#\"\n[[map]]\nfilter = \"in/#\"\n[node]\naddress = \"c\"\ndata = \"d\"\n",
         )
         .unwrap();
-        assert_eq!(filters(&config.map), ["in/#", "z/#"], "each message comes once");
+        assert_eq!(filters(&config.map), ["in/#", "z/#"].map(String::from).into(), "each message comes once");
     }
 }

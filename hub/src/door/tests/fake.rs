@@ -94,7 +94,7 @@ impl Fake {
     /// The process is killed: of the commits that were held back the first `keep(their number)` have
     /// reached the disk: each is one group. Are they not all there, it was a power cut, and takes the jots with it.
     /// What is returned is the log as the next process finds it.
-    pub(super) fn crash(&self, keep: impl FnOnce(usize) -> usize) -> Fake {
+    pub(crate) fn crash(&self, keep: impl FnOnce(usize) -> usize) -> Fake {
         let mut inner = self.inner.lock();
         self.alive.store(false, Ordering::SeqCst);
         inner.syncs_alone = false;
@@ -280,7 +280,7 @@ impl Fake {
     }
 
     /// The payloads of all messages and events on this topic.
-    pub(super) fn published(&self, topic: &str) -> Vec<String> {
+    pub(crate) fn published(&self, topic: &str) -> Vec<String> {
         let inner = self.inner.lock();
         let all = inner.log.iter().map(|e| Header::decode(&e.bytes).unwrap());
         let on_topic = all.filter(|(header, _)| header.kind != Kind::Note && header.topic == topic);
@@ -431,7 +431,7 @@ fn broken() -> log::Error {
 
 /// Every QoS 1 or 2 publish, and every retained one, is a message; below `in/` it is an event of
 /// the type `t`, unless its payload is no object; below `in/sos/` an urgent one, as is what comes on [`BELLS`].
-pub(super) struct Plain;
+pub(crate) struct Plain;
 
 pub(super) const BELLS: &str = "bells";
 

@@ -51,6 +51,34 @@ async fn no_more_is_read_than_may_wait_for_room_and_the_rest_waits_in_the_socket
 }
 
 #[tokio::test]
+async fn what_is_urgent_and_has_no_answer_is_not_read_without_end_behind_what_waits() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "c", true).await;
+    fake.fill_queue();
+    let mut all = Vec::new();
+    publish::Out { qos: 0, ..out("in/a", b"{}") }.put(c.version, &mut all);
+    c.socket.write_all(&all).await.unwrap();
+    let (taken, mut sent) = (&house.door.counters().publishes_qos0, 1);
+    until("the first waits", || taken.get() == 1).await;
+    // Each in a read of its own.
+    while sent < 1500 {
+        all.clear();
+        publish::Out { qos: 0, ..out("in/sos/a", b"{}") }.put(c.version, &mut all);
+        c.socket.write_all(&all).await.unwrap();
+        sent += 1;
+        if sent <= 1024 {
+            until("it is taken", || taken.get() == sent).await;
+        }
+    }
+    c.hears_nothing().await;
+    assert_eq!((taken.get(), fake.published("in/sos/a").len()), (1024, 1023));
+    fake.release();
+    until("all are kept", || fake.events() == 1500).await;
+    house.close().await;
+}
+
+#[tokio::test]
 async fn who_sends_more_bytes_than_he_may_is_read_later_and_loses_nothing() {
     let fake = Fake::new();
     let broker = config::Broker { client_bytes_per_s_max: 10_000, ..Default::default() };

@@ -206,7 +206,7 @@ async fn a_will_that_is_late_does_not_come_behind_what_its_client_says_when_it_i
         house.door.seats.put_will(id(n).into(), Duration::ZERO, house.door.access.formerly(""), will);
     }
     let door = house.door.clone();
-    let dying = tokio::spawn(async move { door.publish_wills_due().await });
+    let dying = tokio::spawn(async move { door.publish_all_wills_due().await });
     until("the first of them are offered", || fake.offers() > 0).await;
     let back = (0..CLIENTS).map(|n| {
         let at = house.at;
@@ -320,4 +320,53 @@ async fn of_the_wills_that_are_due_at_once_those_that_are_urgent_wait_for_no_oth
     until("both are", || said(&fake) == (names(&["meter"]), names(&[]))).await;
     assert_eq!(fake.published("in/sos/cut").len(), 1);
     house.close().await;
+}
+
+/// An urgent will, as the note of a client that was cut off.
+fn alarm() -> Will {
+    let (topic, payload) = ("in/sos/cut".to_owned(), b"{}".to_vec());
+    Will { topic, payload, qos: 1, retain: false, delay_s: 0, properties: Vec::new() }
+}
+
+#[tokio::test]
+async fn an_urgent_will_waits_for_no_other_however_many_are_due() {
+    const EACH: usize = 20;
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    fake.fill_queue();
+    let put = |id: String, will: Will| {
+        house.door.seats.put_will(id.into(), Duration::ZERO, house.door.access.formerly(""), will);
+    };
+    for n in 0..10 * WILLS_AT_ONCE {
+        put(format!("meter{n}"), Will { topic: format!("will/{n}"), retain: true, ..alarm() });
+    }
+    (0..EACH).for_each(|n| put(format!("button{n}"), alarm()));
+    until("all that are urgent are said", || fake.published("in/sos/cut").len() == EACH).await;
+    assert_eq!(said(&fake).0.len(), 0);
+    // Those that are due while others wait, too.
+    put("late".into(), alarm());
+    until("it is said", || fake.published("in/sos/cut").len() == EACH + 1).await;
+    fake.release();
+    until("all are", || said(&fake).0.len() == 10 * WILLS_AT_ONCE).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_urgent_will_waits_for_no_room_with_what_its_client_published() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut will = vec![0];
+    put_text("in/sos/cut", &mut will);
+    put_text("{}", &mut will);
+    let (mut button, _) = house.connect_with("button", 0x0e, &[], &will).await;
+    fake.fill_queue();
+    button.publish("in/a", b"{}", 1, 1, false).await;
+    until("it is taken", || house.door.counters().publishes_qos1.get() == 1).await;
+    drop(button);
+    until("the will is said", || fake.published("in/sos/cut").len() == 1).await;
+    assert_eq!(fake.published("in/a").len(), 0);
+    fake.release();
+    until("what it published is kept", || fake.published("in/a").len() == 1).await;
+    house.close().await;
+    assert_eq!(fake.published("in/sos/cut").len(), 1);
 }
