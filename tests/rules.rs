@@ -222,9 +222,9 @@ fn a_new_box_does_nothing_again_that_the_lost_one_had_done_and_all_that_it_had_n
     let open = |tree: &Tree, n: u32| say(tree.node(LEAF), &format!("o{n}"), "t.open", "v", &json!({"n": n}));
     let leak = |tree: &Tree, id: &str, on: bool| say(tree.node(LEAF), id, "t.leak", "a", &json!({"on": on}));
     let heard = |tree: &Tree, at: &str, kind: &str| {
-        let all = tree.node(at).get(&format!("/v1/events?type={kind}&limit=100"));
-        let all = all.and_then(|all| all["events"].as_array().cloned()).unwrap_or_default();
-        all.iter().map(|e| e["event"]["data"]["n"].as_u64().expect("a number")).collect::<Vec<_>>()
+        let all = tree.node(at).get_text(&format!("/v1/events?after=0&type={kind}")).unwrap_or_default();
+        let of = |line| serde_json::from_str::<Value>(line).expect("a line is JSON")["event"]["data"]["n"].clone();
+        all.lines().map(|line| of(line).as_u64().expect("a number")).collect::<Vec<_>>()
     };
     let wait_heard = |tree: &Tree, all: &[u64]| {
         for (at, kind) in [(LEAF, "cmd.open"), ("c", "t.opened")] {

@@ -25,8 +25,8 @@ pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
 }
 
 /// What the file's own rules may have meant otherwise, a sentence each: attributes that an event may have and that
-/// are nearly those that every event has; alarms that are told apart where their conditions are not; categories that none of `known` is. Where no category is known, they are
-/// those of a node above.
+/// are nearly those that every event has; alarms that are told apart where their conditions are not; categories that
+/// none of `known` is. Where no category is known, they are those of a node above.
 pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
     let (set, _) = Set::compile(config, &Above::new());
     let mut told: Vec<String> = set

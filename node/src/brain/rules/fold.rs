@@ -293,10 +293,8 @@ impl Rules {
         };
         // What this box has said of it itself is newer: by the word of the same rule and key, or of a person. Of
         // another's word it is the alarm as well, and as bad as the worse of both says.
-        let is_of = |state: &KeyState| state.raised.contains(&(alarms::hash(&known.name, &known.key), known.severity));
-        let is_new = |rule: &u32| {
-            self.memories[*rule as usize].keys.get(&key).is_none_or(|s| !s.on && s.calm_us.is_none() && !is_of(s))
-        };
+        let is_unheard = |state: &KeyState| !state.on && state.fired_us.is_none() && state.calm_us.is_none();
+        let is_new = |rule: &u32| self.memories[*rule as usize].keys.get(&key).is_none_or(is_unheard);
         let is_by_rule = own.active || own.cleared_by.as_deref().is_some_and(|by| by.starts_with("rule:"));
         let Some(rule) = rule.filter(is_new).filter(|_| known.active && is_by_rule) else { return };
         self.go_on(rule, &key, std::slice::from_ref(&known), now_us);
