@@ -140,7 +140,7 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
     let url = tree.node("c/s").url();
     let mut client = Client::connect(tree.node("c/s").mqtt, "dev", true);
     // Not an event, on a topic that no map knows yet; and rubbish on one that is known.
-    client.publish("in/new/7", b"{\"pm25\": 30}");
+    client.publish("in/new/7", b"{\"pm25\": 30, \"type\": \"air\"}");
     client.publish("in/raw/7", b"no json");
     let letters = wait_for("two letters", || {
         let l = tree.node("c/s").get("/v1/dlq")?["dead_letters"].as_array()?.clone();
@@ -148,7 +148,7 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
     });
     let (new, rubbish) = (pos_of(&letters[0]), pos_of(&letters[1]));
     let shown = |pos: &String| run(&["dlq", "show", pos, "--node", &url]);
-    shown(&new).says(0, &["12 bytes:", "pm25"]);
+    shown(&new).says(0, &["27 bytes:", "pm25"]);
     run(&["dlq", "retry", &new, "--node", &url])
         .says(2, &["what was published goes through ingress on its topic", "--yes"]);
     run(&["dlq", "retry", &new, &rubbish, "--yes", "--node", &url])

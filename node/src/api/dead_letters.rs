@@ -101,14 +101,15 @@ pub(super) enum Whose {
     Forgotten,
     /// The log has it no longer, and it may have been of one.
     Unknown,
-    /// It is about no record, may name somebody, and nobody needs it any more: he could not be forgotten.
+    /// It is about no record, and nobody needs it any more: whoever it may name could not be forgotten.
     Closed,
 }
 
 pub(super) fn whose(ctx: &Ctx, reader: &Reader, letter: &view::DeadLetter) -> Whose {
     let Some(of) = of(reader, letter.pos) else {
         let is_open = ctx.hub.state(|state| state.dead_letters.contains_key(&letter.pos));
-        return if is_open || !may_name_persons(letter) { Whose::Nobody } else { Whose::Closed };
+        // What a door reads out of it is a matter of its mappings: no member of it says whether it names somebody.
+        return if is_open || letter.payload.is_empty() { Whose::Nobody } else { Whose::Closed };
     };
     let record = reader.get(of).ok().flatten();
     match record.as_ref().map(|record| Header::decode(&record.bytes)) {

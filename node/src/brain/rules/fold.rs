@@ -155,7 +155,8 @@ impl Rules {
         if rule.absent_us.is_some() && self.is_no_sign_of_life(index, &key, held) {
             return Ok(());
         }
-        let waits = self.waits_to_meet(rule, &key);
+        // Behind one that waits to be met it waits, too.
+        let waits = matches!(self.waiting_of(index, &key), Some(Conclusion::Meet(_)));
         let free = self.is_free(rule, &key, at_us);
         let memory = &mut self.memories[index as usize];
         let state = memory.keys.entry(key.clone()).or_default();
@@ -202,14 +203,7 @@ impl Rules {
         is_on && held().had_before
     }
 
-    /// Does an event of that key wait to be met? Those behind it wait, too.
-    fn waits_to_meet(&self, rule: &Rule, key: &str) -> bool {
-        let index = self.index_of(&rule.name).filter(|_| rule.depends());
-        let state = index.and_then(|index| self.memories[index as usize].keys.get(key));
-        state.is_some_and(|state| matches!(self.waiting_of(rule, key, state), Some(Conclusion::Meet(_))))
-    }
-
-    /// As far as it is known from what is said.
+    /// May the rule fire, as far as that is known before what waits is said?
     fn is_free(&self, rule: &Rule, key: &str, now_us: i64) -> Free {
         let is_settled = || self.waiting.is_empty() && self.due.first().is_none_or(|(at, _, _)| *at > now_us);
         if !rule.depends() {
@@ -253,7 +247,7 @@ impl Rules {
     fn take_up(&mut self, index: u32, key: &str, now_us: i64) {
         let rule = &self.set.rules[index as usize];
         let known = self.memories[index as usize].keys.get(key);
-        if !rule.latches() || known.is_some_and(|state| state.on || self.waits(rule, key, state)) {
+        if !rule.latches() || known.is_some_and(|state| state.on) || self.waiting_of(index, key).is_some() {
             return;
         }
         let own = self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
@@ -313,15 +307,13 @@ impl Rules {
         }
     }
 
-    /// Is what was concluded of it last still to be said?
-    pub(super) fn waits(&self, rule: &Rule, key: &str, state: &KeyState) -> bool {
-        self.waiting_of(rule, key, state).is_some()
-    }
-
-    fn waiting_of(&self, rule: &Rule, key: &str, state: &KeyState) -> Option<&Conclusion> {
-        let first = self.waiting.partition_point(|intent| intent.pos < state.concluded);
-        let of_that = self.waiting.range(first..).take_while(|intent| intent.pos == state.concluded);
-        of_that.map(|intent| &intent.what).find(|what| what.of() == Some((rule.name.as_str(), key)))
+    /// What was concluded of it last, if that is still to be said.
+    fn waiting_of(&self, index: u32, key: &str) -> Option<&Conclusion> {
+        let of = (self.set.rules[index as usize].name.as_str(), key);
+        let concluded = self.memories[index as usize].keys.get(key)?.concluded;
+        let first = self.waiting.partition_point(|intent| intent.pos < concluded);
+        let of_that = self.waiting.range(first..).take_while(|intent| intent.pos == concluded);
+        of_that.map(|intent| &intent.what).find(|what| what.of() == Some(of))
     }
 
     /// Other rules are in force, or may be: an alarm whose rule is gone passes to another that raises it.
@@ -545,11 +537,8 @@ impl Rules {
     /// Whoever raised it may raise it again. Of whom it still waits to be said has begun behind that end; not so who has
     /// yet to meet an event.
     fn rest_all(&mut self, alarm: &Alarm) {
-        let waits = |rule: u32, key: &str| {
-            let state = self.memories[rule as usize].keys.get(key);
-            let what = state.and_then(|state| self.waiting_of(&self.set.rules[rule as usize], key, state));
-            what.is_some_and(|what| !matches!(what, Conclusion::Meet(_)))
-        };
+        let waits =
+            |rule: u32, key: &str| self.waiting_of(rule, key).is_some_and(|what| !matches!(what, Conclusion::Meet(_)));
         let all = self.raisers.of(alarms::hash(&alarm.name, &alarm.key)).filter(|r| !waits(r.rule, &r.key));
         let all: Vec<_> = all.map(|r| (r.rule, r.key.clone())).collect();
         all.iter().for_each(|(rule, key)| self.rest(*rule, key));

@@ -25,7 +25,9 @@
 //! 256 records is thus counted one by one, which `decide`, asked before any of them is folded in,
 //! could not do. [`speak`] is asked right after the commit that a conclusion came from, and gives one
 //! group: a record that says which conclusions are done and why, and all that follows from them.
-//! Killed in between, the queue is still there. Timers go the same way.
+//! Killed in between, the queue is still there. Timers go the same way. Where a rule would fire that depends on
+//! another alarm, what waits in the queue is the event itself: [`speak`] knows what came before it, and says with
+//! the rest whether that let the rule fire; the fold of that record has the rule meet the event.
 //!
 //! **Bounds.** Keys per rule, cells per window, values told apart, alarms, conclusions waiting: each
 //! has a limit beside its constant, gives way oldest first, and counts what gave way.

@@ -6,7 +6,7 @@
 use super::alarms::{self, Identity, Step, Told, id_of};
 use super::asking::Wish;
 use super::expression::Facts;
-use super::fold::{self, Ask, HOPS, depends, is_time, meet_again};
+use super::fold::{self, Ask, HOPS};
 use super::keys::{Conclusion, Held, Intent, KeyState, Meet, What};
 use super::raisers::{Raised, Raiser, Raisers};
 use super::rule::{Action, Rule, alarm_key, severity};
@@ -44,6 +44,8 @@ impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
     pub(super) fn speak(&self, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
+        let due = self.due_by(now_us);
+        speaker.due_us = due.first().map_or(i64::MAX, |(at, _, _)| *at);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
             // A quarter is for timers: what comes without end must not keep them back.
@@ -53,45 +55,38 @@ impl Rules {
             (upto, spoken) = (intent.pos, spoken + 1);
         }
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
-        if self.due.first().is_some_and(|(at, _, _)| *at <= now_us) {
-            // What began must be said before its end; what an event is met with plans anew.
-            let left = self.waiting.iter().enumerate();
-            let left = left.filter(|(i, intent)| *i >= spoken || matches!(intent.what, Conclusion::Meet(_)));
-            let left: HashSet<(&str, &str)> = left.filter_map(|(_, intent)| intent.what.of()).collect();
-            let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
-            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us);
-            let due = due.filter(|(_, rule, key)| left.is_empty() || !left.contains(&(name(*rule), key.as_str())));
-            // Of one moment, those that others depend on are first; then what begins takes over from what ends.
-            let ends = |rule: u32, key: &str| {
-                let state = self.memories[rule as usize].keys.get(key);
-                state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
-            };
-            let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
-            due.sort_by_key(|(at, rule, key)| (*at, self.set.rules[*rule as usize].turn, ends(*rule, key)));
-            let mut timers = 0;
-            for (at, rule, key) in due {
-                // One at least, however much there was to say before it.
-                if timers > 0 && speaker.is_full(4) {
-                    break;
-                }
-                if !speaker.calls(*rule, key) {
-                    continue;
-                }
-                timers += 1;
-                speaker.timer(*at, *rule, key);
+        let mut timers = 0;
+        for (at, rule, key) in due {
+            // One at least, however much there was to say before it.
+            if timers > 0 && speaker.is_full(4) {
+                break;
             }
+            if !speaker.calls(*rule, key) {
+                continue;
+            }
+            timers += 1;
+            speaker.timer(*at, *rule, key);
         }
         speaker.group(upto, but)
     }
 
-    /// Is anything due by then that can be said before what waits?
-    fn has_due(&self, at_us: i64) -> bool {
-        let waits = |rule: u32, key: &str| {
+    /// Timers that have come, but for those of which something else is to be said before.
+    fn due_by(&self, now_us: i64) -> Vec<&(i64, u32, String)> {
+        let mut due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).peekable();
+        if due.peek().is_none() {
+            return Vec::new();
+        }
+        let waits: HashSet<(&str, &str)> = self.waiting.iter().filter_map(|intent| intent.what.of()).collect();
+        let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
+        let due = due.filter(|(_, rule, key)| waits.is_empty() || !waits.contains(&(name(*rule), key.as_str())));
+        // Of one moment, those that others depend on are first; then what begins takes over from what ends.
+        let ends = |rule: u32, key: &str| {
             let state = self.memories[rule as usize].keys.get(key);
-            state.is_some_and(|state| self.waits(&self.set.rules[rule as usize], key, state))
+            state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
         };
-        let mut due = self.due.iter().take_while(|(at, _, _)| *at <= at_us);
-        due.any(|(_, rule, key)| !waits(*rule, key))
+        let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
+        due.sort_by_key(|(at, rule, key)| (*at, self.set.rules[*rule as usize].turn, ends(*rule, key)));
+        due
     }
 
     /// The subject of the case that this rule opens of that key, if it opens any: whether it is the same matter as
@@ -118,6 +113,8 @@ impl Rules {
 pub(super) struct Speaker<'a> {
     rules: &'a Rules,
     now: i64,
+    /// When the first of this group's timers came.
+    due_us: i64,
     /// Alarms as this group leaves them.
     changed: BTreeMap<String, Alarm>,
     /// Rules and keys of which this group says another thing: their states follow when it is folded, and what they raise
@@ -126,6 +123,7 @@ pub(super) struct Speaker<'a> {
     begun: Raisers,
     /// States of those that met an event in this group, as that has left them.
     met: HashMap<(u32, &'a str), KeyState>,
+    /// As [`Said::free`].
     free: Vec<bool>,
     /// Subjects of cases that this group opens.
     called: HashSet<&'a str>,
@@ -143,6 +141,7 @@ impl<'a> Speaker<'a> {
         Speaker {
             rules,
             now,
+            due_us: i64::MAX,
             changed: BTreeMap::new(),
             moved: HashSet::new(),
             begun: Raisers::default(),
@@ -263,7 +262,8 @@ impl<'a> Speaker<'a> {
     /// A rule meets an event and depends on alarms, of which it is known now whether they are active. False: it waits
     /// for the next group.
     fn meets(&mut self, meet: &'a Meet, at_us: i64) -> bool {
-        if self.rules.has_due(at_us) {
+        // Timers that were over when it came are said before.
+        if self.due_us <= at_us {
             return false;
         }
         let index = self.rules.index_of(&meet.rule);
@@ -280,7 +280,7 @@ impl<'a> Speaker<'a> {
         };
         let rule = &self.rules.set.rules[index as usize];
         let free = self.is_free(rule, &meet.key);
-        let (what, held) = match meet_again(rule, &mut state, meet, free, at_us) {
+        let (what, held) = match fold::meet_again(rule, &mut state, meet, free, at_us) {
             Ok(fold::Step::Fire) => ("fired", None),
             Ok(fold::Step::Change) => ("changed", None),
             Ok(fold::Step::Over(first)) => ("over", first),
@@ -299,8 +299,8 @@ impl<'a> Speaker<'a> {
         true
     }
 
-    /// One of which this group says another thing than it was, and what it raises now. False: that must wait for the
-    /// next group.
+    /// Notes one of which this group says another thing than it was, and what it raises now. False: that must wait for
+    /// the next group.
     fn moves(&mut self, index: u32, key: &'a str, what: &str, raised: &[Raised]) -> bool {
         let rule = &self.rules.set.rules[index as usize];
         let of = (index, key.to_owned());
@@ -318,12 +318,16 @@ impl<'a> Speaker<'a> {
 
     /// Do other alarms let the rule fire, by the table and by what this group has said?
     fn is_free(&self, rule: &Rule, key: &str) -> bool {
-        depends(rule, key, |name, key| {
+        fold::depends(rule, key, |name, key| {
             let is_of = |a: &&Alarm| a.name == name && key.is_none_or(|key| a.key == key);
             let was = |a: &&Alarm| self.rules.alarms.get(&a.id).is_some_and(|a| a.active);
             let said = || self.changed.values().filter(is_of);
             let over = said().filter(|a| !a.active).filter(was).count();
-            said().any(|a| a.active) || self.rules.alarms.active(name, key) as usize > over
+            let stays = || match over {
+                0 => self.rules.alarms.is_active(name, key),
+                _ => self.rules.alarms.active(name, key) as usize > over,
+            };
+            said().any(|a| a.active) || stays()
         })
     }
 
@@ -342,7 +346,7 @@ impl<'a> Speaker<'a> {
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window_at = |at_us| w.map(|(w, seen)| seen.summary(w.span, at_us));
         let window = window_at(due_us);
-        let free = self.is_free(rule, key) && is_time(rule, state, due_us);
+        let free = self.is_free(rule, key) && fold::is_time(rule, state, due_us);
         let holds = || {
             let facts = self.facts(held);
             let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));

@@ -3,6 +3,7 @@
 mod calls;
 mod checked;
 mod commands;
+mod dependent;
 mod edits;
 mod floods;
 mod lasting;

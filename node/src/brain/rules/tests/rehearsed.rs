@@ -15,7 +15,7 @@ fn recorded(node: &Node) -> Vec<String> {
     node.log.iter().map(line).collect()
 }
 
-fn rehearsed(node: &Node) -> RulesTested {
+pub(super) fn rehearsed(node: &Node) -> RulesTested {
     rehearse(&node.config, (1..).zip(recorded(node).into_iter().map(Ok)))
 }
 
