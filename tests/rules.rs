@@ -204,6 +204,65 @@ fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() 
     }
 }
 
+/// Of a street: what it does about what comes from below.
+const STREET_RULES: &str = r#"
+[[rule]]
+name = "valve"
+on = ["t.open"]
+[[rule.then]]
+command = { target = "c/s/**", type = "cmd.open", ttl = "1h", data = "${event.data}" }
+[[rule.then]]
+emit = { type = "t.opened", data = "${event.data}" }
+
+[[rule]]
+name = "leak"
+on = ["t.leak"]
+by = "event.subject"
+when = "event.data.on"
+clear = "!event.data.on"
+[[rule.then]]
+raise = { title = "leak" }
+"#;
+
+#[test]
+fn a_new_box_does_nothing_again_that_the_lost_one_had_done_and_all_that_it_had_not_heard() {
+    let mut tree = Tree::new(&[LEAF]);
+    tree.edit("c/s", |text| format!("{text}{STREET_RULES}"));
+    tree.start();
+    tree.wait_all_known();
+    let open = |tree: &Tree, n: u32| say(tree.node(LEAF), &format!("o{n}"), "t.open", "v", &json!({"n": n}));
+    let leak = |tree: &Tree, id: &str, on: bool| say(tree.node(LEAF), id, "t.leak", "a", &json!({"on": on}));
+    let heard = |tree: &Tree, at: &str, kind: &str| {
+        let all = tree.node(at).get_text(&format!("/v1/events?after=0&type={kind}")).unwrap_or_default();
+        let of = |line| serde_json::from_str::<Value>(line).expect("a line is JSON")["event"]["data"]["n"].clone();
+        all.lines().map(|line| of(line).as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    let wait_heard = |tree: &Tree, all: &[u64]| {
+        for (at, kind) in [(LEAF, "cmd.open"), ("c", "t.opened")] {
+            wait_for(&format!("{at} hears {all:?}"), || {
+                let heard = heard(tree, at, kind);
+                assert!(heard.len() <= all.len(), "{kind} at {at}: {heard:?}");
+                (heard == all).then_some(())
+            });
+        }
+    };
+    (0..3).for_each(|n| open(&tree, n));
+    leak(&tree, "l0", true);
+    wait_alarm(tree.node("c"), "sees the leak", |a| a["active"] == true);
+    leak(&tree, "l1", false);
+    wait_alarm(tree.node("c"), "sees it over", |a| a["active"] == false);
+    wait_heard(&tree, &[0, 1, 2]);
+    for n in 3..5 {
+        tree.kill9("c/s");
+        std::fs::remove_dir_all(&tree.node("c/s").data).expect("its disk is gone");
+        open(&tree, n);
+        tree.start_node("c/s");
+        // What was sent again comes before it.
+        wait_heard(&tree, &(0..=u64::from(n)).collect::<Vec<_>>());
+        assert_eq!(alarms(tree.node("c")).iter().map(|a| a["raises"].as_u64()).collect::<Vec<_>>(), [Some(1)]);
+    }
+}
+
 #[test]
 fn an_alarm_whose_rule_is_gone_at_a_start_is_named_and_ends_when_the_rule_is_back() {
     let mut tree = tree_of("c", "city");

@@ -5,7 +5,7 @@
 //! | at | size | field |
 //! |---|---|---|
 //! | 0 | 1 | kind |
-//! | 1 | 1 | flags: bit 0 urgent, bits 1–2 direction, bit 3 own (no origin fields), bit 4 retain, bits 5–6 QoS of the publish |
+//! | 1 | 1 | flags: bit 0 urgent, bits 1–2 direction, bit 3 own (no origin fields), bit 4 retain, bits 5–6 QoS of the publish, bit 7 had before |
 //! | 2 | 1 | reach: the highest tier it travels to (1 city … 4 neighbourhood) |
 //! | 3 | 1 | length of the origin's address, 0 if own |
 //! | 4 | 8 | received: µs since 1970 by the origin's clock |
@@ -114,6 +114,8 @@ pub struct Header<'a> {
     pub retain: bool,
     /// QoS of the publish (0 to 2). Does not travel.
     pub qos: u8,
+    /// It came from a child that had sent it to another box at this address, which had acknowledged it.
+    pub had_before: bool,
     /// What only the front door reads: the publisher's client id and MQTT 5 properties. Does not travel.
     pub door: &'a [u8],
 }
@@ -137,6 +139,7 @@ impl<'a> Header<'a> {
             target: "",
             retain: false,
             qos: 1,
+            had_before: false,
             door: &[],
         }
     }
@@ -230,7 +233,7 @@ impl<'a> Header<'a> {
         let target_len = u16::from_le_bytes(r.array()?) as usize;
         let door_len = u16::from_le_bytes(r.array()?) as usize;
         let seq = u64::from_le_bytes(r.array()?);
-        let (retain, qos) = (flags & RETAIN != 0, (flags >> 5) & 3);
+        let (retain, qos, had_before) = (flags & RETAIN != 0, (flags >> 5) & 3, flags & HAD_BEFORE != 0);
         let (kind, lane, direction, reach) = flags_of(kind, flags, reach)?;
         let origin = if flags & OWN != 0 {
             None
@@ -259,6 +262,7 @@ impl<'a> Header<'a> {
             target,
             retain,
             qos,
+            had_before,
             door,
         };
         Ok((header, r.rest))
@@ -270,11 +274,13 @@ impl<'a> Header<'a> {
             | if own { OWN } else { 0 }
             | if self.retain { RETAIN } else { 0 }
             | (self.qos & 3) << 5
+            | if self.had_before { HAD_BEFORE } else { 0 }
     }
 }
 
 const OWN: u8 = 8;
 const RETAIN: u8 = 16;
+pub(crate) const HAD_BEFORE: u8 = 128;
 
 pub(crate) fn flags_of(kind: u8, flags: u8, reach: u8) -> Result<(Kind, Lane, Direction, Tier), Error> {
     let kind = Kind::from_u8(kind).ok_or(Error::Field { field: "kind", value: kind.into() })?;
@@ -399,6 +405,7 @@ mod tests {
             target,
             retain: true,
             qos: 2,
+            had_before: true,
             door: b"\x01\x00",
         }
     }

@@ -372,6 +372,7 @@ fn a_record_too_large_for_the_peer_is_parked_once_and_the_lane_goes_on() {
         lease: 1,
         log: start.log,
         starts: [start; 2],
+        had_before: [Pos::ZERO; 2],
         credit: 8,
         message_bytes_max: 16 * 1024,
     };

@@ -263,7 +263,8 @@ impl Press<'_> {
         }
         filling.bytes += size;
         let own = Origin { address: self.address.as_str(), log: log_at(self.epochs, pos), pos };
-        filling.builder.push(&h, own, ttl_ms, payload);
+        let had_before = pos <= self.session.had_before[filling.send.lane as usize];
+        filling.builder.push(&Header { had_before, ..h }, own, ttl_ms, payload);
         true
     }
 

@@ -305,8 +305,15 @@ mod tests {
         let mut out = Outbound::new(Address::parse("c").unwrap(), terms, Audience::Down(child));
         let start = Cursor { log: LogId(1), upto: Pos::ZERO, chain: 0 };
         let (party, me) = (Party::default(), Party::default());
-        let session =
-            Session { party, lease: 1, log: start.log, starts: [start; 2], credit: 8, message_bytes_max: 1 << 20 };
+        let session = Session {
+            party,
+            lease: 1,
+            log: start.log,
+            starts: [start; 2],
+            had_before: [Pos::ZERO; 2],
+            credit: 8,
+            message_bytes_max: 1 << 20,
+        };
         out.up(session, me, Pos(10));
         let ack = Ack {
             from: party,

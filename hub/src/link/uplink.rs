@@ -257,9 +257,19 @@ impl Link {
         Ok(())
     }
 
+    /// Ends the session, if any. What the parent has is noted first: another box may come in its place, and must not do
+    /// again what this one has done.
+    fn leave(&mut self) {
+        let hub = self.cx().hub.clone();
+        if let Ok(Some(place)) = hub.place() {
+            place.note_lazily(&self.outbound.notes(&hub.reader()));
+        }
+        self.outbound.down();
+    }
+
     /// Ends the session, if any, and has a hello said at once.
     fn again(&mut self, now: Ms, why: impl Into<Lost>) {
-        self.outbound.down();
+        self.leave();
         self.awaiting = false;
         self.hello_at = now;
         self.view.last_reason = Some(why.into().or_login(self.view.last_reason.take()));
@@ -461,7 +471,7 @@ impl Link {
     }
 
     fn ended(&mut self, why: Lost) {
-        self.outbound.down();
+        self.leave();
         self.awaiting = false;
         self.view.reconnects += 1;
         tracing::debug!(peer = %self.up.parent, reason = %why.text, "The connection to the parent's broker ended.");

@@ -86,7 +86,7 @@ impl Peer {
 impl Peer {
     /// Notes what `inc` has of us. Within a session it only grows. A session with a peer restored from a
     /// backup begins lower, and what it lost has to be kept for it.
-    pub(super) fn note_has(&mut self, inc: Inc, lane: Lane, cursor: Cursor) {
+    pub(crate) fn note_has(&mut self, inc: Inc, lane: Lane, cursor: Cursor) {
         if self.peer_has_inc != Some(inc) {
             self.peer_has = [None; 2];
             self.peer_has_inc = Some(inc);

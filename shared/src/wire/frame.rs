@@ -61,6 +61,8 @@ pub struct Carried<'a> {
     pub ttl_ms: u32,
     pub seq: u64,
     pub origin: Origin<'a>,
+    /// As in [`Header::had_before`]: its sender knows.
+    pub had_before: bool,
     pub name: &'a str,
     pub target: &'a str,
     pub payload: &'a [u8],
@@ -85,6 +87,7 @@ impl<'a> Carried<'a> {
             target: self.target,
             retain: false,
             qos: 1,
+            had_before: self.had_before,
             door: &[],
         }
     }
@@ -112,7 +115,8 @@ impl FrameBuilder {
         self.records() >= limits::FRAME_RECORDS_MAX || self.body.len() >= limits::FRAME_BYTES_MAX
     }
 
-    /// Adds a record of the sender's log; `own` is the origin of records that begin there.
+    /// Adds a record of the sender's log; `own` is the origin of records that begin there. Its [`Header::had_before`] is
+    /// what the sender says of the receiver.
     pub fn push(&mut self, header: &Header<'_>, own: Origin<'_>, ttl_ms: u32, payload: &[u8]) {
         let origin = header.origin.unwrap_or(own);
         let index = match self.origins.iter().rposition(|(a, l)| *l == origin.log && a == origin.address) {
@@ -125,7 +129,7 @@ impl FrameBuilder {
         let b = &mut self.body;
         b.extend_from_slice(&(payload.len() as u32).to_le_bytes());
         b.push(header.kind as u8);
-        b.push(header.flags(false) & 7); // retain and QoS do not travel
+        b.push(header.flags(false) & (7 | record::HAD_BEFORE)); // retain and QoS do not travel
         b.push(header.reach as u8);
         b.push(0);
         b.extend_from_slice(&header.received_us.to_le_bytes());
@@ -232,6 +236,7 @@ impl<'a> Frame<'a> {
             ttl_ms,
             seq,
             origin: Origin { address, log, pos },
+            had_before: flags & record::HAD_BEFORE != 0,
             name: text("name", name)?,
             target: text("target", target)?,
             payload,

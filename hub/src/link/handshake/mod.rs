@@ -28,7 +28,7 @@
 //! | it was minted for it | the cursor moves into it, at most to where it begins |
 //! | a child unknown here that another parent acknowledged (moved) | starts at what that one acknowledged |
 //! | a reinstalled child, also if its first welcome was lost | is served behind all that the boxes before it had |
-//! | a child unknown here that this address acknowledged (parent reinstalled) | sends all that it retained |
+//! | a child unknown here that this address acknowledged (parent reinstalled) | sends all that it retained; what the box before had it marks |
 //! | the child holds more of the parent than there is, or another hash | the parent mints first |
 
 mod history;
@@ -105,6 +105,8 @@ pub struct Session {
     pub log: LogId,
     /// Where the sender starts, by lane.
     pub starts: [Cursor; 2],
+    /// Up to where boxes at the receiver's address before this one have had the sender's lanes.
+    pub had_before: [Pos; 2],
     pub credit: u16,
     /// Largest message that both accept, bytes.
     pub message_bytes_max: u32,
@@ -431,6 +433,8 @@ pub(crate) fn session_of(hello: &Hello, welcome: &Welcome, message_bytes_max: u3
         lease: welcome.lease,
         log: welcome.epoch.log,
         starts: welcome.sends.map(|c| c.unwrap_or(none)),
+        // A new child begins behind them.
+        had_before: [Pos::ZERO; 2],
         credit,
         message_bytes_max: message_bytes_max.min(hello.message_bytes_max),
     }
@@ -578,6 +582,7 @@ pub(crate) fn on_welcome(
             lease: welcome.lease,
             log,
             starts: welcome.has,
+            had_before: Lane::ALL.map(|lane| peer.map_or(Pos::ZERO, |p| p.begin_of(welcome.from.inc, lane))),
             credit: welcome.credit,
             message_bytes_max: terms.message_bytes_max.min(welcome.message_bytes_max),
         },

@@ -421,6 +421,39 @@ fn a_reinstalled_parent_gets_all_that_its_child_retained() {
 }
 
 #[test]
+fn a_child_knows_what_the_box_before_its_parent_had_however_often_it_has_to_begin() {
+    let mut s = Scene::usual();
+    s.child_peers[0].1.furthest = [Pos(40), Pos(60)];
+    s.saying.prove = vec![Pos(40), Pos(60)];
+    let session = |s: &Scene, inc: Inc| {
+        let (_, welcome) = s.welcome();
+        let welcome = Welcome { from: Party { inc, ..welcome.from }, ..welcome };
+        let (said, peer) = (s.hello(), &s.child_peers[0].1);
+        match s.with_child(|own| on_welcome(own, &terms(), &a("c"), Some(peer), &said, true, &welcome)) {
+            OnWelcome::Up { notes, session } => (notes, session.had_before),
+            other => panic!("{other:?}"),
+        }
+    };
+    // The box is the one that had it.
+    let mut same = Peer { peer_has_inc: None, ..s.child_peers[0].1.clone() };
+    same.furthest = [Pos::ZERO; 2];
+    for (lane, cursor) in Lane::ALL.into_iter().zip([at(E0, 40), at(E0, 60)]) {
+        same.note_has(PARENT, lane, cursor);
+    }
+    let first = std::mem::replace(&mut s.child_peers[0].1, same.clone());
+    assert_eq!(session(&s, PARENT).1, [Pos::ZERO; 2]);
+    s.child_peers[0].1 = first;
+    // Another one, which is cut off as soon as it has come a little further.
+    let (notes, had) = session(&s, Inc(3));
+    assert_eq!(had, [Pos(40), Pos(60)]);
+    assert!(notes.iter().any(|n| matches!(n, Note::PeerHas { inc: Inc(3), .. })), "{notes:?}");
+    s.child_peers[0].1.note_has(Inc(3), Lane::Routine, at(E0, 20));
+    assert_eq!(session(&s, Inc(3)).1, [Pos(40), Pos(60)]);
+    // One more, in place of that.
+    assert_eq!(session(&s, Inc(4)).1, [Pos(40), Pos(60)]);
+}
+
+#[test]
 fn the_child_takes_the_welcome_it_waits_for_and_no_other() {
     let s = Scene::usual();
     let said = s.hello();

@@ -203,6 +203,9 @@ pub struct Table {
     retired: BTreeMap<Address, DateTime<Utc>>,
     dirty_retired: bool,
     dirty: HashSet<String>,
+    /// The newest revision of the box that was here before, where this one's clock is behind it.
+    floor: i64,
+    dirty_floor: bool,
     pub given_way: u64,
 }
 
@@ -346,6 +349,28 @@ impl Table {
                 self.given_way += 1;
             }
         }
+    }
+
+    /// The box that was here before has said so much; false if that is known.
+    pub fn outrun(&mut self, rev: i64) -> bool {
+        let is_news = rev > self.floor;
+        self.floor = self.floor.max(rev);
+        self.dirty_floor |= is_news;
+        is_news
+    }
+
+    /// What this node says is ahead of this.
+    pub fn floor(&self) -> i64 {
+        self.floor
+    }
+
+    pub fn load_floor(&mut self, floor: i64) {
+        self.floor = floor;
+    }
+
+    /// If it has changed since the last call.
+    pub fn take_floor(&mut self) -> Option<i64> {
+        std::mem::take(&mut self.dirty_floor).then_some(self.floor)
     }
 
     /// Notes that somebody here or above asked its owner for a change.

@@ -25,8 +25,8 @@ pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
 }
 
 /// What the file's own rules may have meant otherwise, a sentence each: attributes that an event may have and that
-/// are nearly those that every event has; categories that none of `known` is. Where no category is known, they are
-/// those of a node above.
+/// are nearly those that every event has; alarms that are told apart where their conditions are not; categories that
+/// none of `known` is. Where no category is known, they are those of a node above.
 pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
     let (set, _) = Set::compile(config, &Above::new());
     let mut told: Vec<String> = set
@@ -35,6 +35,13 @@ pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
         .map(|(rule, read, meant)| format!("rule `{rule}` reads `event.{read}`; did you mean `event.{meant}`?"))
         .collect();
     for (_, rule) in config.rule.iter().enumerate().filter(|(i, _)| places.contains(&format!("rule.{i}"))) {
+        let keyed = |action: &Action| matches!(action, Action::Raise(x) if x.key.as_ref().is_some_and(|key| key.contains("${")));
+        if rule.by.is_none() && rule.then.iter().any(keyed) {
+            told.push(format!(
+                "rule `{}` tells its alarms apart by `key` and has no `by`: what ends one of them ends all; give `by` the same",
+                rule.name
+            ));
+        }
         let opened = rule.then.iter().filter_map(|action| match action {
             Action::Case(x) if !x.category.contains("${") => Some(x.category.as_str()),
             _ => None,

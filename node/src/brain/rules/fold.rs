@@ -103,13 +103,19 @@ impl Rules {
         let origin = header.origin.map_or(me.as_str(), |o| o.address);
         let Some(facts) = Facts::new(payload, origin, header.committed_us, &self.set.node) else { return };
         let hops = facts.json.get(HOPS).and_then(Json::as_u64).unwrap_or(0);
+        // The box that was here has met it. What was active then is known above; who has fallen silent since is not.
+        let is_done = header.had_before && self.has_parent;
         for index in rules.iter().copied() {
+            if is_done && self.set.rules[index as usize].absent_us.is_none() {
+                continue;
+            }
             if hops >= HOPS_MAX {
                 self.memories[index as usize].failed(format!("{hops} rules caused each other; the chain ends here"));
                 self.dirty_tallies.insert(index);
                 continue;
             }
-            let held = || Held::new(pos, header.committed_us, origin, payload);
+            let held =
+                || Held { had_before: header.had_before, ..Held::new(pos, header.committed_us, origin, payload) };
             if let Err(why) = self.consider(index, &facts, &held, pos, header.committed_us) {
                 self.memories[index as usize].failed(why);
             }
@@ -146,13 +152,16 @@ impl Rules {
         self.make_room(index, &key);
         self.take_up(index, &key, at_us);
         let rule = &self.set.rules[index as usize];
+        if rule.absent_us.is_some() && self.is_no_sign_of_life(index, &key, held) {
+            return Ok(());
+        }
         // Behind one that waits to be met it waits, too.
         let waits = matches!(self.waiting_of(index, &key), Some(Conclusion::Meet(_)));
         let free = self.is_free(rule, &key, at_us);
         let memory = &mut self.memories[index as usize];
         let state = memory.keys.entry(key.clone()).or_default();
         self.dirty_keys.insert((index, key.clone()));
-        (state.text, state.deaf_us) = (rule.text, 0);
+        (state.text, state.hears, state.deaf_us) = (rule.text, rule.hears, 0);
         let now = at_us.max(state.last_us);
         state.last_us = now;
         let faded = has_faded(rule, state, now);
@@ -186,6 +195,12 @@ impl Rules {
         };
         self.conclude(pos, now, what);
         Ok(())
+    }
+
+    /// Who is silent now may have said that before.
+    fn is_no_sign_of_life(&self, index: u32, key: &str, held: &dyn Fn() -> Held) -> bool {
+        let is_on = self.memories[index as usize].keys.get(key).is_some_and(|state| state.on);
+        is_on && held().had_before
     }
 
     /// May the rule fire, as far as that is known before what waits is said?
@@ -235,19 +250,61 @@ impl Rules {
         if !rule.latches() || known.is_some_and(|state| state.on) || self.waiting_of(index, key).is_some() {
             return;
         }
-        let own = || self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
-        let lasting: Vec<_> = own().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();
-        let Some(since) = own().map(|a| a.raised_at.timestamp_micros()).max() else { return };
-        let text = rule.text;
+        let own = self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
+        let own: Vec<Alarm> = own.cloned().collect();
+        self.go_on(index, key, &own, now_us);
+    }
+
+    /// The rule goes on raising these for that key.
+    fn go_on(&mut self, index: u32, key: &str, lasting: &[Alarm], now_us: i64) {
+        let Some(since) = lasting.iter().map(|a| a.raised_at.timestamp_micros()).max() else { return };
         self.make_room(index, key);
+        let rule = &self.set.rules[index as usize];
         let state = self.memories[index as usize].keys.entry(key.to_owned()).or_default();
         let before = state.marks();
-        (state.on, state.text, state.last_us) = (true, text, state.last_us.max(now_us));
+        (state.on, state.text, state.hears) = (true, rule.text, rule.hears);
+        // It may have been edited since it raised them.
+        (state.edited, state.since_us) = (true, None);
+        // What it has heard since then was calm already, and has nothing to end any more.
+        let calm = state.calm_us.take().map(|since| since + rule.calm_us);
+        state.due = calm.map(|at_us| Due { at_us, what: What::Over });
+        state.last_us = state.last_us.max(now_us);
         state.fired_us = state.fired_us.max(Some(since));
-        state.raised = lasting;
+        state.raised = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();
         let after = state.marks();
         self.mark(index, key, &before, &after);
         self.dirty_keys.insert((index, key.to_owned()));
+    }
+
+    /// An alarm that the box which was here had, as its parent knows it.
+    fn known(&mut self, pos: Pos, now_us: i64, known: Alarm) {
+        self.outrun(pos, now_us, known.rev);
+        let rule = self.index_of(&known.rule).filter(|rule| self.set.rules[*rule as usize].latches());
+        let key = known.rule_key.clone();
+        let Some(own) = self.alarms.get(&known.id) else {
+            self.changing(now_us, |table| table.fold(known));
+            return rule.into_iter().for_each(|rule| self.take_up(rule, &key, now_us));
+        };
+        // What this box has said of it itself is newer: by the word of the same rule and key, or of a person. Of
+        // another's word it is the alarm as well, and as bad as the worse of both says.
+        let is_unheard = |state: &KeyState| !state.on && state.fired_us.is_none() && state.calm_us.is_none();
+        let is_new = |rule: &u32| self.memories[*rule as usize].keys.get(&key).is_none_or(is_unheard);
+        let is_by_rule = own.active || own.cleared_by.as_deref().is_some_and(|by| by.starts_with("rule:"));
+        let Some(rule) = rule.filter(is_new).filter(|_| known.active && is_by_rule) else { return };
+        self.go_on(rule, &key, std::slice::from_ref(&known), now_us);
+        self.conclude(pos, now_us, Conclusion::GoOn(Box::new(known)));
+    }
+
+    /// The box that was here has said more than this one, by its clock, can follow: what is said from now on, and what
+    /// this box has said already, must be newer.
+    fn outrun(&mut self, pos: Pos, now_us: i64, rev: i64) {
+        if rev < now_us || !self.alarms.outrun(rev) {
+            return;
+        }
+        let own = self.alarms.iter().filter(|a| a.origin == self.me && a.rev <= rev);
+        for id in own.map(|a| a.id.clone()).collect::<Vec<_>>() {
+            self.conclude(pos, now_us, Conclusion::Repeat(id));
+        }
     }
 
     /// What was concluded of it last, if that is still to be said.
@@ -396,11 +453,8 @@ impl Rules {
             alarms::KNOWN if header.direction == Direction::Down && header.target == self.me.as_str() => {
                 let Some(alarm) = data_of::<Alarm>(payload) else { return };
                 let is_ours = alarm.origin == self.me && alarm.id == id_of(&self.me, &alarm.name, &alarm.key);
-                // What this box has said of it itself is newer.
-                if is_ours && self.alarms.get(&alarm.id).is_none() {
-                    let (rule, key) = (self.index_of(&alarm.rule), alarm.rule_key.clone());
-                    self.changing(header.committed_us, |table| table.fold(alarm));
-                    rule.into_iter().for_each(|rule| self.take_up(rule, &key, header.committed_us));
+                if is_ours {
+                    self.known(pos, header.committed_us, alarm);
                 }
             }
             LOADED if header.origin.is_none() => self.look_at_own(pos, header.committed_us),
@@ -413,8 +467,11 @@ impl Rules {
                 // A child with an empty disk: its alarms are known here alone.
                 let child = header.origin.and_then(|o| Address::parse(o.address).ok());
                 let Some(child) = child.filter(|child| child.is_child_of(&self.me)) else { return };
-                let theirs = self.alarms.iter().filter(|a| a.active && a.origin == child).map(|a| a.id.clone());
-                for id in theirs.collect::<Vec<_>>() {
+                let theirs = || self.alarms.iter().filter(|a| a.origin == child);
+                // The newest in any case: by it the new box knows what it must be ahead of.
+                let newest = theirs().max_by_key(|a| a.rev).filter(|a| !a.active);
+                let active = theirs().filter(|a| a.active);
+                for id in newest.into_iter().chain(active).map(|a| a.id.clone()).collect::<Vec<_>>() {
                     self.conclude(pos, header.committed_us, Conclusion::Return(id));
                 }
             }
@@ -760,6 +817,12 @@ fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Resul
         state.held = Some(held().kept());
         return Ok(Step::Change);
     }
+    if holds {
+        state.calm_us = None;
+    } else if let Some(clear) = rule.clear.as_ref().filter(|_| rule.raises() && state.calm_us.is_none()) {
+        let is_calm = state.fired_us.is_none() && clear.truth(facts, window) == Ok(true);
+        state.calm_us = is_calm.then_some(now);
+    }
     if !holds || free == Free::No {
         // Wanted while the condition holds, also if nothing more is heard: as soon as the other alarm lets it be.
         state.held = (holds && rule.latches()).then(|| held().kept());
@@ -800,22 +863,41 @@ fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Resul
     Ok(Step::Fire)
 }
 
-/// Is its alarm of another severity now, or called otherwise? After an edit it may be, and reach farther.
+/// Is its alarm of another severity now, or called otherwise, or is there one more? After an edit it may be, and reach
+/// farther.
 fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
-    let severities = |raised: &[Raised]| raised.iter().map(|(_, severity)| *severity).collect::<Vec<_>>();
-    let raised = || rule.raised(key, met.facts, met.window);
-    let is_other = rule.severity_varies() && severities(&raised()) != severities(&state.raised);
+    let raised = (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.window));
     let title = rule.titles(met.facts, met.window);
-    // What it has raised under another name goes on as it is.
-    let is_same = || raised().iter().map(|(alarm, _)| alarm).eq(state.raised.iter().map(|(alarm, _)| alarm));
-    let is_edited = state.edited && is_same();
-    state.edited = false;
-    if !is_other && !is_edited && !title.is_some_and(|title| state.is_retitled(title, met.now)) {
+    let is_retitled = title.is_some_and(|title| state.is_retitled(title, met.now));
+    let is_other = raised.as_ref().is_some_and(|raised| !raised.iter().all(|one| state.raised.contains(one)));
+    // What it has raised under another name before it was edited goes on as it is, unless there is news of it.
+    let is_renamed = state.edited && raised.as_ref().is_some_and(|raised| is_renamed(rule, key, state, raised));
+    let is_edited = state.edited && !is_renamed;
+    state.edited = is_renamed;
+    let is_worse = || {
+        let severities = |raised: &[Raised]| raised.iter().map(|(_, severity)| *severity).collect::<Vec<_>>();
+        rule.severity_varies() && raised.as_deref().map(severities) != Some(severities(&state.raised))
+    };
+    let is_news = if is_renamed { is_worse() } else { is_other };
+    if !is_news && !is_edited && !is_retitled {
         return false;
     }
-    state.raised = raised();
+    let raised = raised.unwrap_or_else(|| rule.raised(key, met.facts, met.window));
+    state.raise(raised);
     title.into_iter().for_each(|title| state.entitle(title, met.now));
     true
+}
+
+/// Does the rule, by the words that it has now, call what it has raised otherwise? By this event it may raise one more.
+fn is_renamed(rule: &Rule, key: &str, state: &KeyState, raised: &[Raised]) -> bool {
+    let is_known = |raised: &[Raised]| raised.iter().all(|(alarm, _)| state.raised.iter().any(|(a, _)| a == alarm));
+    let by_then = || {
+        let held = state.held.as_ref()?;
+        let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node)?;
+        let window = rule.window.as_ref().zip(state.window.as_ref()).map(|(w, seen)| seen.summary(w.span, held.at_us));
+        Some(rule.raised(key, &facts, window.as_ref()))
+    };
+    !is_known(raised) && !by_then().is_some_and(|raised| is_known(&raised))
 }
 
 /// When a timer is asked again that has come and could not fire at `now`.

@@ -3,6 +3,7 @@
 use super::fold::Ask;
 use super::raisers::Raised;
 use super::window::{Summary, Window};
+use citybrain_shared::view::Alarm;
 use citybrain_shared::{Pos, words};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -22,6 +23,8 @@ const HELD_ITEMS_MAX: usize = 16;
 /// An alarm may change its title once in so long, µs, beside so many changes that may come at once.
 const TITLE_US: i64 = 60_000_000;
 const TITLES_AT_ONCE: i64 = 5;
+/// Alarms that one key is known to raise, where each event may name another. Those beyond end with the others.
+const RAISED_MAX: usize = 256;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeyState {
@@ -33,6 +36,9 @@ pub struct KeyState {
     /// Of the rule's text by which the rest was planned.
     #[serde(default)]
     pub text: u64,
+    /// Of what the rule hears and how it tells that apart, by which it came to this key.
+    #[serde(default)]
+    pub hears: u64,
     /// Behind the row's JSON, see [`KeyState::row`].
     #[serde(skip)]
     pub window: Option<Window>,
@@ -60,6 +66,10 @@ pub struct KeyState {
     /// The event since which the condition has been over, while that has to last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Held>,
+    /// It has never been on, and the event that would have ended it came then: the box that was here before may have
+    /// raised it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calm_us: Option<i64>,
     /// Its rule was edited while it was on, and has not said yet what it makes of the alarm now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub edited: bool,
@@ -93,6 +103,13 @@ impl KeyState {
         self.title = Some(Title { hash, even_us });
     }
 
+    /// It raises these now, beside others that it has raised.
+    pub fn raise(&mut self, now: Vec<Raised>) {
+        let others = self.raised.drain(..).filter(|(alarm, _)| !now.iter().any(|(a, _)| a == alarm));
+        let others: Vec<Raised> = others.collect();
+        self.raised = now.into_iter().chain(others).take(RAISED_MAX).collect();
+    }
+
     /// What is found elsewhere by it.
     pub fn marks(&self) -> Marks {
         Marks { due: self.due, raised: self.raised.clone() }
@@ -111,7 +128,7 @@ impl KeyState {
     /// What was written while the clock was ahead, as if it had been right: all of it comes `by` earlier.
     pub fn shift(&mut self, by: i64) {
         self.last_us -= by;
-        for at in [&mut self.since_us, &mut self.fired_us].into_iter().flatten() {
+        for at in [&mut self.since_us, &mut self.fired_us, &mut self.calm_us].into_iter().flatten() {
             *at -= by;
         }
         self.due.iter_mut().for_each(|due| due.at_us -= by);
@@ -166,13 +183,16 @@ pub struct Held {
     pub origin: String,
     /// The CloudEvents object.
     pub event: String,
+    /// The box that was here before had it, and has done what it is to lead to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub had_before: bool,
 }
 
 impl Held {
     /// Whole, for what is said of it next.
     pub fn new(pos: Pos, at_us: i64, origin: &str, payload: &[u8]) -> Held {
         let event = String::from_utf8_lossy(payload).into_owned();
-        Held { pos, at_us, origin: origin.to_owned(), event }
+        Held { pos, at_us, origin: origin.to_owned(), event, had_before: false }
     }
 
     /// For later, in bounded memory.
@@ -230,6 +250,7 @@ impl Intent {
             Conclusion::Ask(ask) => {
                 2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
             }
+            Conclusion::GoOn(alarm) => 256 + alarm.title.len(),
             Conclusion::Return(id) | Conclusion::HandOn(id) | Conclusion::Repeat(id) => id.len(),
         }
     }
@@ -265,6 +286,8 @@ pub enum Conclusion {
     Return(String),
     /// The alarm of that id is of a rule that is not there any more, and another raises it.
     HandOn(String),
+    /// An alarm that others have raised here is raised by one more, of whom the parent has told.
+    GoOn(Box<Alarm>),
     /// The alarm of that id is told once more as it is: a node above may have lost its disk.
     Repeat(String),
 }
@@ -277,7 +300,11 @@ impl Conclusion {
             | Conclusion::Change { rule, key, .. }
             | Conclusion::Over { rule, key, .. }
             | Conclusion::Meet(Meet { rule, key, .. }) => Some((rule, key)),
-            Conclusion::Ask(_) | Conclusion::Return(_) | Conclusion::HandOn(_) | Conclusion::Repeat(_) => None,
+            Conclusion::Ask(_)
+            | Conclusion::Return(_)
+            | Conclusion::HandOn(_)
+            | Conclusion::GoOn(_)
+            | Conclusion::Repeat(_) => None,
         }
     }
 }

@@ -88,6 +88,7 @@ pub struct Rules {
     above: Above,
     dirty_above: bool,
     me: Address,
+    has_parent: bool,
     /// By the rule's index in the set.
     memories: Vec<Memory>,
     pub alarms: Table,
@@ -118,6 +119,7 @@ impl Rules {
         Rules {
             memories: set.rules.iter().map(|_| Memory::default()).collect(),
             me: config.node.address.clone(),
+            has_parent: config.parent.is_some() && config.node.address.parent().is_some(),
             set,
             config: Arc::new(config.clone()),
             above: Above::new(),
@@ -247,9 +249,18 @@ impl Rules {
     /// Is it active, and its rule gone?
     pub fn is_left(&self, a: &view::Alarm) -> bool {
         // A rule that is back, or has lost its memory, takes up what it had raised with the next event and ends it.
-        let is_ended = || self.index_of(&a.rule).is_some_and(|i| self.set.rules[i as usize].latches());
-        let is_raised = || self.raisers.of(alarms::hash(&a.name, &a.key)).next().is_some();
+        let is_ended = || {
+            self.index_of(&a.rule).is_some_and(|i| self.set.rules[i as usize].latches() && self.hears(i, &a.rule_key))
+        };
+        let is_raised = || self.raisers.of(alarms::hash(&a.name, &a.key)).any(|r| self.hears(r.rule, &r.key));
         a.active && a.origin == self.me && !is_ended() && !self.set.cleared.contains(&a.name) && !is_raised()
+    }
+
+    /// May what comes still lead the rule to that key, for all that is known? It came to it by other types, or told
+    /// them apart otherwise, if it was edited since.
+    fn hears(&self, rule: u32, key: &str) -> bool {
+        let state = self.memories[rule as usize].keys.get(key).filter(|state| state.on);
+        state.is_none_or(|state| state.hears == self.set.rules[rule as usize].hears)
     }
 
     /// All of them.
@@ -325,6 +336,7 @@ impl Policy for Rules {
         for (id, alarm) in self.alarms.take_dirty() {
             rows.push((format!("a{id}").into_bytes(), alarm.as_ref().map(json)));
         }
+        rows.extend(self.alarms.take_floor().map(|floor| (b"f".to_vec(), Some(json(&floor)))));
         rows.extend(self.alarms.take_retired().map(|retired| (b"g".to_vec(), Some(json(retired)))));
         if std::mem::take(&mut self.dirty_waiting) {
             rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
@@ -350,6 +362,7 @@ impl Policy for Rules {
                 self.above = all.into_iter().collect();
                 self.adopt(self.config.clone());
             }
+            "f" => self.alarms.load_floor(serde_json::from_slice(value).map_err(said)?),
             "g" => self.alarms.load_retired(serde_json::from_slice(value).map_err(said)?),
             "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
             "w" => {

@@ -29,12 +29,15 @@ pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String
             continue;
         }
         match line.and_then(|l| read(&l)) {
-            Ok(event) if event.is_concluded_by(me) => left_out += 1,
             Ok(event) => {
                 clock = clock.max(event.at_us);
                 stage.until(clock);
-                stage.event(&event, clock);
-                events += 1;
+                if event.is_concluded_by(me) {
+                    left_out += 1;
+                } else {
+                    stage.event(&event, clock);
+                    events += 1;
+                }
             }
             Err(why) if unread.len() < UNREAD_MAX => unread.push(format!("line {number}: {why}")),
             Err(_) => unread_more += 1,

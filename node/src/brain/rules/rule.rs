@@ -45,6 +45,8 @@ pub struct Rule {
     pub name: String,
     /// Of all that its text says, and of the calendar if it goes by one: another one where either was edited.
     pub text: u64,
+    /// Of the types that it hears and of its `by`.
+    pub hears: u64,
     /// Of the rules that meet an event, and of the timers of one moment, those with a smaller one are first.
     pub turn: u32,
     pub on: Vec<String>,
@@ -250,6 +252,15 @@ impl Rule {
     /// True when the severity may change while an alarm is active.
     pub fn severity_varies(&self) -> bool {
         self.then.iter().any(|a| matches!(a, Action::Raise { severity, .. } if severity.constant().is_none()))
+    }
+
+    /// True when it may raise another alarm, or a worse one, while one is active.
+    pub fn raised_varies(&self) -> bool {
+        let key_varies = |a: &Action| match a {
+            Action::Raise { key, .. } => key.as_ref().is_some_and(|key| key.constant().is_none()),
+            _ => false,
+        };
+        self.severity_varies() || self.then.iter().any(key_varies)
     }
 
     /// What it waits for, for people.
@@ -494,6 +505,7 @@ impl Compiler<'_> {
         Some(Rule {
             name: r.name.clone(),
             text: xxh3_64(&serde_json::to_vec(&(r, days)).expect("they have string keys only")),
+            hears: xxh3_64(&serde_json::to_vec(&(&r.on, &r.by)).expect("they are texts")),
             turn: 0,
             on: r.on.clone(),
             only,

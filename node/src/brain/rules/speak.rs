@@ -247,9 +247,11 @@ impl<'a> Speaker<'a> {
             Conclusion::Ask(ask) => self.asked(ask),
             Conclusion::Return(id) => self.give_back(id),
             Conclusion::HandOn(id) => self.pass_on(id),
+            Conclusion::GoOn(known) => self.go_on(known),
             Conclusion::Repeat(id) => {
                 // One that has ended meanwhile was told behind the call.
-                let alarm = self.alarm(id).filter(|a| a.active).cloned();
+                let is_heard = |a: &&Alarm| a.active || a.rev <= self.rules.alarms.floor();
+                let alarm = self.alarm(id).filter(is_heard).cloned();
                 alarm.into_iter().for_each(|alarm| self.repeat(alarm));
             }
         }
@@ -335,7 +337,12 @@ impl<'a> Speaker<'a> {
         let Some(state) = self.rules.memories[index as usize].keys.get(key) else { return };
         let Some(due) = state.due.filter(|d| d.at_us == due_us) else { return };
         self.any = true;
-        let Some(held) = &state.held else { return self.lapsed(&rule.name, key, due_us) };
+        let Some(held) = &state.held else {
+            return match due.what {
+                What::Over => self.over_unseen(rule, index, key, due_us),
+                What::Held | What::Absent => self.lapsed(&rule.name, key, due_us),
+            };
+        };
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window_at = |at_us| w.map(|(w, seen)| seen.summary(w.span, at_us));
         let window = window_at(due_us);
@@ -401,6 +408,25 @@ impl<'a> Speaker<'a> {
         });
     }
 
+    /// The end of what the box that was here before had raised, by an event that came before this one had heard of it.
+    fn over_unseen(&mut self, rule: &'a Rule, index: u32, key: &'a str, due_us: i64) {
+        self.moved.insert((index, key.to_owned()));
+        let mut done = Vec::new();
+        self.end_all(rule, key, Vec::new(), &mut done);
+        self.say(SaidOf {
+            rule: rule.name.clone(),
+            key: key.to_owned(),
+            what: "over".into(),
+            at_us: due_us,
+            due_us: Some(due_us),
+            severity: None,
+            event: String::new(),
+            why: BTreeMap::new(),
+            done,
+            error: None,
+        });
+    }
+
     /// What a rule does. `held` is the event that the alarm speaks of, `by` the one that did it.
     #[allow(clippy::too_many_arguments, reason = "one call with all that a firing is made of")]
     fn act(
@@ -423,7 +449,7 @@ impl<'a> Speaker<'a> {
         for action in &rule.then {
             let raise = matches!(action, Action::Raise { .. });
             match what {
-                "fired" => self.action(rule, key, action, &facts, window, &mut done),
+                "fired" if raise || !held.had_before => self.action(rule, key, action, &facts, window, &mut done),
                 "changed" if raise => self.action(rule, key, action, &facts, window, &mut done),
                 _ => {}
             }
@@ -551,7 +577,11 @@ impl<'a> Speaker<'a> {
             Action::Raise { alarm, key: own, .. } => Some(self.identity(alarm, own.as_ref(), key, facts, window)),
             _ => None,
         });
-        let mut all: Vec<Identity> = raised.collect();
+        self.end_all(rule, key, raised.collect(), done);
+    }
+
+    /// These alarms, and all that are active of that rule and key.
+    fn end_all(&mut self, rule: &Rule, key: &str, mut all: Vec<Identity>, done: &mut Vec<String>) {
         // Of a large event not everything is kept that has made an alarm's key, and the rule may have raised one of
         // another name before it was edited; the alarm knows who raised it.
         let now = self.changed.values().filter(|a| a.active && a.rule == rule.name && a.rule_key == key);
@@ -633,6 +663,18 @@ impl<'a> Speaker<'a> {
         let told = self.worst_other(&who, None).and_then(|other| self.as_told_by(&other, &who, reach));
         if let Some(told) = told {
             self.step(&who, Step::HandOn(told), 1);
+        }
+    }
+
+    /// One more raises it, as it was known above. If that is the worse word it is the one that counts.
+    fn go_on(&mut self, known: &Alarm) {
+        let who = Identity { owner: known.origin.clone(), name: known.name.clone(), key: known.key.clone() };
+        let Alarm { severity, title, reach, rule, rule_key, place, .. } = known.clone();
+        let told = Told { severity, title, reach, rule, rule_key, place };
+        match self.active(&who).map(|a| a.severity) {
+            Some(by_another) if by_another <= severity => {}
+            Some(_) => drop(self.step(&who, Step::HandOn(told), 1)),
+            None => drop(self.step(&who, Step::Raise(told), 1)),
         }
     }
 
@@ -725,6 +767,7 @@ impl<'a> Speaker<'a> {
 
     /// The event in which the owner says what an alarm is now.
     pub(super) fn tell(&mut self, alarm: Alarm, kind: &'static str, hops: u64) {
+        let alarm = Alarm { rev: alarm.rev.max(self.rules.alarms.floor().saturating_add(1)), ..alarm };
         let data = serde_json::to_value(&alarm).unwrap_or_default();
         let mut event = self.event(kind, &format!("{}-{}", alarm.id, alarm.rev), data, hops);
         event.insert("subject".into(), if alarm.key.is_empty() { &alarm.name } else { &alarm.key }.as_str().into());

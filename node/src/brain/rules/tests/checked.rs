@@ -34,6 +34,7 @@ fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt()
         (format!("when = \"event.typ == 'x'\"\n{raise}"), "`event.typ`; did you mean `event.type`?"),
         (format!("when = \"event.at > 3\"\n{raise}"), "`event.at`; did you mean `event.at_ms`?"),
         ("then = [{ raise = { title = \"${event.subjec}\" } }]".into(), "did you mean `event.subject`?"),
+        ("then = [{ raise = { title = \"x\", key = \"${event.subject}\" } }]".into(), "give `by` the same"),
         ("then = [{ case = { category = \"smok\", title = \"x\" } }]".into(), "did you mean `smoke`?"),
     ] {
         let (found, doubts) = read(&more);

@@ -314,3 +314,48 @@ fn a_clock_that_is_set_back_a_little_brings_no_absence_forward() {
     node.wait(900 * S);
     assert_eq!(node.fired("silent"), 0);
 }
+
+#[test]
+fn a_rule_that_is_back_with_other_words_tells_an_alarm_of_before_as_it_has_it_now() {
+    let first = SMOKE.replace(
+        "severity = \"critical\", title = \"Smoke at ${event.subject}\"",
+        "severity = \"minor\", reach = \"street\", title = \"Smoke\"",
+    );
+    let worse = SMOKE.replace("title = \"Smoke at ${event.subject}\"", "title = \"Smoke\"");
+    let mut node = Node::new(&first);
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    node.reload("");
+    node.wait(S);
+    node.reload(&worse);
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    let alarm = node.alarm("smoke", "f").unwrap();
+    assert_eq!((alarm.severity, alarm.reach, alarm.raises), (Severity::Critical, Tier::City, 1));
+    let said = node.events(alarms::CHANGED).len();
+    node.wait(S);
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    assert_eq!(node.events(alarms::CHANGED).len(), said, "that is said once");
+}
+
+#[test]
+fn an_alarm_whose_rule_hears_others_now_or_tells_them_apart_otherwise_is_named() {
+    let others = [("by = \"event.subject\"", "by = \"event.data.room\""), ("city.smoke.*", "city.other.*")];
+    for (was, is) in others {
+        let mut node = Node::new(SMOKE);
+        node.hear("city.smoke.v1", "f", &json!({"on": true}));
+        let left = |node: &Node| node.rules.left().map(|a| format!("{}/{}", a.name, a.key)).collect::<Vec<_>>();
+        assert!(left(&node).is_empty());
+        node.reload(&SMOKE.replace(was, is));
+        assert_eq!(left(&node), ["smoke/f"], "{is}");
+        node.write_rows();
+        node.restart();
+        assert_eq!(left(&node), ["smoke/f"], "{is}");
+        node.reload(SMOKE);
+        assert!(left(&node).is_empty(), "{is}");
+        // What is edited besides leaves it where it is.
+        node.reload(&SMOKE.replace("data.on == true", "data.on"));
+        assert!(left(&node).is_empty());
+        node.wait(S);
+        node.hear("city.smoke.v1", "f", &json!({"on": false}));
+        assert!(!node.alarm("smoke", "f").unwrap().active);
+    }
+}

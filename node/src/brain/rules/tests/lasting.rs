@@ -98,9 +98,9 @@ fn a_box_that_lost_its_disk_learns_which_alarms_are_active_and_ends_them() {
     anew.hear("city.smoke.v1", "g", &json!({"on": true}));
     anew.now += S;
     anew.hear("city.smoke.v1", "g", &json!({"on": false}));
-    assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut anew), 2, "those that are active");
+    assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut anew), 3, "those that are active, and the newest");
     assert_eq!(anew.alarm("smoke", "f"), lost.alarm("smoke", "f"));
-    assert!(!anew.alarm("smoke", "g").unwrap().active && anew.alarm("smoke", "h").is_none());
+    assert!(["g", "h"].iter().all(|at| !anew.alarm("smoke", at).unwrap().active));
     anew.write_rows();
     anew.restart();
     // It goes on: that is no news. And it ends.
@@ -392,5 +392,219 @@ fn what_ends_and_begins_again_before_anything_is_said_stays_an_alarm_that_ends()
         node.wait(S);
         node.hear(kind, "f", &json!({"on": false, "room": "f"}));
         assert!(!node.alarm("smoke", "f").unwrap().active);
+    }
+}
+
+/// Rules that do something beside, at a node that has a parent or none.
+fn doing(parent: &str) -> Node {
+    let rules = r#"
+[[rule]]
+name = "valve"
+on = ["leak"]
+by = "event.subject"
+when = "event.data > 5"
+clear = "event.data < 2"
+then = [
+  { raise = { title = "leak" } }, { emit = { type = "leaked", reach = "street" } },
+  { case = { category = "leak", title = "x" } }, { notice = { target = "c/s/**", type = "shut" } },
+]
+[[rule]]
+name = "silent"
+on = ["leak"]
+by = "event.subject"
+absent = "1h"
+then = [{ raise = { title = "silent" } }, { emit = { type = "fell-silent", reach = "street" } }]
+"#;
+    Node::new(&format!("{parent}{rules}"))
+}
+
+const PARENT: &str = "[parent]\nurl = \"mqtt://c:1883\"\n";
+
+/// An event from below, which the box that was here before had, or not.
+fn hear_again(node: &mut Node, subject: &str, data: &Json, had_before: bool) {
+    let id = format!("b{}", node.log.len());
+    let event =
+        json!({"specversion": "1.0", "id": id, "source": "/d", "type": "leak", "subject": subject, "data": data});
+    let origin = Some(Origin { address: "c/s/a", log: LogId(1), pos: Pos(1) });
+    let header = Header { direction: Direction::Up, origin, had_before, ..Header::local(Kind::Event, "leak") };
+    node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+    node.settle();
+}
+
+fn done(node: &Node) -> [usize; 4] {
+    ["leaked", "city.appeal", "shut", "fell-silent"].map(|kind| node.events(kind).len())
+}
+
+#[test]
+fn a_new_box_does_nothing_again_that_the_one_before_had_done() {
+    for (parent, raised) in [(PARENT, 0), ("", 1)] {
+        let mut node = doing(parent);
+        hear_again(&mut node, "a", &json!(9), true);
+        hear_again(&mut node, "b", &json!(9), true);
+        hear_again(&mut node, "b", &json!(1), true);
+        assert_eq!(done(&node), [0; 4], "{:?}", node.said());
+        // Where nobody above knows what was active, it is found anew.
+        let active = node.rules.alarms.iter().filter(|a| a.active).count();
+        assert_eq!(active, raised, "{parent}");
+        node.write_rows();
+        node.restart();
+        // What comes then is news.
+        hear_again(&mut node, "b", &json!(9), false);
+        assert_eq!(done(&node), [1, 1, 1, 0]);
+        assert!(node.alarm("valve", "b").unwrap().active);
+        hear_again(&mut node, "a", &json!(1), false);
+        assert!(node.alarm("valve", "a").is_none_or(|a| !a.active));
+    }
+}
+
+#[test]
+fn a_new_box_misses_whoever_has_fallen_silent_with_the_one_before() {
+    let mut node = doing(PARENT);
+    hear_again(&mut node, "a", &json!(1), true);
+    hear_again(&mut node, "b", &json!(1), true);
+    node.wait(1_800 * S);
+    hear_again(&mut node, "b", &json!(1), false);
+    node.wait(1_800 * S);
+    assert!(node.alarm("silent", "a").is_some_and(|a| a.active));
+    assert!(node.alarm("silent", "b").is_none());
+    assert_eq!(done(&node), [0; 4], "whatever it did then, the box before may have done");
+    // What it said before is no sign of life.
+    hear_again(&mut node, "a", &json!(1), true);
+    assert!(node.alarm("silent", "a").unwrap().active);
+    hear_again(&mut node, "a", &json!(1), false);
+    assert!(!node.alarm("silent", "a").unwrap().active);
+    node.wait(3_600 * S);
+    assert_eq!(done(&node), [0, 0, 0, 2]);
+}
+
+/// Asks the parent as a box with an empty disk does.
+fn want(parent: &mut Node) {
+    let wanted = "city.brain.case.wanted";
+    let ask = json!({"specversion": "1.0", "id": "w", "source": "/c/s", "type": wanted, "data": {}});
+    let origin = Some(Origin { address: "c/s", log: LogId(3), pos: Pos(1) });
+    let header = Header { direction: Direction::Up, origin, ..Header::local(Kind::Event, wanted) };
+    parent.commit(Draft::new(&header, ask.to_string().as_bytes()).unwrap());
+    parent.settle();
+}
+
+/// What the parent has by then of what the box says.
+fn climb(node: &Node, parent: &mut Node, from: usize) {
+    for bytes in &node.log[from..] {
+        let (header, payload) = Header::decode(bytes).unwrap();
+        if header.direction == Direction::Up && header.reach == Tier::City {
+            let origin = Some(Origin { address: "c/s", log: LogId(4), pos: Pos(1) });
+            parent.commit(Draft::new(&Header { origin, ..header }, payload).unwrap());
+        }
+    }
+    parent.settle();
+}
+
+#[test]
+fn what_a_new_box_with_a_clock_behind_raises_is_seen_above() {
+    for before in [true, false] {
+        let mut lost = Node::new(SMOKE);
+        lost.now = 10_000 * S;
+        for on in [true, false] {
+            lost.hear("city.smoke.v1", "f", &json!({"on": on}));
+            lost.wait(S);
+        }
+        let id = lost.alarm("smoke", "f").unwrap().id.clone();
+        let mut parent = parent_of(&lost);
+        want(&mut parent);
+        let mut anew = Node::new(SMOKE);
+        anew.now = lost.now - 3_600 * S;
+        for answered in [false, true] {
+            if answered {
+                carry(&parent, alarms::KNOWN, "c", &mut anew);
+            }
+            if answered != before {
+                anew.hear("city.smoke.v1", "f", &json!({"on": true}));
+            }
+        }
+        climb(&anew, &mut parent, 0);
+        assert!(parent.rules.alarms.get(&id).unwrap().active, "{before}");
+        // Also after a start, with the right clock or a wrong one.
+        anew.write_rows();
+        anew.restart();
+        let from = anew.log.len();
+        for on in [false, true] {
+            anew.hear("city.smoke.v1", "f", &json!({"on": on}));
+            climb(&anew, &mut parent, from);
+            assert_eq!(parent.rules.alarms.get(&id).unwrap().active, on, "{before}");
+        }
+    }
+}
+
+/// One alarm of a building, as bad as each detector says.
+const TOWER: &str = r#"
+[[rule]]
+name = "bld"
+on = ["s"]
+by = "event.subject"
+when = "event.data > 5"
+clear = "event.data < 2"
+then = [{ raise = { key = "TOWER", severity = "${event.data > 50 ? 'critical' : 'minor'}", title = "${event.subject} ${event.data}" } }]
+"#;
+
+#[test]
+fn the_word_of_another_device_ends_nothing_that_a_new_box_has_yet_to_hear_of() {
+    // The other one is heard before the parent answers: it begins, or begins and ends.
+    for heard in [vec![20], vec![20, 1]] {
+        let mut lost = Node::new(TOWER);
+        lost.hear("s", "d2", &json!(60));
+        let mut parent = parent_of(&lost);
+        want(&mut parent);
+        let mut anew = Node::new(TOWER);
+        anew.now = lost.now + 60 * S;
+        for level in &heard {
+            anew.hear("s", "d1", &json!(level));
+            anew.wait(S);
+        }
+        carry(&parent, alarms::KNOWN, "c", &mut anew);
+        let here = |node: &Node| {
+            let alarm = node.alarm("bld", "TOWER").unwrap();
+            (alarm.active, alarm.severity, alarm.title.clone())
+        };
+        assert_eq!(here(&anew), (true, Severity::Critical, "d2 60".into()), "{heard:?}");
+        assert_eq!(Some(city_of(&anew).alarms.iter().next().unwrap()), anew.alarm("bld", "TOWER"));
+        anew.wait(S);
+        anew.hear("s", "d1", &json!(1));
+        assert_eq!(here(&anew), (true, Severity::Critical, "d2 60".into()), "{heard:?}");
+        anew.wait(S);
+        anew.hear("s", "d2", &json!(1));
+        assert!(!here(&anew).0, "{heard:?}");
+    }
+}
+
+#[test]
+fn what_was_over_before_a_new_box_heard_of_it_ends_when_it_does() {
+    for (more, waits) in [("", 0), ("calm = \"1m\"\n", 60)] {
+        let rules = SMOKE.replace("when =", &format!("{more}when ="));
+        let mut lost = Node::new(&rules);
+        for at in ["f", "g"] {
+            lost.hear("city.smoke.v1", at, &json!({"on": true}));
+        }
+        let mut parent = parent_of(&lost);
+        want(&mut parent);
+        let mut anew = Node::new(&rules);
+        anew.now = lost.now + 60 * S;
+        anew.hear("city.smoke.v1", "f", &json!({"on": false}));
+        anew.hear("city.smoke.v1", "g", &json!({"on": null}));
+        anew.write_rows();
+        anew.restart();
+        assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut anew), 2);
+        if waits > 0 {
+            anew.wait(waits * S - 1);
+            assert!(anew.alarm("smoke", "f").unwrap().active);
+            anew.wait(1);
+        }
+        assert!(!anew.alarm("smoke", "f").unwrap().active, "{more}: {:?}", anew.said());
+        assert_eq!(anew.alarm("smoke", "f").unwrap().cleared_by.as_deref(), Some("rule:smoke"));
+        assert!(anew.alarm("smoke", "g").unwrap().active, "{more}: what says neither ends nothing");
+        let id = anew.alarm("smoke", "f").unwrap().id.clone();
+        assert!(!city_of(&anew).alarms.get(&id).unwrap().active);
+        anew.wait(S);
+        anew.hear("city.smoke.v1", "f", &json!({"on": true}));
+        assert_eq!(anew.alarm("smoke", "f").map(|a| (a.active, a.raises)), Some((true, 2)), "{more}");
     }
 }

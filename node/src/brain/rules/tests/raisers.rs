@@ -518,3 +518,61 @@ proptest! {
         prop_assert!(node.alarm("x", "all").is_none_or(|a| !a.active), "{:?}", on(&node));
     }
 }
+
+#[test]
+fn a_rule_raises_each_alarm_that_its_key_names() {
+    let each = r#"
+[[rule]]
+name = "smoke"
+on = ["s"]
+when = "event.data"
+clear = "!event.data"
+then = [{ raise = { severity = "critical", title = "TITLE", key = "${event.subject}" } }]
+[[rule]]
+name = "other"
+on = ["o"]
+when = "event.data"
+clear = "!event.data"
+then = [{ raise = { alarm = "smoke", severity = "minor", title = "o", key = "d0" } }]
+"#;
+    for title in ["smoke", "smoke at ${event.subject}"] {
+        let mut node = Node::new(&each.replace("TITLE", title));
+        for i in (0..12).chain(0..12) {
+            node.hear("s", &format!("d{i}"), &json!(true));
+        }
+        let active = node.rules.alarms.iter().filter(|a| a.active).count();
+        assert_eq!((active, node.events(alarms::RAISED).len()), (12, 12), "{title}");
+        node.write_rows();
+        node.restart();
+        // A lesser word on one of them that comes and goes ends nothing.
+        for on in [true, false] {
+            node.wait(S);
+            node.hear("o", "x", &json!(on));
+            let alarm = node.alarm("smoke", "d0").unwrap();
+            assert_eq!((alarm.active, alarm.severity), (true, Severity::Critical), "{title} {on}");
+        }
+        node.wait(S);
+        node.hear("s", "d3", &json!(false));
+        assert_eq!(node.rules.alarms.iter().filter(|a| a.active).count(), 0, "{title}");
+    }
+}
+
+#[test]
+fn what_is_moved_is_an_alarm_at_each_place_until_it_is_over() {
+    let moved = ROOM.replace("title = \"smoke in ${event.data.room}\"", "title = \"cart\"");
+    let mut node = Node::new(&moved);
+    for room in ["A", "B"] {
+        node.hear("s", "cart", &json!({"on": true, "room": room}));
+        node.wait(S);
+    }
+    // An edit that calls them as before changes nothing in that.
+    node.reload(&moved.replace("\nwhen", "\nquiet = \"1s\"\nwhen"));
+    node.hear("s", "cart", &json!({"on": true, "room": "C"}));
+    for room in ["A", "B", "C"] {
+        assert!(node.alarm("smoke", room).unwrap().active, "{room}");
+    }
+    node.wait(S);
+    node.hear("s", "cart", &json!({"on": false, "room": "D"}));
+    assert_eq!(node.rules.alarms.iter().filter(|a| a.active).count(), 0);
+    assert_eq!(node.rules.alarms.len(), 3);
+}

@@ -106,3 +106,16 @@ fn a_test_tells_how_bad_an_alarm_is_and_what_could_not_be_filled_in() {
     let told: Vec<_> = fired.iter().map(|f| (f.what.as_str(), f.severity, f.error.is_some())).collect();
     assert_eq!(told, [("fired", Some(Severity::Major), true), ("changed", Some(Severity::Critical), true)]);
 }
+
+#[test]
+fn a_rehearsal_ends_where_the_record_does_though_that_is_what_the_rules_said_themselves() {
+    let mut node = Node::new(
+        "[[rule]]\nname = \"abs\"\non = [\"v\"]\nabsent = \"3s\"\nthen = [{ raise = { title = \"silent\" } }]\n",
+    );
+    node.hear("v", "x", &json!(1));
+    node.wait(3 * S);
+    assert_eq!(node.fired("abs"), 1);
+    let tested = rehearsed(&node);
+    assert_eq!(tested.fired.len(), 1);
+    assert!(tested.waiting.is_empty(), "{:?}", tested.waiting);
+}
