@@ -1,6 +1,6 @@
 //! What follows from an event, a step or a letter: pure, before the commit.
 
-use super::letter::{self, Body, Letter, Offered, Pen, RECALL, Step};
+use super::letter::{self, Body, End, Letter, Offered, Pen, RECALL, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
     AGAIN, COMING_MAX, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over,
@@ -440,6 +440,9 @@ impl Cases {
                 Pen { me: &self.me, now }.answered(letter, "sent on", self.send_down(letter, state, now))
             }
             Body::Ask { case, verb, ask, contact, .. } => {
+                if let Some(told) = self.done_before(case, letter, now) {
+                    return told;
+                }
                 let wanted = if is_old { self.still_wanted(case, *verb, ask) } else { Some(*verb) };
                 let done = wanted
                     .ok_or_else(|| lost(&self.me))
@@ -503,6 +506,18 @@ impl Cases {
         }
     }
 
+    /// A wish that was done, and comes again: its maker is told.
+    fn done_before(&self, case: &str, letter: &Letter, now: DateTime<Utc>) -> Option<Vec<Draft>> {
+        let held = self.held.get(case)?;
+        let wish = machine::cut(&letter.id, WISH_ID_MAX);
+        let done = held.history.iter().find(|e| e.wish.as_deref() == Some(&wish))?;
+        let (case, history) = (held.case.clone(), letter::sent(&held.history));
+        let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
+        let told = self.letter(format!("{}.done", letter.id_of_time()), &letter.from, letter.urgent, body);
+        let pen = Pen { me: &self.me, now };
+        Some(pen.answered(letter, "known", pen.letter(&told)))
+    }
+
     /// Somebody at another node wants a step.
     ///
     /// # Errors
@@ -524,14 +539,6 @@ impl Cases {
             let back = self.sent_after(letter, &letter.from).filter(|_| is_first);
             return back.map(sent_on).ok_or_else(|| self.unknown(case));
         };
-        let wish = machine::cut(&letter.id, WISH_ID_MAX);
-        if let Some(done) = held.history.iter().find(|e| e.wish.as_deref() == Some(&wish)) {
-            // It comes again, to another box than the one that did it.
-            let (case, history) = (held.case.clone(), letter::sent(&held.history));
-            let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
-            let told = self.letter(format!("{}.done", letter.id_of_time()), &letter.from, letter.urgent, body);
-            return Ok(pen.answered(letter, "known", pen.letter(&told)));
-        }
         if let Some(to) = self.sends_on(held, verb, ask) {
             return self.sent_to_owner(held, to, follows(verb, ask), letter).map(sent_on);
         }
@@ -553,7 +560,7 @@ impl Cases {
             said.flatten().ok_or(refusal)
         })?;
         if let Some(first) = all.first_mut() {
-            first.entry.wish = Some(wish);
+            first.entry.wish = Some(machine::cut(&letter.id, WISH_ID_MAX));
         }
         let mut drafts = Vec::new();
         for (i, stepped) in all.iter().enumerate() {
@@ -604,10 +611,10 @@ impl Cases {
     }
 
     /// Is it a wish of which this box, in place of another, cannot say yet where its case is? It waits with the
-    /// case: what says that somebody comes, and what [`follows`].
+    /// case: what says that somebody comes, or does not after all, and what [`follows`].
     pub(super) fn must_wait(&self, letter: &Letter) -> bool {
         let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
-        (*verb == Verb::Accept || follows(*verb, ask))
+        (matches!(verb, Verb::Accept | Verb::Escalate) || follows(*verb, ask))
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
                 Some(held) => self.waits_here(&held.case),
@@ -647,7 +654,8 @@ impl Cases {
                 let (case, answers, detail) = (held.case.id.clone(), wish.id.clone(), format!("{detail}; {hint}"));
                 let body = Body::Refused { case, answers, error: error.into(), detail, said: None, contact: None };
                 let id = format!("{}.lost.{inc}", wish.id);
-                drafts.extend(pen.letter(&self.letter(id, &self.me, held.case.urgent, body)));
+                let told = self.letter(id, &self.me, held.case.urgent, body);
+                drafts.extend(pen.letter(&Letter { again: wish.again, ..told }));
             }
         }
         drafts
@@ -678,7 +686,7 @@ impl Cases {
         let (term, version) = held.case.order();
         let (node, by, wish) = (self.me.clone(), by.clone(), wish.to_owned());
         let coming = Coming { node, by, at: now, wish, term, version };
-        Some(Pen { me: &self.me, now }.coming(&held.case, &coming, true))
+        Some(Pen { me: &self.me, now }.coming(&held.case, &coming, Some(End::Refused)))
     }
 
     /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
@@ -707,8 +715,8 @@ impl Cases {
             _ => (None, None),
         };
         let body = Body::Refused { case, answers, error: error.to_owned(), detail, said, contact };
-        let told = self.letter(format!("{}.refused", letter.id_of_time()), &letter.from, letter.urgent, body);
-        Pen { me: &self.me, now }.letter(&told)
+        let told = self.letter(format!("{}.refused", letter.id), &letter.from, letter.urgent, body);
+        Pen { me: &self.me, now }.letter(&Letter { again: letter.again, ..told })
     }
 
     /// A case of this node could not be handed over.
@@ -737,6 +745,10 @@ impl Cases {
         let Some(held) = self.held.get(&case.id) else { return pen.answered(letter, "known", None) };
         let (term, version) = case.order();
         let newest = &held.case;
+        if newest.bound_for() == &case.owner {
+            // It was asked for before, and goes there, or is there.
+            return pen.answered(letter, "known", None);
+        }
         if newest.order() == (term, version) && newest.handing_to.as_ref() == Some(&self.me) {
             // It has not come yet, and will not be taken when it does.
             let colon = if why.is_empty() { "" } else { ": " };
@@ -780,7 +792,7 @@ fn follows(verb: Verb, ask: &Ask) -> bool {
 /// Nobody knows what became of a wish.
 fn lost(node: &Address) -> Refusal {
     let detail = format!("{node} has lost its disk, and does not know whether it was done");
-    Refusal::new("lost", detail, "look at the case, and ask again if it is still wanted")
+    Refusal::new(letter::LOST, detail, "look at the case, and ask again if it is still wanted")
 }
 
 /// Was whoever said it told that it will be read?

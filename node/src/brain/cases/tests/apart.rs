@@ -84,7 +84,7 @@ fn a_resident_does_not_keep_a_press_from_climbing_and_a_box_that_speaks_again_is
 }
 
 /// What the node's log has goes to its neighbour, and no answer comes.
-fn carry(world: &mut World, from: &str, to: &str) {
+pub(super) fn carry(world: &mut World, from: &str, to: &str) {
     let line = world.lines.get_mut(&(from.to_owned(), to.to_owned())).map(std::mem::take).unwrap_or_default();
     line.into_iter().for_each(|flying| world.arrive(to, flying));
     while world.due(to) {}
@@ -285,6 +285,51 @@ fn whoever_was_to_come_to_a_press_of_a_dead_box_takes_it_back_and_all_above_are_
         }
         world.settle();
         assert_eq!(held(&world, "c").case, held(&world, "c/s/a/n").case);
+    }
+}
+
+#[test]
+fn whoever_takes_it_back_that_he_comes_to_a_press_that_has_climbed_has_all_called_anew() {
+    for climbs in 0..=3 {
+        for (at, who, role) in [("c/s", "街长", Role::Worker), ("c", "市长", Role::Supervisor)] {
+            let mut world = World::new();
+            press(&mut world, "c/s/a/n");
+            for _ in 0..climbs {
+                world.now += 30_000_000;
+                world.settle();
+            }
+            let before = ABOVE.map(|n| calls(&world, n));
+            assert_eq!(before.iter().sum::<usize>(), climbs);
+            // The box burns.
+            assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w1"));
+            without(&mut world, "c/s/a/n");
+            assert!(world.ask(at, ID, Verb::Escalate, &by(who, role), "w2"));
+            without(&mut world, "c/s/a/n");
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), before.map(|n| n + 1), "at once, climbs: {climbs}, by {who}");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            for _ in 0..4 {
+                world.now += 30_000_000;
+                without(&mut world, "c/s/a/n");
+            }
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), before.map(|n| n + 1), "once, climbs: {climbs}, by {who}");
+        }
+    }
+}
+
+#[test]
+fn a_press_that_has_climbed_calls_those_who_know_it_anew_if_its_box_refuses_whoever_was_to_come() {
+    for desk in ABOVE {
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        for _ in 0..2 {
+            world.now += 30_000_000;
+            world.settle();
+        }
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 1, 0]);
+        climbs_unheard(&mut world, desk, 0, true);
+        assert!(world.ask("c/s/a/n", ID, Verb::Comment, &by("w", Role::Worker), ""));
+        world.settle();
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [2, 2, 0], "accepted at {desk}");
     }
 }
 
