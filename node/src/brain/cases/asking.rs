@@ -174,10 +174,14 @@ impl Cases {
             let coming = Coming { node, by, at: now, wish: name.to_owned(), term, version };
             drafts.push(pen.coming(&held.case, &coming, None));
         }
+        let mut taken_back =
+            held.wishes.iter().find(|w| w.id == name).map(|w| w.takes_back.clone()).unwrap_or_default();
         if verb == Verb::Escalate {
             machine::act::may(verb, ask)?;
-            let gone = held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming));
-            drafts.extend(gone.map(|coming| pen.coming(&held.case, coming, Some(End::TakenBack))));
+            for coming in held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)) {
+                taken_back.push(coming.wish.clone());
+                drafts.push(pen.coming(&held.case, coming, Some(End::TakenBack)));
+            }
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
@@ -186,7 +190,8 @@ impl Cases {
         let seen = if verb == Verb::Forget { Vec::new() } else { ask.seen.clone() };
         let ask = Ask { seen, ..ask.clone() };
         let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
-        let letter = Letter { again, ..self.letter(name.to_owned(), &to, held.case.urgent, body) };
+        let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
+        let letter = Letter { again, takes_back: taken_back, ..letter };
         drafts.extend(pen.letter(&letter));
         Ok((id, Told::Sent { to, wish: letter.id }, drafts))
     }
@@ -217,9 +222,24 @@ impl Cases {
         from: &Address,
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
+        self.step_for(held, verb, ask, from, &[], now)
+    }
+
+    /// The same of an escalation that may take back whichever of these acceptances stands.
+    pub(super) fn step_for(
+        &self,
+        held: &Held,
+        verb: Verb,
+        ask: &Ask,
+        from: &Address,
+        taken_back: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Stepped>, Refusal> {
         let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
-        self.book().act(&held.case, verb, ask, Asker { at: from, opened_it }, &other, now)
+        let accepted_as = held.history.iter().rfind(|e| e.step == Verb::Accept.done()).and_then(|e| e.wish.as_ref());
+        let takes_back = accepted_as.is_some_and(|wish| taken_back.contains(wish));
+        self.book().act(&held.case, verb, ask, Asker { at: from, opened_it, takes_back }, &other, now)
     }
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is

@@ -1,6 +1,7 @@
 //! What follows from an event, a step or a letter: pure, before the commit.
 
 use super::letter::{self, Body, End, Letter, Offered, Pen, RECALL, Step};
+use super::letters::Posted;
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
     AGAIN, COMING_MAX, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over,
@@ -325,7 +326,17 @@ impl Cases {
     }
 
     pub(super) fn letter(&self, id: String, to: &Address, urgent: bool, body: Body) -> Letter {
-        Letter { id, from: self.me.clone(), via: None, to: to.clone(), urgent, at: None, again: 0, body }
+        Letter {
+            id,
+            from: self.me.clone(),
+            via: None,
+            to: to.clone(),
+            urgent,
+            at: None,
+            again: 0,
+            takes_back: Vec::new(),
+            body,
+        }
     }
 
     /// Is it a letter from below, for another part of this subtree?
@@ -443,7 +454,7 @@ impl Cases {
                 if let Some(told) = self.done_before(case, letter, now) {
                     return told;
                 }
-                let wanted = if is_old { self.still_wanted(case, *verb, ask) } else { Some(*verb) };
+                let wanted = if is_old { self.still_wanted(letter, *verb, ask) } else { Some(*verb) };
                 let done = wanted
                     .ok_or_else(|| lost(&self.me))
                     .and_then(|verb| self.may_be_summoned(verb, ask, state).map(|()| verb))
@@ -554,7 +565,12 @@ impl Cases {
             let recall = Letter { again: letter.again, ..recall };
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
         }
-        let mut all = self.step(held, verb, ask, &letter.from, now).or_else(|refusal| {
+        if verb == Verb::Accept && self.is_taken_back(letter) {
+            let detail = format!("{} has said since that he does not come", ask.by);
+            return Err(Refusal::new(letter::TAKEN_BACK, detail, ""));
+        }
+        let step = self.step_for(held, verb, ask, &letter.from, &letter.takes_back, now);
+        let mut all = step.or_else(|refusal| {
             // Who said it by Open311 was told that it will be read, and waits for no answer.
             let said = is_by_open311(ask).then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
             said.flatten().ok_or(refusal)
@@ -573,6 +589,15 @@ impl Cases {
             both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
         }
         Ok(drafts)
+    }
+
+    /// Has whoever takes that acceptance back said so here already? Then it need not be done first, and keep others who
+    /// come from being accepted.
+    fn is_taken_back(&self, letter: &Letter) -> bool {
+        let wishes = self.inbox.wishes_of(letter.body.case());
+        wishes
+            .into_iter()
+            .any(|(_, posted)| posted.letter.to == self.me && posted.letter.takes_back.contains(&letter.id))
     }
 
     /// The node that offers what this case has booked says how it is offered now. Its word may come twice, or
@@ -614,7 +639,13 @@ impl Cases {
     /// case: what says that somebody comes, or does not after all, and what [`follows`].
     pub(super) fn must_wait(&self, letter: &Letter) -> bool {
         let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
-        (matches!(verb, Verb::Accept | Verb::Escalate) || follows(*verb, ask))
+        // Whoever was to come takes it back behind his own word.
+        let accepts = |(_, posted): (u64, &Posted)| {
+            matches!(posted.letter.body, Body::Ask { verb: Verb::Accept, .. }) && self.must_wait(&posted.letter)
+        };
+        let mut wishes = self.waiting.wishes_of(case).chain(self.inbox.wishes_of(case));
+        let mut takes_back = || *verb == Verb::Escalate && wishes.any(accepts);
+        (*verb == Verb::Accept || follows(*verb, ask) || takes_back())
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
                 Some(held) => self.waits_here(&held.case),
@@ -670,8 +701,8 @@ impl Cases {
             let (verb, case_id) = (Verb::Accept, case.id.clone());
             let body = Body::Ask { case: case_id, verb, ask, hops: 0, contact: None, offered: None };
             let (id, from, via) = (coming.wish.clone(), coming.node.clone(), Some(self.me.clone()));
-            let (to, urgent, at) = (case.bound_for().clone(), case.urgent, Some(coming.at));
-            Pen { me: &self.me, now }.letter(&Letter { id, from, via, to, urgent, at, again: 0, body })
+            let letter = self.letter(id, case.bound_for(), case.urgent, body);
+            Pen { me: &self.me, now }.letter(&Letter { from, via, at: Some(coming.at), ..letter })
         };
         coming.iter().take(COMING_MAX).filter_map(accepts).collect()
     }
@@ -690,11 +721,12 @@ impl Cases {
     }
 
     /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
-    /// it; and whoever comes to a press is not kept from it. Another step may be out of date.
-    fn still_wanted(&self, case: &str, verb: Verb, ask: &Ask) -> Option<Verb> {
-        let is_press = || self.held.get(case).is_some_and(|held| held.case.urgent);
+    /// it; and whoever comes to a press is not kept from it, nor from taking it back. Another step may be out of date.
+    fn still_wanted(&self, letter: &Letter, verb: Verb, ask: &Ask) -> Option<Verb> {
+        let is_press = || self.held.get(letter.body.case()).is_some_and(|held| held.case.urgent);
         match verb {
             Verb::Accept if is_press() => Some(verb),
+            Verb::Escalate if !letter.takes_back.is_empty() => Some(verb),
             _ => (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment),
         }
     }

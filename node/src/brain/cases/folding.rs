@@ -92,6 +92,11 @@ impl Cases {
                 // It is back. Where it was taken, whoever has it answers: it may come back all the same.
                 let owner = &held.case.owner;
                 held.wishes.retain(|w| w.giver.as_ref() != Some(owner) || w.refused.is_some());
+            } else {
+                // It is on its way after all.
+                for wish in held.wishes.iter_mut().filter(|w| w.verb == Verb::Recall && w.giver.is_none()) {
+                    wish.giver = Some(held.case.owner.clone());
+                }
             }
             for entry in entries {
                 held.wishes.retain(|w| entry.wish.as_ref() != Some(&w.id));
@@ -542,7 +547,8 @@ impl Cases {
         let (id, to, again) = (letter.id.clone(), letter.to.clone(), letter.again);
         // What is on its way to nobody will be refused, and is no case that comes back.
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
-        let wish = Wish { id, verb, by, to, content, again, giver, refused: None, is_lost: false };
+        let takes_back = letter.takes_back.clone();
+        let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
         // Asked again, the answer to come is the one that counts.
         held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);

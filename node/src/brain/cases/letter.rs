@@ -115,6 +115,9 @@ pub struct Letter {
     /// whole way.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub again: u32,
+    /// Of an escalation: the acceptances, by their names, that had no answer yet and are taken back with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takes_back: Vec<String>,
     #[serde(flatten)]
     pub body: Body,
 }
@@ -185,6 +188,8 @@ pub const OVER: &str = "over";
 /// In the id of a further press's letter, before the id that a new incident would have.
 pub const PRESS: &str = ".press.";
 
+/// Why an acceptance is refused whose maker has said since that he does not come.
+pub const TAKEN_BACK: &str = "taken-back";
 /// Why nobody knows whether a wish was done.
 pub const LOST: &str = "lost";
 

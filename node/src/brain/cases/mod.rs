@@ -286,6 +286,9 @@ pub struct Wish {
     /// How often it was asked for before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u32,
+    /// Of an escalation: the acceptances that it takes back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    takes_back: Vec<String>,
     /// Of a recall: who gave the case, and has it again when it is back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub giver: Option<Address>,
