@@ -505,9 +505,8 @@ impl Cases {
         match &case.handing_to {
             Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
             None => {
-                // A climb that waits for the box's answer has called nobody yet.
-                let was_called =
-                    self.has_climbed_here(case) && !held.uncalled.iter().any(|u| self.awaits_answer(held, u));
+                // Who is said to come since then has had no answer, and nobody was called in his place.
+                let was_called = self.has_climbed_here(case) && held.coming.is_empty();
                 case.urgent
                     && held.is_unanswered()
                     && case.owner != self.me
