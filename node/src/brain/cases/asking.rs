@@ -1,6 +1,6 @@
 //! What people and other systems ask this node for: cases that open, steps, and what is written of them.
 
-use super::letter::{self, Body, Letter, Pen};
+use super::letter::{self, Body, End, Letter, Pen};
 use super::machine::{self, Asker, Opening, Refusal, Stepped};
 use super::{Cases, Held, Told, intake};
 use chrono::{DateTime, Utc};
@@ -141,10 +141,12 @@ impl Cases {
                 drafts.push(self.forget_draft(&id, &ask.by, wish, now));
             }
         }
+        // Asked for again it is the same wish, also where its case has come here meanwhile.
+        let asked = held.asked_as(verb, ask).filter(|_| !is_named);
+        let (name, again) = asked.unwrap_or((wish, 0));
         let next = self.sends_on(held, verb, ask);
         if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall && held.case.handing_to.is_some() {
-                let (name, again) = held.asked_as(verb, ask).unwrap_or((wish, 0));
                 let letter = Letter { again, ..self.recall(held, ask, &self.me, name.to_owned(), now)? };
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
                 return Ok((id, Told::Sent { to: letter.to, wish: letter.id }, drafts));
@@ -152,8 +154,8 @@ impl Cases {
             let mut steps = self.step(held, verb, ask, &self.me, now)?;
             let own = steps.iter_mut().find(|stepped| stepped.case.id == id).map(|stepped| &mut stepped.entry);
             let (term, version) = own.as_ref().map_or(held.case.order(), |e| (e.term, e.version));
-            if let Some(own) = own.filter(|_| is_named) {
-                own.wish = Some(wish.to_owned());
+            if let Some(own) = own.filter(|_| is_named || asked.is_some()) {
+                own.wish = Some(name.to_owned());
             }
             for stepped in &steps {
                 self.write(stepped, held.contact.as_ref(), None, now, &mut drafts);
@@ -165,24 +167,31 @@ impl Cases {
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
         let pen = Pen { me: &self.me, now };
-        let (name, again) = held.asked_as(verb, ask).filter(|_| !is_named).unwrap_or((wish, 0));
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
             let (node, by) = (self.me.clone(), ask.by.clone());
             let coming = Coming { node, by, at: now, wish: name.to_owned(), term, version };
-            drafts.push(pen.coming(&held.case, &coming, false));
+            drafts.push(pen.coming(&held.case, &coming, None));
         }
+        let mut taken_back =
+            held.wishes.iter().find(|w| w.id == name).map(|w| w.takes_back.clone()).unwrap_or_default();
         if verb == Verb::Escalate {
             machine::act::may(verb, ask)?;
-            let gone = held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming));
-            drafts.extend(gone.map(|coming| pen.coming(&held.case, coming, true)));
+            for coming in held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)) {
+                taken_back.push(coming.wish.clone());
+                drafts.push(pen.coming(&held.case, coming, Some(End::TakenBack)));
+            }
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
         drafts.extend(self.called_again(held, ask, wish, false, now));
-        let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0, contact: None, offered: None };
-        let letter = Letter { again, ..self.letter(name.to_owned(), &to, held.case.urgent, body) };
+        // Who is forgotten here already is forgotten everywhere, whatever has become of his case.
+        let seen = if verb == Verb::Forget { Vec::new() } else { ask.seen.clone() };
+        let ask = Ask { seen, ..ask.clone() };
+        let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
+        let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
+        let letter = Letter { again, takes_back: taken_back, ..letter };
         drafts.extend(pen.letter(&letter));
         Ok((id, Told::Sent { to, wish: letter.id }, drafts))
     }
@@ -213,9 +222,24 @@ impl Cases {
         from: &Address,
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
+        self.step_for(held, verb, ask, from, &[], now)
+    }
+
+    /// The same of an escalation that may take back whichever of these acceptances stands.
+    pub(super) fn step_for(
+        &self,
+        held: &Held,
+        verb: Verb,
+        ask: &Ask,
+        from: &Address,
+        taken_back: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Stepped>, Refusal> {
         let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
-        self.book().act(&held.case, verb, ask, Asker { at: from, opened_it }, &other, now)
+        let accepted_as = held.history.iter().rfind(|e| e.step == Verb::Accept.done()).and_then(|e| e.wish.as_ref());
+        let takes_back = accepted_as.is_some_and(|wish| taken_back.contains(wish));
+        self.book().act(&held.case, verb, ask, Asker { at: from, opened_it, takes_back }, &other, now)
     }
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
@@ -307,9 +331,9 @@ impl Held {
 
     /// The name of the wish that was asked for last, if it is this one and has no answer yet, and the how manieth time
     /// this is. Whoever types it again because no answer came must not have it done twice; and the letter, or its
-    /// answer, may have been lost with a disk on its way.
+    /// answer, may have been lost with a disk on its way, or thought so.
     fn asked_as(&self, verb: Verb, ask: &Ask) -> Option<(&str, u32)> {
-        let last = self.wishes.iter().rev().find(|w| w.refused.is_none())?;
+        let last = self.wishes.iter().rev().find(|w| w.refused.is_none() || w.is_lost)?;
         // A case comes back once, whatever is said of why.
         let is_same = last.verb == verb && (verb == Verb::Recall || last.content == content(verb, ask));
         is_same.then(|| (last.id.as_str(), last.again.saturating_add(1)))

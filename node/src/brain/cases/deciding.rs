@@ -1,6 +1,7 @@
 //! What follows from an event, a step or a letter: pure, before the commit.
 
-use super::letter::{self, Body, Letter, Offered, Pen, RECALL, Step};
+use super::letter::{self, Body, End, Letter, Offered, Pen, RECALL, Step};
+use super::letters::Posted;
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
     AGAIN, COMING_MAX, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over,
@@ -332,7 +333,17 @@ impl Cases {
     }
 
     pub(super) fn letter(&self, id: String, to: &Address, urgent: bool, body: Body) -> Letter {
-        Letter { id, from: self.me.clone(), via: None, to: to.clone(), urgent, at: None, again: 0, body }
+        Letter {
+            id,
+            from: self.me.clone(),
+            via: None,
+            to: to.clone(),
+            urgent,
+            at: None,
+            again: 0,
+            takes_back: Vec::new(),
+            body,
+        }
     }
 
     /// Is it a letter from below, for another part of this subtree?
@@ -453,7 +464,10 @@ impl Cases {
                 Pen { me: &self.me, now }.answered(letter, "sent on", self.send_down(letter, state, now))
             }
             Body::Ask { case, verb, ask, contact, .. } => {
-                let wanted = if is_old { self.still_wanted(case, *verb, ask) } else { Some(*verb) };
+                if let Some(told) = self.done_before(case, letter, now) {
+                    return told;
+                }
+                let wanted = if is_old { self.still_wanted(letter, *verb, ask) } else { Some(*verb) };
                 let done = wanted
                     .ok_or_else(|| lost(&self.me))
                     .and_then(|verb| self.may_be_summoned(verb, ask, state).map(|()| verb))
@@ -516,6 +530,18 @@ impl Cases {
         }
     }
 
+    /// A wish that was done, and comes again: its maker is told.
+    fn done_before(&self, case: &str, letter: &Letter, now: DateTime<Utc>) -> Option<Vec<Draft>> {
+        let held = self.held.get(case)?;
+        let wish = machine::cut(&letter.id, WISH_ID_MAX);
+        let done = held.history.iter().find(|e| e.wish.as_deref() == Some(&wish))?;
+        let (case, history) = (held.case.clone(), letter::sent(&held.history));
+        let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
+        let told = self.letter(format!("{}.done", letter.id_of_time()), &letter.from, letter.urgent, body);
+        let pen = Pen { me: &self.me, now };
+        Some(pen.answered(letter, "known", pen.letter(&told)))
+    }
+
     /// Somebody at another node wants a step.
     ///
     /// # Errors
@@ -537,14 +563,6 @@ impl Cases {
             let back = self.sent_after(letter, &letter.from).filter(|_| is_first);
             return back.map(sent_on).ok_or_else(|| self.unknown(case));
         };
-        let wish = machine::cut(&letter.id, WISH_ID_MAX);
-        if let Some(done) = held.history.iter().find(|e| e.wish.as_deref() == Some(&wish)) {
-            // It comes again, to another box than the one that did it.
-            let (case, history) = (held.case.clone(), letter::sent(&held.history));
-            let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
-            let told = self.letter(format!("{}.done", letter.id_of_time()), &letter.from, letter.urgent, body);
-            return Ok(pen.answered(letter, "known", pen.letter(&told)));
-        }
         if let Some(to) = self.sends_on(held, verb, ask) {
             return self.sent_to_owner(held, to, follows(verb, ask), letter).map(sent_on);
         }
@@ -560,13 +578,18 @@ impl Cases {
             let recall = Letter { again: letter.again, ..recall };
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
         }
-        let mut all = self.step(held, verb, ask, &letter.from, now).or_else(|refusal| {
+        if verb == Verb::Accept && self.is_taken_back(letter) {
+            let detail = format!("{} has said since that he does not come", ask.by);
+            return Err(Refusal::new(letter::TAKEN_BACK, detail, ""));
+        }
+        let step = self.step_for(held, verb, ask, &letter.from, &letter.takes_back, now);
+        let mut all = step.or_else(|refusal| {
             // Who said it by Open311 was told that it will be read, and waits for no answer.
             let said = is_by_open311(ask).then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
             said.flatten().ok_or(refusal)
         })?;
         if let Some(first) = all.first_mut() {
-            first.entry.wish = Some(wish);
+            first.entry.wish = Some(machine::cut(&letter.id, WISH_ID_MAX));
             if let Some(contact) = contact {
                 first.brings_contact(!contact.is_empty());
             }
@@ -582,6 +605,15 @@ impl Cases {
             both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
         }
         Ok(drafts)
+    }
+
+    /// Has whoever takes that acceptance back said so here already? Then it need not be done first, and keep others who
+    /// come from being accepted.
+    fn is_taken_back(&self, letter: &Letter) -> bool {
+        let wishes = self.inbox.wishes_of(letter.body.case());
+        wishes
+            .into_iter()
+            .any(|(_, posted)| posted.letter.to == self.me && posted.letter.takes_back.contains(&letter.id))
     }
 
     /// The node that offers what this case has booked says how it is offered now. Its word may come twice, or
@@ -620,10 +652,16 @@ impl Cases {
     }
 
     /// Is it a wish of which this box, in place of another, cannot say yet where its case is? It waits with the
-    /// case: what says that somebody comes, and what [`follows`].
+    /// case: what says that somebody comes, or does not after all, and what [`follows`].
     pub(super) fn must_wait(&self, letter: &Letter) -> bool {
         let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
-        (*verb == Verb::Accept || follows(*verb, ask))
+        // Whoever was to come takes it back behind his own word.
+        let accepts = |(_, posted): (u64, &Posted)| {
+            matches!(posted.letter.body, Body::Ask { verb: Verb::Accept, .. }) && self.must_wait(&posted.letter)
+        };
+        let mut wishes = self.waiting.wishes_of(case).chain(self.inbox.wishes_of(case));
+        let mut takes_back = || *verb == Verb::Escalate && wishes.any(accepts);
+        (*verb == Verb::Accept || follows(*verb, ask) || takes_back())
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
                 Some(held) => self.waits_here(&held.case),
@@ -663,7 +701,8 @@ impl Cases {
                 let (case, answers, detail) = (held.case.id.clone(), wish.id.clone(), format!("{detail}; {hint}"));
                 let body = Body::Refused { case, answers, error: error.into(), detail, said: None, contact: None };
                 let id = format!("{}.lost.{inc}", wish.id);
-                drafts.extend(pen.letter(&self.letter(id, &self.me, held.case.urgent, body)));
+                let told = self.letter(id, &self.me, held.case.urgent, body);
+                drafts.extend(pen.letter(&Letter { again: wish.again, ..told }));
             }
         }
         drafts
@@ -678,8 +717,8 @@ impl Cases {
             let (verb, case_id) = (Verb::Accept, case.id.clone());
             let body = Body::Ask { case: case_id, verb, ask, hops: 0, contact: None, offered: None };
             let (id, from, via) = (coming.wish.clone(), coming.node.clone(), Some(self.me.clone()));
-            let (to, urgent, at) = (case.bound_for().clone(), case.urgent, Some(coming.at));
-            Pen { me: &self.me, now }.letter(&Letter { id, from, via, to, urgent, at, again: 0, body })
+            let letter = self.letter(id, case.bound_for(), case.urgent, body);
+            Pen { me: &self.me, now }.letter(&Letter { from, via, at: Some(coming.at), ..letter })
         };
         coming.iter().take(COMING_MAX).filter_map(accepts).collect()
     }
@@ -694,15 +733,16 @@ impl Cases {
         let (term, version) = held.case.order();
         let (node, by, wish) = (self.me.clone(), by.clone(), wish.to_owned());
         let coming = Coming { node, by, at: now, wish, term, version };
-        Some(Pen { me: &self.me, now }.coming(&held.case, &coming, true))
+        Some(Pen { me: &self.me, now }.coming(&held.case, &coming, Some(End::Refused)))
     }
 
     /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
-    /// it; and whoever comes to a press is not kept from it. Another step may be out of date.
-    fn still_wanted(&self, case: &str, verb: Verb, ask: &Ask) -> Option<Verb> {
-        let is_press = || self.held.get(case).is_some_and(|held| held.case.urgent);
+    /// it; and whoever comes to a press is not kept from it, nor from taking it back. Another step may be out of date.
+    fn still_wanted(&self, letter: &Letter, verb: Verb, ask: &Ask) -> Option<Verb> {
+        let is_press = || self.held.get(letter.body.case()).is_some_and(|held| held.case.urgent);
         match verb {
             Verb::Accept if is_press() => Some(verb),
+            Verb::Escalate if !letter.takes_back.is_empty() => Some(verb),
             _ => (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment),
         }
     }
@@ -723,8 +763,8 @@ impl Cases {
             _ => (None, None),
         };
         let body = Body::Refused { case, answers, error: error.to_owned(), detail, said, contact };
-        let told = self.letter(format!("{}.refused", letter.id_of_time()), &letter.from, letter.urgent, body);
-        Pen { me: &self.me, now }.letter(&told)
+        let told = self.letter(format!("{}.refused", letter.id), &letter.from, letter.urgent, body);
+        Pen { me: &self.me, now }.letter(&Letter { again: letter.again, ..told })
     }
 
     /// A case of this node could not be handed over.
@@ -753,6 +793,10 @@ impl Cases {
         let Some(held) = self.held.get(&case.id) else { return pen.answered(letter, "known", None) };
         let (term, version) = case.order();
         let newest = &held.case;
+        if newest.bound_for() == &case.owner {
+            // It was asked for before, and goes there, or is there.
+            return pen.answered(letter, "known", None);
+        }
         if newest.order() == (term, version) && newest.handing_to.as_ref() == Some(&self.me) {
             // It has not come yet, and will not be taken when it does.
             let colon = if why.is_empty() { "" } else { ": " };
@@ -796,7 +840,7 @@ fn follows(verb: Verb, ask: &Ask) -> bool {
 /// Nobody knows what became of a wish.
 fn lost(node: &Address) -> Refusal {
     let detail = format!("{node} has lost its disk, and does not know whether it was done");
-    Refusal::new("lost", detail, "look at the case, and ask again if it is still wanted")
+    Refusal::new(letter::LOST, detail, "look at the case, and ask again if it is still wanted")
 }
 
 /// Was whoever said it told that it will be read?

@@ -3,7 +3,7 @@
 use super::asking::{content, takes_back};
 use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
-use super::letter::{self, Body, Letter};
+use super::letter::{self, Body, End, Letter};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
@@ -62,6 +62,7 @@ impl Cases {
                     called,
                     uncalled,
                     coming,
+                    taken_back: false,
                     to_forget,
                     forgotten_us: None,
                     moved_to,
@@ -93,8 +94,14 @@ impl Cases {
                 // It is back, or offered to nobody any more. Where it was taken, whoever has it answers: it may come back all the same.
                 let owner = &held.case.owner;
                 held.wishes.retain(|w| w.giver.as_ref() != Some(owner) || w.refused.is_some());
+            } else {
+                // It is on its way after all.
+                for wish in held.wishes.iter_mut().filter(|w| w.verb == Verb::Recall && w.giver.is_none()) {
+                    wish.giver = Some(held.case.owner.clone());
+                }
             }
             for entry in entries {
+                held.wishes.retain(|w| entry.wish.as_ref() != Some(&w.id));
                 let key = |e: &Entry| (e.term, e.version);
                 if let Err(place) = held.history.binary_search_by_key(&key(entry), key) {
                     // A node of ours writes none that is longer.
@@ -111,6 +118,7 @@ impl Cases {
             }
             if held.case.status != Status::Submitted {
                 held.coming.clear();
+                held.taken_back = false;
             }
             if held.case.forgotten {
                 held.forgotten_us.get_or_insert(self.now_us);
@@ -154,6 +162,7 @@ impl Cases {
         if let Some(held) = self.held.get_mut(id) {
             held.coming.retain(|c| c.wish != coming.wish);
             held.coming.push(coming);
+            held.taken_back = false;
             let extra = held.coming.len().saturating_sub(COMING_MAX);
             held.coming.drain(..extra);
             self.dirty.insert((Dirty::Case, id.to_owned()));
@@ -188,20 +197,25 @@ impl Cases {
         self.index(id, true);
     }
 
-    /// He does not come after all: its owner has said so.
-    pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str) {
-        self.come_not(id, |c| c.node == *node && c.wish == wish);
+    /// He does not come after all.
+    pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str, end: End) {
+        self.come_not(id, end, |c| c.node == *node && c.wish == wish);
     }
 
-    /// These do not come after all. If nobody does now, whoever was called before they were to come is called anew.
-    fn come_not(&mut self, id: &str, is_gone: impl Fn(&Coming) -> bool) {
+    /// These do not come after all. If nobody does now, whoever was called before they were to come is called anew; and
+    /// if it is their own word, everybody: a box that has refused them lives, and lets the press climb.
+    fn come_not(&mut self, id: &str, end: End, is_gone: impl Fn(&Coming) -> bool) {
+        let has_climbed = self.held.get(id).is_some_and(|held| self.has_climbed_here(&held.case));
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id)
             && held.coming.iter().any(&is_gone)
         {
             held.coming.retain(|c| !is_gone(c));
-            let order = held.case.order();
-            if held.who_comes().next().is_none() && held.called.take_if(|called| *called == order).is_some() {
+            let was_called = has_climbed || held.was_called_for();
+            // What it has let climb meanwhile calls by itself.
+            let waits = held.uncalled.iter().any(Uncalled::is_of_press);
+            if held.is_unanswered() && !waits && (was_called || end == End::TakenBack) {
+                held.taken_back = true;
                 held.times_anew += 1;
             }
             self.dirty.insert((Dirty::Case, id.to_owned()));
@@ -242,7 +256,8 @@ impl Cases {
         let timers: Vec<_> =
             timers.filter_map(|c| Some((self.due_us(held, c)?, id.to_owned(), c.name.clone()))).collect();
         let waits = Some((self.too_long(held), id.to_owned()));
-        let waits = waits.filter(|_| self.watches(held) && held.called != Some(case.order()));
+        let is_due = held.calls_back() || held.called != Some(case.order());
+        let waits = waits.filter(|_| self.watches(held) && is_due);
         let button = case.button.clone().filter(|_| case.opened_at == self.me && awaits_help(case));
         let button = button.map(|b| (b, id.to_owned()));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
@@ -438,6 +453,7 @@ impl Cases {
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
             held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old, is_offer });
+            held.taken_back = false;
             held.forget_needless_calls();
         }
         self.index(&case.id, true);
@@ -534,8 +550,10 @@ impl Cases {
             return;
         }
         let (id, to, again) = (letter.id.clone(), letter.to.clone(), letter.again);
-        let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall);
-        let wish = Wish { id, verb, by, to, content, again, giver, refused: None };
+        // What is on its way to nobody will be refused, and is no case that comes back.
+        let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
+        let takes_back = letter.takes_back.clone();
+        let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
         // Asked again, the answer to come is the one that counts.
         held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);
@@ -561,9 +579,11 @@ impl Cases {
                 self.note_coming_now(case, Coming { node, by, at, wish, term: 0, version: 0 });
             }
             Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
-                self.come_not(case, |coming| takes_back(&letter.from, ask, coming));
+                self.come_not(case, End::TakenBack, |coming| takes_back(&letter.from, ask, coming));
             }
-            Body::Refused { case, answers, .. } if is_true(header, letter) => self.comes_not(case, &letter.to, answers),
+            Body::Refused { case, answers, .. } if is_true(header, letter) => {
+                self.comes_not(case, &letter.to, answers, End::Refused);
+            }
             Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
                 self.fold_copy(case, entry, history);
             }
@@ -641,11 +661,11 @@ impl Cases {
             }
             Body::Refused { case, answers, detail, error, .. } => {
                 let is_over = error == letter::OVER;
-                self.comes_not(case, &letter.to, answers);
+                self.comes_not(case, &letter.to, answers, End::Refused);
                 if let Some(held) = self.held.get_mut(case)
-                    && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
+                    && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers && w.again == letter.again)
                 {
-                    wish.refused = Some(detail.clone());
+                    (wish.refused, wish.is_lost) = (Some(detail.clone()), error == letter::LOST);
                     // Where somebody calls from now is true though the owner cannot hear it yet.
                     held.moved_to.take_if(|_| wish.verb == Verb::Comment && error != "on-its-way");
                     self.dirty.insert((Dirty::Case, case.clone()));
@@ -663,6 +683,7 @@ impl Cases {
         self.index(case, false);
         if let Some(held) = self.held.get_mut(case) {
             held.called = Some(order);
+            held.taken_back = false;
             // Whoever was said to come has no answer: nobody waits for him any more.
             held.coming = held.who_comes().cloned().collect();
             held.uncalled.retain(|u| !u.is_of_press());

@@ -111,9 +111,13 @@ pub struct Letter {
     /// When it was written first, by the clock of the node that it is from; the pen says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
-    /// Of a wish: how often it was asked for before, without an answer. Each time it goes its whole way.
+    /// Of a wish, and of what refuses it: how often it was asked for before, without an answer. Each time it goes its
+    /// whole way.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub again: u32,
+    /// Of an escalation: the acceptances, by their names, that had no answer yet and are taken back with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takes_back: Vec<String>,
     #[serde(flatten)]
     pub body: Body,
 }
@@ -183,6 +187,18 @@ pub const RECALL: &str = ".recall";
 pub const OVER: &str = "over";
 /// In the id of a further press's letter, before the id that a new incident would have.
 pub const PRESS: &str = ".press.";
+
+/// Why an acceptance is refused whose maker has said since that he does not come.
+pub const TAKEN_BACK: &str = "taken-back";
+/// Why nobody knows whether a wish was done.
+pub const LOST: &str = "lost";
+
+/// Why somebody does not come after all: by the word of the press's box, or by his own, or a supervisor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Refused,
+    TakenBack,
+}
 
 /// Writes events of one node at one moment.
 pub struct Pen<'a> {
@@ -285,12 +301,13 @@ impl Pen<'_> {
 
     /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so. Or he
     /// does not, by the word of that box or by his own.
-    pub fn coming(&self, case: &Case, coming: &Coming, is_refused: bool) -> Draft {
-        let end = if is_refused { ".refused" } else { "" };
-        let id = format!("{}.coming.{}{end}", case.id, coming.wish);
+    pub fn coming(&self, case: &Case, coming: &Coming, end: Option<End>) -> Draft {
+        let suffix = if end.is_some() { ".refused" } else { "" };
+        let id = format!("{}.coming.{}{suffix}", case.id, coming.wish);
         let mut data = json!({"case": case.id, "coming": coming});
-        if is_refused {
+        if let Some(end) = end {
             data["refused"] = true.into();
+            data["taken_back"] = (end == End::TakenBack).into();
         }
         let more = json!({"correlationid": case.event.as_deref().unwrap_or(&case.id)});
         self.event(COMING, &id, &case.id, lane(case.urgent), self.way_up(case.reach), "", more, data)

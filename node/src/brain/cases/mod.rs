@@ -146,6 +146,9 @@ pub struct Held {
     /// Who comes to it, as long as its owner has not said that it is accepted; oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coming: Vec<Coming>,
+    /// Whoever was to come does not, and nobody was called here for that yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_back: bool,
     /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_forget: Option<String>,
@@ -180,6 +183,11 @@ impl Held {
     /// Who comes to it, as far as is known: what its own box has said since is newer.
     pub fn who_comes(&self) -> impl Iterator<Item = &Coming> {
         self.coming.iter().filter(|c| (c.term, c.version) >= self.case.order())
+    }
+
+    /// Must they be called here at once, because nobody comes any more?
+    fn calls_back(&self) -> bool {
+        self.taken_back && self.case.handing_to.is_none()
     }
 
     /// Were responders called here because it had not climbed, and was nothing done since? It has climbed, or people
@@ -282,12 +290,18 @@ pub struct Wish {
     /// How often it was asked for before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u32,
+    /// Of an escalation: the acceptances that it takes back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    takes_back: Vec<String>,
     /// Of a recall: who gave the case, and has it again when it is back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub giver: Option<Address>,
     /// Why it was not done; without it there is no answer yet. A wish that was done is a line of history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Whether it was done is not known, and may be said yet: asked for again, it is the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_lost: bool,
 }
 
 /// What became of a wish at this node.
@@ -498,16 +512,19 @@ impl Cases {
         match &case.handing_to {
             Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
             None => {
-                let has_climbed = case.escalated_to.as_ref().is_some_and(|top| top.covers(&self.me));
-                // A climb that waits for the box's answer has called nobody yet.
-                let was_called = has_climbed && !held.uncalled.iter().any(|u| self.awaits_answer(held, u));
+                // Who is said to come since then has had no answer, and nobody was called in his place.
+                let was_called = self.has_climbed_here(case) && held.coming.is_empty();
                 case.urgent
                     && held.is_unanswered()
                     && case.owner != self.me
                     && self.me.covers(&case.owner)
-                    && !was_called
+                    && (!was_called || held.calls_back())
             }
         }
+    }
+
+    fn has_climbed_here(&self, case: &Case) -> bool {
+        case.escalated_to.as_ref().is_some_and(|top| top.covers(&self.me))
     }
 
     /// Does that call wait? Somebody comes to the press, and its box, which cannot have heard of it yet, lets it climb:
@@ -543,6 +560,7 @@ impl Cases {
             return since_us.saturating_add(climb_s.saturating_mul(1_000_000));
         }
         let most_s: i64 = match &case.handing_to {
+            None if held.calls_back() => 0,
             None => {
                 let from = case.escalated_to.as_ref().unwrap_or(&case.owner).depth();
                 climb_s.saturating_mul(from.saturating_sub(self.me.depth()) as i64 + 1)

@@ -1,6 +1,6 @@
 //! How the engine sees cases: records in, drafts, timers and rows out.
 
-use super::letter::{self, Body, Letter, Pen, Step};
+use super::letter::{self, Body, End, Letter, Pen, Step};
 use super::{
     Above, Cases, Dirty, Held, LOOKED_AT, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, machine, succession,
 };
@@ -181,6 +181,8 @@ impl Policy for Cases {
                     coming: Coming,
                     #[serde(default)]
                     refused: bool,
+                    #[serde(default)]
+                    taken_back: bool,
                 }
                 let from = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok());
                 let told = letter::data::<Told>(payload).filter(|_| header.direction != Direction::Down);
@@ -188,7 +190,10 @@ impl Policy for Cases {
                 let is_his =
                     |t: &Told, from: &Address| t.coming.node == *from || t.refused && from.covers(&t.coming.node);
                 match told.filter(|t| from.as_ref().is_some_and(|from| is_his(t, from))) {
-                    Some(Told { case, coming, refused: true }) => self.comes_not(&case, &coming.node, &coming.wish),
+                    Some(Told { case, coming, refused: true, taken_back }) => {
+                        let end = if taken_back { End::TakenBack } else { End::Refused };
+                        self.comes_not(&case, &coming.node, &coming.wish, end);
+                    }
                     Some(Told { case, coming, .. }) => self.note_coming(&case, coming),
                     None => {}
                 }

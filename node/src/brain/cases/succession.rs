@@ -563,7 +563,17 @@ impl Cases {
         let id = letter::hand_over_id(case);
         let body = Body::HandOver { case: case.clone(), history: letter::sent(history), contact: None };
         let via = Some(self.me.clone());
-        Some(Letter { id, from: case.owner.clone(), via, to, urgent: case.urgent, at: None, again: 0, body })
+        Some(Letter {
+            id,
+            from: case.owner.clone(),
+            via,
+            to,
+            urgent: case.urgent,
+            at: None,
+            again: 0,
+            takes_back: Vec::new(),
+            body,
+        })
     }
 
     /// Whose word the lost node's cases still need; `None`: nothing waits.

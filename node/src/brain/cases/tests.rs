@@ -13,6 +13,7 @@ mod said;
 mod succession;
 mod terms;
 mod trees;
+mod wishes;
 
 use super::counts::Scope;
 use super::letter::{PREFIX, Pen};

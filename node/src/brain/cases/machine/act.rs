@@ -57,6 +57,9 @@ impl Book<'_> {
             Verb::Rate => turn.rate(ask)?,
             // Whoever it was offered to takes it.
             Verb::Escalate if ask.by == TIMER => turn.take_over()?,
+            Verb::Escalate if asker.takes_back && case.urgent && case.status == Status::Accepted => {
+                turn.comes_not(ask)?;
+            }
             Verb::Escalate => turn.escalate_by(ask)?,
             Verb::Reopen => turn.reopen(now)?,
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),

@@ -66,6 +66,8 @@ pub struct Asker<'a> {
     pub at: &'a Address,
     /// He has opened the case, there.
     pub opened_it: bool,
+    /// He takes back the acceptance that stands, before he has heard that it does; or somebody may, and does, for him.
+    pub takes_back: bool,
 }
 
 /// Why a wish is not granted.

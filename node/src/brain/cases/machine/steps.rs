@@ -8,8 +8,8 @@ use super::{Refusal, common, watching};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Ask, Assist, CALL_BACK, CLIMB, ClosedReason, DISPATCH, Finding, Kind, Outcome, Role, SOLUTION, Solved, Status,
-    Verdict, assist_clock,
+    Ask, Assist, CALL_BACK, CLIMB, ClosedReason, DISPATCH, Finding, Kind, Outcome, RESPONSE, Role, SOLUTION, Solved,
+    Status, Verdict, assist_clock,
 };
 
 impl Turn<'_> {
@@ -356,6 +356,30 @@ impl Turn<'_> {
             Refusal::new("not-now", detail, "it was dealt with, or taken, since it was offered")
         })?;
         self.entry.to = Some(format!("the offer to {offered}"));
+        Ok(())
+    }
+
+    /// Whoever has accepted a press does not come: it climbs on, and all that it has climbed to are called anew.
+    pub(super) fn comes_not(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.need_text("why it is escalated")?;
+        self.case.status = Status::Submitted;
+        (self.case.accepted_by, self.case.accepted_from, self.case.signed) = (None, None, None);
+        self.stop_clock(DISPATCH);
+        self.void_clock(DISPATCH);
+        self.run_on(RESPONSE);
+        let top = watching(&self.case).cloned();
+        let mut called = Some(self.case.owner.clone());
+        while let Some(node) = called {
+            called = node.parent().filter(|above| top.as_ref().is_some_and(|top| top.covers(above)));
+            self.entry.calls.push(node);
+        }
+        // At the top there is nobody else to call.
+        if watching(&self.case).unwrap_or(&self.case.owner).parent().is_some() {
+            self.escalate_by(&Ask { hand_over: false, ..ask.clone() })?;
+        }
+        if watching(&self.case).unwrap_or(&self.case.owner).parent().is_some() {
+            self.start_clock(CLIMB, Some(self.climb()));
+        }
         Ok(())
     }
 

@@ -131,6 +131,14 @@ impl<'a> Turn<'a> {
         self.entry.clocks.push(format!("{name} stopped{over}"));
     }
 
+    /// What it was stopped for does not stand: it runs on as before.
+    pub(super) fn run_on(&mut self, name: &str) {
+        let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.stopped.is_some()) else { return };
+        clock.stopped = None;
+        let until = clock.due.map(|due| format!(" until {}", citybrain_shared::view::rfc3339(due)));
+        self.entry.clocks.push(format!("{name} runs on{}", until.unwrap_or_default()));
+    }
+
     /// What ended in time without what it was for is due no more: whoever gets the case next has a limit of his own.
     pub(super) fn void_clock(&mut self, name: &str) {
         let now = self.now;

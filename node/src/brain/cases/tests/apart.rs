@@ -1,6 +1,7 @@
 //! Boxes that are dead or cut off: who comes, who works on, and who is forgotten all the same.
 
 use super::*;
+use citybrain_shared::case::RESPONSE;
 
 const ID: &str = "20261120-0";
 
@@ -84,7 +85,7 @@ fn a_resident_does_not_keep_a_press_from_climbing_and_a_box_that_speaks_again_is
 }
 
 /// What the node's log has goes to its neighbour, and no answer comes.
-fn carry(world: &mut World, from: &str, to: &str) {
+pub(super) fn carry(world: &mut World, from: &str, to: &str) {
     let line = world.lines.get_mut(&(from.to_owned(), to.to_owned())).map(std::mem::take).unwrap_or_default();
     line.into_iter().for_each(|flying| world.arrive(to, flying));
     while world.due(to) {}
@@ -285,6 +286,120 @@ fn whoever_was_to_come_to_a_press_of_a_dead_box_takes_it_back_and_all_above_are_
         }
         world.settle();
         assert_eq!(held(&world, "c").case, held(&world, "c/s/a/n").case);
+    }
+}
+
+#[test]
+fn whoever_takes_it_back_that_he_comes_to_a_press_that_has_climbed_has_all_called_anew() {
+    for climbs in 0..=3 {
+        for (at, who, role) in [("c/s", "街长", Role::Worker), ("c", "市长", Role::Supervisor)] {
+            let mut world = World::new();
+            press(&mut world, "c/s/a/n");
+            for _ in 0..climbs {
+                world.now += 30_000_000;
+                world.settle();
+            }
+            let before = ABOVE.map(|n| calls(&world, n));
+            assert_eq!(before.iter().sum::<usize>(), climbs);
+            // The box burns.
+            assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w1"));
+            without(&mut world, "c/s/a/n");
+            assert!(world.ask(at, ID, Verb::Escalate, &by(who, role), "w2"));
+            without(&mut world, "c/s/a/n");
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), before.map(|n| n + 1), "at once, climbs: {climbs}, by {who}");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            for _ in 0..4 {
+                world.now += 30_000_000;
+                without(&mut world, "c/s/a/n");
+            }
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), before.map(|n| n + 1), "once, climbs: {climbs}, by {who}");
+        }
+    }
+}
+
+#[test]
+fn whoever_takes_it_back_is_not_who_has_accepted_it_when_the_box_is_back() {
+    for climbs in [0, 1, 3] {
+        // One after the other, or in one frame.
+        for is_apart in [true, false] {
+            let mut world = World::new();
+            press(&mut world, "c/s/a/n");
+            for _ in 0..climbs {
+                world.now += 30_000_000;
+                world.settle();
+            }
+            assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w1"));
+            without(&mut world, "c/s/a/n");
+            assert!(world.ask("c/s", ID, Verb::Escalate, &by("街长", Role::Worker), "w2"));
+            without(&mut world, "c/s/a/n");
+            if is_apart {
+                let line = world.lines.get_mut(&("c/s/a".to_owned(), "c/s/a/n".to_owned())).unwrap();
+                for flying in std::mem::take(line) {
+                    world.arrive("c/s/a/n", flying);
+                    while world.due("c/s/a/n") {}
+                }
+            }
+            let before = ABOVE.map(|n| calls(&world, n));
+            for _ in 0..4 {
+                world.settle();
+                world.now += 30_000_000;
+            }
+            let case = held(&world, "c").case.clone();
+            assert_eq!((case.status, &case.accepted_by, &case.signed), (Status::Submitted, &None, &None));
+            assert!(case.clocks.iter().all(|c| c.name != RESPONSE || c.stopped.is_none()), "{:?}", case.clocks);
+            assert_eq!(case.escalated_to, Some(a("c")), "it climbs on");
+            for (n, before) in ABOVE.iter().zip(before) {
+                assert_eq!(held(&world, n).case, held(&world, "c/s/a/n").case, "{n}");
+                assert_eq!(held(&world, n).wishes.iter().filter(|w| w.refused.is_none()).count(), 0, "{n}");
+                let was_accepted = is_apart && climbs == 3;
+                assert!(calls(&world, n) > before || !was_accepted, "{n} stood down: {climbs}");
+            }
+            // He can after all, and then it is his.
+            assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w3"));
+            world.settle();
+            assert_eq!(held(&world, "c").case.accepted_by.as_deref(), Some("街长"));
+            // Who has heard that he is expected asks for more people, and comes himself.
+            assert!(climbs == 3 || world.ask("c/s", ID, Verb::Escalate, &by("街长", Role::Worker), "w4"));
+            world.settle();
+            assert_eq!(held(&world, "c").case.status, Status::Accepted);
+        }
+    }
+}
+
+#[test]
+fn of_two_who_come_one_takes_it_back_and_the_other_is_who_has_accepted_it() {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w1"));
+    assert!(world.ask("c", ID, Verb::Accept, &by("市长", Role::Worker), "w2"));
+    without(&mut world, "c/s/a/n");
+    assert!(world.ask("c/s", ID, Verb::Escalate, &by("街长", Role::Worker), "w3"));
+    without(&mut world, "c/s/a/n");
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [0; 3], "one still comes");
+    let line = world.lines.get_mut(&("c/s/a".to_owned(), "c/s/a/n".to_owned())).unwrap();
+    let frame = std::mem::take(line).into_iter().map(|flying| flying.draft).collect();
+    world.commit("c/s/a/n", frame, Some("c/s/a"));
+    world.settle();
+    assert_eq!(held(&world, "c").case.accepted_by.as_deref(), Some("市长"));
+    assert!(held(&world, "c").wishes.is_empty(), "{:?}", held(&world, "c").wishes);
+    let why = held(&world, "c/s").wishes[0].refused.clone().unwrap_or_default();
+    assert!(why.contains("does not come"), "{why}");
+}
+
+#[test]
+fn a_press_that_has_climbed_calls_those_who_know_it_anew_if_its_box_refuses_whoever_was_to_come() {
+    for desk in ABOVE {
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        for _ in 0..2 {
+            world.now += 30_000_000;
+            world.settle();
+        }
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 1, 0]);
+        climbs_unheard(&mut world, desk, 0, true);
+        assert!(world.ask("c/s/a/n", ID, Verb::Comment, &by("w", Role::Worker), ""));
+        world.settle();
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [2, 2, 0], "accepted at {desk}");
     }
 }
 

@@ -32,7 +32,7 @@ impl Desk {
     }
 
     fn try_act(&self, verb: Verb, ask: &Ask) -> Result<Vec<Stepped>, Refusal> {
-        let asker = Asker { at: &a("c/s/m"), opened_it: ask.by == "opener" };
+        let asker = Asker { at: &a("c/s/m"), opened_it: ask.by == "opener", takes_back: false };
         self.cases.book().act(&self.case, verb, ask, asker, &|_| None, self.now)
     }
 
@@ -465,7 +465,7 @@ fn the_only_summons_that_can_be_meant_need_not_be_named() {
         d.act(Verb::Assist, Ask { unit: Some(unit.into()), to: Some(a(to)), ..by("w", Role::Worker) });
     }
     let report = |d: &Desk, at: &str, assist: Option<&str>| {
-        let asker = Asker { at: &a(at), opened_it: false };
+        let asker = Asker { at: &a(at), opened_it: false, takes_back: false };
         let ask = Ask { assist: assist.map(str::to_owned), ..by("x", Role::Worker) };
         d.cases.book().act(&d.case, Verb::Report, &ask, asker, &|_| None, d.now)
     };
@@ -878,7 +878,7 @@ fn nobody_reports_for_a_unit_from_a_node_that_was_not_summoned() {
     d.act(Verb::Assist, assist("消防", Some("c/s/n"))).act(Verb::Assist, assist("车队", None));
     let report = |at: &str, id: &str| {
         let ask = Ask { assist: Some(id.into()), ..by("x", Role::Worker) };
-        let asker = Asker { at: &a(at), opened_it: false };
+        let asker = Asker { at: &a(at), opened_it: false, takes_back: false };
         d.cases.book().act(&d.case, Verb::Report, &ask, asker, &|_| None, d.now).err().map(|e| e.error)
     };
     assert_eq!([report("c/s/n", "a1"), report("c/s/m", "a1"), report("c/s/m", "a2")], [None; 3]);

@@ -1,6 +1,7 @@
 //! Boxes that lose their disks, in trees whose links keep their word: in order by lane, once into each
 //! log; a box with an empty disk gets again what its children have, and the last that its parent sent.
 
+mod comes;
 mod offered;
 mod orders;
 
@@ -373,6 +374,26 @@ fn whom_to_call_is_lost_with_the_box_that_kept_it_and_everybody_hears_of_it() {
     net.settle();
     assert_eq!(lost(&net), vec![None; 4]);
     assert!(net.held("c").case.contact_came && net.held(at).contact == Some(phone()));
+}
+
+#[test]
+fn whoever_takes_it_back_is_not_who_has_accepted_it_though_the_box_has_lost_its_disk() {
+    let at = "c/s/a/n";
+    for (desk, who, role) in [("c/s", "街长", Role::Worker), ("c", "市长", Role::Supervisor)] {
+        let mut net = Net::pressed_and_accepted(at, "c/s");
+        net.now += 3_600_000_000;
+        net.settle();
+        assert!(net.ask(desk, CASE, Verb::Escalate, &by(who, role)));
+        net.settle();
+        net.replace(at, 0);
+        net.cut.clear();
+        net.settle();
+        for n in ABOVE.into_iter().chain([at]) {
+            let held = net.held(n);
+            assert_eq!((held.case.status, held.coming.len()), (Status::Submitted, 0), "{who}: {n}: {held:?}");
+            assert!(!net.places[n].called.is_empty(), "{who}: {n} was called");
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -444,6 +444,7 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
         urgent: false,
         at: None,
         again: 0,
+        takes_back: Vec::new(),
         body,
     };
     let draft = Pen { me: &a("c/s/a/n"), now: view::time_of(net.now) }.letter(&letter).unwrap();
@@ -658,7 +659,17 @@ fn what_is_urgent_is_decided_before_all_else_that_a_new_box_has_to_decide() {
     let posted = |n: u64| {
         let body = Body::SentBack { case: format!("{n}"), term: 1, version: 1, why: String::new() };
         let (from, to) = (a("c/s/a"), a("c/s"));
-        let letter = Letter { id: n.to_string(), from, via: None, to, urgent: n == 150, at: None, again: 0, body };
+        let letter = Letter {
+            id: n.to_string(),
+            from,
+            via: None,
+            to,
+            urgent: n == 150,
+            at: None,
+            again: 0,
+            takes_back: Vec::new(),
+            body,
+        };
         Posted { letter, log: None, is_new: true }
     };
     (0..200).for_each(|n| cases.inbox.insert(n, posted(n)));
