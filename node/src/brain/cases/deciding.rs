@@ -794,8 +794,14 @@ impl Cases {
         let (term, version) = case.order();
         let newest = &held.case;
         if newest.bound_for() == &case.owner {
-            // It was asked for before, and goes there, or is there.
-            return pen.answered(letter, "known", None);
+            // It was asked for before, and goes there, or is there: whoever asked for it above the giver hears so.
+            let theirs = letter.id.strip_suffix(RECALL).filter(|_| *asker != letter.from && *asker != self.me);
+            let told = theirs.zip(held.history.last()).and_then(|(wish, entry)| {
+                let (case, history, answers) = (newest.clone(), letter::sent(&held.history), Some(wish.to_owned()));
+                let body = Body::Copy { case, entry: entry.clone(), history, answers };
+                pen.letter(&self.letter(format!("{}.done", letter.id_of_time()), asker, letter.urgent, body))
+            });
+            return pen.answered(letter, "known", told);
         }
         if newest.order() == (term, version) && newest.handing_to.as_ref() == Some(&self.me) {
             // It has not come yet, and will not be taken when it does.

@@ -3,7 +3,7 @@
 use super::asking::{content, takes_back};
 use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
-use super::letter::{self, Body, End, Letter};
+use super::letter::{self, Body, End, Letter, RECALL};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
@@ -488,7 +488,9 @@ impl Cases {
     /// The answer to a wish of this node, in the case's own records.
     pub(super) fn granted(&mut self, case: &str, wish: &str) {
         if let Some(held) = self.held.get_mut(case) {
-            held.wishes.retain(|w| w.id != wish);
+            // A recall was done by the letter with which the case's giver has asked for it.
+            let recall = wish.strip_suffix(RECALL).unwrap_or(wish);
+            held.wishes.retain(|w| w.id != wish && w.id != recall);
         }
     }
 
