@@ -365,12 +365,16 @@ impl Rules {
             alarms::KNOWN if header.direction == Direction::Down && header.target == self.me.as_str() => {
                 let Some(alarm) = data_of::<Alarm>(payload) else { return };
                 let is_ours = alarm.origin == self.me && alarm.id == id_of(&self.me, &alarm.name, &alarm.key);
-                // What this box has said of it itself is newer.
-                if is_ours && self.alarms.get(&alarm.id).is_none() {
-                    let (rule, key) = (self.index_of(&alarm.rule), alarm.rule_key.clone());
-                    self.changing(header.committed_us, |table| table.fold(alarm));
-                    rule.into_iter().for_each(|rule| self.take_up(rule, &key, header.committed_us));
+                // What this box has said of it itself since then is newer.
+                if !is_ours || self.alarms.get(&alarm.id).is_some_and(|known| known.rev >= alarm.rev) {
+                    return;
                 }
+                let (rule, key) = (self.index_of(&alarm.rule), alarm.rule_key.clone());
+                if !alarm.active {
+                    self.rest_all(&alarm);
+                }
+                self.changing(header.committed_us, |table| table.fold(alarm));
+                rule.into_iter().for_each(|rule| self.take_up(rule, &key, header.committed_us));
             }
             LOADED if header.origin.is_none() => self.look_at_own(pos, header.committed_us),
             RETIRED_TYPE | RETURNED_TYPE => {
@@ -379,10 +383,13 @@ impl Rules {
                 self.changing(header.committed_us, |table| table.leave(&node, gone));
             }
             name if cases::is_wanted(name) => {
-                // A child with an empty disk: its alarms are known here alone.
+                // A child that has lost what it knew: its alarms are known here alone, and of what it still knows
+                // that it is over, too.
                 let child = header.origin.and_then(|o| Address::parse(o.address).ok());
                 let Some(child) = child.filter(|child| child.is_child_of(&self.me)) else { return };
-                let theirs = self.alarms.iter().filter(|a| a.active && a.origin == child).map(|a| a.id.clone());
+                let all = cases::knows_some(payload);
+                let theirs = self.alarms.iter().filter(|a| (a.active || all) && a.origin == child);
+                let theirs = theirs.map(|a| a.id.clone());
                 for id in theirs.collect::<Vec<_>>() {
                     self.conclude(pos, header.committed_us, Conclusion::Return(id));
                 }
