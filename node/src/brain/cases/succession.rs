@@ -1,12 +1,14 @@
-//! What a box with an empty disk learns before it acts for the one that was at its address before.
+//! What a box with an empty disk learns before it acts for the one that was at its address before; and one that was
+//! restored from a backup, or whose log is damaged, before it acts for what it was itself.
 //!
 //! **Constraints.** What the lost disk's node owned, or was being given, is known from copies only.
 //! Those above have every word that came to the parent; those below may have got a case from the lost
 //! node of which nobody above has heard. And letters to the lost node may come a second time: all that
 //! the nodes below still have in their logs does.
 //!
-//! **Operation.** A new folder asks its parent (`wanted`), and names its incarnation, so that an answer
-//! to another folder is none. The parent answers with every case that it knows of that subtree
+//! **Operation.** A new history of the log asks its parent (`wanted`), and names itself, so that an answer
+//! to another is none. In a folder that had one before, what is held of this node's own is unproven: it is not
+//! stepped, and letters that wait are taken for answered, as if they came from before. The parent answers with every case that it knows of that subtree
 //! ([`Body::Returned`], some at a time), and then, in both lanes, that this was all, which nodes it knows
 //! below, and whether any box was ever there before ([`All`]). The new node calls the roll of those
 //! below (`roll`), in both lanes; what one of them answers (`present`) stands behind everything

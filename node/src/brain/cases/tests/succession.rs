@@ -3,6 +3,7 @@
 
 mod offered;
 mod orders;
+mod restored;
 
 use super::*;
 use citybrain_hub::state::Peer;
