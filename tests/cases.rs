@@ -7,6 +7,7 @@
 //! | `lists` | second pages of cases, alarms and directives; all cases as a table |
 //! | `looking` | overdue, reopened, urgent, one's own; hot spots and repeat callers |
 //! | `rates` | rates over three tiers, counted and divided by hand |
+//! | `restored` | a box of which a backup is put back |
 //! | `services` | services, activities and scenes |
 //! | `verbs` | each step that is typed, on the screen, for programs, in every history |
 
@@ -14,6 +15,7 @@ mod clocks;
 mod lists;
 mod looking;
 mod rates;
+mod restored;
 mod services;
 mod verbs;
 

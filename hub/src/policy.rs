@@ -2,8 +2,8 @@
 //! knows nothing of what it decides.
 
 use crate::state::State;
-use citybrain_shared::Pos;
 use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::{LogId, Pos};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -32,6 +32,10 @@ pub trait Policy: Any + Send + Sync {
     /// Folds a record in; called for every record that is no note, in order, each once, live and in
     /// a replay. The only way to change.
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]);
+
+    /// The node's log has a new history, of that name: the first of a folder, or another, because what is known
+    /// here may be older than what the node has said. Part of the fold, as a record is.
+    fn begin_history(&mut self, _: LogId) {}
 
     /// Rows that changed since the last call.
     fn take_rows(&mut self) -> Vec<Row>;

@@ -26,6 +26,7 @@ use crate::{Address, Tier};
 use chrono::{DateTime, Utc};
 use facts::{moment, some_moment};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A case as its newest known step left it.
@@ -205,6 +206,16 @@ impl Case {
     /// What orders two accounts of one case: who held it later, then who stepped later.
     pub fn order(&self) -> (u32, u32) {
         (self.term, self.version)
+    }
+
+    /// Is this the newer account? A box of which a backup was put back may have written another step under an order
+    /// that it had used before: then that which was written later counts, at every node the same.
+    pub fn supersedes(&self, other: &Case) -> bool {
+        let text = |case: &Case| serde_json::to_string(case).unwrap_or_default();
+        match (self.order(), self.changed).cmp(&(other.order(), other.changed)) {
+            Ordering::Equal => self != other && text(self) > text(other),
+            order => order.is_gt(),
+        }
     }
 
     /// The same as text: `1.7`.

@@ -149,12 +149,10 @@ fn of_start(ctx: &Ctx) -> Option<Symptom> {
 
 fn of_lost_cases(ctx: &Ctx) -> Option<Symptom> {
     let awaited = ctx.hub.state(|s| Brain::of(s).and_then(|b| b.cases.awaited())).filter(|a| a.cases > 0)?;
-    let sentence = format!(
-        "{} is in place of a box that lost its disk; cases of that: {}; {}",
-        ctx.config.node.address,
-        awaited.cases,
-        awaited.sentence()
-    );
+    let lost =
+        if awaited.knows_some { "has lost some of what it knew" } else { "is in place of a box that lost its disk" };
+    let sentence =
+        format!("{} {lost}; cases of that: {}; {}", ctx.config.node.address, awaited.cases, awaited.sentence());
     let remedy = "bring those nodes back; for one that is gone for good, an empty box under its address will do";
     Some(mine(ctx, "cases-not-recovered", Severity::Slow, sentence, remedy))
 }

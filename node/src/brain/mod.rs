@@ -24,9 +24,9 @@ pub mod warnings;
 
 use citybrain_hub::policy::{Make, Policy, Row};
 use citybrain_hub::state::State;
-use citybrain_shared::Pos;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::{LogId, Pos};
 use in_force::{Numbered, Slot};
 use std::any::Any;
 use std::sync::Arc;
@@ -167,6 +167,12 @@ impl Policy for Brain {
         }
         for (_, part) in self.parts_mut() {
             part.apply(pos, header, payload);
+        }
+    }
+
+    fn begin_history(&mut self, log: LogId) {
+        for (_, part) in self.parts_mut() {
+            part.begin_history(log);
         }
     }
 

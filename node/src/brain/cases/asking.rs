@@ -62,7 +62,8 @@ impl Cases {
             let known = newest.get(&id).or_else(|| self.held.get(&id).map(|h| &h.case));
             let is_new = known.is_none();
             let room = if is_new && told.status.is_open() { self.has_room(false) } else { Ok(()) };
-            if let Err(refusal) = room {
+            let proven = if self.is_unproven(&id) { Err(self.not_yet(&id)) } else { Ok(()) };
+            if let Err(refusal) = room.and(proven) {
                 refuse(told, refusal);
                 continue;
             }
@@ -145,7 +146,9 @@ impl Cases {
         let asked = held.asked_as(verb, ask).filter(|_| !is_named);
         let (name, again) = asked.unwrap_or((wish, 0));
         let next = self.sends_on(held, verb, ask);
-        if next.is_none() && (is_here || verb != Verb::Forget) {
+        // What is said of a case that waits here waits with it.
+        let waits = next.is_none() && self.is_unproven(&id) && self.waits_with(&id, verb, ask);
+        if next.is_none() && !waits && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall && held.case.handing_to.is_some() {
                 let letter = Letter { again, ..self.recall(held, ask, &self.me, name.to_owned(), now)? };
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
@@ -235,6 +238,9 @@ impl Cases {
         taken_back: &[String],
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
+        if held.case.owner == self.me && self.is_unproven(&held.case.id) {
+            return Err(self.not_yet(&held.case.id));
+        }
         let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
         let accepted_as = held.history.iter().rfind(|e| e.step == Verb::Accept.done()).and_then(|e| e.wish.as_ref());

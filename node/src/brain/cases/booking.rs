@@ -117,10 +117,19 @@ impl Cases {
     /// whenever his newest word of the case still says otherwise: so it does not matter what became of a letter.
     fn owes_a_word(&self, held: &Held) -> bool {
         let case = &held.case;
+        if self.awaits_seat(case) {
+            return true;
+        }
         let Some(now) = self.changed_booking(case).filter(|_| lies_ahead(case, view::time_of(self.now_us))) else {
             return false;
         };
         self.may_step(&case.id) || self.is_at_another(case) && held.offer_told.as_ref() != Some(&offer_id(case, &now))
+    }
+
+    /// Was it asked for here while nobody knew which seats were given, and can be answered now?
+    fn awaits_seat(&self, case: &Case) -> bool {
+        let is_asked = case.booking.as_ref().is_some_and(|b| b.node == self.me && b.state == Booked::Asked);
+        is_asked && case.status.is_open() && self.may_step(&case.id) && self.knows_seats()
     }
 
     /// Does another node have it, or will have? What comes here is told when it is here, and what goes from here
@@ -234,9 +243,12 @@ impl Cases {
         Some(Offered { before: before.clone(), after, to, text: said.join("; ") })
     }
 
-    /// The answer to a request for a service of this node that has none yet.
+    /// The answer to a request for a service of this node that has none yet; none before it knows which seats are given.
     pub(super) fn booked(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
         let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Asked)?;
+        if !self.knows_seats() {
+            return None;
+        }
         Some(self.book().book(case, self.lack(booking, now), now))
     }
 

@@ -228,7 +228,7 @@ impl Cases {
         let mut drafts = Vec::new();
         if let Some(known) = self.held.get(&case.id)
             && entry.node != self.me
-            && known.case.order() >= case.order()
+            && !case.supersedes(&known.case)
         {
             // Known, or written by one who has lost the case and does not know it yet.
             if !known.history.contains(entry) {
@@ -326,7 +326,9 @@ impl Cases {
         now: DateTime<Utc>,
     ) -> Option<Draft> {
         let history = letter::sent(history);
-        let id = format!("{}.{}.{}.copy.{to}", case.id, case.term, case.version);
+        // With its time: of two steps of one order both go.
+        let at = case.changed.timestamp_micros();
+        let id = format!("{}.{}.{}.{at:x}.copy.{to}", case.id, case.term, case.version);
         let answers = answers.map(str::to_owned);
         let body = Body::Copy { case: case.clone(), entry: entry?.clone(), history, answers };
         Pen { me: &self.me, now }.letter(&self.letter(id, to, case.urgent, body))
@@ -469,7 +471,7 @@ impl Cases {
                 }
                 let wanted = if is_old { self.still_wanted(letter, *verb, ask) } else { Some(*verb) };
                 let done = wanted
-                    .ok_or_else(|| lost(&self.me))
+                    .ok_or_else(|| lost(&self.me, self.knows_some()))
                     .and_then(|verb| self.may_be_summoned(verb, ask, state).map(|()| verb))
                     .and_then(|verb| self.asked(case, verb, ask, contact.as_ref(), letter, now));
                 done.unwrap_or_else(|refusal| self.refused(case, refusal, letter, now))
@@ -648,7 +650,7 @@ impl Cases {
     /// Has that case come to this box, in place of another, and waits for the word of those below?
     fn waits_here(&self, case: &Case) -> bool {
         let letter = self.waiting.place(&letter::hand_over_id(case));
-        letter.is_some() || self.waiting.back_of(&case.id).next().is_some()
+        self.is_unproven(&case.id) || letter.is_some() || self.waiting.back_of(&case.id).next().is_some()
     }
 
     /// Is it a wish of which this box, in place of another, cannot say yet where its case is? It waits with the
@@ -661,11 +663,16 @@ impl Cases {
         };
         let mut wishes = self.waiting.wishes_of(case).chain(self.inbox.wishes_of(case));
         let mut takes_back = || *verb == Verb::Escalate && wishes.any(accepts);
-        (*verb == Verb::Accept || follows(*verb, ask) || takes_back())
+        (self.waits_with(case, *verb, ask) || takes_back())
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
                 Some(held) => self.waits_here(&held.case),
             }
+    }
+
+    /// Does such a wish wait with its case, where that waits?
+    pub(super) fn waits_with(&self, case: &str, verb: Verb, ask: &Ask) -> bool {
+        verb == Verb::Accept || follows(verb, ask) || verb == Verb::Forget && self.is_unproven(case)
     }
 
     /// Does a letter that turns here wait before it does? A hand-over that the box before this one may have sent
@@ -687,20 +694,27 @@ impl Cases {
         let Some(node) = header.origin.and_then(|o| Address::parse(o.address).ok()) else { return Vec::new() };
         let inc = letter::data::<Presence>(payload).map(|presence| presence.inc);
         let known = state.registry.get(&node).map(|known| known.inc);
-        let Some(inc) = inc.filter(|inc| known.is_some_and(|known| known != *inc)) else { return Vec::new() };
+        match inc.filter(|inc| known.is_some_and(|known| known != *inc)) {
+            Some(inc) => self.lost_with(&node, false, &inc.to_string(), now),
+            None => Vec::new(),
+        }
+    }
+
+    /// The wishes that may be lost with what that node knew; `knows_some`: it did not lose all. `token` names this loss.
+    pub(super) fn lost_with(&self, node: &Address, knows_some: bool, token: &str, now: DateTime<Utc>) -> Vec<Draft> {
         let is_lost = |held: &Held, w: &Wish| {
             let is_said_otherwise =
-                held.coming.iter().any(|c| c.wish == w.id) || w.verb == Verb::Comment && w.to == node;
+                held.coming.iter().any(|c| c.wish == w.id) || w.verb == Verb::Comment && w.to == *node;
             w.refused.is_none() && node.covers(&w.to) && !is_said_otherwise
         };
         let pen = Pen { me: &self.me, now };
         let mut drafts = Vec::new();
         for held in self.held.values() {
             for wish in held.wishes.iter().filter(|w| is_lost(held, w)) {
-                let Refusal { error, detail, hint } = lost(&node);
+                let Refusal { error, detail, hint } = lost(node, knows_some);
                 let (case, answers, detail) = (held.case.id.clone(), wish.id.clone(), format!("{detail}; {hint}"));
                 let body = Body::Refused { case, answers, error: error.into(), detail, said: None, contact: None };
-                let id = format!("{}.lost.{inc}", wish.id);
+                let id = format!("{}.lost.{token}", wish.id);
                 let told = self.letter(id, &self.me, held.case.urgent, body);
                 drafts.extend(pen.letter(&Letter { again: wish.again, ..told }));
             }
@@ -844,8 +858,9 @@ fn follows(verb: Verb, ask: &Ask) -> bool {
 }
 
 /// Nobody knows what became of a wish.
-fn lost(node: &Address) -> Refusal {
-    let detail = format!("{node} has lost its disk, and does not know whether it was done");
+fn lost(node: &Address, knows_some: bool) -> Refusal {
+    let what = if knows_some { "some of what it knew" } else { "its disk" };
+    let detail = format!("{node} has lost {what}, and does not know whether it was done");
     Refusal::new(letter::LOST, detail, "look at the case, and ask again if it is still wanted")
 }
 

@@ -38,6 +38,12 @@ impl Held {
     }
 }
 
+/// What tells a line of history from the others, in their order. Under one (term, version) there are two where a box
+/// of which a backup was put back has stepped again.
+fn line(e: &Entry) -> impl Ord + '_ {
+    (e.term, e.version, e.at, &e.node, &e.step, &e.by)
+}
+
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
@@ -70,14 +76,16 @@ impl Cases {
                     times_anew: 0,
                     pressed: 0,
                     offer_told: None,
+                    unproven: false,
                     wishes,
                 };
                 self.held.insert(id.clone(), held);
             }
-            Some(held) if case.order() > held.case.order() => {
+            Some(held) if case.supersedes(&held.case) => {
                 held.moved_to.take_if(|_| case.place_again != held.case.place_again);
                 (held.case, held.heard_us) = (case.clone(), self.now_us);
                 (held.times_anew, held.pressed) = (0, 0);
+                held.unproven = false;
             }
             Some(_) => {}
         }
@@ -102,8 +110,7 @@ impl Cases {
             }
             for entry in entries {
                 held.wishes.retain(|w| entry.wish.as_ref() != Some(&w.id));
-                let key = |e: &Entry| (e.term, e.version);
-                if let Err(place) = held.history.binary_search_by_key(&key(entry), key) {
+                if let Err(place) = held.history.binary_search_by(|known| line(known).cmp(&line(entry))) {
                     // A node of ours writes none that is longer.
                     let (text, evidence) = (cut(&entry.text, TEXT_MAX), shown(&entry.evidence));
                     held.history.insert(place, Entry { text, evidence, ..entry.clone() });
@@ -343,7 +350,7 @@ impl Cases {
         self.buttons.extend(button);
         self.by_button.extend(case.button.clone().map(|b| (b, id.to_owned())));
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
-        if case.owner == self.me && case.handing_to.is_none() {
+        if self.is_own(held) {
             self.due.extend(timers);
             self.forgetting.extend(held.to_forget.as_ref().map(|_| id.to_owned()));
         }
@@ -398,12 +405,16 @@ impl Cases {
                 self.were_called(&case.id, history);
             }
             self.keep_contact(was);
+            self.prove(&case);
+            if !self.waiting.bring_back_any() {
+                self.look_at_bookings();
+            }
             self.free_wishes(&case);
         }
     }
 
     /// Wishes that have waited for their case, and need not any more.
-    fn free_wishes(&mut self, case: &str) {
+    pub(super) fn free_wishes(&mut self, case: &str) {
         let is_free = |posted: &Posted| posted.is_new && !self.must_wait(&posted.letter);
         let free = self.waiting.wishes_of(case).filter(|(_, posted)| is_free(posted));
         let free: Vec<u64> = free.map(|(pos, _)| pos).collect();
@@ -511,6 +522,10 @@ impl Cases {
             held.sent_back = Some((*term, *version));
             self.dirty.insert((Dirty::Case, case.clone()));
         }
+        let is_own_wish = letter.from == self.me && matches!(letter.body, Body::Ask { .. });
+        if own && is_own_wish && letter.to == self.me {
+            self.note_sent(&letter);
+        }
         if own && letter.from == self.me && letter.to != self.me {
             self.note_sent(&letter);
         } else if letter.to != self.me {
@@ -522,8 +537,8 @@ impl Cases {
 
     /// A letter of this node to another.
     fn note_sent(&mut self, letter: &Letter) {
-        if let Body::Returned { inc, case, .. } = &letter.body {
-            self.apply_sent(&letter.to, *inc, case);
+        if let Body::Returned { log, case, .. } = &letter.body {
+            self.apply_sent(&letter.to, *log, case);
         }
         if let Body::Ask { case, offered: Some(_), .. } = &letter.body
             && let Some(held) = self.held.get_mut(case)
@@ -650,10 +665,10 @@ impl Cases {
                 if header.direction == Direction::Up
                     && case.owner != self.me
                     && !succession::may_return(case, letter.sender()) => {}
-            Body::Returned { inc, case, history, coming } => {
-                if self.is_for(*inc) && self.was_here(case) {
+            Body::Returned { log, case, history, coming } => {
+                if self.is_for(*log) && self.was_here(case) {
                     self.post(pos, posted, true);
-                } else if self.is_for(*inc) {
+                } else if self.is_for(*log) {
                     self.fold(case, history);
                     self.were_called(&case.id, history);
                     if header.direction == Direction::Down {

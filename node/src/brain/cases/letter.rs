@@ -17,7 +17,7 @@
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Entry, Place, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
-use citybrain_shared::{Address, Inc, Lane, Tier, view};
+use citybrain_shared::{Address, Lane, LogId, Tier, view};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -147,9 +147,9 @@ pub enum Body {
     SentBack { case: String, term: u32, version: u32, why: String },
     /// Its giver wants the case again, which `case` shows on its way; `asker` is the node where he said so who asked.
     Recall { case: Case, history: Vec<Entry>, by: String, why: String, asker: Address },
-    /// What the parent knows of a case of the box that was here before the one that has asked; and who comes to it.
+    /// What the parent knows of a case of the node that has asked, for that history of its log; and who comes to it.
     Returned {
-        inc: Inc,
+        log: LogId,
         case: Case,
         history: Vec<Entry>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -107,6 +107,11 @@ impl Letters {
         self.back.iter().any(|back| !back.is_empty())
     }
 
+    /// All that bring a case back.
+    pub fn brings_back(&self) -> impl Iterator<Item = u64> {
+        self.back.iter().flatten().map(|(_, pos)| *pos)
+    }
+
     /// All that bring this case back.
     pub fn back_of(&self, case: &str) -> impl Iterator<Item = &Letter> {
         let theirs = (case.to_owned(), 0)..=(case.to_owned(), u64::MAX);

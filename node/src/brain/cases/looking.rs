@@ -165,7 +165,11 @@ impl Cases {
 
     /// May this node step the case?
     pub fn may_step(&self, id: &str) -> bool {
-        self.held.get(id).is_some_and(|h| h.case.owner == self.me && h.case.handing_to.is_none())
+        self.held.get(id).is_some_and(|held| self.is_own(held))
+    }
+
+    pub(super) fn is_own(&self, held: &Held) -> bool {
+        held.case.owner == self.me && held.case.handing_to.is_none() && !(held.unproven && self.has_parent)
     }
 
     /// Is there room for one more open case? A call for help is never refused.

@@ -16,7 +16,7 @@
 //! | [`letter`] | what a case's events look like, and how they find their way |
 //! | [`letters`] | letters that wait |
 //! | [`intake`] | events that open cases |
-//! | [`succession`] | what a box with an empty disk learns of the one before it |
+//! | [`succession`] | what a box that has lost what it knew, or some of it, learns of others |
 //! | [`counts`] | how many there are of what, and how long they took |
 //! | [`supervision`] | what is overdue, came back, or is reported again and again |
 //! | [`rates`] | response, solution, satisfaction, counted |
@@ -28,8 +28,8 @@
 //! far up as its category needs them, and go from all that have them when they are to be forgotten.
 //!
 //! **Format.** A step's record holds the whole case as the step left it and one line of history. A
-//! copy is the case with the highest (term, version) and the set of all lines: whatever order records
-//! come in, copies converge, and a gap heals with the next step. `term` counts hands, `version` steps;
+//! copy is the case with the highest (term, version), of two the one written later, and the set of all lines:
+//! whatever order records come in, copies converge, and a gap heals with the next step. `term` counts hands, `version` steps;
 //! both go on across hands, so what a node wrote that had lost the case (restored from a backup) is
 //! recognised as older and answered with the newer copy. A hand-over to a node that the one at the turn
 //! has never heard of comes back from there, once and for all; one that nobody has begun to work on comes
@@ -70,7 +70,7 @@ mod tests;
 
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
-pub use succession::{Awaited, is_present, is_wanted, tells_again};
+pub use succession::{Awaited, is_present, is_wanted, knows_some, tells_again};
 
 use asking::{kept, who};
 use booking::Edition;
@@ -128,7 +128,7 @@ pub struct Held {
     pub case: Case,
     /// When this came here, by this node's own clock: µs since 1970. Others' clocks may be wrong.
     pub heard_us: i64,
-    /// Oldest first; each (term, version) once.
+    /// Oldest first; each once.
     pub history: Vec<Entry>,
     /// When each of these lines came here, by this node's own clock: µs since 1970.
     pub came_us: Vec<i64>,
@@ -169,6 +169,9 @@ pub struct Held {
     /// The letter by which its owner was told last how that is offered now here which the case has booked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer_told: Option<String>,
+    /// This node had it before it lost some of what it knew, and others may know what has become of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -501,7 +504,8 @@ impl Cases {
     /// The case that this one of this node follows, if that one stands otherwise than was told here.
     fn leader(&self, case: &Case) -> Option<&Case> {
         let leader = &self.held.get(case.merged_into.as_ref()?)?.case;
-        (case.owner == self.me && machine::following::is_owed_a_word(case, leader)).then_some(leader)
+        let is_owed = case.owner == self.me && machine::following::is_owed_a_word(case, leader);
+        (is_owed && !self.is_unproven(&case.id)).then_some(leader)
     }
 
     /// Does this node look after what the case waits for? After a hand-over its giver does, and the node

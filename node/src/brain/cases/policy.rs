@@ -10,7 +10,7 @@ use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::{RETIRED_TYPE, State, subtree_of};
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
-use citybrain_shared::{Address, Lane, Pos, view};
+use citybrain_shared::{Address, Lane, LogId, Pos, view};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::HashSet;
@@ -36,7 +36,8 @@ impl Policy for Cases {
             }
             "forget" => self.forgotten_here(header, payload, state),
             "call" | "contact" | "answered" | "coming" => Vec::new(),
-            succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
+            succession::WANTED => self.lost_by(header, payload, now),
+            succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => {
                     let mut drafts = self.seen(&step, state, now);
@@ -115,6 +116,13 @@ impl Policy for Cases {
         }
         for id in self.to_rebook.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            if let Some(answer) = self.booked(&held.case, now) {
+                let service = held.case.booking.as_ref().map(|b| b.service.as_str());
+                if service.is_some_and(|service| booked.insert(service)) {
+                    self.write(&answer, held.contact.as_ref(), None, now, &mut drafts);
+                }
+                continue;
+            }
             match self.rebook(&held.case, now) {
                 Some(told) => self.write(&told, held.contact.as_ref(), None, now, &mut drafts),
                 None => drafts.extend(self.offer_letter(held, now)),
@@ -242,6 +250,10 @@ impl Policy for Cases {
         }
     }
 
+    fn begin_history(&mut self, log: LogId) {
+        self.begin_succession(log);
+    }
+
     fn take_rows(&mut self) -> Vec<Row> {
         let dirty = std::mem::take(&mut self.dirty);
         dirty
@@ -328,8 +340,8 @@ impl Cases {
                 Body::Refused { case, answers, .. } => {
                     self.told_that_he_comes_not(case, answers, now).into_iter().collect()
                 }
-                Body::Returned { inc, case, coming, .. }
-                    if header.direction == Direction::Down && self.is_for(*inc) =>
+                Body::Returned { log, case, coming, .. }
+                    if header.direction == Direction::Down && self.is_for(*log) =>
                 {
                     self.still_come(case, coming, now)
                 }

@@ -1,12 +1,14 @@
-//! What a box with an empty disk learns before it acts for the one that was at its address before.
+//! What a box with an empty disk learns before it acts for the one that was at its address before; and one that was
+//! restored from a backup, or whose log is damaged, before it acts for what it was itself.
 //!
 //! **Constraints.** What the lost disk's node owned, or was being given, is known from copies only.
 //! Those above have every word that came to the parent; those below may have got a case from the lost
 //! node of which nobody above has heard. And letters to the lost node may come a second time: all that
 //! the nodes below still have in their logs does.
 //!
-//! **Operation.** A new folder asks its parent (`wanted`), and names its incarnation, so that an answer
-//! to another folder is none. The parent answers with every case that it knows of that subtree
+//! **Operation.** A new history of the log asks its parent (`wanted`), and names itself, so that an answer
+//! to another is none. In a folder that had one before, what is held of this node's own is unproven: it is not
+//! stepped, and letters that wait are taken for answered, as if they came from before. The parent answers with every case that it knows of that subtree
 //! ([`Body::Returned`], some at a time), and then, in both lanes, that this was all, which nodes it knows
 //! below, and whether any box was ever there before ([`All`]). The new node calls the roll of those
 //! below (`roll`), in both lanes; what one of them answers (`present`) stands behind everything
@@ -28,9 +30,10 @@ use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Case, Entry, step};
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, Inc, Lane, LogId, Pos, Tier};
+use citybrain_shared::{Address, Lane, LogId, Pos, Tier};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64;
@@ -55,8 +58,11 @@ pub const PRESENT: &str = "present";
 /// How far this node is with it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Succession {
-    /// As which folder the parent was asked.
-    asked: Option<Inc>,
+    /// The history of this node's log for which its parent is asked.
+    history: Option<LogId>,
+    /// There was another in this folder: it knows some of what it has said, and not all.
+    knows_some: bool,
+    asked: bool,
     all: Option<All>,
     /// The lanes in which the parent has said that it was all.
     heard: BTreeSet<Lane>,
@@ -74,9 +80,9 @@ pub(super) struct Succession {
 /// `data` of [`TOLD`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct All {
-    inc: Inc,
-    /// The folder that says so.
-    by: Inc,
+    log: LogId,
+    /// The history that says so.
+    by: LogId,
     /// Nodes below the one that asked.
     below: Vec<Address>,
     /// There was no box before.
@@ -87,9 +93,12 @@ struct All {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Roll {
     node: Address,
-    inc: Inc,
+    log: LogId,
     /// The how manieth it is.
     n: u32,
+    /// Of a question and a call: it comes from a box that knows some of what there was before.
+    #[serde(default)]
+    knows_some: bool,
     /// Of an answer: there has been another box where the call comes from, for all that this node knows.
     #[serde(default)]
     met: bool,
@@ -108,7 +117,8 @@ pub(super) struct Called {
 /// A child that has asked: what it has got already.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Owed {
-    inc: Inc,
+    log: LogId,
+    knows_some: bool,
     /// The case that was sent last.
     after: Option<String>,
 }
@@ -117,14 +127,21 @@ pub(super) struct Owed {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Awaited {
     pub cases: usize,
+    /// The node has not lost all.
+    pub knows_some: bool,
     /// The parent has not said all yet.
     pub parent: bool,
     pub nodes: Vec<Address>,
 }
 
-/// Does a record of this type say that a node has an empty disk?
+/// Does a record of this type say that a node has lost what it knew, or some of it?
 pub fn is_wanted(name: &str) -> bool {
     name.strip_prefix(PREFIX) == Some(WANTED)
+}
+
+/// Of such a record: was it not all?
+pub fn knows_some(payload: &[u8]) -> bool {
+    letter::data::<Roll>(payload).is_some_and(|roll| roll.knows_some)
 }
 
 /// Does a record of this type say that a node has told all that came before a call from above?
@@ -234,27 +251,31 @@ impl Cases {
 
     /// Is there anything to do beside letters and clocks?
     pub(super) fn succeeds(&self) -> bool {
-        (self.has_parent && (self.succession.asked.is_none() || !self.succession.calls(&self.me).is_empty()))
+        (self.has_parent && self.succession.history.is_some() && self.asks())
             || (!self.owed.is_empty() && self.may_tell())
             || (!self.waiting.is_empty() && self.is_settled())
             || self.rolls.values().any(|called| self.may_answer(called))
+    }
+
+    fn asks(&self) -> bool {
+        !self.succession.asked || !self.succession.calls(&self.me).is_empty()
     }
 
     /// Questions, and answers to those below.
     pub(super) fn succeed(&self, state: &State, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
         let pen = Pen { me: &self.me, now };
         let down = (Direction::Down, Tier::Neighbourhood);
-        if let Some(parent) = self.me.parent().filter(|_| self.has_parent) {
-            let inc = self.succession.asked.unwrap_or(state.me.inc);
-            let n = self.succession.called;
-            let data = json!(Roll { node: self.me.clone(), inc, n, met: false });
-            if self.succession.asked.is_none() {
-                let way = (Direction::Up, parent.tier());
-                drafts.push(self.said(&pen, WANTED, &inc.to_string(), Lane::Routine, way, "", data.clone()));
+        if let Some(log) = self.succession.history.filter(|_| self.has_parent) {
+            let (n, knows_some) = (self.succession.called, self.knows_some());
+            let data = json!(Roll { node: self.me.clone(), log, n, knows_some, met: false });
+            if !self.succession.asked {
+                // The parent answers; whoever has asked something of it hears that it may be lost.
+                let way = (Direction::Up, Tier::City);
+                drafts.push(self.said(&pen, WANTED, &log.to_string(), Lane::Routine, way, "", data.clone()));
             }
             for target in self.succession.calls(&self.me) {
                 for lane in Lane::ALL {
-                    let id = format!("{inc}.{n}.{target}.{lane}");
+                    let id = format!("{log}.{n}.{target}.{lane}");
                     drafts.push(self.said(&pen, ROLL, &id, lane, down, &target, data.clone()));
                 }
             }
@@ -265,14 +286,16 @@ impl Cases {
         if !self.may_tell() {
             return;
         }
+        let by = state.me.epoch().log;
         for (child, owed) in &self.owed {
-            let first = self.is_first() && state.peers.get(child).is_none_or(|p| p.former.is_empty());
+            let met = owed.knows_some || state.peers.get(child).is_some_and(|p| !p.former.is_empty());
+            let first = self.is_first() && !met;
             let from = owed.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let theirs =
                 self.held.range::<str, _>((from, Bound::Unbounded)).filter(|(_, h)| !first && concerns(child, h));
             let theirs: Vec<&Held> = theirs.map(|(_, h)| h).take(RETURNED_TOGETHER).collect();
             for held in &theirs {
-                drafts.extend(pen.letter(&self.returned(child, owed.inc, state.me.inc, held)));
+                drafts.extend(pen.letter(&self.returned(child, owed.log, by, held)));
             }
             if theirs.len() == RETURNED_TOGETHER {
                 continue;
@@ -281,22 +304,22 @@ impl Cases {
             let known = state.registry.keys().chain(self.succession.all.iter().flat_map(|all| &all.below));
             let below: BTreeSet<&Address> = known.filter(|n| *n != child && child.covers(n)).collect();
             let below = below.into_iter().cloned().collect();
-            let all = All { inc: owed.inc, by: state.me.inc, below, first };
+            let all = All { log: owed.log, by, below, first };
             for lane in Lane::ALL {
-                let id = format!("{child}.{}.{}.{lane}", owed.inc, state.me.inc);
+                let id = format!("{child}.{}.{by}.{lane}", owed.log);
                 drafts.push(self.said(&pen, TOLD, &id, lane, down, child.as_str(), json!(all)));
             }
         }
     }
 
-    /// What this folder, `by`, knows of a case, for the folder `inc` of `to`.
-    fn returned(&self, to: &Address, inc: Inc, by: Inc, held: &Held) -> Letter {
+    /// What the history `by` knows of a case, for the history `log` of `to`.
+    fn returned(&self, to: &Address, log: LogId, by: LogId, held: &Held) -> Letter {
         let (case, history) = (held.case.clone(), letter::returned(&held.history));
-        let about = short("returned", &format!("{inc}.{by}"));
+        let about = short("returned", &format!("{log}.{by}"));
         let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
         let urgent = case.urgent;
         let coming = held.coming.clone();
-        self.letter(id, to, urgent, Body::Returned { inc, case, history, coming })
+        self.letter(id, to, urgent, Body::Returned { log, case, history, coming })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of an event; each call names them in one line")]
@@ -340,15 +363,16 @@ impl Cases {
         let theirs: Vec<&Held> =
             theirs.range::<str, _>((from, Bound::Unbounded)).map(|(_, h)| *h).take(RETURNED_TOGETHER).collect();
         let pen = Pen { me: &self.me, now };
-        let back = |h: &&Held| pen.letter(&self.returned(&roll.node, roll.inc, roll.inc, h));
+        let back = |h: &&Held| pen.letter(&self.returned(&roll.node, roll.log, roll.log, h));
         let mut drafts: Vec<Draft> = theirs.iter().filter_map(back).collect();
         if theirs.len() == RETURNED_TOGETHER {
             return drafts;
         }
-        let id = format!("{}.{}.{lane}", roll.inc, roll.n);
+        let id = format!("{}.{}.{lane}", roll.log, roll.n);
         let way = (Direction::Up, roll.node.tier());
         // Whoever is no neighbour of it has not seen it come and go.
-        let met = self.me.parent().is_none_or(|p| p != roll.node)
+        let met = roll.knows_some
+            || self.me.parent().is_none_or(|p| p != roll.node)
             || state.peers.get(&roll.node).is_none_or(|p| !p.former.is_empty());
         drafts.push(self.said(&pen, PRESENT, &id, lane, way, "", json!(Roll { met, ..roll.clone() })));
         drafts
@@ -392,10 +416,13 @@ impl Cases {
         let origin = header.origin.and_then(|o| Address::parse(o.address).ok());
         self.dirty.insert((Dirty::Succession, String::new()));
         match (what, origin) {
-            (WANTED, None) => self.succession.asked = letter::data::<Roll>(payload).map(|r| r.inc),
+            (WANTED, None) => {
+                let wanted = letter::data::<Roll>(payload).map(|r| r.log);
+                self.succession.asked = wanted.is_some() && wanted == self.succession.history;
+            }
             (WANTED, Some(child)) if child.is_child_of(&self.me) => {
-                let Some(Roll { inc, .. }) = letter::data::<Roll>(payload) else { return };
-                self.owed.insert(child.clone(), Owed { inc, after: None });
+                let Some(Roll { log, knows_some, .. }) = letter::data::<Roll>(payload) else { return };
+                self.owed.insert(child.clone(), Owed { log, knows_some, after: None });
                 self.dirty.insert((Dirty::Owed, child.to_string()));
             }
             (TOLD, None) => {
@@ -405,7 +432,7 @@ impl Cases {
                 }
             }
             (TOLD, Some(parent)) if header.direction == Direction::Down => {
-                let all = letter::data::<All>(payload).filter(|all| self.succession.asked == Some(all.inc));
+                let all = letter::data::<All>(payload).filter(|all| self.is_for(all.log));
                 if let Some(all) = all.filter(|_| self.me.parent() == Some(parent)) {
                     if self.succession.all.as_ref().is_none_or(|before| before.by != all.by) {
                         self.succession.heard.clear();
@@ -434,7 +461,7 @@ impl Cases {
             }
             (PRESENT, Some(node)) if header.direction == Direction::Up => {
                 let roll = letter::data::<Roll>(payload);
-                let Some(roll) = roll.filter(|r| r.node == self.me && self.succession.asked == Some(r.inc)) else {
+                let Some(roll) = roll.filter(|r| r.node == self.me && self.is_for(r.log)) else {
                     return;
                 };
                 if let Some(origin) = header.origin.filter(|_| !roll.met) {
@@ -444,7 +471,7 @@ impl Cases {
             }
             _ => {}
         }
-        self.succession.look_if_over();
+        self.look_if_over();
     }
 
     /// Nodes below are gone for good: nobody waits for their word.
@@ -452,8 +479,99 @@ impl Cases {
         let all = &mut self.succession;
         all.all.iter_mut().for_each(|all| all.below.retain(|n| !gone.covers(n)));
         all.again.retain(|n| !gone.covers(n));
-        all.look_if_over();
         self.dirty.insert((Dirty::Succession, String::new()));
+        self.look_if_over();
+    }
+
+    /// Once everybody has spoken, what nobody knows anything newer of is this node's own as before.
+    fn look_if_over(&mut self) {
+        let was_over = self.succession.over;
+        self.succession.look_if_over();
+        if was_over || !self.succession.over {
+            return;
+        }
+        let unproven: Vec<String> =
+            self.held.iter().filter(|(_, held)| held.unproven).map(|(id, _)| id.clone()).collect();
+        for id in unproven {
+            self.prove(&id);
+            self.free_wishes(&id);
+        }
+        self.look_at_bookings();
+    }
+
+    /// Nothing newer of that case is on its way here any more.
+    pub(super) fn prove(&mut self, id: &str) {
+        if !self.is_unproven(id) || !self.is_settled() || self.waiting.back_of(id).next().is_some() {
+            return;
+        }
+        self.index(id, false);
+        if let Some(held) = self.held.get_mut(id) {
+            held.unproven = false;
+        }
+        self.index(id, true);
+        self.look_at_followers(id);
+        self.dirty.insert((Dirty::Case, id.to_owned()));
+    }
+
+    /// This node's log has a new history. In a folder that had one before, what is held may be older than what this
+    /// node has said: its own cases wait, and so do letters that it may have answered since, as on an empty disk.
+    pub(super) fn begin_succession(&mut self, log: LogId) {
+        let knows_some = self.succession.history.is_some();
+        self.succession = Succession { history: Some(log), knows_some, ..Succession::default() };
+        self.dirty.insert((Dirty::Succession, String::new()));
+        if !knows_some || !self.has_parent {
+            return;
+        }
+        let is_here = |held: &Held| held.case.owner == self.me || held.case.handing_to.as_ref() == Some(&self.me);
+        let here: Vec<String> = self.held.iter().filter(|(_, h)| is_here(h)).map(|(id, _)| id.clone()).collect();
+        for id in here {
+            self.index(&id, false);
+            if let Some(held) = self.held.get_mut(&id) {
+                held.unproven = true;
+            }
+            self.index(&id, true);
+            self.look_at_followers(&id);
+            self.look_at_booking(&id);
+            self.dirty.insert((Dirty::Case, id));
+        }
+        // What brings a case back was for the history before this one, and comes again.
+        let back: Vec<u64> = self.waiting.brings_back().collect();
+        back.into_iter().for_each(|pos| self.drop_waiting(pos));
+        let open: Vec<u64> = self.inbox.iter().map(|(pos, _)| pos).collect();
+        for pos in open {
+            if let Some(posted) = self.inbox.remove(pos) {
+                self.waiting.insert(pos, Posted { is_new: false, ..posted });
+                self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
+            }
+        }
+    }
+
+    fn drop_waiting(&mut self, pos: u64) {
+        self.waiting.remove(pos);
+        self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
+    }
+
+    /// A node below has lost some of what it knew.
+    pub(super) fn lost_by(&self, header: &Header<'_>, payload: &[u8], now: DateTime<Utc>) -> Vec<Draft> {
+        let node = header.origin.and_then(|o| Address::parse(o.address).ok());
+        let Some((node, roll)) = node.zip(letter::data::<Roll>(payload).filter(|roll| roll.knows_some)) else {
+            return Vec::new();
+        };
+        self.lost_with(&node, true, &roll.log.to_string(), now)
+    }
+
+    pub(super) fn knows_some(&self) -> bool {
+        self.succession.knows_some
+    }
+
+    /// May others know of newer steps of that case, which was here before this node lost some of what it knew?
+    pub(super) fn is_unproven(&self, id: &str) -> bool {
+        self.has_parent && self.held.get(id).is_some_and(|held| held.unproven)
+    }
+
+    /// Does this node know of all seats that were given here?
+    pub(super) fn knows_seats(&self) -> bool {
+        self.is_settled() && !self.waiting.bring_back_any()
     }
 
     /// What that box wrote was for no box but this one. (What a box before it there wrote may not have been:
@@ -474,21 +592,21 @@ impl Cases {
     }
 
     /// This node's own answer to a child that has asked, or to one above that has called the roll.
-    pub(super) fn apply_sent(&mut self, to: &Address, inc: Inc, case: &Case) {
-        if let Some(owed) = self.owed.get_mut(to).filter(|owed| owed.inc == inc) {
+    pub(super) fn apply_sent(&mut self, to: &Address, log: LogId, case: &Case) {
+        if let Some(owed) = self.owed.get_mut(to).filter(|owed| owed.log == log) {
             owed.after = Some(case.id.clone());
             self.dirty.insert((Dirty::Owed, to.to_string()));
         }
         let lane = letter::lane(case.urgent);
-        if let Some(called) = self.rolls.get_mut(&(lane, to.clone())).filter(|called| called.roll.inc == inc) {
+        if let Some(called) = self.rolls.get_mut(&(lane, to.clone())).filter(|called| called.roll.log == log) {
             called.after = Some(case.id.clone());
             self.dirty.insert((Dirty::Roll, format!("{lane} {to}")));
         }
     }
 
-    /// Is it for this folder?
-    pub(super) fn is_for(&self, inc: Inc) -> bool {
-        self.succession.asked == Some(inc)
+    /// Is it for this history?
+    pub(super) fn is_for(&self, log: LogId) -> bool {
+        self.succession.asked && self.succession.history == Some(log)
     }
 
     /// A node below has started.
@@ -538,19 +656,33 @@ impl Cases {
     pub(super) fn recovered(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
         let held = self.held.get(&case.id);
         let knows = |than: (u32, u32)| held.is_some_and(|h| h.case.order() > than);
-        if case.handing_to.as_ref() == Some(&self.me) {
-            let went_back = held.is_some_and(|h| h.sent_back == Some(case.order()));
-            return (!went_back && !knows(case.order())).then(|| self.book().recover(case, now));
-        }
-        if case.owner != self.me {
-            return None;
-        }
-        // As new as what is here: then it is this folder's own.
-        if held.is_some_and(|h| h.case.order() >= case.order()) {
-            return None;
-        }
         let book = self.book();
-        Some(if case.handing_to.is_some() { book.send_again(case, now) } else { book.recover(case, now) })
+        let stepped = if case.handing_to.as_ref() == Some(&self.me) {
+            let went_back = held.is_some_and(|h| h.sent_back == Some(case.order()));
+            (!went_back && !knows(case.order())).then(|| book.recover(case, now))
+        } else if case.owner != self.me {
+            None
+        } else {
+            let newest = self.newest(case)?;
+            Some(if newest.handing_to.is_some() { book.send_again(newest, now) } else { book.recover(newest, now) })
+        };
+        stepped.map(|mut stepped| {
+            if self.knows_some() {
+                stepped.entry.text = "this node had lost some of what it knew".into();
+            }
+            stepped
+        })
+    }
+
+    /// Of this copy of a case of this node and of what is held here, the one to go on from; `None`: what is held
+    /// here is as new, and this history's own. Of two steps under one order none is left to be the newest anywhere.
+    fn newest<'a>(&'a self, case: &'a Case) -> Option<&'a Case> {
+        let Some(held) = self.held.get(&case.id).map(|held| &held.case) else { return Some(case) };
+        match held.order().cmp(&case.order()) {
+            Ordering::Less => Some(case),
+            Ordering::Equal if held != case => Some(if case.supersedes(held) { case } else { held }),
+            _ => None,
+        }
     }
 
     /// A hand-over to a node below that may have been lost with the box that was here, if it was not
@@ -581,11 +713,20 @@ impl Cases {
         if self.is_settled() {
             return None;
         }
-        let theirs = self.waiting.values().filter(|l| l.to == self.me);
-        let cases: BTreeSet<&str> = theirs.map(|l| l.body.case()).collect();
+        let theirs = self.waiting.values().filter(|l| l.to == self.me).map(|l| l.body.case());
+        let unproven = self.open.iter().map(String::as_str).filter(|id| self.is_unproven(id));
+        let cases: BTreeSet<&str> = theirs.chain(unproven).collect();
         let below = self.succession.all.iter().flat_map(|all| &all.below);
         let nodes = below.filter(|n| !self.succession.has_spoken(n)).cloned().collect();
-        Some(Awaited { cases: cases.len(), parent: !self.succession.is_told(), nodes })
+        let (parent, knows_some) = (!self.succession.is_told(), self.knows_some());
+        Some(Awaited { cases: cases.len(), knows_some, parent, nodes })
+    }
+
+    /// What becomes of a case that was here before depends on what others know of it.
+    pub(super) fn not_yet(&self, id: &str) -> Refusal {
+        let why = self.awaited().map_or_else(|| "what others know of it is being taken up".into(), |a| a.sentence());
+        let detail = format!("{} has lost some of what it knew, and `{id}` may have gone on: {why}", self.me);
+        Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
     }
 
     /// There is no such case here; or it is one that the lost node had.

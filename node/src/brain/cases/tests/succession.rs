@@ -4,9 +4,11 @@
 mod comes;
 mod offered;
 mod orders;
+mod restored;
 
 use super::*;
 use citybrain_hub::state::Peer;
+use citybrain_shared::wire::Epoch;
 use citybrain_shared::{Inc, Lane};
 
 const TREE: [&str; 6] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n", "c/s/a/k"];
@@ -32,6 +34,7 @@ struct Place {
     cases: Cases,
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     inc: Inc,
+    log: LogId,
     pos: u64,
     seen: HashSet<u64>,
     keys: HashSet<u64>,
@@ -46,6 +49,19 @@ struct Line {
     waits: Vec<Carried>,
     sent: Vec<Carried>,
     came: Vec<Carried>,
+}
+
+/// A node's disk, as a backup has it.
+struct Backup {
+    at: String,
+    inc: Inc,
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    pos: u64,
+    seen: HashSet<u64>,
+    keys: HashSet<u64>,
+    called: HashSet<u64>,
+    sent: BTreeMap<String, Vec<Carried>>,
+    came: HashSet<(String, u64)>,
 }
 
 struct Net {
@@ -76,6 +92,7 @@ impl Net {
             cases: node(at),
             rows: BTreeMap::new(),
             inc: Inc(self.next.into()),
+            log: LogId(self.next.into()),
             pos: 0,
             seen: HashSet::new(),
             keys: HashSet::new(),
@@ -84,7 +101,16 @@ impl Net {
             called: HashSet::new(),
         };
         self.places.insert(at.to_owned(), place);
+        self.begin_history(at);
         self.start(at);
+    }
+
+    /// As the fold of the note that says so.
+    fn begin_history(&mut self, at: &str) {
+        self.next += 1;
+        let place = self.places.get_mut(at).unwrap();
+        place.log = LogId(self.next.into());
+        place.cases.begin_history(place.log);
     }
 
     fn start(&mut self, at: &str) {
@@ -122,8 +148,61 @@ impl Net {
         self.begin(at);
     }
 
-    /// A kill and a start: rows are as good as memory.
-    fn restart(&mut self, at: &str) {
+    /// What is on its disk now.
+    fn backup(&mut self, at: &str) -> Backup {
+        let lines = self.lines.iter().filter(|((from, to), _)| from == at || to == at);
+        let (mut sent, mut came) = (BTreeMap::new(), HashSet::new());
+        for ((from, to), line) in lines {
+            if from == at {
+                sent.insert(to.clone(), line.sent.clone());
+            } else {
+                came.extend(line.came.iter().map(|r| (from.clone(), r.n)));
+            }
+        }
+        self.write_rows(at);
+        let place = &self.places[at];
+        Backup {
+            at: at.to_owned(),
+            inc: place.inc,
+            rows: place.rows.clone(),
+            pos: place.pos,
+            seen: place.seen.clone(),
+            keys: place.keys.clone(),
+            called: place.called.clone(),
+            sent,
+            came,
+        }
+    }
+
+    /// The disk is again as it was then: what was written since is nowhere but where it has come, and whatever has
+    /// come since comes again.
+    fn restore(&mut self, backup: &Backup) {
+        let at = backup.at.as_str();
+        let mut cases = node(at);
+        backup.rows.iter().for_each(|(key, value)| cases.load_row(key, value).unwrap());
+        let place = self.places.get_mut(at).unwrap();
+        place.cases = cases;
+        place.rows.clone_from(&backup.rows);
+        place.pos = backup.pos;
+        place.seen.clone_from(&backup.seen);
+        place.keys.clone_from(&backup.keys);
+        place.called.clone_from(&backup.called);
+        for ((from, to), line) in &mut self.lines {
+            if from == at {
+                let came: HashSet<u64> = line.came.iter().map(|r| r.n).collect();
+                line.sent = backup.sent.get(to).cloned().unwrap_or_default();
+                line.waits = line.sent.iter().filter(|r| !came.contains(&r.n)).cloned().collect();
+            } else if to == at {
+                line.came.retain(|r| backup.came.contains(&(from.clone(), r.n)));
+                let is_there = |r: &&Carried| backup.came.contains(&(from.clone(), r.n));
+                line.waits = line.sent.iter().filter(|r| !is_there(r)).cloned().collect();
+            }
+        }
+        self.begin_history(at);
+        self.start(at);
+    }
+
+    fn write_rows(&mut self, at: &str) {
         let place = self.places.get_mut(at).unwrap();
         for (key, value) in place.cases.take_rows() {
             match value {
@@ -131,6 +210,12 @@ impl Net {
                 None => place.rows.remove(&key),
             };
         }
+    }
+
+    /// A kill and a start: rows are as good as memory.
+    fn restart(&mut self, at: &str) {
+        self.write_rows(at);
+        let place = self.places.get_mut(at).unwrap();
         let mut anew = node(at);
         place.rows.iter().for_each(|(key, value)| anew.load_row(key, value).unwrap());
         assert_eq!(anew.iter().collect::<Vec<_>>(), place.cases.iter().collect::<Vec<_>>());
@@ -147,6 +232,7 @@ impl Net {
         let place = &self.places[at];
         let mut state = State::default();
         state.me.inc = place.inc;
+        state.me.epochs.push(Epoch { log: place.log, first: Pos(1) });
         state.registry = registry(place.heard.iter().map(|n| a(n)).filter(|n| a(at).covers(n)));
         if let Some(parent) = a(at).parent() {
             state.peers.insert(parent, Peer::default());
@@ -174,7 +260,7 @@ impl Net {
         for (origin, draft) in group {
             self.next += 1;
             let n = from.filter(|_| origin.is_some()).map_or(self.next, |f| f.n);
-            let origin = origin.unwrap_or_else(|| format!("{at} {}", self.places[at].inc.0));
+            let origin = origin.unwrap_or_else(|| format!("{at} {}", self.places[at].log.0));
             self.send(at, Carried { n, origin, draft });
         }
         self.check();
@@ -404,6 +490,8 @@ enum Act {
     Due(usize),
     Restart(usize),
     Replace(usize, usize),
+    Backup(usize),
+    Restore(usize),
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -418,11 +506,14 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         15 => (0usize..6).prop_map(Act::Due),
         1 => (0usize..6).prop_map(Act::Restart),
         2 => (1usize..6, 0usize..4).prop_map(|(n, k)| Act::Replace(n, k)),
+        3 => (1usize..6).prop_map(Act::Backup),
+        3 => (1usize..6).prop_map(Act::Restore),
     ];
     prop::collection::vec(one, 40..250)
 }
 
 fn play(net: &mut Net, acts: &[Act]) {
+    let mut backups: BTreeMap<&str, Backup> = BTreeMap::new();
     for (i, act) in acts.iter().enumerate() {
         match act {
             Act::Open(n, c) => {
@@ -448,6 +539,13 @@ fn play(net: &mut Net, acts: &[Act]) {
             }
             Act::Restart(n) => net.restart(TREE[*n]),
             Act::Replace(n, again) => net.replace(TREE[*n], *again),
+            Act::Backup(n) => drop(backups.insert(TREE[*n], net.backup(TREE[*n]))),
+            Act::Restore(n) => {
+                let at = TREE[*n];
+                if let Some(backup) = backups.get(at).filter(|backup| backup.inc == net.places[at].inc) {
+                    net.restore(backup);
+                }
+            }
         }
     }
 }

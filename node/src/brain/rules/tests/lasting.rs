@@ -3,7 +3,7 @@
 use super::edits::city_of;
 use super::*;
 use citybrain_hub::engine;
-use citybrain_shared::{Inc, Lane};
+use citybrain_shared::Lane;
 
 /// What one node says, as it comes to another.
 fn carry(from: &Node, kind: &str, origin: &'static str, to: &mut Node) -> usize {
@@ -126,7 +126,7 @@ fn a_box_says_once_more_which_alarms_are_active_to_a_box_above_that_lost_its_dis
     let before = node.alarm("smoke", "f").unwrap().clone();
     let answers = |node: &mut Node, lane: Lane, met: bool| {
         let present = "city.brain.case.present";
-        let data = json!({"node": "c", "inc": Inc(7), "n": 2, "met": met});
+        let data = json!({"node": "c", "log": LogId(7), "n": 2, "met": met});
         let event = json!({"specversion": "1.0", "id": format!("{lane}.{met}"), "source": "/c/s", "type": present, "data": data});
         let header = Header { direction: Direction::Up, lane, ..Header::local(Kind::Event, present) };
         node.log.clear();

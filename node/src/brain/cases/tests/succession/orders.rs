@@ -429,13 +429,13 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     net.cut("c/s/a");
     net.replace("c/s/a", 0);
     net.settle();
-    let inc = net.places["c/s/a"].inc;
+    let log = net.places["c/s/a"].log;
     let mut case = net.held("c/s").case.clone();
     (case.term, case.status) = (99, Status::Withdrawn);
     // It says of itself that it had it; nobody else does.
     let mut history = net.held("c/s").history.clone();
     history.iter_mut().for_each(|line| (line.node, line.term) = (a("c/s/a/n"), 98));
-    let body = letter::Body::Returned { inc, case, history, coming: Vec::new() };
+    let body = letter::Body::Returned { log, case, history, coming: Vec::new() };
     let letter = Letter {
         id: "f".into(),
         from: a("c/s/a/n"),
