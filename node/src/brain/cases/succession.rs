@@ -139,11 +139,6 @@ pub fn is_wanted(name: &str) -> bool {
     name.strip_prefix(PREFIX) == Some(WANTED)
 }
 
-/// Of such a record: was it not all?
-pub fn knows_some(payload: &[u8]) -> bool {
-    letter::data::<Roll>(payload).is_some_and(|roll| roll.knows_some)
-}
-
 /// Does a record of this type say that a node has told all that came before a call from above?
 pub fn is_present(name: &str) -> bool {
     name.strip_prefix(PREFIX) == Some(PRESENT)

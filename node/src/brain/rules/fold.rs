@@ -467,10 +467,6 @@ impl Rules {
                 // A child with an empty disk: its alarms are known here alone.
                 let child = header.origin.and_then(|o| Address::parse(o.address).ok());
                 let Some(child) = child.filter(|child| child.is_child_of(&self.me)) else { return };
-                // What it has of them from before is no word of this box's own that ours could be told from.
-                if cases::knows_some(payload) {
-                    return;
-                }
                 let theirs = || self.alarms.iter().filter(|a| a.origin == child);
                 // The newest in any case: by it the new box knows what it must be ahead of.
                 let newest = theirs().max_by_key(|a| a.rev).filter(|a| !a.active);
