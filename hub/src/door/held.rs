@@ -67,8 +67,7 @@ impl Held {
     pub(crate) fn push(&mut self, core: &dyn Core, drafts: Vec<Offered>, answers: Vec<Answer>) {
         self.len += answers.len();
         if let Some(lane) = drafts.first().map(Offered::lane) {
-            let load = Load { records: drafts.len(), bytes: drafts.iter().map(Offered::bytes).sum() };
-            self.pending.push(lane, load, core.offer(drafts), answers);
+            self.pending.push(lane, Load::of(&drafts), core.offer(drafts), answers);
         } else if !answers.is_empty() {
             self.pending.push_behind(answers);
         }

@@ -479,8 +479,7 @@ impl Door {
     }
 
     async fn keep_wills(&self, which: Wills, mut stop: watch::Receiver<bool>) {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = each_second();
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -492,8 +491,7 @@ impl Door {
 
     /// Accounts, sessions, groups and retained messages that are due.
     async fn keep_house(&self, mut stop: watch::Receiver<bool>) {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = each_second();
         let mut accounts = self.access.generation();
         let mut expired = Expired::default();
         let mut tell = tokio::time::interval_at(tokio::time::Instant::now() + sys::PERIOD, sys::PERIOD);
@@ -558,6 +556,13 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
     if ended.await.is_err() {
         tracing::warn!("Some connections did not end in time.");
     }
+}
+
+/// Ticks each second, and after a pause once.
+fn each_second() -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
 }
 
 /// A will, as its client would have published it.

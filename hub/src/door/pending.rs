@@ -4,7 +4,7 @@
 //! for room with what is not, nor for what came before it. What became of each is told in the order in which they came.
 
 use super::core::Offering;
-use crate::engine::{Error, Ticket};
+use crate::engine::{Error, Offered, Ticket};
 use citybrain_shared::Lane;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,6 +27,12 @@ pub(crate) struct Pending<O, T> {
 pub(crate) struct Load {
     pub records: usize,
     pub bytes: usize,
+}
+
+impl Load {
+    pub(crate) fn of(drafts: &[Offered]) -> Load {
+        Load { records: drafts.len(), bytes: drafts.iter().map(Offered::bytes).sum() }
+    }
 }
 
 struct One<O, T> {

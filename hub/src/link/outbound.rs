@@ -256,8 +256,8 @@ impl Outbound {
         }
     }
 
-    /// What the peer has and is not noted, early or not: the node stops, and may be started under another
-    /// address, where what is sent again has another origin.
+    /// What the peer has and is not noted, early or not: the session ends, or the node. Another box may come in its
+    /// place, or it under another address, where what is sent again has another origin.
     pub(crate) fn notes(&mut self, reader: &Reader) -> Vec<Note> {
         let Some(session) = self.session.as_ref() else { return Vec::new() };
         (self.has_at, self.has_acks) = (None, 0);

@@ -260,9 +260,8 @@ impl Link {
     /// Ends the session, if any. What the parent has is noted first: another box may come in its place, and must not do
     /// again what this one has done.
     fn leave(&mut self) {
-        let hub = self.cx().hub.clone();
-        if let Ok(Some(place)) = hub.place() {
-            place.note_lazily(&self.outbound.notes(&hub.reader()));
+        if let Ok(Some(place)) = self.cx.hub.place() {
+            place.note_lazily(&self.outbound.notes(&self.cx.hub.reader()));
         }
         self.outbound.down();
     }

@@ -81,9 +81,7 @@ impl Peer {
             self.boots.drain(..extra);
         }
     }
-}
 
-impl Peer {
     /// Notes what `inc` has of us. Within a session it only grows. A session with a peer restored from a
     /// backup begins lower, and what it lost has to be kept for it.
     pub(crate) fn note_has(&mut self, inc: Inc, lane: Lane, cursor: Cursor) {

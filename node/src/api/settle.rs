@@ -44,14 +44,6 @@ const TURNS_WAIT: Duration = Duration::from_secs(2);
 /// than both. The next letter has half of it: one that is begun has time to end.
 const ANSWER_WAIT: Duration = COMMIT_WAIT;
 
-/// Until when letters of one request are dealt with.
-#[derive(Clone, Copy)]
-struct Until {
-    turn: Instant,
-    begin: Instant,
-    answer: Instant,
-}
-
 type Answered = Result<Response, Refusal>;
 
 async fn settle(ctx: Arc<Ctx>, who: Operator, body: &Bytes, what: &'static str) -> Answered {
@@ -61,17 +53,17 @@ async fn settle(ctx: Arc<Ctx>, who: Operator, body: &Bytes, what: &'static str) 
         return Err(Refusal::bad("bad-request", detail, "`citybrain dlq list` shows the open ones"));
     }
     let now = Instant::now();
-    let until = Until { turn: now + TURNS_WAIT, begin: now + ANSWER_WAIT / 2, answer: now + ANSWER_WAIT };
+    let (turn_by, begin_by, answer_by) = (now + TURNS_WAIT, now + ANSWER_WAIT / 2, now + ANSWER_WAIT);
     let mut letters = Vec::with_capacity(wanted.positions.len());
     for pos in wanted.positions {
         let say = |outcome: &str, detail: &str| said(pos, outcome, detail.to_owned(), None);
-        if Instant::now() >= until.begin {
+        if Instant::now() >= begin_by {
             letters.push(say("not-tried", "those before it took too long: ask again"));
             continue;
         }
         // Who goes away, or is answered before it is over, leaves no letter that was delivered and stays open.
-        let settled = tokio::spawn(one(ctx.clone(), who.clone(), pos, what, until.turn));
-        letters.push(match timeout_at(until.answer.into(), settled).await {
+        let settled = tokio::spawn(one(ctx.clone(), who.clone(), pos, what, turn_by));
+        letters.push(match timeout_at(answer_by.into(), settled).await {
             Ok(settled) => settled.map_err(|_| turns::Error::Panicked)??,
             Err(_) => say("under-way", "it goes on; `citybrain dlq list` shows whether it is still open"),
         });

@@ -113,10 +113,7 @@ impl Connection<'_> {
     }
 
     fn must_stop(&self) -> bool {
-        self.is_held_up()
-            || self.deliveries >= CHUNK_DELIVERIES
-            || self.publish_pace.wait_until(self.heard).is_some()
-            || self.batch_bytes >= BATCH_BYTES_MAX
+        self.is_held_up() || self.deliveries >= CHUNK_DELIVERIES || self.publish_pace.wait_until(self.heard).is_some()
     }
 
     /// Of what was taken too much is under way for more to be.

@@ -37,11 +37,12 @@ impl<M> Kept<M> {
 
     /// Offers what was made of `messages`, each lane by itself.
     pub(super) fn put(&mut self, core: &dyn Core, drafts: Vec<Offered>, messages: Vec<M>) {
-        let bytes = drafts.iter().map(Offered::bytes).sum();
+        let mut bytes = 0;
         let (urgent, routine): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|d| d.lane() == Lane::Urgent);
         for (lane, of_lane) in [(Lane::Urgent, urgent), (Lane::Routine, routine)] {
             if !of_lane.is_empty() {
-                let load = Load { records: of_lane.len(), bytes: of_lane.iter().map(Offered::bytes).sum() };
+                let load = Load::of(&of_lane);
+                bytes += load.bytes;
                 self.pending.push(lane, load, core.offer(of_lane), None);
             }
         }

@@ -261,23 +261,25 @@ impl<C: Core> Outside<C> {
         super::settled(self.core.note(vec![note], Haste::Now).await).await.map_err(|e| e.to_string())
     }
 
+    fn missing(&self, has: &Filters) -> Vec<String> {
+        self.filters.difference(has).cloned().collect()
+    }
+
     /// Asks for the filters that the session does not have; true: it has all.
     fn ask(&self, client: &Client, has: &Filters) -> Result<bool, client::Busy> {
-        let missing: Vec<String> = self.filters.difference(has).cloned().collect();
+        let missing = self.missing(has);
         if missing.is_empty() { Ok(true) } else { client.subscribe(missing).map(|()| false) }
     }
 
     /// The answer to [`Outside::ask`].
     async fn granted(&self, granted: &[bool], has: &mut Filters) -> Result<(), String> {
-        let missing: Vec<String> = self.filters.difference(has).cloned().collect();
-        let (new, refused): (Vec<_>, Vec<_>) =
-            missing.into_iter().enumerate().partition(|(i, _)| granted.get(*i).is_some_and(|is| *is));
-        has.extend(new.into_iter().map(|(_, filter)| filter));
+        let new = self.missing(has).into_iter().zip(granted).filter(|(_, is)| **is).map(|(filter, _)| filter);
+        has.extend(new);
         self.note(has).await?;
+        let refused: Vec<String> = self.missing(has).iter().map(|filter| format!("`{filter}`")).collect();
         if refused.is_empty() {
             return Ok(());
         }
-        let refused: Vec<String> = refused.into_iter().map(|(_, filter)| format!("`{filter}`")).collect();
         Err(format!("the broker refuses the subscription to {}: check the account's rights", refused.join(", ")))
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::broker::Servers;
-use crate::door::packet::{Head, Version, kind, publish};
+use crate::door::packet::{self, Head, Version, kind, publish};
 use crate::door::tests::fake::{Fake, Plain};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,19 +89,7 @@ impl Played {
 
     async fn publishes(&mut self, id: u16, topic: &str, retain: bool) {
         let (mut bytes, payload) = (Vec::new(), format!("{{\"n\":{id}}}"));
-        let p = publish::Out {
-            dup: false,
-            qos: 1,
-            retain,
-            topic,
-            alias: None,
-            id,
-            forwarded: &[],
-            content_type: None,
-            expiry_s: None,
-            subscription_ids: &[],
-            payload: [payload.as_bytes(), &[], &[]],
-        };
+        let p = publish::Out { retain, ..packet::client::publish(id, topic, payload.as_bytes()) };
         p.put(Version::V4, &mut bytes);
         self.says(&bytes).await;
     }

@@ -129,7 +129,7 @@ impl Cases {
     /// Was it asked for here while nobody knew which seats were given, and can be answered now?
     fn awaits_seat(&self, case: &Case) -> bool {
         let is_asked = case.booking.as_ref().is_some_and(|b| b.node == self.me && b.state == Booked::Asked);
-        is_asked && case.status.is_open() && self.may_step(&case.id) && self.knows_seats()
+        is_asked && case.status.is_open() && self.may_step(&case.id) && self.knows_all()
     }
 
     /// Does another node have it, or will have? What comes here is told when it is here, and what goes from here
@@ -246,7 +246,7 @@ impl Cases {
     /// The answer to a request for a service of this node that has none yet; none before it knows which seats are given.
     pub(super) fn booked(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
         let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Asked)?;
-        if !self.knows_seats() {
+        if !self.knows_all() {
             return None;
         }
         Some(self.book().book(case, self.lack(booking, now), now))

@@ -99,7 +99,8 @@ impl Cases {
                 held.contact = None;
             }
             if held.case.handing_to.is_none() && held.case.offered_to.is_none() {
-                // It is back, or offered to nobody any more. Where it was taken, whoever has it answers: it may come back all the same.
+                // It is back, or offered to nobody any more. Where it was taken, whoever has it answers: it may come
+                // back all the same.
                 let owner = &held.case.owner;
                 held.wishes.retain(|w| w.giver.as_ref() != Some(owner) || w.refused.is_some());
             } else {
@@ -477,7 +478,7 @@ impl Cases {
         }
         self.index(case, false);
         if let Some(held) = self.held.get_mut(case) {
-            held.uncalled.retain(|u| !lines.iter().any(|e| (e.term, e.version) == (u.term, u.version)));
+            held.uncalled.retain(|u| !lines.iter().any(|e| u.is_of(e)));
             self.dirty.insert((Dirty::Case, case.to_owned()));
         }
         self.index(case, true);
@@ -522,20 +523,20 @@ impl Cases {
             held.sent_back = Some((*term, *version));
             self.dirty.insert((Dirty::Case, case.clone()));
         }
-        let is_own_wish = letter.from == self.me && matches!(letter.body, Body::Ask { .. });
-        if own && is_own_wish && letter.to == self.me {
+        let (is_sent, is_here) = (own && letter.from == self.me, letter.to == self.me);
+        if is_sent && (!is_here || matches!(letter.body, Body::Ask { .. })) {
             self.note_sent(&letter);
         }
-        if own && letter.from == self.me && letter.to != self.me {
-            self.note_sent(&letter);
-        } else if letter.to != self.me {
-            self.apply_passing(pos, header, Posted { letter, log, is_new: false });
+        if !is_here {
+            if !is_sent {
+                self.apply_passing(pos, header, Posted { letter, log, is_new: false });
+            }
         } else if is_true(header, &letter) {
             self.apply_received(pos, header, Posted { letter, log, is_new: false });
         }
     }
 
-    /// A letter of this node to another.
+    /// A letter of this node to another, or its own wish to itself.
     fn note_sent(&mut self, letter: &Letter) {
         if let Body::Returned { log, case, .. } = &letter.body {
             self.apply_sent(&letter.to, *log, case);

@@ -240,8 +240,11 @@ impl Pen<'_> {
             _ => format!("{id}/{}", self.me),
         };
         let lane = lane(letter.urgent);
-        let written = Letter { at: letter.at.or(Some(self.now)), ..letter.clone() };
-        Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(written)))
+        let mut data = json!(letter);
+        if letter.at.is_none() {
+            data["at"] = json!(self.now);
+        }
+        Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), data))
     }
 
     /// That a letter is done, how, and what goes out with that word.

@@ -377,7 +377,7 @@ pub struct Cases {
     owed: BTreeMap<Address, Owed>,
     /// Rolls of nodes above that are to be answered.
     rolls: BTreeMap<(Lane, Address), Called>,
-    /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
+    /// Clocks of cases that are this node's: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services.
     given: BTreeMap<Slot, u32>,
@@ -543,7 +543,10 @@ impl Cases {
     /// wait.
     fn awaits_case_until(&self, held: &Held, call: &Uncalled) -> Option<i64> {
         let is_asked_for = call.is_offer && !held.case.urgent && held.case.offered_to.as_ref() == Some(&self.me);
-        let mut lines = held.history.iter().zip(&held.came_us).filter(|_| is_asked_for);
+        if !is_asked_for {
+            return None;
+        }
+        let mut lines = held.history.iter().zip(&held.came_us);
         lines.find(|(e, _)| call.is_of(e)).map(|(_, came_us)| came_us.saturating_add(LISTENS_US))
     }
 

@@ -189,8 +189,9 @@ impl Cases {
         !self.has_parent || self.succession.over
     }
 
-    /// May this node tell those below what it knows?
-    fn may_tell(&self) -> bool {
+    /// Does this node know all that was known at its address before: what to tell those below, and which seats were
+    /// given here?
+    pub(super) fn knows_all(&self) -> bool {
         self.is_settled() && !self.waiting.bring_back_any()
     }
 
@@ -247,7 +248,7 @@ impl Cases {
     /// Is there anything to do beside letters and clocks?
     pub(super) fn succeeds(&self) -> bool {
         (self.has_parent && self.succession.history.is_some() && self.asks())
-            || (!self.owed.is_empty() && self.may_tell())
+            || (!self.owed.is_empty() && self.knows_all())
             || (!self.waiting.is_empty() && self.is_settled())
             || self.rolls.values().any(|called| self.may_answer(called))
     }
@@ -278,7 +279,7 @@ impl Cases {
         for ((lane, _), called) in self.rolls.iter().filter(|(_, called)| self.may_answer(called)) {
             drafts.extend(self.answer_roll(state, *lane, called, now));
         }
-        if !self.may_tell() {
+        if !self.knows_all() {
             return;
         }
         let by = state.me.epoch().log;
@@ -385,7 +386,7 @@ impl Cases {
         let case = &held.case;
         let below = self.me.child_towards(&case.owner);
         let has_spoken = |child| self.succession.present.contains(&(child, Lane::Urgent));
-        (self.may_tell() || (case.urgent && below.is_some_and(has_spoken))).then_some(first)
+        (self.knows_all() || (case.urgent && below.is_some_and(has_spoken))).then_some(first)
     }
 
     /// When the first of the responders are to be called who have not been yet.
@@ -531,7 +532,10 @@ impl Cases {
         }
         // What brings a case back was for the history before this one, and comes again.
         let back: Vec<u64> = self.waiting.brings_back().collect();
-        back.into_iter().for_each(|pos| self.drop_waiting(pos));
+        for pos in back {
+            self.waiting.remove(pos);
+            self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
+        }
         let open: Vec<u64> = self.inbox.iter().map(|(pos, _)| pos).collect();
         for pos in open {
             if let Some(posted) = self.inbox.remove(pos) {
@@ -539,11 +543,6 @@ impl Cases {
                 self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
             }
         }
-    }
-
-    fn drop_waiting(&mut self, pos: u64) {
-        self.waiting.remove(pos);
-        self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
     }
 
     /// A node below has lost some of what it knew.
@@ -562,11 +561,6 @@ impl Cases {
     /// May others know of newer steps of that case, which was here before this node lost some of what it knew?
     pub(super) fn is_unproven(&self, id: &str) -> bool {
         self.has_parent && self.held.get(id).is_some_and(|held| held.unproven)
-    }
-
-    /// Does this node know of all seats that were given here?
-    pub(super) fn knows_seats(&self) -> bool {
-        self.is_settled() && !self.waiting.bring_back_any()
     }
 
     /// What that box wrote was for no box but this one. (What a box before it there wrote may not have been:
@@ -689,18 +683,8 @@ impl Cases {
         }
         let id = letter::hand_over_id(case);
         let body = Body::HandOver { case: case.clone(), history: letter::sent(history), contact: None };
-        let via = Some(self.me.clone());
-        Some(Letter {
-            id,
-            from: case.owner.clone(),
-            via,
-            to,
-            urgent: case.urgent,
-            at: None,
-            again: 0,
-            takes_back: Vec::new(),
-            body,
-        })
+        let (from, via) = (case.owner.clone(), Some(self.me.clone()));
+        Some(Letter { from, via, ..self.letter(id, &to, case.urgent, body) })
     }
 
     /// Whose word the lost node's cases still need; `None`: nothing waits.

@@ -54,6 +54,12 @@ pub struct Identity {
     pub key: String,
 }
 
+impl Identity {
+    pub fn of(alarm: &Alarm) -> Identity {
+        Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() }
+    }
+}
+
 /// What a rule says of an alarm that it raises.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {

@@ -49,7 +49,7 @@ impl Rules {
     /// [`AskError`]: there is nothing to do.
     pub fn ask(&self, id: &str, wish: Wish, by: &str, now_us: i64) -> Result<(Alarm, Vec<Draft>), AskError> {
         let alarm = self.alarms.get(id).ok_or_else(|| AskError::Unknown(id.to_owned()))?;
-        let who = Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() };
+        let who = Identity::of(alarm);
         let word = wish.word();
         if word != "shelve" && alarm.asked.as_ref().is_some_and(|a| a.action == word) {
             return Ok((alarm.clone(), Vec::new()));

@@ -247,11 +247,14 @@ impl Rules {
     fn take_up(&mut self, index: u32, key: &str, now_us: i64) {
         let rule = &self.set.rules[index as usize];
         let known = self.memories[index as usize].keys.get(key);
-        if !rule.latches() || known.is_some_and(|state| state.on) || self.waiting_of(index, key).is_some() {
+        if !rule.latches() || known.is_some_and(|state| state.on) {
             return;
         }
         let own = self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
         let own: Vec<Alarm> = own.cloned().collect();
+        if own.is_empty() || self.waiting_of(index, key).is_some() {
+            return;
+        }
         self.go_on(index, key, &own, now_us);
     }
 
@@ -279,7 +282,7 @@ impl Rules {
     /// An alarm that the box which was here had, as its parent knows it.
     fn known(&mut self, pos: Pos, now_us: i64, known: Alarm) {
         self.outrun(pos, now_us, known.rev);
-        let rule = self.index_of(&known.rule).filter(|rule| self.set.rules[*rule as usize].latches());
+        let rule = self.latching(&known.rule);
         let key = known.rule_key.clone();
         let Some(own) = self.alarms.get(&known.id) else {
             self.changing(now_us, |table| table.fold(known));
@@ -309,6 +312,9 @@ impl Rules {
 
     /// What was concluded of it last, if that is still to be said.
     fn waiting_of(&self, index: u32, key: &str) -> Option<&Conclusion> {
+        if self.waiting.is_empty() {
+            return None;
+        }
         let of = (self.set.rules[index as usize].name.as_str(), key);
         let concluded = self.memories[index as usize].keys.get(key)?.concluded;
         let first = self.waiting.partition_point(|intent| intent.pos < concluded);
@@ -320,10 +326,10 @@ impl Rules {
     fn look_at_own(&mut self, pos: Pos, now_us: i64) {
         let own = self.alarms.iter().filter(|a| a.active && a.origin == self.me);
         let own: Vec<_> = own
-            .map(|a| (a.id.clone(), self.index_of(&a.rule), a.rule_key.clone(), alarms::hash(&a.name, &a.key)))
+            .map(|a| (a.id.clone(), self.latching(&a.rule), a.rule_key.clone(), alarms::hash(&a.name, &a.key)))
             .collect();
         for (id, rule, key, alarm) in own {
-            match rule.filter(|rule| self.set.rules[*rule as usize].latches()) {
+            match rule {
                 Some(rule) => self.take_up(rule, &key, now_us),
                 None if self.raisers.of(alarm).next().is_some() => self.conclude(pos, now_us, Conclusion::HandOn(id)),
                 None => {}

@@ -195,6 +195,11 @@ impl Rules {
         self.set.index_of(rule)
     }
 
+    /// The same of one that raises alarms.
+    fn latching(&self, rule: &str) -> Option<u32> {
+        self.index_of(rule).filter(|rule| self.set.rules[*rule as usize].latches())
+    }
+
     /// What a rule waits for and raises is another for this key.
     fn mark(&mut self, rule: u32, key: &str, old: &Marks, new: &Marks) {
         if old.due != new.due {
@@ -249,9 +254,7 @@ impl Rules {
     /// Is it active, and its rule gone?
     pub fn is_left(&self, a: &view::Alarm) -> bool {
         // A rule that is back, or has lost its memory, takes up what it had raised with the next event and ends it.
-        let is_ended = || {
-            self.index_of(&a.rule).is_some_and(|i| self.set.rules[i as usize].latches() && self.hears(i, &a.rule_key))
-        };
+        let is_ended = || self.latching(&a.rule).is_some_and(|rule| self.hears(rule, &a.rule_key));
         let is_raised = || self.raisers.of(alarms::hash(&a.name, &a.key)).any(|r| self.hears(r.rule, &r.key));
         a.active && a.origin == self.me && !is_ended() && !self.set.cleared.contains(&a.name) && !is_raised()
     }

@@ -443,9 +443,8 @@ impl Set {
         }
         let mut all: Vec<u32> = self.exact.get(kind).cloned().unwrap_or_default();
         all.extend(self.prefixes.iter().filter(|(p, _)| kind.starts_with(p.as_str())).map(|(_, i)| *i));
-        all.sort_unstable();
+        all.sort_unstable_by_key(|i| (self.rules[*i as usize].turn, *i));
         all.dedup();
-        all.sort_by_key(|i| self.rules[*i as usize].turn);
         if self.found.len() >= TYPES_REMEMBERED {
             self.found.clear();
         }

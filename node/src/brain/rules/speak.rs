@@ -394,18 +394,7 @@ impl<'a> Speaker<'a> {
 
     /// A timer of which nobody knows any more what it was to tell of: unspoken, it would be due for ever.
     fn lapsed(&mut self, rule: &str, key: &str, due_us: i64) {
-        self.say(SaidOf {
-            rule: rule.to_owned(),
-            key: key.to_owned(),
-            what: "lapsed".into(),
-            at_us: self.now,
-            due_us: Some(due_us),
-            severity: None,
-            event: String::new(),
-            why: BTreeMap::new(),
-            done: Vec::new(),
-            error: None,
-        });
+        self.say_unseen(rule, key, "lapsed", self.now, due_us, Vec::new());
     }
 
     /// The end of what the box that was here before had raised, by an event that came before this one had heard of it.
@@ -413,11 +402,16 @@ impl<'a> Speaker<'a> {
         self.moved.insert((index, key.to_owned()));
         let mut done = Vec::new();
         self.end_all(rule, key, Vec::new(), &mut done);
+        self.say_unseen(&rule.name, key, "over", due_us, due_us, done);
+    }
+
+    /// What a timer has come to of which no event is known.
+    fn say_unseen(&mut self, rule: &str, key: &str, what: &str, at_us: i64, due_us: i64, done: Vec<String>) {
         self.say(SaidOf {
-            rule: rule.name.clone(),
+            rule: rule.to_owned(),
             key: key.to_owned(),
-            what: "over".into(),
-            at_us: due_us,
+            what: what.to_owned(),
+            at_us,
             due_us: Some(due_us),
             severity: None,
             event: String::new(),
@@ -586,7 +580,7 @@ impl<'a> Speaker<'a> {
         // another name before it was edited; the alarm knows who raised it.
         let now = self.changed.values().filter(|a| a.active && a.rule == rule.name && a.rule_key == key);
         for a in self.rules.alarms.raised_by(&rule.name, key).chain(now) {
-            let who = Identity { owner: a.origin.clone(), name: a.name.clone(), key: a.key.clone() };
+            let who = Identity::of(a);
             if a.origin == self.rules.me && !all.contains(&who) {
                 all.push(who);
             }
@@ -658,7 +652,7 @@ impl<'a> Speaker<'a> {
     /// Its rule is gone, and others raise it.
     fn pass_on(&mut self, id: &str) {
         let Some(alarm) = self.alarm(id).filter(|a| a.active) else { return };
-        let who = Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() };
+        let who = Identity::of(alarm);
         let reach = alarm.reach;
         let told = self.worst_other(&who, None).and_then(|other| self.as_told_by(&other, &who, reach));
         if let Some(told) = told {
@@ -668,7 +662,7 @@ impl<'a> Speaker<'a> {
 
     /// One more raises it, as it was known above. If that is the worse word it is the one that counts.
     fn go_on(&mut self, known: &Alarm) {
-        let who = Identity { owner: known.origin.clone(), name: known.name.clone(), key: known.key.clone() };
+        let who = Identity::of(known);
         let Alarm { severity, title, reach, rule, rule_key, place, .. } = known.clone();
         let told = Told { severity, title, reach, rule, rule_key, place };
         match self.active(&who).map(|a| a.severity) {

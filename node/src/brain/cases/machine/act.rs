@@ -58,7 +58,7 @@ impl Book<'_> {
             // Whoever it was offered to takes it.
             Verb::Escalate if ask.by == TIMER => turn.take_over()?,
             Verb::Escalate if asker.takes_back && case.urgent && case.status == Status::Accepted => {
-                turn.comes_not(ask)?;
+                turn.comes_not()?;
             }
             Verb::Escalate => turn.escalate_by(ask)?,
             Verb::Reopen => turn.reopen(now)?,

@@ -216,11 +216,7 @@ fn is_in_vain(case: &Case, verb: Verb, now: DateTime<Utc>) -> bool {
     match verb {
         Verb::Reopen => case.reopen_until.is_some_and(|until| now > until),
         Verb::Extend => !case.clock(SOLUTION).is_some_and(|c| c.runs() && c.due.is_some()),
-        Verb::Escalate => {
-            let may_be_watched = watching(case).unwrap_or(&case.owner).parent().is_some();
-            let above = case.owner.parent();
-            !may_be_watched && (above.is_none() || case.offered_to == above)
-        }
+        Verb::Escalate => above_watching(case).is_none() && may_be_offered(case).is_none(),
         _ => false,
     }
 }
@@ -561,6 +557,21 @@ impl Book<'_> {
 /// The highest that watches the case, of those above its owner: it may have come from another branch.
 fn watching(case: &Case) -> Option<&Address> {
     case.escalated_to.as_ref().filter(|above| above.covers(&case.owner))
+}
+
+/// Who watches it next, if it is escalated.
+fn above_watching(case: &Case) -> Option<Address> {
+    watching(case).unwrap_or(&case.owner).parent()
+}
+
+/// To whom its owner may offer it.
+fn may_be_offered(case: &Case) -> Option<Address> {
+    case.owner.parent().filter(|above| case.offered_to.as_ref() != Some(above))
+}
+
+fn not_offered(case: &Case) -> Refusal {
+    let detail = format!("`{}` is not offered any more", case.id);
+    Refusal::new("not-now", detail, "it was dealt with, or taken, since it was offered")
 }
 
 /// The ancestor of that tier, if it is one and not the node itself.

@@ -4,7 +4,7 @@
 //! before the step that was last.
 
 use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing, shown};
-use super::{Refusal, common, watching};
+use super::{Refusal, above_watching, common, may_be_offered, not_offered, watching};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
@@ -340,10 +340,7 @@ impl Turn<'_> {
 
     pub(super) fn take_over(&mut self) -> Result<(), Refusal> {
         let taker = self.case.offered_to.take().filter(|to| self.entry.from.as_ref() == Some(to));
-        let Some(taker) = taker else {
-            let detail = format!("`{}` is not offered any more", self.case.id);
-            return Err(Refusal::new("not-now", detail, "it was dealt with, or taken, since it was offered"));
-        };
+        let taker = taker.ok_or_else(|| not_offered(&self.case))?;
         self.entry.text = "it was offered, and is taken over".into();
         self.hand_to(taker);
         Ok(())
@@ -351,34 +348,28 @@ impl Turn<'_> {
 
     /// Its owner keeps what he has offered. What is on its way already is asked for at the other node: `Cases::recall`.
     pub(super) fn take_back(&mut self) -> Result<(), Refusal> {
-        let offered = self.case.offered_to.take().ok_or_else(|| {
-            let detail = format!("`{}` is not offered any more", self.case.id);
-            Refusal::new("not-now", detail, "it was dealt with, or taken, since it was offered")
-        })?;
+        let offered = self.case.offered_to.take().ok_or_else(|| not_offered(&self.case))?;
         self.entry.to = Some(format!("the offer to {offered}"));
         Ok(())
     }
 
     /// Whoever has accepted a press does not come: it climbs on, and all that it has climbed to are called anew.
-    pub(super) fn comes_not(&mut self, ask: &Ask) -> Result<(), Refusal> {
+    pub(super) fn comes_not(&mut self) -> Result<(), Refusal> {
         self.need_text("why it is escalated")?;
         self.case.status = Status::Submitted;
         (self.case.accepted_by, self.case.accepted_from, self.case.signed) = (None, None, None);
         self.stop_clock(DISPATCH);
         self.void_clock(DISPATCH);
         self.run_on(RESPONSE);
-        let top = watching(&self.case).cloned();
-        let mut called = Some(self.case.owner.clone());
-        while let Some(node) = called {
-            called = node.parent().filter(|above| top.as_ref().is_some_and(|top| top.covers(above)));
-            self.entry.calls.push(node);
-        }
+        let (owner, top) = (self.case.owner.clone(), watching(&self.case).unwrap_or(&self.case.owner).clone());
+        let called = std::iter::successors(Some(owner), Address::parent).take_while(|node| top.covers(node));
+        self.entry.calls.extend(called);
         // At the top there is nobody else to call.
-        if watching(&self.case).unwrap_or(&self.case.owner).parent().is_some() {
-            self.escalate_by(&Ask { hand_over: false, ..ask.clone() })?;
-        }
-        if watching(&self.case).unwrap_or(&self.case.owner).parent().is_some() {
-            self.start_clock(CLIMB, Some(self.climb()));
+        if let Some(above) = above_watching(&self.case) {
+            self.escalate(above);
+            if above_watching(&self.case).is_some() {
+                self.start_clock(CLIMB, Some(self.climb()));
+            }
         }
         Ok(())
     }
@@ -388,8 +379,7 @@ impl Turn<'_> {
         // Whoever takes it is the next one above its owner, however far up it is watched already.
         let from = watching(&self.case).filter(|_| !ask.hand_over).unwrap_or(&self.case.owner);
         let Some(above) = from.parent() else {
-            let above = self.case.owner.parent();
-            let may_be_taken = above.is_some() && self.case.offered_to != above;
+            let may_be_taken = may_be_offered(&self.case).is_some();
             let hint = if may_be_taken { "`--hand-over` offers it to the node above its owner" } else { "" };
             return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", self.case.id), hint));
         };

@@ -477,14 +477,7 @@ fn a_missed_limit_leaves_the_work_where_it_is_until_the_tier_above_takes_it() {
 #[test]
 fn a_case_that_is_handed_up_is_worked_on_until_the_tier_above_takes_it() {
     for is_resolved in [true, false] {
-        let mut world = World::new();
-        world.open("c/s/a", opening(ID, "G"), Contact::default());
-        for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h")] {
-            assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
-        }
-        world.settle();
-        assert!(world.ask("c/s/a", ID, Verb::Escalate, &Ask { hand_over: true, ..by("h", Role::Worker) }, ""));
-        // The street hears nothing yet.
+        let mut world = offered();
         let case = &held(&world, "c/s/a").case;
         assert_eq!(case.standing(), "handling (offered to c/s, escalated)");
         if is_resolved {
