@@ -44,7 +44,8 @@ impl Judge<'_> {
         if config.broker.url.is_some() {
             let message = "only the embedded broker sees what devices announce, and what they say then";
             self.embedded_only(config, own, |m| m.format == Format::Discovery, message);
-            let message = "an outside broker does not say which client a message is of: `{client}` would be one for all";
+            let message =
+                "an outside broker does not say which client a message is of: `{client}` would be one for all";
             self.embedded_only(config, own, names_client, message);
         }
         for (i, map) in config.map.iter().take(own).enumerate() {

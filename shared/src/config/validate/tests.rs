@@ -180,7 +180,8 @@ fn behind_an_outside_broker_nothing_is_called_by_who_sent_it() {
         let head = format!("preset = \"{preset}\"\n[node]\naddress = \"c\"\ndata = \"/x\"\n");
         let text = format!("{head}[broker]\nurl = \"mqtt://127.0.0.1:1\"\n{map}");
         let found = parse(&text, &Variables::new()).problems;
-        let line = |p: &Problem| text[p.span.clone().unwrap_or_default()].split('\n').next().unwrap_or_default().to_owned();
+        let line =
+            |p: &Problem| text[p.span.clone().unwrap_or_default()].split('\n').next().unwrap_or_default().to_owned();
         found.iter().map(|p| (line(p), p.message.clone())).collect::<Vec<_>>()
     };
     let message = "an outside broker does not say which client a message is of: `{client}` would be one for all";
