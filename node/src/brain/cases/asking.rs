@@ -394,3 +394,16 @@ pub(super) fn kept(contact: &Contact) -> Contact {
         [&contact.name, &contact.phone, &contact.address].map(|t| machine::cut(t, CONTACT_MAX));
     Contact { name, phone, address, more: contact.more.clone() }
 }
+
+/// What is known by the newer word, and by the older one where that says nothing.
+pub(super) fn joined(newer: Option<Contact>, older: Option<Contact>) -> Option<Contact> {
+    let (newer, older) = match (newer, older) {
+        (Some(newer), Some(older)) => (newer, older),
+        (newer, older) => return newer.or(older),
+    };
+    let said = |newer: String, older: String| if newer.is_empty() { older } else { newer };
+    let (name, phone) = (said(newer.name, older.name), said(newer.phone, older.phone));
+    let (address, mut more) = (said(newer.address, older.address), older.more);
+    more.extend(newer.more);
+    Some(Contact { name, phone, address, more })
+}

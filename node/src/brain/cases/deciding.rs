@@ -5,7 +5,7 @@ use super::letters::Posted;
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
     AGAIN, COMING_MAX, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over,
-    is_true, kept, who,
+    is_true, joined, kept, who,
 };
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
@@ -397,10 +397,8 @@ impl Cases {
         let mut drafts = Vec::new();
         let mut taken = taken.clone();
         let known = self.held.get(&taken.case.id);
-        let came = match &letter.body {
-            Body::HandOver { contact: Some(contact), .. } => Some(contact),
-            _ => known.and_then(|h| h.contact.as_ref()),
-        };
+        let (came, is_whole) = self.brought(&taken.case);
+        let came = came.as_ref();
         // What one on the way has kept back is not here, also when the next one keeps nothing back.
         let giver = taken.entry.from.as_ref().unwrap_or(&self.me);
         let keeper = if taken.case.contact_came { giver } else { &taken.case.opened_at };
@@ -408,17 +406,19 @@ impl Cases {
             // The box that was here kept it.
             taken.case.contact_lost = Some(self.me.clone());
         }
-        let was_whole = taken.case.contact_came || taken.case.opened_at == self.me;
-        taken.case.contact_came = taken.case.has_contact && was_whole && came.is_some();
+        taken.case.contact_came = taken.case.has_contact && is_whole;
+        taken.case.contact_lost.take_if(|_| is_whole);
         let (case, taken) = (&taken.case, &taken);
         let mut history = known.map(|h| h.history.clone()).unwrap_or_default();
         if let Body::Returned { history: theirs, .. } = &letter.body {
             history.clone_from(theirs);
         }
         self.write_after(&history, taken, None, Some(&letter.id), now, &mut drafts);
-        // Those above this node need it as much as those above the one that gave it.
+        // Those above this node need it as much as those above the one that gave it. What another letter brings is kept
+        // with this step: the case may go on before that one is answered.
         let needed = case.terms.as_ref().is_some_and(|t| t.contact_reach.is_some());
-        if let Some(contact) = came.filter(|_| needed) {
+        let is_known = letter.brings_contact() || came == known.and_then(|held| held.contact.as_ref());
+        if let Some(contact) = came.filter(|_| needed || !is_known) {
             self.contact_draft(case, contact, now, &mut drafts);
         }
         if let Some(main) = case.merging.as_ref().filter(|_| case.handing_to.is_none()) {
@@ -431,6 +431,40 @@ impl Cases {
             self.write(&answer, None, None, now, &mut drafts);
         }
         drafts
+    }
+
+    /// Whom to call, as far as it has come here by the time that case is taken, and whether that is all that was known of
+    /// it. A box that is told what the one before it had may have the hand-over itself, too.
+    fn brought(&self, case: &Case) -> (Option<Contact>, bool) {
+        let held = self.held.get(&case.id);
+        if case.forgotten || held.is_some_and(Held::is_forgotten) {
+            return (None, false);
+        }
+        let letters = self.inbox.handing(&case.id).chain(self.waiting.handing(&case.id));
+        let letters = letters.filter(|letter| letter.to == self.me);
+        let given = letters.filter_map(|letter| match &letter.body {
+            Body::HandOver { case, contact: Some(contact), .. } => Some((case, contact.clone())),
+            _ => None,
+        });
+        let newest = given.max_by_key(|(given, _)| given.order());
+        let was_whole = case.contact_came || case.opened_at == self.me;
+        let is_whole = was_whole || newest.as_ref().is_some_and(|(given, _)| given.contact_came);
+        let known = held.and_then(|held| held.contact.clone());
+        let came = joined(newest.map(|(_, contact)| contact), known);
+        let has_come = came.is_some();
+        (came, has_come && is_whole)
+    }
+
+    /// Whom to call comes behind the word by which this node has the case: nobody is to believe any more that it is
+    /// lost, and its giver need not keep it.
+    fn came_late(&self, given: &Case, letter: &Letter, now: DateTime<Utc>) -> Option<Vec<Draft>> {
+        let held = self.held.get(&given.id).filter(|held| self.is_own(held) && !held.is_forgotten())?;
+        let case = &held.case;
+        let is_news = case.has_contact && !case.contact_came && given.contact_came && letter.brings_contact();
+        let told = is_news.then(|| self.book().contact_came(case, &given.owner, now))?;
+        let mut drafts = Vec::new();
+        self.write(&told, None, Some(&letter.id), now, &mut drafts);
+        Some(drafts)
     }
 
     /// The cases that the answer to a letter may step; of a press that may open one, its button, too.
@@ -512,6 +546,9 @@ impl Cases {
         // What came late, or again, was taken before.
         let Some(newest) = newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
         else {
+            if let Some(told) = self.came_late(case, letter, now) {
+                return told;
+            }
             // One that is sent again comes from a box that may not have heard what became of it.
             let known = self.held.get(&case.id).filter(|h| h.case.order() > case.order());
             let copy = known.and_then(|h| self.copy_to(&letter.from, &h.case, h.history.last(), &h.history, None, now));

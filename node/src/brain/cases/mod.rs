@@ -72,7 +72,7 @@ pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
 pub use succession::{Awaited, is_present, is_wanted, tells_again};
 
-use asking::{kept, who};
+use asking::{joined, kept, who};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};

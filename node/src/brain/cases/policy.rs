@@ -228,9 +228,8 @@ impl Policy for Cases {
                     }
                 } else if step == "forget" {
                     self.forget_here(&about.case, about.by);
-                } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.is_forgotten()) {
-                    held.contact = Some(about.contact);
-                    self.dirty.insert((Dirty::Case, about.case));
+                } else {
+                    self.keep_word(about.case, about.contact);
                 }
             }
             _ => {
