@@ -862,8 +862,9 @@ impl Cases {
             let back = self.letter(format!("{}{SENT_BACK}", letter.id), &case.owner, letter.urgent, body);
             return pen.answered(letter, "sent back", pen.letter(&back));
         }
-        // Taken, and nothing done: what people say of it meanwhile begins no work.
-        let begins = |e: &Entry| e.version > version + 1 && e.step != Verb::Comment.done();
+        // Taken, and nothing done: what people say of it meanwhile begins no work, nor that somebody is forgotten.
+        let is_nothing = |e: &Entry| [Verb::Comment, Verb::Forget].iter().any(|verb| e.step == verb.done());
+        let begins = |e: &Entry| e.version > version + 1 && !is_nothing(e);
         let is_begun = newest.term == term || held.history.iter().any(begins);
         if !self.may_step(&case.id) || is_begun {
             return self.keeps(newest, asker, letter, now);
