@@ -147,7 +147,7 @@ impl Cases {
         let (name, again) = asked.unwrap_or((wish, 0));
         let next = self.sends_on(held, verb, ask);
         // What is said of a case that waits here waits with it.
-        let waits = next.is_none() && self.is_unproven(&id) && self.waits_with(&id, verb, ask);
+        let waits = next.is_none() && self.is_unproven(&id) && self.waits_with(verb, ask);
         if next.is_none() && !waits && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall && held.case.handing_to.is_some() {
                 let letter = Letter { again, ..self.recall(held, ask, &self.me, name.to_owned(), now)? };
@@ -195,6 +195,10 @@ impl Cases {
         let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
         let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
         let letter = Letter { again, takes_back: taken_back, ..letter };
+        // Whoever gives it away knows whom to call until it is taken, and its taker may be dead.
+        let giver = Some(&held.case.owner).filter(|giver| verb == Verb::Forget && ![&to, &self.me].contains(giver));
+        let told = giver.and_then(|giver| self.sent_after(&letter, giver));
+        drafts.extend(told.and_then(|told| pen.letter(&told)));
         drafts.extend(pen.letter(&letter));
         Ok((id, Told::Sent { to, wish: letter.id }, drafts))
     }

@@ -382,7 +382,7 @@ impl Cases {
     }
 
     /// A wish that goes after its case to another node; `None`: it does not, or has done so too often.
-    fn sent_after(&self, letter: &Letter, to: &Address) -> Option<Letter> {
+    pub(super) fn sent_after(&self, letter: &Letter, to: &Address) -> Option<Letter> {
         let Body::Ask { case, verb, ask, hops, contact, offered } = &letter.body else { return None };
         if *hops >= HOPS_MAX || *to == letter.from && !follows(*verb, ask) {
             return None;
@@ -700,7 +700,7 @@ impl Cases {
         };
         let mut wishes = self.waiting.wishes_of(case).chain(self.inbox.wishes_of(case));
         let mut takes_back = || *verb == Verb::Escalate && wishes.any(accepts);
-        (self.waits_with(case, *verb, ask) || takes_back())
+        (self.waits_with(*verb, ask) || takes_back())
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
                 Some(held) => self.waits_here(&held.case),
@@ -708,8 +708,8 @@ impl Cases {
     }
 
     /// Does such a wish wait with its case, where that waits?
-    pub(super) fn waits_with(&self, case: &str, verb: Verb, ask: &Ask) -> bool {
-        verb == Verb::Accept || follows(verb, ask) || verb == Verb::Forget && self.is_unproven(case)
+    pub(super) fn waits_with(&self, verb: Verb, ask: &Ask) -> bool {
+        verb == Verb::Accept || follows(verb, ask)
     }
 
     /// Does a letter that turns here wait before it does? A hand-over that the box before this one may have sent
@@ -889,10 +889,10 @@ impl Cases {
     }
 }
 
-/// Does such a wish go after a case that changes hands? For a comment, and for what a resident may want:
-/// whoever says it cannot know that he should say it again.
+/// Does such a wish go after a case that changes hands? For a comment, for what a resident may want, and for whoever is
+/// to be forgotten: whoever says it cannot know that he should say it again.
 fn follows(verb: Verb, ask: &Ask) -> bool {
-    verb == Verb::Comment || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
+    [Verb::Comment, Verb::Forget].contains(&verb) || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
 }
 
 /// Nobody knows what became of a wish.
