@@ -132,6 +132,7 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
+        let says_role = ask.role.is_some();
         let ask = &held.in_a_role(verb, machine::act::named(&self.with_whole_ids(ask)?));
         let mut drafts = Vec::new();
         let is_here = self.may_step(&id);
@@ -191,7 +192,9 @@ impl Cases {
         drafts.extend(self.called_again(held, ask, wish, false, now));
         // Who is forgotten here already is forgotten everywhere, whatever has become of his case.
         let seen = if verb == Verb::Forget { Vec::new() } else { ask.seen.clone() };
-        let ask = Ask { seen, ..ask.clone() };
+        // Whether he is the one to call its owner may know, and not this node.
+        let is_unknown = verb == Verb::Comment && !says_role && ask.role != Some(Role::Resident);
+        let ask = Ask { seen, role: ask.role.filter(|_| !is_unknown), ..ask.clone() };
         let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
         let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
         let letter = Letter { again, takes_back: taken_back, ..letter };
@@ -352,13 +355,16 @@ impl Held {
     /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he
     /// is the one to call, or nobody is and the case knows him for nothing else: then he is no name, either, for he
     /// may be somebody else after all. Anybody else speaks for the supervision.
-    fn in_a_role(&self, verb: Verb, ask: Ask) -> Ask {
+    pub(super) fn in_a_role(&self, verb: Verb, ask: Ask) -> Ask {
         let usual = verb.usual_role();
-        if ask.role.is_some() || usual != Role::Resident {
+        let is_he = |name: &str| machine::is_same_person(name, &ask.by);
+        let is_to_call = self.contact.as_ref().is_some_and(|contact| is_he(&contact.name));
+        // What both may say is his word, too, if he is the one to call.
+        let is_his = is_to_call && verb == Verb::Comment;
+        if ask.role.is_some() || usual != Role::Resident && !is_his {
             return Ask { role: Some(ask.role.unwrap_or(usual)), ..ask };
         }
-        let is_he = |name: &str| machine::is_same_person(name, &ask.by);
-        if self.contact.as_ref().is_some_and(|contact| is_he(&contact.name)) || !machine::is_name(&ask.by) {
+        if is_to_call || !machine::is_name(&ask.by) {
             return Ask { role: Some(Role::Resident), ..ask };
         }
         // Nobody was reached: that is no resident's word.
@@ -386,9 +392,10 @@ pub(super) fn who(by: String, contact: &Contact) -> String {
     if is_he { machine::RESIDENT.into() } else { by }
 }
 
-/// What a wish says, whenever it was said and whatever its case was then.
+/// What a wish says, whenever it was said and whatever its case was then. Of one that says no role its owner may still
+/// have to find out whose word it is.
 pub(super) fn content(verb: Verb, ask: &Ask) -> u64 {
-    let ask = Ask { seen: Vec::new(), ..ask.clone() };
+    let ask = Ask { seen: Vec::new(), role: ask.role.or(Some(verb.usual_role())), ..ask.clone() };
     xxh3_64(&serde_json::to_vec(&(verb, ask)).expect("a wish has string keys only"))
 }
 

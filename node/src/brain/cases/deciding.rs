@@ -617,6 +617,7 @@ impl Cases {
             let recall = Letter { again: letter.again, ..recall };
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
         }
+        let ask = &held.in_a_role(verb, ask.clone());
         if verb == Verb::Accept && self.is_taken_back(letter) {
             let detail = format!("{} has said since that he does not come", ask.by);
             return Err(Refusal::new(letter::TAKEN_BACK, detail, ""));
