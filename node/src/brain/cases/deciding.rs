@@ -9,10 +9,10 @@ use super::{
 };
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
-use citybrain_hub::state::{Presence, State};
+use citybrain_hub::state::{Presence, State, slot};
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, view};
+use citybrain_shared::{Address, Lane, Pos, view};
 
 /// What the id of a hand-over that goes back ends with.
 pub(super) const SENT_BACK: &str = ".sent-back";
@@ -733,17 +733,29 @@ impl Cases {
         let inc = letter::data::<Presence>(payload).map(|presence| presence.inc);
         let known = state.registry.get(&node).map(|known| known.inc);
         match inc.filter(|inc| known.is_some_and(|known| known != *inc)) {
-            Some(inc) => self.lost_with(&node, false, &inc.to_string(), now),
+            Some(inc) => {
+                let had = state.peers.get(&node).map(|peer| Lane::ALL.map(|lane| peer.begin_of(inc, lane)));
+                self.lost_with(&node, false, had, &inc.to_string(), now)
+            }
             None => Vec::new(),
         }
     }
 
-    /// The wishes that may be lost with what that node knew; `knows_some`: it did not lose all. `token` names this loss.
-    pub(super) fn lost_with(&self, node: &Address, knows_some: bool, token: &str, now: DateTime<Utc>) -> Vec<Draft> {
+    /// The wishes that may be lost with what that node knew; `knows_some`: it did not lose all. `had`: what had come to
+    /// it, by lane; what lies behind that is still to go there. `token` names this loss.
+    pub(super) fn lost_with(
+        &self,
+        node: &Address,
+        knows_some: bool,
+        had: Option<[Pos; 2]>,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
         let is_lost = |held: &Held, w: &Wish| {
+            let has_come = had.is_none_or(|had| w.pos <= had[slot(letter::lane(held.case.urgent))]);
             let is_said_otherwise =
                 held.coming.iter().any(|c| c.wish == w.id) || w.verb == Verb::Comment && w.to == *node;
-            w.refused.is_none() && node.covers(&w.to) && !is_said_otherwise
+            w.refused.is_none() && node.covers(&w.to) && has_come && !is_said_otherwise
         };
         let pen = Pen { me: &self.me, now };
         let mut drafts = Vec::new();

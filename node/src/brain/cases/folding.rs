@@ -538,7 +538,7 @@ impl Cases {
         }
         let (is_sent, is_here) = (own && letter.from == self.me, letter.to == self.me);
         if is_sent && (!is_here || matches!(letter.body, Body::Ask { .. })) {
-            self.note_sent(&letter);
+            self.note_sent(pos, &letter);
         }
         if !is_here {
             if !is_sent {
@@ -550,7 +550,7 @@ impl Cases {
     }
 
     /// A letter of this node to another, or its own wish to itself.
-    fn note_sent(&mut self, letter: &Letter) {
+    fn note_sent(&mut self, pos: Pos, letter: &Letter) {
         if let Body::Returned { log, case, .. } = &letter.body {
             self.apply_sent(&letter.to, *log, case);
         }
@@ -584,7 +584,7 @@ impl Cases {
         // What is on its way to nobody will be refused, and is no case that comes back.
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
-        let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
+        let wish = Wish { id, verb, by, to, content, again, pos, takes_back, giver, refused: None, is_lost: false };
         // Asked again, the answer to come is the one that counts.
         held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);
