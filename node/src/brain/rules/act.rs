@@ -70,10 +70,10 @@ impl Occasion<'_> {
 impl Telling<'_> {
     /// All that follows, in a few words each. `had_before`: the box that was here has done what it is to lead to.
     pub fn act(&mut self, on: Occasion<'_>, what: Outcome, had_before: bool) -> Vec<String> {
-        let is_due = |a: &&Action| matches!(a, Action::Raise { .. }) || what == Outcome::Fired && !had_before;
+        let runs = |a: &&Action| matches!(a, Action::Raise { .. }) || what == Outcome::Fired && !had_before;
         let done: Vec<String> = match what {
             Outcome::Fired | Outcome::Changed => {
-                on.rule.then.iter().filter(is_due).filter_map(|action| self.run(on, action)).collect()
+                on.rule.then.iter().filter(runs).filter_map(|action| self.run(on, action)).collect()
             }
             // Alarms are cleared, the rest is done and past.
             Outcome::Over => {
