@@ -634,7 +634,7 @@ impl Connection<'_> {
             0 => self.door.say_will(&self.client, self.user.clone(), will).await,
             s => {
                 let delay = Duration::from_secs(s.into());
-                self.door.seats.put_will(self.client.clone(), delay, self.user.clone(), will);
+                self.door.put_will(self.client.clone(), delay, self.user.clone(), will);
             }
         }
     }
