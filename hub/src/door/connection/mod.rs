@@ -682,7 +682,7 @@ impl Connection<'_> {
         if self.notes.waiting().records > 0 {
             return false;
         }
-        let of_group = self.delivery.groups().find_map(|g| Some((g.clone(), g.to_note(&self.client, idle)?)));
+        let of_group = self.delivery.groups().find_map(|g| g.to_note(&self.client, idle).map(|n| (g.clone(), n)));
         if let Some((group, n)) = of_group {
             self.offer_note(vec![n.note], n.haste, After::GroupAcked(group, n.number));
             return true;
