@@ -17,6 +17,7 @@ use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use citybrain_shared::{Address, Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
+use std::cmp::Reverse;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Rules that fire on what rules emitted; deeper than this is a circle.
@@ -473,11 +474,12 @@ impl Rules {
                 // A child with an empty disk: its alarms are known here alone.
                 let child = header.origin.and_then(|o| Address::parse(o.address).ok());
                 let Some(child) = child.filter(|child| child.is_child_of(&self.me)) else { return };
-                let theirs = || self.alarms.iter().filter(|a| a.origin == child);
-                // The newest in any case: by it the new box knows what it must be ahead of.
-                let newest = theirs().max_by_key(|a| a.rev).filter(|a| !a.active);
-                let active = theirs().filter(|a| a.active);
-                for id in newest.into_iter().chain(active).map(|a| a.id.clone()).collect::<Vec<_>>() {
+                let mut theirs: Vec<&Alarm> = self.alarms.iter().filter(|a| a.origin == child).collect();
+                // The newest first, and in any case: by it the new box knows what it must be ahead of, and says once
+                // more what it has said itself. Each that is newer than one before it would have it do so again.
+                theirs.sort_by_key(|a| Reverse(a.rev));
+                let told = theirs.iter().enumerate().filter(|(i, a)| *i == 0 || a.active);
+                for id in told.map(|(_, a)| a.id.clone()).collect::<Vec<_>>() {
                     self.conclude(pos, header.committed_us, Conclusion::Return(id));
                 }
             }
