@@ -451,6 +451,15 @@ impl Cases {
         if entry.node == self.me || !entry.calls.contains(&self.me) {
             return;
         }
+        // A box of which a backup was put back does again what it did before: this node has called for that.
+        let is_again = |e: &Entry| {
+            line(e) != line(entry)
+                && (e.term, e.version, &e.step) == (entry.term, entry.version, &entry.step)
+                && e.calls.contains(&self.me)
+        };
+        if self.held.get(&case.id).is_some_and(|held| held.history.iter().any(is_again)) {
+            return;
+        }
         let is_old = self.is_from_before(header);
         // A press climbs until somebody comes. All else is for whoever is called, whatever was done since; but
         // what the box before this one may have called for.

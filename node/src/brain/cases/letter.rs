@@ -258,7 +258,7 @@ impl Pen<'_> {
     pub fn call(&self, case: &Case, entry: &Entry) -> Draft {
         let why = if entry.place.is_some() { AGAIN } else { &entry.step };
         let place = entry.place.as_ref().or(case.place_again.as_ref()).or(case.place.as_ref());
-        let id = format!("{}.{}.{}.call", case.id, entry.term, entry.version);
+        let id = format!("{}.{}.{}.{}.call", case.id, entry.term, entry.version, entry.step);
         self.called(&id, case, place, json!({"why": why, "text": entry.text, "to": entry.to}))
     }
 

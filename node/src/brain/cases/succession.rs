@@ -399,8 +399,9 @@ impl Cases {
         let pen = Pen { me: &self.me, now };
         let call = |id: &String| {
             let held = &self.held[id];
-            let newest = held.uncalled.iter().map(|u| (u.term, u.version)).max()?;
-            let entry = held.history.iter().find(|e| (e.term, e.version) == newest)?;
+            let newest = held.uncalled.iter().max_by_key(|u| (u.term, u.version))?;
+            // Of two under one order the later, if both call.
+            let entry = held.history.iter().rfind(|e| newest.is_of(e) && e.calls.contains(&self.me))?;
             Some(pen.call(&held.case, entry))
         };
         let is_due = |id: &&String| self.calls_at(id).is_some_and(|at| at <= now.timestamp_micros());
