@@ -1,12 +1,14 @@
 //! Questions about a tree, asked with the CLI: at any node through the links, about any event, why
 //! something does not move, whether the books add up, and of a stopped node's folder.
 
+use crate::harness::brokers::{Broker, Kind};
 use crate::harness::mqtt::publish_all;
 use crate::harness::{Tree, binary, free_port, wait_for};
 use citybrain_hub::log::{Log, Options};
-use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
+use citybrain_shared::record::{self, Direction, Draft, Header, event_key};
 use citybrain_shared::{Pos, Tier};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -269,6 +271,33 @@ fn why_names_the_parent_that_is_stopped_and_the_child_that_is_gone() {
 }
 
 #[test]
+fn a_node_whose_outside_broker_is_away_says_so_and_why_to_whoever_asks() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let Some(mut broker) = Broker::start(Kind::Mosquitto, dir.path()) else { return };
+    let mut tree = Tree::with(&["c"], &HashMap::from([("c".to_owned(), broker.port)]), "");
+    tree.start();
+    let node = tree.node("c");
+    let is_away = |what: &str, is_so: bool| {
+        wait_for(what, || (node.get("/v1/status")?["door"]["away"].is_string() == is_so).then_some(()));
+        let page = node.get_text("/metrics").expect("the node answers");
+        assert_eq!(page.lines().any(|l| l == "citybrain_door_open 0"), is_so, "{page}");
+    };
+    is_away("it is at its broker", false);
+    ask(&tree, "c", "status").code(0).has(": connected, ");
+    broker.kill9();
+    is_away("it has noticed", true);
+    wait_for("it is found wrong", || {
+        (ask(&tree, "c", "why --json").json()["code"] == "broker-unreachable").then_some(())
+    });
+    ask(&tree, "c", "why").code(1).has("c cannot reach its broker mqtt://127.0.0.1:").has("does the broker run");
+    ask(&tree, "c", "status").has(": not reached for ");
+    ask(&tree, "c", "doctor").code(1).has("and not reached: ");
+    broker.run();
+    is_away("it is back", false);
+    ask(&tree, "c", "why").code(0);
+}
+
+#[test]
 fn why_names_two_nodes_with_one_address() {
     let tree = tree();
     let (mqtt, api) = (free_port(), free_port());
@@ -474,7 +503,7 @@ pub fn skip_a_number(data: &Path) -> u64 {
         direction: Direction::Up,
         reach: Tier::City,
         key: event_key("/x", "planted"),
-        ..Header::local(Kind::Event, "city.test")
+        ..Header::local(record::Kind::Event, "city.test")
     };
     let event = br#"{"specversion":"1.0","id":"planted","source":"/x","type":"city.test"}"#;
     let mut draft = Draft::new(&header, event).expect("it fits");

@@ -417,11 +417,14 @@ fn door_view(broker: &citybrain_shared::config::Broker, front: &Front, hub: &Hub
     let door = match front {
         Front::Embedded(door) => door,
         Front::Outside(seen) => {
+            let away = seen.away.lock().clone();
             return view::Door {
                 kind: "outside".into(),
                 address: broker.url.clone().unwrap_or_default(),
-                connections: seen.connected.load(Ordering::Relaxed).into(),
-                connections_max: 1,
+                connections: away.is_none().into(),
+                connections_max: 0,
+                away_ms: away.as_ref().map(|away| away.since.elapsed().as_millis() as u64),
+                away: away.map(|away| away.why),
                 sessions,
                 received: seen.received.load(Ordering::Relaxed),
                 delivered: seen.delivered.load(Ordering::Relaxed),
@@ -436,6 +439,8 @@ fn door_view(broker: &citybrain_shared::config::Broker, front: &Front, hub: &Hub
         address: broker.listen.to_string(),
         connections: c.connections.load(Ordering::Relaxed),
         connections_max: broker.connections_max as u64,
+        away: None,
+        away_ms: None,
         sessions,
         received: c.publishes_qos0.get() + c.publishes_qos1.get() + c.publishes_qos2.get(),
         delivered: c.delivered.get(),

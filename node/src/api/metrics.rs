@@ -217,7 +217,14 @@ fn commits(page: &mut Page, work: &Work) {
 
 fn door(page: &mut Page, d: &view::Door, counters: &[(&'static str, u64)]) {
     page.one("door_connections", "gauge", "MQTT connections now.", d.connections as f64);
-    page.one("door_connections_max", "gauge", "broker.connections_max.", d.connections_max as f64);
+    page.one(
+        "door_connections_max",
+        "gauge",
+        "broker.connections_max; 0: a bound of the outside broker's.",
+        d.connections_max as f64,
+    );
+    let help = "0: the outside broker that this node uses is not reached, and nothing comes or goes.";
+    page.one("door_open", "gauge", help, f64::from(d.away.is_none()));
     page.one("door_sessions", "gauge", "Durable MQTT sessions, connected or not.", d.sessions as f64);
     for (name, value) in counters.iter().filter(|(name, _)| *name != "connections") {
         // Units go behind the noun: `bytes_in` becomes `door_received_bytes_total`.

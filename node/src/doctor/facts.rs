@@ -97,6 +97,8 @@ pub struct Node {
     pub ready: bool,
     pub reasons: Vec<String>,
     pub connections: u64,
+    /// Why the outside broker that it uses is not reached.
+    pub broker_away: Option<String>,
     pub links: Vec<Link>,
     /// Direct children and their versions.
     pub children: Vec<(String, String)>,

@@ -80,6 +80,7 @@ impl Running {
             ready: ready.ready,
             reasons: ready.reasons,
             connections: door.connections,
+            broker_away: door.away,
             links: links
                 .iter()
                 .map(|l| facts::Link {

@@ -189,7 +189,14 @@ pub struct Door {
     /// `127.0.0.1:1883`, or an outside broker's URL.
     pub address: String,
     pub connections: u64,
+    /// 0: this node sets none, as its broker is an outside one.
     pub connections_max: u64,
+    /// An outside broker is not reached: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away: Option<String>,
+    /// For how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away_ms: Option<u64>,
     /// Durable sessions, connected or not.
     pub sessions: u64,
     /// Publishes taken.

@@ -36,7 +36,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -65,14 +65,32 @@ type Filters = BTreeSet<String>;
 type Noting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What `status` shows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
-    pub connected: AtomicBool,
+    /// `None`: the door is open.
+    pub away: Mutex<Option<Away>>,
     pub received: AtomicU64,
     pub refused: AtomicU64,
     pub delivered: AtomicU64,
-    /// Why the last connection ended.
-    pub last_reason: Mutex<Option<String>>,
+}
+
+/// Nothing comes or goes.
+#[derive(Clone, Debug)]
+pub struct Away {
+    pub since: Instant,
+    pub why: String,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let away = Away { since: Instant::now(), why: "it has not been reached yet".into() };
+        Seen {
+            away: Mutex::new(Some(away)),
+            received: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+        }
+    }
 }
 
 pub struct Outside<C> {
@@ -169,18 +187,28 @@ impl<C: Core> Outside<C> {
             if began.elapsed() >= RETRY_MAX {
                 wait = RETRY_MIN;
             }
-            if self.seen.connected.swap(false, Ordering::Relaxed) {
-                tracing::warn!(reason = %why, broker = %self.broker.servers, "The connection to the outside broker ended; what it holds for this node comes later.");
-            } else if self.seen.last_reason.lock().as_deref() != Some(&*why) {
-                tracing::warn!(reason = %why, broker = %self.broker.servers, "The outside broker cannot be reached as a front door.");
-            }
-            *self.seen.last_reason.lock() = Some(why);
+            self.is_away(why);
             tokio::select! {
                 () = stopped(&mut stop) => return self.leave().await,
                 () = tokio::time::sleep(wait) => {}
             }
             wait = (wait * 2).min(RETRY_MAX);
         }
+    }
+
+    fn is_away(&self, why: String) {
+        let mut away = self.seen.away.lock();
+        match &*away {
+            None => {
+                tracing::warn!(reason = %why, broker = %self.broker.servers, "The connection to the outside broker ended; what it holds for this node comes later.");
+            }
+            Some(before) if before.why != why => {
+                tracing::warn!(reason = %why, broker = %self.broker.servers, "The outside broker cannot be reached as a front door.");
+            }
+            Some(_) => {}
+        }
+        let since = away.as_ref().map_or_else(Instant::now, |before| before.since);
+        *away = Some(Away { since, why });
     }
 
     async fn leave(&self) {
@@ -292,7 +320,7 @@ impl<C: Core> Outside<C> {
         for filter in surplus {
             client.unsubscribe(filter).map_err(|client::Busy| "cannot unsubscribe".to_owned())?;
         }
-        self.seen.connected.store(true, Ordering::Relaxed);
+        *self.seen.away.lock() = None;
         Ok(())
     }
 

@@ -128,12 +128,11 @@ impl Behind {
     }
 
     async fn is_connected(&self) {
-        wait_for("it is connected", || self.seen.connected.load(Ordering::Relaxed)).await;
+        wait_for("it is connected", || self.seen.away.lock().is_none()).await;
     }
 
     async fn is_away_because(&self, why: &str) {
-        wait_for(why, || self.seen.last_reason.lock().as_ref().is_some_and(|reason| reason.contains(why))).await;
-        assert!(!self.seen.connected.load(Ordering::Relaxed));
+        wait_for(why, || self.seen.away.lock().as_ref().is_some_and(|away| away.why.contains(why))).await;
     }
 }
 

@@ -69,19 +69,21 @@ pub(super) fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Wr
         row("lost", s.mark(&counted(c.lost, "record"), true, Color::Red));
     }
     let d = &v.door;
-    let door = match d.connections_max {
+    let (kind, address, sessions) = (clean(&d.kind), clean(&d.address), counted(d.sessions, "session"));
+    let door = match (&d.away, d.connections_max) {
+        (Some(why), _) => {
+            let since = span(d.away_ms.unwrap_or_default());
+            s.mark(&format!("{kind} {address}: not reached for {since}: {}", clean(why)), true, Color::Red)
+        }
         // Of a stopped node.
-        0 => format!("{}, {}", clean(&d.kind), counted(d.sessions, "session")),
-        max => format!(
-            "{} {}: {} of {}, {}",
-            clean(&d.kind),
-            clean(&d.address),
-            grouped(d.connections),
-            counted(max, "connection"),
-            counted(d.sessions, "session")
-        ),
+        (None, 0) if d.address.is_empty() => Cell::new(format!("{kind}, {sessions}")),
+        (None, 0) => Cell::new(format!("{kind} {address}: connected, {sessions}")),
+        (None, max) => {
+            let (n, max) = (grouped(d.connections), counted(max, "connection"));
+            Cell::new(format!("{kind} {address}: {n} of {max}, {sessions}"))
+        }
     };
-    row("door", Cell::new(door));
+    row("door", door);
     row("links", Cell::new(links_in_short(&v.links)));
     row("below", Cell::new(format!("{} known to be there", counted(v.descendants, "node"))));
     let look = if v.dead_letters_open > 0 { " (`citybrain dlq list`)" } else { "" };

@@ -67,9 +67,15 @@ pub(super) fn exposure(f: &Facts) -> Answer {
 }
 
 pub(super) fn broker_kind(f: &Facts) -> Answer {
-    match &f.config.broker_url {
-        None => ok("embedded: an acknowledgement means on this node's disk"),
-        Some(url) => say(
+    let away = f.node.as_ref().and_then(|n| n.broker_away.as_ref());
+    match (&f.config.broker_url, away) {
+        (None, _) => ok("embedded: an acknowledgement means on this node's disk"),
+        (Some(url), Some(why)) => say(
+            Bad,
+            format!("outside, {url}, and not reached: {why}"),
+            "does it run, and are `broker.url`, `broker.username` and `broker.password_file` right?",
+        ),
+        (Some(url), None) => say(
             Warn,
             format!("outside, {url}: an acknowledgement is that broker's word"),
             "leave `broker.url` out, unless one machine is too small",

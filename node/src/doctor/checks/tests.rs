@@ -127,6 +127,10 @@ fn every_check_has_another_answer() {
         ("exposure", Note, |f| (f.config.api_open, f.config.api_tokens) = (true, true)),
         ("exposure", Warn, |f| (f.config.broker_open, f.config.anonymous) = (true, true)),
         ("broker-kind", Warn, |f| f.config.broker_url = Some("mqtt://h:1".into())),
+        ("broker-kind", Bad, |f| {
+            f.config.broker_url = Some("mqtt://h:1".into());
+            node(f).broker_away = Some("Connection refused".into());
+        }),
         ("log-damage", Bad, |f| node(f).damages.push("records 3 to 4".into())),
         ("log-damage", Bad, |f| {
             f.stopped = Some(Stopped { trouble: Some("headless".into()), ..Stopped::default() });

@@ -41,12 +41,12 @@ impl Judge<'_> {
         if self.broken.contains("map") {
             return;
         }
-        if let Some(i) = config.map.iter().position(|m| m.format == Format::Discovery)
-            && config.broker.url.is_some()
-        {
-            let at = if i < own { format!("map.{i}.format") } else { "broker.url".to_owned() };
+        if config.broker.url.is_some() {
             let message = "only the embedded broker sees what devices announce, and what they say then";
-            self.bad(&at, message, "map their topics by hand, or take `broker.url` out");
+            self.embedded_only(config, own, |m| m.format == Format::Discovery, message);
+            let message =
+                "an outside broker does not say which client a message is of: `{client}` would be one for all";
+            self.embedded_only(config, own, names_client, message);
         }
         for (i, map) in config.map.iter().take(own).enumerate() {
             let at = |key: &str| format!("map.{i}.{key}");
@@ -67,6 +67,13 @@ impl Judge<'_> {
                 self.target(&at("target"), target, config);
             }
         }
+    }
+
+    /// `own`: how many maps are the file's; those behind are presets'.
+    fn embedded_only(&mut self, config: &Config, own: usize, is: fn(&Map) -> bool, message: &str) {
+        let Some(i) = config.map.iter().position(is) else { return };
+        let at = if i < own { format!("map.{i}.filter") } else { "broker.url".to_owned() };
+        self.bad(&at, message, "map such topics by hand, by what they or their payloads say, or take `broker.url` out");
     }
 
     fn map_values(&mut self, map: &Map, at: &dyn Fn(&str) -> String) {
@@ -221,6 +228,12 @@ impl Judge<'_> {
             Ok(_) => {}
         }
     }
+}
+
+/// Whether something that it makes depends on who sent it.
+fn names_client(map: &Map) -> bool {
+    let texts = [&map.kind, &map.subject, &map.source, &map.target].into_iter().flatten();
+    texts.chain(map.data.values()).any(|text| text.contains("{client}"))
 }
 
 /// A template with a letter in the place of each `{…}`.

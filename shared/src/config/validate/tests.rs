@@ -175,6 +175,25 @@ tier = "community"
 }
 
 #[test]
+fn behind_an_outside_broker_nothing_is_called_by_who_sent_it() {
+    let outside = |preset: &str, map: &str| {
+        let head = format!("preset = \"{preset}\"\n[node]\naddress = \"c\"\ndata = \"/x\"\n");
+        let text = format!("{head}[broker]\nurl = \"mqtt://127.0.0.1:1\"\n{map}");
+        let found = parse(&text, &Variables::new()).problems;
+        let line =
+            |p: &Problem| text[p.span.clone().unwrap_or_default()].split('\n').next().unwrap_or_default().to_owned();
+        found.iter().map(|p| (line(p), p.message.clone())).collect::<Vec<_>>()
+    };
+    let message = "an outside broker does not say which client a message is of: `{client}` would be one for all";
+    assert!(outside("zigbee2mqtt", "").is_empty());
+    assert_eq!(outside("thingsboard", ""), [("\"mqtt://127.0.0.1:1\"".to_owned(), message.to_owned())]);
+    let map = |key: &str| format!("[[map]]\nfilter = \"in/a\"\nformat = \"json\"\ntype = \"t.a\"\n{key}\n");
+    for key in ["subject = \"{client}\"", "source = \"/d/{client}\"", "data = { who = \"{client}\" }"] {
+        assert_eq!(outside("zigbee2mqtt", &map(key)), [("\"in/a\"".to_owned(), message.to_owned())], "{key}");
+    }
+}
+
+#[test]
 fn what_comes_in_fits_into_one_record_of_the_log() {
     let max = limits::RECORD_BYTES_MAX;
     let with = |bytes: usize| {
