@@ -528,6 +528,7 @@ impl Cases {
             if !is_sent {
                 self.apply_passing(pos, header, Posted { letter, log, is_new: false });
             } else if letter.via.is_some() {
+                // Its own wish, which came back here after its case and has turned.
                 self.has_turned(&letter.id);
             }
         } else if is_true(header, &letter) {
