@@ -5,6 +5,7 @@ mod comes;
 mod contacts;
 mod offered;
 mod orders;
+mod recalled;
 mod restored;
 
 use super::*;
