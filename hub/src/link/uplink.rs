@@ -257,18 +257,9 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the session, if any. What the parent has is noted first: another box may come in its place, and must not do
-    /// again what this one has done.
-    fn leave(&mut self) {
-        if let Ok(Some(place)) = self.cx.hub.place() {
-            place.note_lazily(&self.outbound.notes(&self.cx.hub.reader()));
-        }
-        self.outbound.down();
-    }
-
     /// Ends the session, if any, and has a hello said at once.
     fn again(&mut self, now: Ms, why: impl Into<Lost>) {
-        self.leave();
+        self.outbound.leave(&self.cx.hub);
         self.awaiting = false;
         self.hello_at = now;
         self.view.last_reason = Some(why.into().or_login(self.view.last_reason.take()));
@@ -470,7 +461,7 @@ impl Link {
     }
 
     fn ended(&mut self, why: Lost) {
-        self.leave();
+        self.outbound.leave(&self.cx.hub);
         self.awaiting = false;
         self.view.reconnects += 1;
         tracing::debug!(peer = %self.up.parent, reason = %why.text, "The connection to the parent's broker ended.");
