@@ -68,10 +68,12 @@ pub async fn show(
     let shown = look_by(&ctx, |brain| {
         let (node, service) = brain.services.find(&code, of.as_ref())?;
         let own = *node == ctx.config.node.address;
-        let free = own.then(|| brain.cases.free(service, now));
+        let awaits = brain.cases.awaited().filter(|_| own);
+        let free = (own && awaits.is_none()).then(|| brain.cases.free(service, now));
         Ok::<_, crate::brain::cases::Refusal>(view::ServiceShown {
             offer: view::Offer { node: node.clone(), service: service.clone() },
             free,
+            awaits,
         })
     })??;
     Ok(etag::answer(&ctx, &headers, shown))

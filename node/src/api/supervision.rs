@@ -98,7 +98,8 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
     rows.sort_by(|a, b| (&a.now.period, rank(a), &a.key).cmp(&(&b.now.period, rank(b), &b.key)));
     let weights = view::RateWeights::of(&s);
     let away = away(&ctx, Some(&whole));
-    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, gone, away, at: now }))
+    let awaits = awaited(&ctx);
+    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, gone, away, awaits, at: now }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,7 +132,8 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
     let gone = look(&ctx, |cases, _| cases.gone())?;
-    Ok(ctx.answer(view::CaseStats { by, rows, total, gone, away, at: now }))
+    let awaits = awaited(&ctx);
+    Ok(ctx.answer(view::CaseStats { by, rows, total, gone, away, awaits, at: now }))
 }
 
 /// The category that is meant.
@@ -281,6 +283,11 @@ pub(super) fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
         }
         away.into_iter().map(|(node, last_heard)| Away { node, last_heard: last_heard.trunc_subsecs(0) }).collect()
     })
+}
+
+/// What of this node's own part is not known here yet.
+pub(super) fn awaited(ctx: &Ctx) -> Option<view::Awaited> {
+    ctx.hub.state(|state| Brain::of(state)?.cases.awaited())
 }
 
 /// How many live where, as this node and those below it say; where one does not, as all its children do.
