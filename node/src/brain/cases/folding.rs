@@ -11,7 +11,7 @@ use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
     awaits_help, booked, is_hand_over, is_true, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Case, Coming, Entry, Place, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Entry, Place, Role, Status, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
@@ -48,6 +48,9 @@ impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
         let was_mine = self.held.get(&id).is_some_and(|held| held.case.owner == self.me);
+        let is_from_before = !self.held.contains_key(&id)
+            || !self.knows_all()
+            || entries.iter().any(|entry| entry.step == step::RECOVERED);
         let reach = case.terms.as_ref().and_then(|t| t.contact_reach);
         let is_for_those_above = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
         let travels = self.settings.contact_travels;
@@ -137,6 +140,9 @@ impl Cases {
         }
         self.index(&id, true);
         self.look_at_followers(&id);
+        if is_from_before {
+            self.keep_edition(&id);
+        }
         self.look_at_booking(&id);
         self.dirty.insert((Dirty::Case, id));
         self.make_room(CASES_MAX);
