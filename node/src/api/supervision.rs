@@ -21,6 +21,7 @@ use citybrain_shared::view::{self, Away, GroupBy, LinkRole, RatePeriod};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::successors;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Rows of one answer, some megabytes. What is cut off would be missing in silence.
@@ -208,22 +209,26 @@ pub struct Watched {
     category: Option<String>,
     days: Option<u32>,
     /// Entries of each list, 1 to 200; without it 20.
-    limit: Option<usize>,
-    /// Reports of one place, or of one person, from which on it is told.
+    limit: Option<NonZeroUsize>,
+    /// Reports of one place, or of one person, from which on it is told, 2 or more; without it 3.
     again: Option<u64>,
 }
 
 /// `GET /v1/supervision`: overdue, suspended, reopened, hot spots, repeat callers.
 pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Watched { under, category, days, limit, again } = query(&uri)?;
+    let again = again.unwrap_or(AGAIN_DEFAULT);
+    if again < 2 {
+        return Err(Refusal::bad("bad-query", format!("{again} is no report of the same again"), "`again=2` or more"));
+    }
     let category = are_known(&ctx, &caller, under.as_ref(), category).await?;
     let now = ctx.as_of();
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
     let question = Question {
         scope,
-        again: again.unwrap_or(AGAIN_DEFAULT).max(2),
-        limit: limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX),
+        again,
+        limit: limit.map_or(LIST_DEFAULT, NonZeroUsize::get).min(LIST_MAX),
         shown: caller.sees_persons(),
     };
     let mut watching = Watching::new(question, now);
