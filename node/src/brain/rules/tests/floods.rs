@@ -138,7 +138,7 @@ fn of_a_large_event_everything_is_known_at_once_and_all_but_its_picture_later() 
     let picture = "p".repeat(60_000);
     node.hear("cam", "x", &json!({"smoke": true, "room": "3-1", "picture": picture}));
     assert_eq!(node.alarm("camera", "3-1").unwrap().title, "smoke in 3-1, 60000");
-    let kept = node.rules.memories[0].keys["x"].held.as_ref().unwrap().event.len();
+    let kept = node.rules.memories.keys(0)["x"].held.as_ref().unwrap().event.len();
     assert!(kept < 8 * 1024, "{kept}");
     node.hear("cam", "x", &json!({"smoke": false}));
     assert!(!node.alarm("camera", "3-1").unwrap().active, "its key is known though the event that ends it lacks it");
@@ -153,7 +153,7 @@ fn an_alarm_of_an_event_that_was_too_large_to_keep_ends_with_what_raised_it() {
         (0..1_000).map(|i| (format!("reading-{i}"), json!("a dozen words that say something of it"))).collect();
     data.extend([("smoke".into(), true.into()), ("room".into(), "3-1".into())]);
     node.hear("cam", "x", &data.into());
-    assert!(!node.rules.memories[0].keys["x"].held.as_ref().unwrap().event.contains("3-1"), "it was too large");
+    assert!(!node.rules.memories.keys(0)["x"].held.as_ref().unwrap().event.contains("3-1"), "it was too large");
     node.hear("cam", "y", &json!({"smoke": true, "room": "3-2"}));
     node.write_rows();
     node.restart();
@@ -206,4 +206,27 @@ fn a_flood_of_conclusions_leaves_room_for_timers_and_a_beginning_is_said_before_
         node.said().into_iter().filter(|(rule, ..)| rule == "calm").map(|(.., what)| what).collect();
     assert_eq!(calm, ["fired", "over"]);
     assert!(!node.alarm("calm", "").unwrap().active);
+}
+
+#[test]
+fn where_the_oldest_of_a_flood_are_dropped_each_of_the_others_gets_its_own_answer() {
+    let siren = "[[rule]]\nname = \"siren\"\non = [\"t\"]\nby = \"event.subject\"\nwhile_alarm = \"smoke\"\n\
+                 then = [{ emit = { type = \"siren.${event.subject}\" } }]\n";
+    let mut node = Node::new(&[SMOKE, siren].concat());
+    node.hear("city.smoke.v1", "b", &json!({"on": true}));
+    node.now += S;
+    let large = "x".repeat(250_000);
+    let subject = |n: usize| if n.is_multiple_of(3) { "b" } else { "a" };
+    for n in 0..302 {
+        node.only_hear("t", subject(n), &json!(large));
+    }
+    let dropped = node.rules.view().dropped as usize;
+    assert!(dropped % 3 != 0, "{dropped}: an answer for each place in the queue would do as well");
+    node.settle();
+    let of_b = (dropped..302).filter(|n| subject(*n) == "b").count();
+    assert_eq!((node.events("siren.a").len(), node.events("siren.b").len()), (0, of_b));
+    let fired_us = |key: &str| node.rules.memories.keys(1)[key].fired_us;
+    assert_eq!((fired_us("a"), fired_us("b")), (None, Some(node.now)));
+    node.write_rows();
+    assert_eq!(node.rows, node.folded_anew());
 }
