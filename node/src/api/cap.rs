@@ -230,10 +230,11 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
         true => "an update that was sent after it is in force: it is kept, and that goes on".into(),
         false => remark(&read, is_known, now),
     };
+    let Told { root, key, mut nodes, .. } = read.told;
+    nodes.append(&mut read.alone);
     if is_late {
-        read.told.nodes.clear();
+        nodes.clear();
     }
-    let Told { root, key, nodes, .. } = read.told;
     let taken = view::CapTaken { id: key, about: root, pos, duplicate, notified: nodes, note };
     Ok(ctx.answer_with(status, taken))
 }
@@ -256,6 +257,7 @@ fn taken(ctx: &Ctx, told: &Told) -> Result<Option<Pos>, Refusal> {
 /// What whoever sent it may not expect.
 fn remark(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> String {
     let told = &read.told;
+    let goes_on = read.above.as_ref().map(|node| format!("it came from {node}, and goes on there"));
     match told.msg_type.as_str() {
         "Ack" | "Error" => format!("an {} is kept, and nothing follows from it", told.msg_type),
         _ if told.status != "Actual" => {
@@ -269,7 +271,7 @@ fn remark(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> St
             let more = if more > 0 { format!(", and {more} more") } else { String::new() };
             format!("not in force here, of what it refers to: {}{more}", named.join(" "))
         }
-        _ => String::new(),
+        _ => goes_on.unwrap_or_default(),
     }
 }
 

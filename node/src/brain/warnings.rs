@@ -9,9 +9,14 @@
 //! **Operation.** A table of what is in force, by that first message, folded from these events: it says
 //! to which chain an update belongs, whom a cancellation must reach, and, by a timer, what has expired:
 //! that is an [`EXPIRED`] at every node for itself, so that it ends in time also where the line is cut.
+//! A node holds what came in at it, what comes down past it, and what comes up from below, each with the
+//! nodes at which that came in: a word from below neither ends nor changes what holds for more than those
+//! below its node. Rules hear what the table takes, and nothing else ([`Warnings::is_news`]): so the alarm of a
+//! warning stands as the warning does.
 //! A message that refers to several warnings is an event of each. What was cancelled stays so: what was
-//! sent before the cancellation and comes after it ends as soon as it is there. And a cancellation that is
-//! older than the update in force is no more than an [`ANSWER`].
+//! sent before the cancellation and comes after it is not taken. And a cancellation that is
+//! older than the update in force is no more than an [`ANSWER`]. One that refers to what this node does not
+//! know goes to all below: it may have lost its disk, and who does not know it either does nothing.
 //! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
 //! worse would overtake its alert, and the alert would then take it back.
 //!
@@ -47,7 +52,7 @@ const KEYS_MAX: usize = 64;
 const CHAINS_MAX: usize = 64;
 /// So long a message holds that does not say, hours: a bureau's day.
 const HOLDS_HOURS: i64 = 24;
-/// Nodes that one message is sent to by name; of more, all are told.
+/// Nodes that one message is sent to by name, and at which one is known to have come in; of more, all are told.
 const TARGETS_MAX: usize = 256;
 /// Characters of what it is about, and of its headline.
 const WORDS_MAX: usize = 500;
@@ -88,6 +93,23 @@ struct Warning {
     told: Told,
     /// Messages of the chain, oldest first.
     keys: Vec<String>,
+    holders: Holders,
+}
+
+/// The nodes at which a warning came in (this one, those above that have told of it, those below), and when the
+/// message was sent that is in force there.
+type Holders = BTreeMap<Address, DateTime<Utc>>;
+
+/// What a message does to what is known of its warning.
+enum Outcome {
+    /// It is in force now.
+    Holds(Holders),
+    /// It is cancelled, and stays so.
+    Ends,
+    /// It has expired, or is cancelled at all below at whom it came in.
+    Lapses,
+    /// What is in force goes on; more may be known of who has it.
+    GoesOn(Option<Holders>),
 }
 
 /// A warning that was cancelled.
@@ -115,6 +137,10 @@ pub struct Read {
     pub also: Vec<String>,
     /// What it refers to, and nothing in force here has come to.
     pub unknown: Vec<String>,
+    /// Nodes below at which a warning came in that it moves on or ends: they are told, too, each alone.
+    pub alone: Vec<Address>,
+    /// A node above that goes on with what it moves on or ends here.
+    pub above: Option<Address>,
 }
 
 pub struct Warnings {
@@ -151,16 +177,17 @@ impl Warnings {
         let earlier = cap::references(text(&message, "references")).unwrap_or_default();
         let msg_type = word("msgType");
         let is_actual = text(&message, "status") == "Actual" && !matches!(msg_type.as_str(), "Ack" | "Error");
-        let mut chains: Vec<&Told> = Vec::new();
+        let mut held: Vec<&Warning> = Vec::new();
         let mut unknown = Vec::new();
         for key in &earlier {
             match self.table.values().find(|w| w.keys.contains(key)) {
                 None => unknown.push(key.clone()),
-                Some(w) if chains.iter().all(|known| known.root != w.told.root) => chains.push(&w.told),
+                Some(w) if held.iter().all(|known| known.told.root != w.told.root) => held.push(w),
                 Some(_) => {}
             }
         }
-        chains.truncate(CHAINS_MAX);
+        held.truncate(CHAINS_MAX);
+        let chains: Vec<&Told> = held.iter().map(|w| &w.told).collect();
         let before = chains.first().copied();
         let root = match before {
             _ if msg_type == "Alert" => key.clone(),
@@ -168,7 +195,11 @@ impl Warnings {
             None => self.cancelled_of(&earlier).or_else(|| first(&earlier)).unwrap_or(&key).clone(),
         };
         let is_step = is_actual && msg_type != "Alert";
-        let also = chains.iter().skip(1).filter(|_| is_step).map(|w| w.root.clone()).collect::<Vec<_>>();
+        // Of what it cancels and this node does not know, others below may know more.
+        let is_lost = |key: &&String| msg_type == "Cancel" && **key != root && !self.was_cancelled(key);
+        let lost = unknown.iter().filter(is_lost).cloned();
+        let also = chains.iter().skip(1).map(|w| w.root.clone()).chain(lost);
+        let also: Vec<String> = also.filter(|_| is_step).take(CHAINS_MAX).collect();
         let info = || parts(&message, "info");
         let main = info().find(|i| text(i, "language").starts_with("zh")).or_else(|| info().next());
         let says = |name: &str| main.map(|i| text(i, name)).filter(|t| !t.is_empty());
@@ -185,6 +216,9 @@ impl Warnings {
         // A cancellation must reach whoever would still believe what it cancels, however late it comes.
         let believed = chains.iter().filter(|_| msg_type == "Cancel").map(|before| before.expires);
         let expires = believed.chain([expires.unwrap_or(holds)]).max().unwrap_or(holds);
+        let (nodes, alone) = if is_actual { self.concerned(&message, &held, &unknown, known) } else { Default::default() };
+        let is_above = |node: &&Address| **node != self.me && node.covers(&self.me);
+        let above = held.iter().filter(|_| is_step).flat_map(|w| w.holders.keys()).find(is_above).cloned();
         let told = Told {
             sent,
             status: word("status"),
@@ -192,7 +226,7 @@ impl Warnings {
             headline: or(headline, before.map(|b| b.headline.as_str())),
             urgent: is_actual,
             expires,
-            nodes: if is_actual { self.concerned(&message, &chains, known) } else { Vec::new() },
+            nodes,
             event,
             root,
             key,
@@ -200,20 +234,36 @@ impl Warnings {
             message: Value::Object(message),
             xml: xml.to_owned(),
         };
-        Read { told, also, unknown }
+        Read { told, also, unknown, alone, above }
     }
 
-    fn concerned(&self, message: &Message, before: &[&Told], known: &[(Address, Option<String>)]) -> Vec<Address> {
+    /// The nodes that are told, each with all below it, and those that are told alone.
+    fn concerned(
+        &self,
+        message: &Message,
+        before: &[&Warning],
+        unknown: &[String],
+        known: &[(Address, Option<String>)],
+    ) -> (Vec<Address>, Vec<Address>) {
+        let all = || (vec![self.me.clone()], Vec::new());
         let mut nodes = match self.notify {
-            Notify::Nobody => return Vec::new(),
-            Notify::Subtree => return vec![self.me.clone()],
+            Notify::Nobody => return Default::default(),
+            Notify::Subtree => return all(),
             Notify::Areas => areas::named(message, &self.me, known),
         };
-        // Who heard of it must hear how it goes on.
-        nodes.extend(before.iter().flat_map(|b| b.nodes.iter().cloned()));
-        nodes.sort();
-        nodes.dedup();
-        if nodes.len() * before.len().max(1) > TARGETS_MAX { vec![self.me.clone()] } else { nodes }
+        if text(message, "msgType") == "Cancel" && unknown.iter().any(|key| !self.was_cancelled(key)) {
+            return all();
+        }
+        // Who heard of it must hear how it goes on: who it was, as far as this node can tell them.
+        nodes.extend(before.iter().flat_map(|b| &b.told.nodes).filter_map(|node| within(&self.me, node)));
+        areas::topmost(&mut nodes);
+        let is_told = |node: &Address| nodes.iter().any(|n| n.covers(node));
+        let holders = before.iter().flat_map(|b| b.holders.keys()).filter(|node| is_below(&self.me, node));
+        let alone: BTreeSet<Address> = holders.filter(|node| !is_told(node)).cloned().collect();
+        match (nodes.len() + alone.len()) * before.len().max(1) > TARGETS_MAX {
+            true => all(),
+            false => (nodes, alone.into_iter().collect()),
+        }
     }
 
     /// What is in force, and the messages that each has come to, oldest first.
@@ -231,6 +281,10 @@ impl Warnings {
         self.cancelled.iter().find(|(_, c)| keys.iter().any(|key| c.keys.contains(key))).map(|(root, _)| root)
     }
 
+    fn was_cancelled(&self, key: &String) -> bool {
+        self.cancelled.values().any(|c| c.keys.contains(key))
+    }
+
     /// When the cancellation was sent that is newer than this message of the warning.
     pub fn cancelled(&self, told: &Told) -> Option<DateTime<Utc>> {
         self.cancelled.get(&told.root).map(|c| c.cancelled).filter(|at| told.sent <= *at)
@@ -246,16 +300,16 @@ impl Warnings {
     /// # Errors
     /// It does not fit into an event.
     pub fn drafts(&self, read: &Read, now_us: i64) -> Result<Vec<Draft>, String> {
-        let mut drafts = self.drafts_of(&read.told, &read.told.key, now_us)?;
+        let mut drafts = self.drafts_of(&read.told, read, &read.told.key, now_us)?;
         for root in &read.also {
             // As it came it stands in the first.
             let told = Told { root: root.clone(), xml: String::new(), ..read.told.clone() };
-            drafts.extend(self.drafts_of(&told, &format!("{}.also.{root}", told.key), now_us)?);
+            drafts.extend(self.drafts_of(&told, read, &format!("{}.also.{root}", told.key), now_us)?);
         }
         Ok(drafts)
     }
 
-    fn drafts_of(&self, told: &Told, id: &str, now_us: i64) -> Result<Vec<Draft>, String> {
+    fn drafts_of(&self, told: &Told, read: &Read, id: &str, now_us: i64) -> Result<Vec<Draft>, String> {
         let is_late = told.msg_type == "Cancel" && self.is_overtaken(told);
         let kind = match (told.msg_type.as_str(), told.status.as_str()) {
             ("Ack" | "Error", _) => ANSWER,
@@ -268,18 +322,85 @@ impl Warnings {
         let first = Event { kind, id, source: &source, way, target: "", told, now_us }.draft()?;
         let mut drafts = vec![first];
         let below = Told { xml: String::new(), ..told.clone() };
-        for node in told.nodes.iter().filter(|_| !is_late) {
-            let (target, id) = (format!("{node}/**"), format!("{id}.for.{node}"));
-            let source = format!("/{}", self.me);
-            let way = Direction::Down;
-            let event = Event { kind: NOTICE, id: &id, source: &source, way, target: &target, told: &below, now_us };
-            drafts.push(event.draft()?);
+        let deep = told.nodes.iter().map(|node| format!("{node}/**"));
+        let alone = read.alone.iter().map(ToString::to_string);
+        for target in deep.chain(alone).filter(|_| !is_late) {
+            let id = format!("{id}.for.{}", target.trim_end_matches("/**"));
+            drafts.push(self.notice(&id, &target, &below, now_us)?);
         }
         Ok(drafts)
     }
 
-    fn put(&mut self, told: Told) {
+    fn notice(&self, id: &str, target: &str, told: &Told, now_us: i64) -> Result<Draft, String> {
+        let source = format!("/{}", self.me);
+        Event { kind: NOTICE, id, source: &source, way: Direction::Down, target, told, now_us }.draft()
+    }
+
+    /// Who says it, and what, if it is a word that counts for the table.
+    fn said(&self, header: &Header<'_>, payload: &[u8]) -> Option<(Address, Told)> {
+        let counts = match header.name {
+            MESSAGE => header.direction != Direction::Down,
+            EXPIRED => header.origin.is_none(),
+            NOTICE => header.origin.is_some() && header.direction == Direction::Down,
+            _ => false,
+        };
+        let by = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok())?;
+        let told = if counts && header.kind == Kind::Event { data::<Told>(payload)? } else { return None };
+        Some((by, told))
+    }
+
+    /// Is it for rules, too? Not if what is in force goes on behind it.
+    pub fn is_news(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        let said = self.said(header, payload);
+        said.is_none_or(|(by, told)| !matches!(self.outcome(&by, &told), Outcome::GoesOn(_)))
+    }
+
+    fn outcome(&self, by: &Address, told: &Told) -> Outcome {
+        let is_below = is_below(&self.me, by);
+        let Some(known) = self.table.get(&told.root) else {
+            return match told.msg_type.as_str() {
+                "Cancel" if !is_below => Outcome::Ends,
+                "Cancel" | "Expired" => Outcome::GoesOn(None),
+                _ if self.cancelled(told).is_some() => Outcome::GoesOn(None),
+                _ => Outcome::Holds(Holders::from([(by.clone(), told.sent)])),
+            };
+        };
+        match told.msg_type.as_str() {
+            "Expired" => Outcome::Lapses,
+            "Cancel" if is_below => {
+                let others = known.holders.iter().filter(|(node, _)| !by.covers(node));
+                let others: Holders = others.map(|(node, sent)| (node.clone(), *sent)).collect();
+                if others.is_empty() { Outcome::Lapses } else { Outcome::GoesOn(Some(others)) }
+            }
+            "Cancel" if self.is_overtaken(told) => Outcome::GoesOn(None),
+            "Cancel" => Outcome::Ends,
+            _ => {
+                let is_behind = |(node, sent): (&Address, &DateTime<Utc>)| !by.covers(node) && *sent < told.sent;
+                let is_newer = told.sent > known.told.sent;
+                let waits = is_below && is_newer && known.holders.iter().any(is_behind);
+                // Of one message the worst word counts: areas of several levels are told each their own.
+                let is_milder = told.sent == known.told.sent && told.level > known.told.level;
+                let holders = moved_on(&self.me, &known.holders, by, told.sent);
+                let goes_on = waits || is_milder || self.is_overtaken(told);
+                if goes_on { Outcome::GoesOn(Some(holders)) } else { Outcome::Holds(holders) }
+            }
+        }
+    }
+
+    /// More is known of who has it.
+    fn note(&mut self, root: &str, nodes: Vec<Address>, holders: Holders) {
+        if let Some(known) = self.table.get_mut(root) {
+            known.holders = holders;
+            known.told.nodes = joined(&self.me, &known.told.nodes, nodes);
+            self.dirty.insert(root.to_owned());
+        }
+    }
+
+    fn put(&mut self, told: Told, by: &Address, holders: Holders) {
         let told = Told { message: Value::Null, xml: String::new(), ..told };
+        let known = self.table.get(&told.root).filter(|_| *by != self.me);
+        let nodes = known.map(|w| joined(&self.me, &w.told.nodes, told.nodes.clone()));
+        let told = Told { nodes: nodes.unwrap_or(told.nodes), ..told };
         let mut keys = self.table.get(&told.root).map(|w| w.keys.clone()).unwrap_or_default();
         if !keys.contains(&told.key) {
             keys.push(told.key.clone());
@@ -288,7 +409,7 @@ impl Warnings {
         bound(&mut keys, &root);
         self.remove(&root);
         self.ends.insert((told.expires.timestamp_micros(), root.clone()));
-        self.table.insert(root, Warning { told, keys });
+        self.table.insert(root, Warning { told, keys, holders });
         if self.table.len() > WARNINGS_MAX
             && let Some((_, first)) = self.ends.first().cloned()
         {
@@ -321,6 +442,33 @@ impl Warnings {
             self.ends.remove(&(old.told.expires.timestamp_micros(), root.to_owned()));
         }
     }
+}
+
+fn is_below(me: &Address, node: &Address) -> bool {
+    me != node && me.covers(node)
+}
+
+/// What of the node, and all below it, is at or below this one.
+fn within(me: &Address, node: &Address) -> Option<Address> {
+    if node.covers(me) { Some(me.clone()) } else { Some(node.clone()).filter(|node| me.covers(node)) }
+}
+
+/// These nodes and those, each with all below it; of too many, all.
+fn joined(me: &Address, known: &[Address], more: Vec<Address>) -> Vec<Address> {
+    let mut nodes = [known, &more].concat();
+    areas::topmost(&mut nodes);
+    if nodes.len() > TARGETS_MAX { vec![me.clone()] } else { nodes }
+}
+
+/// With the word of this node, which all below it have heard.
+fn moved_on(me: &Address, holders: &Holders, by: &Address, sent: DateTime<Utc>) -> Holders {
+    let mut holders = holders.clone();
+    holders.entry(by.clone()).or_insert(sent);
+    for (_, known) in holders.iter_mut().filter(|(node, _)| by.covers(node)) {
+        *known = sent.max(*known);
+    }
+    // So many have it that it is this node's.
+    if holders.len() > TARGETS_MAX { Holders::from([(me.clone(), sent)]) } else { holders }
 }
 
 /// The message that was sent first.
@@ -422,23 +570,15 @@ impl Policy for Warnings {
     }
 
     fn apply(&mut self, _: Pos, header: &Header<'_>, payload: &[u8]) {
-        let here = header.origin.is_none();
-        let counts = match header.name {
-            MESSAGE | EXPIRED => here,
-            NOTICE => !here && header.direction == Direction::Down,
-            _ => return,
-        };
-        let Some(told) = data::<Told>(payload).filter(|_| counts && header.kind == Kind::Event) else { return };
-        match (self.table.get(&told.root), told.msg_type.as_str()) {
-            (_, "Cancel") if self.is_overtaken(&told) => {}
-            (_, "Cancel") => self.cancel(&told),
-            (_, "Expired") => self.remove(&told.root),
-            (Some(known), _) if known.told.sent > told.sent => {}
-            // Rules have seen it by now: it is taken back at once.
-            _ if self.cancelled(&told).is_some() => self.put(Told { expires: told.sent, ..told }),
-            _ => {
+        let Some((by, told)) = self.said(header, payload) else { return };
+        match self.outcome(&by, &told) {
+            Outcome::GoesOn(None) => {}
+            Outcome::GoesOn(Some(holders)) => self.note(&told.root, told.nodes, holders),
+            Outcome::Ends => self.cancel(&told),
+            Outcome::Lapses => self.remove(&told.root),
+            Outcome::Holds(holders) => {
                 self.cancelled.remove(&told.root);
-                self.put(told);
+                self.put(told, &by, holders);
             }
         }
     }

@@ -33,11 +33,16 @@ pub fn named(message: &Message, me: &Address, known: &[(Address, Option<String>)
             found.extend(within.into_iter().cloned());
         }
     }
-    found.sort();
-    found.dedup();
-    let all = found.clone();
-    found.retain(|a| !all.iter().any(|above| above != a && above.covers(a)));
+    topmost(&mut found);
     found
+}
+
+/// Without those that are below others of them, in the order of the tree.
+pub fn topmost(nodes: &mut Vec<Address>) {
+    nodes.sort();
+    nodes.dedup();
+    let all = nodes.clone();
+    nodes.retain(|a| !all.iter().any(|above| above != a && above.covers(a)));
 }
 
 /// A division's code without the zeros that only fill it up: 2 province, 2 city, 2 county, then 3 for
