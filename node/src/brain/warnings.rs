@@ -17,12 +17,14 @@
 //! sent before the cancellation and comes after it is not taken. And a cancellation that is
 //! older than the update in force is no more than an [`ANSWER`]. One that refers to what this node does not
 //! know goes to all below: it may have lost its disk, and who does not know it either does nothing.
+//! A child that has lost its disk is told again what is in force there.
 //! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
 //! worse would overtake its alert, and the alert would then take it back.
 //!
 //! **Bounds.** [`WARNINGS_MAX`] in force and as many cancelled, those that end first give way; [`KEYS_MAX`]
 //! messages of each, [`CHAINS_MAX`] that one message is about.
 
+use crate::brain::cases::is_wanted;
 use crate::brain::cases::letter::data;
 use crate::cap::{self, Message, alarms, areas, parts, text, values};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -59,7 +61,8 @@ const WORDS_MAX: usize = 500;
 /// Ends in one group.
 const TOGETHER: usize = 64;
 
-/// `data` of all these events. Without `message` and `xml` in an [`EXPIRED`], without `xml` in a [`NOTICE`].
+/// `data` of all these events. Without `message` and `xml` in an [`EXPIRED`], without `xml` in a [`NOTICE`], and
+/// without both in one to a box that has lost its disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     /// The first message of the chain, and this one: `sender,identifier,sent`, the time in UTC.
@@ -336,6 +339,25 @@ impl Warnings {
         Event { kind: NOTICE, id, source: &source, way: Direction::Down, target, told, now_us }.draft()
     }
 
+    /// To a child whose disk is empty: what is in force there, for it and for those whom it may not have told yet.
+    fn told_again(&self, child: &Address, now_us: i64) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        for warning in self.table.values().filter(|w| w.told.expires.timestamp_micros() > now_us) {
+            let mut nodes: Vec<Address> = warning.told.nodes.iter().filter_map(|node| within(child, node)).collect();
+            areas::topmost(&mut nodes);
+            let mut targets: Vec<String> = nodes.iter().map(|node| format!("{node}/**")).collect();
+            // What comes up is held by all on its way.
+            if !nodes.contains(child) && warning.holders.keys().any(|node| child.covers(node)) {
+                targets.push(child.to_string());
+            }
+            for target in targets {
+                let id = format!("{}.again.{now_us:x}.for.{}", warning.told.key, target.trim_end_matches("/**"));
+                drafts.extend(self.notice(&id, &target, &warning.told, now_us));
+            }
+        }
+        drafts
+    }
+
     /// Who says it, and what, if it is a word that counts for the table.
     fn said(&self, header: &Header<'_>, payload: &[u8]) -> Option<(Address, Told)> {
         let counts = match header.name {
@@ -549,8 +571,10 @@ impl Event<'_> {
 }
 
 impl Policy for Warnings {
-    fn decide(&self, _: &State, _: i64, _: &Header<'_>, _: &[u8]) -> Vec<Draft> {
-        Vec::new()
+    fn decide(&self, _: &State, now_us: i64, header: &Header<'_>, _: &[u8]) -> Vec<Draft> {
+        let child = header.origin.filter(|_| is_wanted(header.name)).and_then(|o| Address::parse(o.address).ok());
+        let child = child.filter(|child| child.is_child_of(&self.me));
+        child.map(|child| self.told_again(&child, now_us)).unwrap_or_default()
     }
 
     fn next_due_us(&self) -> Option<i64> {
