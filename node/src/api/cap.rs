@@ -184,7 +184,7 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
 async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response, Refusal> {
     let letter = |reason: &str, detail: String| DeadLetter::new(reason, detail, VIA, "", body);
     let xml = String::from_utf8_lossy(body);
-    let (mut read, is_known, cancelled, is_late) = ctx
+    let (read, is_known, cancelled, is_late) = ctx
         .hub
         .state(|state| {
             let brain = Brain::of(state)?;
@@ -230,11 +230,9 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
         true => "an update that was sent after it is in force: it is kept, and that goes on".into(),
         false => remark(&read, is_known, now),
     };
-    let Told { root, key, mut nodes, .. } = read.told;
-    nodes.append(&mut read.alone);
-    if is_late {
-        nodes.clear();
-    }
+    let Told { root, key, .. } = read.told;
+    let mut nodes: Vec<Address> = read.below.into_iter().filter(|_| !is_late).map(|below| below.node).collect();
+    nodes.sort();
     let taken = view::CapTaken { id: key, about: root, pos, duplicate, notified: nodes, note };
     Ok(ctx.answer_with(status, taken))
 }

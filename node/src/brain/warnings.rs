@@ -140,10 +140,48 @@ pub struct Read {
     pub also: Vec<String>,
     /// What it refers to, and nothing in force here has come to.
     pub unknown: Vec<String>,
-    /// Nodes below at which a warning came in that it moves on or ends: they are told, too, each alone.
-    pub alone: Vec<Address>,
+    /// Who below is told, and what; the worst first.
+    pub below: Vec<Below>,
     /// A node above that goes on with what it moves on or ends here.
     pub above: Option<Address>,
+}
+
+/// What a message says to a node.
+#[derive(Clone, Debug)]
+struct Words {
+    level: Severity,
+    event: String,
+    headline: String,
+}
+
+impl Words {
+    /// The worst of what is said, in Chinese if it is; what a message does not say it leaves as it was.
+    fn of(infos: &[&Message], note: Option<&str>, before: Option<&Told>) -> Words {
+        let level = |info: &Message| {
+            let own = values(info, "parameter", cap::SEVERITY).find_map(Severity::parse);
+            own.unwrap_or_else(|| alarms::level(text(info, "severity")))
+        };
+        let worst = infos.iter().min_by_key(|info| (level(info), !text(info, "language").starts_with("zh")));
+        let says = |name: &str| worst.map(|info| text(info, name)).filter(|t| !t.is_empty());
+        // It is held as long as the warning is; the whole of it stands in the message.
+        let or = |given: Option<&str>, known: Option<&str>| {
+            words::beginning(given.or(known).unwrap_or_default(), WORDS_MAX).to_owned()
+        };
+        Words {
+            level: worst.map(|info| level(info)).or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
+            event: or(says("event"), before.map(|b| b.event.as_str())),
+            headline: or(says("headline").or(says("event")).or(note), before.map(|b| b.headline.as_str())),
+        }
+    }
+}
+
+/// A node that is told of a message.
+#[derive(Clone, Debug)]
+pub struct Below {
+    pub node: Address,
+    /// With all below it. If not, it came in there before.
+    deep: bool,
+    words: Words,
 }
 
 pub struct Warnings {
@@ -203,41 +241,41 @@ impl Warnings {
         let lost = unknown.iter().filter(is_lost).cloned();
         let also = chains.iter().skip(1).map(|w| w.root.clone()).chain(lost);
         let also: Vec<String> = also.filter(|_| is_step).take(CHAINS_MAX).collect();
-        let info = || parts(&message, "info");
-        let main = info().find(|i| text(i, "language").starts_with("zh")).or_else(|| info().next());
-        let says = |name: &str| main.map(|i| text(i, name)).filter(|t| !t.is_empty());
-        // It is held as long as the warning is; the whole of it stands in the message.
-        let or = |given: Option<&str>, known: Option<&str>| {
-            words::beginning(given.or(known).unwrap_or_default(), WORDS_MAX).to_owned()
-        };
-        let own_level = main.and_then(|i| values(i, "parameter", cap::SEVERITY).find_map(Severity::parse));
-        let level = own_level.or_else(|| says("severity").map(alarms::level));
-        let event = or(says("event"), before.map(|b| b.event.as_str()));
-        let headline = says("headline").or(says("event")).or(Some(text(&message, "note")).filter(|t| !t.is_empty()));
-        let expires = info().filter_map(|i| cap::moment(text(i, "expires")).ok()).max();
+        let infos = parts(&message, "info").map(|info| (info, areas::places(info, &self.me, known)));
+        let infos: Vec<(&Message, Option<Vec<Address>>)> = infos.collect();
+        let note = Some(text(&message, "note")).filter(|t| !t.is_empty());
+        let words = |node: &Address| Words::of(&concerning(&infos, node), note, before);
+        let here = words(&self.me);
+        let expires = infos.iter().filter_map(|(info, _)| cap::moment(text(info, "expires")).ok()).max();
         let holds = sent.checked_add_signed(TimeDelta::hours(HOLDS_HOURS)).unwrap_or(sent);
         // A cancellation must reach whoever would still believe what it cancels, however late it comes.
         let believed = chains.iter().filter(|_| msg_type == "Cancel").map(|before| before.expires);
         let expires = believed.chain([expires.unwrap_or(holds)]).max().unwrap_or(holds);
         let (nodes, alone) = if is_actual { self.concerned(&message, &held, &unknown, known) } else { Default::default() };
+        let deep = nodes.iter().map(|node| (node, true));
+        let alone = alone.iter().map(|node| (node, false));
+        let below = deep.chain(alone).map(|(node, deep)| Below { node: node.clone(), deep, words: words(node) });
+        let mut below: Vec<Below> = below.collect();
+        // Who is on the way to several hears the worst first.
+        below.sort_by(|a, b| (a.words.level, &a.node).cmp(&(b.words.level, &b.node)));
         let is_above = |node: &&Address| **node != self.me && node.covers(&self.me);
         let above = held.iter().filter(|_| is_step).flat_map(|w| w.holders.keys()).find(is_above).cloned();
         let told = Told {
             sent,
             status: word("status"),
-            level: level.or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
-            headline: or(headline, before.map(|b| b.headline.as_str())),
+            level: here.level,
+            event: here.event,
+            headline: here.headline,
             urgent: is_actual,
             expires,
             nodes,
-            event,
             root,
             key,
             msg_type,
             message: Value::Object(message),
             xml: xml.to_owned(),
         };
-        Read { told, also, unknown, alone, above }
+        Read { told, also, unknown, below, above }
     }
 
     /// The nodes that are told, each with all below it, and those that are told alone.
@@ -324,12 +362,11 @@ impl Warnings {
         let way = if self.me.tier() == Tier::City { Direction::Local } else { Direction::Up };
         let first = Event { kind, id, source: &source, way, target: "", told, now_us }.draft()?;
         let mut drafts = vec![first];
-        let below = Told { xml: String::new(), ..told.clone() };
-        let deep = told.nodes.iter().map(|node| format!("{node}/**"));
-        let alone = read.alone.iter().map(ToString::to_string);
-        for target in deep.chain(alone).filter(|_| !is_late) {
-            let id = format!("{id}.for.{}", target.trim_end_matches("/**"));
-            drafts.push(self.notice(&id, &target, &below, now_us)?);
+        for Below { node, deep, words } in read.below.iter().filter(|_| !is_late) {
+            let Words { level, event, headline } = words.clone();
+            let told = Told { level, event, headline, xml: String::new(), ..told.clone() };
+            let target = if *deep { format!("{node}/**") } else { node.to_string() };
+            drafts.push(self.notice(&format!("{id}.for.{node}"), &target, &told, now_us)?);
         }
         Ok(drafts)
     }
@@ -464,6 +501,14 @@ impl Warnings {
             self.ends.remove(&(old.told.expires.timestamp_micros(), root.to_owned()));
         }
     }
+}
+
+/// What is said of the node, of one above it or below it; of no node at all, it may be of any. If nothing is, all.
+fn concerning<'m>(infos: &[(&'m Message, Option<Vec<Address>>)], node: &Address) -> Vec<&'m Message> {
+    let meets = |place: &Address| place.covers(node) || node.covers(place);
+    let is_of = |places: &Option<Vec<Address>>| places.as_ref().is_none_or(|places| places.iter().any(meets));
+    let of: Vec<&Message> = infos.iter().filter(|(_, places)| is_of(places)).map(|(info, _)| *info).collect();
+    if of.is_empty() { infos.iter().map(|(info, _)| *info).collect() } else { of }
 }
 
 fn is_below(me: &Address, node: &Address) -> bool {
