@@ -408,8 +408,11 @@ impl Warnings {
         Some((by, told))
     }
 
-    /// Is it for rules, too? Not if what is in force goes on behind it.
+    /// Is it for rules, too? Not if what is in force goes on behind it, nor where it is only passed on.
     pub fn is_news(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        if header.name == NOTICE && header.origin.is_none() {
+            return false;
+        }
         let said = self.said(header, payload);
         said.is_none_or(|(by, told)| !matches!(self.outcome(&by, &told), Outcome::GoesOn(_)))
     }
@@ -683,6 +686,59 @@ impl Policy for Warnings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use citybrain_shared::config::{Variables, parse};
+    use citybrain_shared::LogId;
+    use citybrain_shared::record::Origin;
+
+    const ROOT: &str = "a@b,1,2026-07-01T00:00:01.000Z";
+
+    fn a(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn city() -> Warnings {
+        let parsed = parse("[node]\naddress = \"c\"\ndata = \"d\"\n", &Variables::new());
+        Warnings::new(&parsed.config.unwrap())
+    }
+
+    fn at(second: u32) -> DateTime<Utc> {
+        format!("2026-07-01T00:00:{second:02}Z").parse().unwrap()
+    }
+
+    /// A message of the chain, sent at that second.
+    fn told(msg_type: &str, second: u32, level: Severity) -> Told {
+        Told {
+            root: ROOT.into(),
+            key: format!("a@b,{second},2026-07-01T00:00:{second:02}.000Z"),
+            sent: at(second),
+            msg_type: msg_type.into(),
+            status: "Actual".into(),
+            level,
+            event: "暴雨".into(),
+            headline: String::new(),
+            urgent: true,
+            expires: "2026-07-01T06:00:00Z".parse().unwrap(),
+            nodes: Vec::new(),
+            message: Value::Null,
+            xml: String::new(),
+        }
+    }
+
+    /// Comes to the city from there: do rules hear of it?
+    fn hears(warnings: &mut Warnings, from: &str, told: &Told) -> bool {
+        let origin = Origin { address: from, log: LogId(1), pos: Pos(1) };
+        let (origin, direction) =
+            if from == "c" { (None, Direction::Local) } else { (Some(origin), Direction::Up) };
+        let header = Header { origin, direction, ..Header::local(Kind::Event, MESSAGE) };
+        let event = json!({"data": told}).to_string();
+        let is_news = warnings.is_news(&header, event.as_bytes());
+        warnings.apply(Pos(1), &header, event.as_bytes());
+        is_news
+    }
+
+    fn level(warnings: &Warnings) -> Option<Severity> {
+        warnings.in_force().next().map(|(told, _)| told.level)
+    }
 
     #[test]
     fn of_a_long_chain_the_first_message_and_the_newest_are_known() {
@@ -692,5 +748,101 @@ mod tests {
         let wanted: Vec<String> = std::iter::once(at(0)).chain((11..KEYS_MAX + 10).map(at)).collect();
         assert_eq!(keys, wanted);
         assert_eq!(first(&keys), Some(&at(0)));
+    }
+
+    #[test]
+    fn what_came_in_at_two_nodes_below_is_over_above_when_both_have_cancelled_it() {
+        let mut warnings = city();
+        for from in ["c/s", "c/t"] {
+            assert!(hears(&mut warnings, from, &told("Alert", 1, Severity::Major)));
+        }
+        let cancel = told("Cancel", 3, Severity::Major);
+        assert!(!hears(&mut warnings, "c/s", &cancel), "it goes on at the other");
+        assert!(!hears(&mut warnings, "c/t/m", &cancel), "one below the other does not speak for it");
+        assert_eq!(level(&warnings), Some(Severity::Major));
+        assert!(hears(&mut warnings, "c/t", &cancel));
+        assert_eq!(level(&warnings), None);
+    }
+
+    #[test]
+    fn what_two_nodes_below_have_is_as_both_say_it_is() {
+        let mut warnings = city();
+        for from in ["c/s", "c/t"] {
+            hears(&mut warnings, from, &told("Alert", 1, Severity::Major));
+        }
+        assert!(!hears(&mut warnings, "c/s", &told("Update", 2, Severity::Warning)), "the other has it as it was");
+        assert_eq!(level(&warnings), Some(Severity::Major));
+        assert!(hears(&mut warnings, "c/t", &told("Update", 2, Severity::Warning)));
+        assert_eq!(level(&warnings), Some(Severity::Warning));
+    }
+
+    #[test]
+    fn of_one_message_the_worst_word_counts_and_one_that_was_overtaken_does_not() {
+        let mut warnings = city();
+        for (from, told, is_heard) in [
+            ("c/s", told("Alert", 1, Severity::Minor), true),
+            ("c/t", told("Alert", 1, Severity::Critical), true),
+            ("c/u", told("Alert", 1, Severity::Minor), false),
+            ("c", told("Update", 4, Severity::Major), true),
+            ("c/v", told("Alert", 1, Severity::Critical), false),
+        ] {
+            assert_eq!(hears(&mut warnings, from, &told), is_heard, "{from} at {}", told.sent);
+        }
+        assert_eq!(level(&warnings), Some(Severity::Major));
+        hears(&mut warnings, "c", &told("Cancel", 5, Severity::Major));
+        assert!(!hears(&mut warnings, "c/w", &told("Alert", 1, Severity::Critical)), "what was cancelled stays so");
+        assert_eq!(level(&warnings), None);
+    }
+
+    #[test]
+    fn of_more_nodes_than_are_told_by_name_none_ends_a_warning_above() {
+        let mut warnings = city();
+        let nodes: Vec<String> = (0..=TARGETS_MAX).map(|i| format!("c/s{i}")).collect();
+        for from in &nodes {
+            hears(&mut warnings, from, &Told { nodes: vec![a(from)], ..told("Alert", 1, Severity::Major) });
+        }
+        let held = warnings.table.get(ROOT).unwrap();
+        assert_eq!((held.told.nodes.clone(), held.holders.len()), (vec![a("c")], 1));
+        for from in &nodes {
+            hears(&mut warnings, from, &told("Cancel", 2, Severity::Major));
+        }
+        assert_eq!(level(&warnings), Some(Severity::Major));
+    }
+
+    fn cancellation(references: &[&str]) -> Message {
+        let message = json!({"sender": "a@b", "identifier": "9", "sent": "2026-07-01T00:00:09+00:00",
+            "status": "Actual", "msgType": "Cancel", "references": references.join(" ")});
+        message.as_object().unwrap().clone()
+    }
+
+    /// Types and targets of what follows.
+    fn follows(warnings: &Warnings, message: Message) -> Vec<(String, String)> {
+        let read = warnings.read(message, "", &[(a("c"), None), (a("c/s"), None)]);
+        let drafts = warnings.drafts(&read, 0).unwrap();
+        drafts.iter().map(|d| (d.header().name.to_owned(), d.header().target.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_cancellation_of_what_is_not_known_goes_to_all_below_once_for_each() {
+        let mut warnings = city();
+        let two = ["a@b,1,2026-07-01T00:00:01+00:00", "x@y,2,2026-07-01T00:00:00+00:00"];
+        let wanted = |target: &str| [(MESSAGE.to_owned(), String::new()), (NOTICE.to_owned(), target.to_owned())];
+        assert_eq!(follows(&warnings, cancellation(&two)), [wanted("c/**"), wanted("c/**")].concat());
+        // Known, it goes to those who have it: the one at which it came in.
+        hears(&mut warnings, "c/s", &told("Alert", 1, Severity::Major));
+        assert_eq!(follows(&warnings, cancellation(&two[..1])), wanted("c/s"));
+        // And again to nobody.
+        hears(&mut warnings, "c", &told("Cancel", 9, Severity::Major));
+        assert_eq!(follows(&warnings, cancellation(&two[..1])), wanted("")[..1]);
+    }
+
+    #[test]
+    fn nobody_is_told_whom_this_node_cannot_tell() {
+        let mut warnings = city();
+        warnings.me = a("c/s");
+        let told = Told { nodes: vec![a("c"), a("c/t")], ..told("Alert", 1, Severity::Major) };
+        hears(&mut warnings, "c/s/m", &told);
+        let read = warnings.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
+        assert_eq!(read.told.nodes, [a("c/s")]);
     }
 }
