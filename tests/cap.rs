@@ -547,9 +547,12 @@ fn of_several_areas_each_node_is_told_the_worst_that_is_said_of_it() {
     ];
     let taken = post(tree.node("c"), &format!("{head}{}</alert>", all.concat()));
     assert_eq!((taken.status, &taken.json()["notified"]), (202, &json!(["c/s", "c/t"])), "{}", taken.text);
-    for (address, level, headline) in
-        [("c", "critical", "红色"), ("c/s", "critical", "红色"), ("c/s/m", "critical", "红色"), ("c/t", "warning", "蓝色")]
-    {
+    for (address, level, headline) in [
+        ("c", "critical", "红色"),
+        ("c/s", "critical", "红色"),
+        ("c/s/m", "critical", "红色"),
+        ("c/t", "warning", "蓝色"),
+    ] {
         stands(tree.node(address), Some(level));
         assert_eq!(warned(tree.node(address), "")[0]["title"], headline, "at {address}");
     }

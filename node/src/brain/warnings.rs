@@ -251,7 +251,8 @@ impl Warnings {
         // A cancellation must reach whoever would still believe what it cancels, however late it comes.
         let believed = chains.iter().filter(|_| msg_type == "Cancel").map(|before| before.expires);
         let expires = believed.chain([expires.unwrap_or(holds)]).max().unwrap_or(holds);
-        let (nodes, alone) = if is_actual { self.concerned(&message, &held, &unknown, known) } else { Default::default() };
+        let (nodes, alone) =
+            if is_actual { self.concerned(&message, &held, &unknown, known) } else { Default::default() };
         let deep = nodes.iter().map(|node| (node, true));
         let alone = alone.iter().map(|node| (node, false));
         let below = deep.chain(alone).map(|(node, deep)| Below { node: node.clone(), deep, words: words(node) });
@@ -441,7 +442,7 @@ impl Warnings {
                 let is_newer = told.sent > known.told.sent;
                 let waits = is_below && is_newer && known.holders.iter().any(is_behind);
                 // Of one message the worst word counts: areas of several levels are told each their own.
-                let is_milder = told.sent == known.told.sent && told.level > known.told.level;
+                let is_milder = told.key == known.told.key && told.level > known.told.level;
                 let holders = moved_on(&self.me, &known.holders, by, told.sent);
                 let goes_on = waits || is_milder || self.is_overtaken(told);
                 if goes_on { Outcome::GoesOn(Some(holders)) } else { Outcome::Holds(holders) }
@@ -686,8 +687,8 @@ impl Policy for Warnings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use citybrain_shared::config::{Variables, parse};
     use citybrain_shared::LogId;
+    use citybrain_shared::config::{Variables, parse};
     use citybrain_shared::record::Origin;
 
     const ROOT: &str = "a@b,1,2026-07-01T00:00:01.000Z";
@@ -727,8 +728,7 @@ mod tests {
     /// Comes to the city from there: do rules hear of it?
     fn hears(warnings: &mut Warnings, from: &str, told: &Told) -> bool {
         let origin = Origin { address: from, log: LogId(1), pos: Pos(1) };
-        let (origin, direction) =
-            if from == "c" { (None, Direction::Local) } else { (Some(origin), Direction::Up) };
+        let (origin, direction) = if from == "c" { (None, Direction::Local) } else { (Some(origin), Direction::Up) };
         let header = Header { origin, direction, ..Header::local(Kind::Event, MESSAGE) };
         let event = json!({"data": told}).to_string();
         let is_news = warnings.is_news(&header, event.as_bytes());
@@ -792,6 +792,15 @@ mod tests {
         hears(&mut warnings, "c", &told("Cancel", 5, Severity::Major));
         assert!(!hears(&mut warnings, "c/w", &told("Alert", 1, Severity::Critical)), "what was cancelled stays so");
         assert_eq!(level(&warnings), None);
+    }
+
+    #[test]
+    fn an_update_of_the_same_second_is_taken_though_it_is_milder() {
+        let mut warnings = city();
+        hears(&mut warnings, "c", &told("Alert", 1, Severity::Major));
+        let update = Told { key: "a@b,2,2026-07-01T00:00:01.000Z".into(), ..told("Update", 1, Severity::Minor) };
+        assert!(hears(&mut warnings, "c", &update));
+        assert_eq!(level(&warnings), Some(Severity::Minor));
     }
 
     #[test]
