@@ -2,10 +2,34 @@
 
 use super::Rules;
 use super::alarms::{self, Identity, Step};
-use super::fold::Ask;
-use super::speak::Speaker;
+use super::drafts::Directive;
+use super::telling::Telling;
+use citybrain_shared::Tier;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, Alarm};
+use serde::{Deserialize, Serialize};
+
+/// `data` of [`alarms::ASK`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    pub id: String,
+    pub name: String,
+    pub key: String,
+    pub action: String,
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_us: Option<i64>,
+    /// What whoever asks had before him. Its node may have lost its disk since, and then knows it from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Box<Alarm>>,
+    /// Of whoever asks: the answer goes as far. A node of an earlier version says neither.
+    #[serde(default = "top")]
+    pub tier: Tier,
+}
+
+fn top() -> Tier {
+    Tier::City
+}
 
 /// What somebody wants done with an alarm.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,10 +90,10 @@ impl Rules {
         let Some((after, kind)) = alarms::step(Some(alarm), &who, wish.step(by.to_owned()), now_us) else {
             return Err(AskError::Nothing { id: id.to_owned(), state });
         };
-        let mut speaker = Speaker::new(self, now_us);
+        let mut telling = Telling::new(self, now_us);
         if alarm.origin == self.me {
-            speaker.tell(after.clone(), kind, 0);
-            return Ok((after, speaker.drafts));
+            telling.tell(after.clone(), kind, 0);
+            return Ok((after, telling.drafts.into_all()));
         }
         let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
         let data = Ask {
@@ -84,7 +108,10 @@ impl Rules {
         };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();
-        speaker.down(alarms::ASK, "command", &target, None, 0, alarm.severity.is_urgent(), data, 0);
-        Ok((Alarm { asked: Some(asked), ..alarm.clone() }, speaker.drafts))
+        let urgent = alarm.severity.is_urgent();
+        let directive =
+            Directive { kind: alarms::ASK, word: "command", target: &target, subject: None, ttl_ms: 0, urgent };
+        telling.drafts.push_down(directive, data, 0);
+        Ok((Alarm { asked: Some(asked), ..alarm.clone() }, telling.drafts.into_all()))
     }
 }

@@ -1,19 +1,14 @@
-//! What a rule remembers, apart for each value of its `by`.
+//! What a rule remembers of one value of its `by`.
 
-use super::fold::Ask;
+use super::expression::{Facts, NodeFacts};
 use super::raisers::Raised;
+use super::rule::Rule;
 use super::window::{Summary, Window};
-use citybrain_shared::view::Alarm;
-use citybrain_shared::{Pos, words};
+use citybrain_shared::Pos;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use std::collections::HashMap;
+use std::sync::Arc;
 
-/// Keys that one rule keeps apart: more than any tier has children or a neighbourhood devices.
-/// Beyond it the ones longest unheard of give way, those that are on last of all.
-pub const KEYS_MAX: usize = 10_000;
-/// Characters of an error that is shown: whatever an event holds, a row is written for each.
-const ERROR_MAX: usize = 300;
 /// Bytes of an event that is kept while its condition holds: ten thousand keys may each have one. Of a
 /// larger one, long texts and lists in its data are cut, and if that is not enough the data is left out.
 const HELD_BYTES_MAX: usize = 8 * 1024;
@@ -110,9 +105,9 @@ impl KeyState {
         self.raised = now.into_iter().chain(others).take(RAISED_MAX).collect();
     }
 
-    /// What is found elsewhere by it.
-    pub fn marks(&self) -> Marks {
-        Marks { due: self.due, raised: self.raised.clone() }
+    /// What its window holds at that moment, if the rule has one.
+    pub fn summary(&self, rule: &Rule, at_us: i64) -> Option<Summary> {
+        rule.window.as_ref().zip(self.window.as_ref()).map(|(w, seen)| seen.summary(w.span, at_us))
     }
 
     /// A line of JSON and, behind it, the window.
@@ -148,13 +143,6 @@ impl KeyState {
         }
         Ok(state)
     }
-}
-
-/// What a rule waits for and raises, as the node's timers and raisers are to have it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Marks {
-    pub due: Option<Due>,
-    pub raised: Vec<Raised>,
 }
 
 /// A moment at which something is to happen if no event changes that.
@@ -195,6 +183,11 @@ impl Held {
         Held { pos, at_us, origin: origin.to_owned(), event, had_before: false }
     }
 
+    /// As expressions read it; `None` when it is no JSON object.
+    pub fn facts(&self, node: &Arc<NodeFacts>) -> Option<Facts> {
+        Facts::new(self.event.as_bytes(), &self.origin, self.at_us, node)
+    }
+
     /// For later, in bounded memory.
     pub fn kept(mut self) -> Held {
         if self.event.len() > HELD_BYTES_MAX
@@ -225,137 +218,5 @@ fn shorten(value: &mut Json) {
         }
         Json::Object(members) => members.values_mut().for_each(shorten),
         Json::Null | Json::Bool(_) | Json::Number(_) => {}
-    }
-}
-
-/// A conclusion that is still to be written down and acted on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Intent {
-    /// The record that it follows from.
-    pub pos: Pos,
-    pub at_us: i64,
-    /// Starts of the node since.
-    #[serde(default)]
-    pub starts: u8,
-    pub what: Conclusion,
-}
-
-impl Intent {
-    /// Bytes that it keeps in memory, nearly.
-    pub fn bytes(&self) -> usize {
-        256 + match &self.what {
-            Conclusion::Fire { held, .. } | Conclusion::Change { held, .. } => held.event.len(),
-            Conclusion::Over { held, over, .. } => held.event.len() + over.event.len(),
-            Conclusion::Meet(meet) => meet.held.event.len(),
-            Conclusion::Ask(ask) => {
-                2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
-            }
-            Conclusion::GoOn(alarm) => 256 + alarm.title.len(),
-            Conclusion::Return(id) | Conclusion::HandOn(id) | Conclusion::Repeat(id) => id.len(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Conclusion {
-    Fire {
-        rule: String,
-        key: String,
-        held: Held,
-        window: Option<Summary>,
-    },
-    /// The severity is another one now.
-    Change {
-        rule: String,
-        key: String,
-        held: Held,
-        window: Option<Summary>,
-    },
-    /// `held` is the event that it was raised by, `over` the one that ended it.
-    Over {
-        rule: String,
-        key: String,
-        held: Held,
-        over: Held,
-        window: Option<Summary>,
-    },
-    Meet(Meet),
-    Ask(Ask),
-    /// The alarm of that id goes to its node, which has lost its disk, as it is known here.
-    Return(String),
-    /// The alarm of that id is of a rule that is not there any more, and another raises it.
-    HandOn(String),
-    /// An alarm that others have raised here is raised by one more, of whom the parent has told.
-    GoOn(Box<Alarm>),
-    /// The alarm of that id is told once more as it is: a node above may have lost its disk.
-    Repeat(String),
-}
-
-impl Conclusion {
-    /// The rule and the key that it is of.
-    pub fn of(&self) -> Option<(&str, &str)> {
-        match self {
-            Conclusion::Fire { rule, key, .. }
-            | Conclusion::Change { rule, key, .. }
-            | Conclusion::Over { rule, key, .. }
-            | Conclusion::Meet(Meet { rule, key, .. }) => Some((rule, key)),
-            Conclusion::Ask(_)
-            | Conclusion::Return(_)
-            | Conclusion::HandOn(_)
-            | Conclusion::GoOn(_)
-            | Conclusion::Repeat(_) => None,
-        }
-    }
-}
-
-/// An event that would have a rule fire which depends on an alarm. It is met when all before it is said: only then is it
-/// known whether that alarm is active.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Meet {
-    pub rule: String,
-    pub key: String,
-    pub held: Held,
-    /// As the event has found it.
-    pub window: Option<Summary>,
-    pub grew: bool,
-    pub faded: bool,
-}
-
-/// All keys of one rule.
-#[derive(Debug, Default)]
-pub struct Memory {
-    pub keys: HashMap<String, KeyState>,
-    pub tally: Tally,
-}
-
-/// What a rule has done since the data folder was made.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Tally {
-    pub matched: u64,
-    pub fired: u64,
-    pub errors: u64,
-    pub last_error: Option<String>,
-    pub last_fired_us: Option<i64>,
-    pub given_way: u64,
-}
-
-impl Memory {
-    /// Makes room for one more; gives what gave way.
-    pub fn make_room(&mut self) -> Vec<(String, KeyState)> {
-        if self.keys.len() < KEYS_MAX {
-            return Vec::new();
-        }
-        let mut order: Vec<(bool, i64, String)> = self.keys.iter().map(|(k, s)| (s.on, s.last_us, k.clone())).collect();
-        order.sort_unstable();
-        order.truncate(KEYS_MAX / 16);
-        self.tally.given_way += order.len() as u64;
-        order.into_iter().filter_map(|(_, _, key)| self.keys.remove_entry(&key)).collect()
-    }
-
-    pub fn failed(&mut self, why: String) {
-        self.tally.errors += 1;
-        self.tally.last_error = Some(words::beginning(&why, ERROR_MAX).into());
     }
 }

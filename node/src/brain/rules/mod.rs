@@ -5,10 +5,17 @@
 //! | [`expression`], [`template`] | CEL, compiled once |
 //! | [`rule`] | rules as they run, found by an event's type |
 //! | [`window`] | what was seen lately, in bounded memory |
-//! | [`keys`] | what a rule remembers for each value of its `by` |
-//! | [`raisers`] | which of them raise an alarm |
+//! | [`keys`] | what a rule remembers of one value of its `by` |
+//! | [`memory`] | what all rules remember, and the timers and [`raisers`] that are found by it: the one owner of that |
+//! | [`queue`] | what was concluded and waits to be said: the one owner of that |
+//! | [`step`] | what one event, or one moment, makes of what is remembered of a key; pure |
+//! | [`timing`] | when a rule is to look at a key again, and what an edited file makes of that; pure |
 //! | [`fold`] | what follows from a record: the only code that changes anything |
-//! | [`speak`] | conclusions and timers, turned into records |
+//! | [`recover`] | the part of it for alarms that outlive what was remembered of them, as behind a lost disk |
+//! | [`speak`] | conclusions and timers, turned into a group of records |
+//! | [`telling`] | what a group says of alarms: each as the group leaves it, and who raises it by then |
+//! | [`act`] | what a rule does: its actions |
+//! | [`drafts`] | the records of a group, as they are written |
 //! | [`said`] | the record that says which conclusions are done |
 //! | [`asking`] | what people want done with an alarm, turned into records |
 //! | [`alarms`] | the life of an alarm, and the table of all that are known |
@@ -32,21 +39,29 @@
 //! **Bounds.** Keys per rule, cells per window, values told apart, alarms, conclusions waiting: each
 //! has a limit beside its constant, gives way oldest first, and counts what gave way.
 
+mod act;
 pub mod alarms;
 mod asking;
 pub mod check;
 mod cost;
+mod drafts;
 pub mod expression;
 mod fold;
 mod keys;
+mod memory;
+mod queue;
 mod raisers;
+mod recover;
 pub mod rehearse;
 mod rule;
 mod said;
 mod speak;
+mod step;
+mod telling;
 mod template;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod uptime;
 mod window;
 
@@ -60,22 +75,12 @@ use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
-use keys::{Intent, KeyState, Marks, Memory, Tally};
-use raisers::Raisers;
+use memory::Memories;
+use queue::Queue;
 use rule::{Above, Set};
-use speak::Speaker;
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use uptime::Uptime;
-
-/// Conclusions that wait to be said before [`Policy::is_behind`] asks for time: some groups of them.
-const BEHIND: usize = 1_000;
-/// Conclusions that wait, and bytes of the events that they hold. One commit, of 4,096 records or
-/// frames, may bring some ten thousands with many rules on one type; what is beyond is dropped, the
-/// oldest first, and counted.
-const WAITING_MAX: usize = 100_000;
-const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Alarms that are named when no rule ends them.
 const LEFT_MAX: usize = 100;
@@ -89,35 +94,20 @@ pub struct Rules {
     dirty_above: bool,
     me: Address,
     has_parent: bool,
-    /// By the rule's index in the set.
-    memories: Vec<Memory>,
+    memories: Memories,
     pub alarms: Table,
-    waiting: VecDeque<Intent>,
-    waiting_bytes: usize,
-    dropped: u64,
-    /// Records that came while what waits was late already, and when the last of them did.
-    late: (u32, i64),
-    /// When something is due, and for which rule and key.
-    due: BTreeSet<(i64, u32, String)>,
-    raisers: Raisers,
-    dirty_keys: HashSet<(u32, String)>,
-    dirty_tallies: HashSet<u32>,
-    dirty_waiting: bool,
-    gone_rows: Vec<Vec<u8>>,
+    waiting: Queue,
     uptime: Uptime,
     dirty_uptime: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
 }
 
-/// Type of the record that shows that the node is up.
-const UP: &str = "city.brain.rule.up";
-
 impl Rules {
     pub fn new(config: &Config) -> Rules {
         let (set, _) = Set::compile(config, &Above::new());
         Rules {
-            memories: set.rules.iter().map(|_| Memory::default()).collect(),
+            memories: Memories::new(&set),
             me: config.node.address.clone(),
             has_parent: config.parent.is_some() && config.node.address.parent().is_some(),
             set,
@@ -125,16 +115,7 @@ impl Rules {
             above: Above::new(),
             dirty_above: false,
             alarms: Table::default(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            dropped: 0,
-            late: (0, 0),
-            due: BTreeSet::new(),
-            raisers: Raisers::default(),
-            dirty_keys: HashSet::new(),
-            dirty_tallies: HashSet::new(),
-            dirty_waiting: false,
-            gone_rows: Vec::new(),
+            waiting: Queue::default(),
             uptime: Uptime::default(),
             dirty_uptime: false,
             first_asked_us: OnceLock::new(),
@@ -146,31 +127,7 @@ impl Rules {
         let (set, _) = Set::compile(&config, &self.above);
         self.config = config;
         let old = std::mem::replace(&mut self.set, set);
-        let memories = std::mem::take(&mut self.memories);
-        // What gave way, and is not written yet, must not be there again at the next start.
-        for (index, key) in std::mem::take(&mut self.dirty_keys) {
-            let Some(rule) = old.rules.get(index as usize) else { continue };
-            if !memories[index as usize].keys.contains_key(&key) {
-                self.gone_rows.push(key_row(&rule.name, &key));
-            }
-        }
-        let mut by_name: HashMap<String, Memory> = old.rules.into_iter().map(|r| r.name).zip(memories).collect();
-        self.memories = self.set.rules.iter().map(|r| by_name.remove(&r.name).unwrap_or_default()).collect();
-        for (name, memory) in by_name {
-            self.gone_rows.extend(memory.keys.keys().map(|key| key_row(&name, key)));
-            self.gone_rows.push(tally_row(&name));
-        }
-        self.due.clear();
-        self.raisers.clear();
-        for (i, memory) in self.memories.iter_mut().enumerate() {
-            for (key, state) in &mut memory.keys {
-                fold::plan_anew(&self.set.rules[i], state);
-                self.dirty_keys.insert((i as u32, key.clone()));
-                self.due.extend(state.due.map(|d| (d.at_us, i as u32, key.clone())));
-                self.raisers.add(i as u32, key, &state.raised);
-            }
-            self.dirty_tallies.insert(i as u32);
-        }
+        self.memories.adopt(old, &self.set);
     }
 
     /// A node above says when people work there. What waits for an hour or a day is planned anew.
@@ -188,7 +145,7 @@ impl Rules {
 
     /// When a record is to show that the node is up, if none does: while something may be missed.
     fn shows_us(&self) -> Option<i64> {
-        (self.set.has_absences && !self.due.is_empty()).then(|| self.uptime.next_us())
+        (self.set.has_absences && self.memories.next_due_us().is_some()).then(|| self.uptime.next_us())
     }
 
     fn index_of(&self, rule: &str) -> Option<u32> {
@@ -200,36 +157,23 @@ impl Rules {
         self.index_of(rule).filter(|rule| self.set.rules[*rule as usize].latches())
     }
 
-    /// What a rule waits for and raises is another for this key.
-    fn mark(&mut self, rule: u32, key: &str, old: &Marks, new: &Marks) {
-        if old.due != new.due {
-            if let Some(d) = old.due {
-                self.due.remove(&(d.at_us, rule, key.to_owned()));
-            }
-            self.due.extend(new.due.map(|d| (d.at_us, rule, key.to_owned())));
-        }
-        if old.raised != new.raised {
-            self.raisers.remove(rule, key, &old.raised);
-            self.raisers.add(rule, key, &new.raised);
-        }
-    }
-
     /// One of the rules, for `citybrain rule list`: its keys are counted, some microseconds for a thousand.
     pub fn view_of(&self, index: usize) -> Option<RuleState> {
-        let rule = self.set.rules.iter().zip(&self.memories).nth(index);
-        rule.map(|(r, m)| RuleState {
+        let r = self.set.rules.get(index)?;
+        let (keys, tally) = (self.memories.keys(index as u32), self.memories.tally(index as u32));
+        Some(RuleState {
             name: r.name.clone(),
             on: r.on.clone(),
             condition: r.in_words(),
             then: r.then.iter().map(rule::Action::in_words).collect(),
-            keys: m.keys.len() as u64,
-            on_keys: m.keys.values().filter(|k| k.on).count() as u64,
-            matched: m.tally.matched,
-            fired: m.tally.fired,
-            errors: m.tally.errors,
-            last_error: m.tally.last_error.clone(),
-            last_fired_at: m.tally.last_fired_us.map(view::time_of),
-            keys_given_way: m.tally.given_way,
+            keys: keys.len() as u64,
+            on_keys: keys.values().filter(|k| k.on).count() as u64,
+            matched: tally.matched,
+            fired: tally.fired,
+            errors: tally.errors,
+            last_error: tally.last_error.clone(),
+            last_fired_at: tally.last_fired_us.map(view::time_of),
+            keys_given_way: tally.given_way,
         })
     }
 
@@ -255,14 +199,15 @@ impl Rules {
     pub fn is_left(&self, a: &view::Alarm) -> bool {
         // A rule that is back, or has lost its memory, takes up what it had raised with the next event and ends it.
         let is_ended = || self.latching(&a.rule).is_some_and(|rule| self.hears(rule, &a.rule_key));
-        let is_raised = || self.raisers.of(alarms::hash(&a.name, &a.key)).any(|r| self.hears(r.rule, &r.key));
+        let is_raised =
+            || self.memories.raisers().of(alarms::hash(&a.name, &a.key)).any(|r| self.hears(r.rule, &r.key));
         a.active && a.origin == self.me && !is_ended() && !self.set.cleared.contains(&a.name) && !is_raised()
     }
 
     /// May what comes still lead the rule to that key, for all that is known? It came to it by other types, or told
     /// them apart otherwise, if it was edited since.
     fn hears(&self, rule: u32, key: &str) -> bool {
-        let state = self.memories[rule as usize].keys.get(key).filter(|state| state.on);
+        let state = self.memories.get(rule, key).filter(|state| state.on);
         state.is_none_or(|state| state.hears == self.set.rules[rule as usize].hears)
     }
 
@@ -278,17 +223,9 @@ impl Rules {
             rules: Vec::new(),
             calendar: self.set.calendar.clone(),
             waiting: self.waiting.len() as u64,
-            dropped: self.dropped,
+            dropped: self.waiting.dropped(),
         }
     }
-}
-
-fn key_row(rule: &str, key: &str) -> Vec<u8> {
-    format!("k{rule}\0{key}").into_bytes()
-}
-
-fn tally_row(rule: &str) -> Vec<u8> {
-    format!("t{rule}").into_bytes()
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -305,18 +242,18 @@ impl Policy for Rules {
         if !self.waiting.is_empty() {
             return Some(i64::MIN / 2);
         }
-        self.due.first().map(|(at, _, _)| self.shows_us().map_or(*at, |shows| shows.min(*at)))
+        self.memories.next_due_us().map(|at| self.shows_us().map_or(at, |shows| shows.min(at)))
     }
 
     fn is_behind(&self) -> bool {
-        self.waiting.len() > BEHIND
+        self.waiting.is_behind()
     }
 
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
         let group = self.speak(now_us);
         let is_told = self.uptime.started == state.me.boot.counter;
         if group.is_empty() && is_told && self.shows_us().is_some_and(|at| at <= now_us) {
-            return Speaker::new(self, now_us).up();
+            return self.show_up(now_us);
         }
         group
     }
@@ -326,24 +263,13 @@ impl Policy for Rules {
     }
 
     fn take_rows(&mut self) -> Vec<Row> {
-        let mut rows: Vec<Row> = std::mem::take(&mut self.gone_rows).into_iter().map(|key| (key, None)).collect();
-        for (index, key) in std::mem::take(&mut self.dirty_keys) {
-            let Some(rule) = self.set.rules.get(index as usize) else { continue };
-            let state = self.memories[index as usize].keys.get(&key);
-            rows.push((key_row(&rule.name, &key), state.map(KeyState::row)));
-        }
-        for index in std::mem::take(&mut self.dirty_tallies) {
-            let Some(rule) = self.set.rules.get(index as usize) else { continue };
-            rows.push((tally_row(&rule.name), Some(json(&self.memories[index as usize].tally))));
-        }
+        let mut rows = self.memories.take_rows(&self.set);
         for (id, alarm) in self.alarms.take_dirty() {
             rows.push((format!("a{id}").into_bytes(), alarm.as_ref().map(json)));
         }
         rows.extend(self.alarms.take_floor().map(|floor| (b"f".to_vec(), Some(json(&floor)))));
         rows.extend(self.alarms.take_retired().map(|retired| (b"g".to_vec(), Some(json(retired)))));
-        if std::mem::take(&mut self.dirty_waiting) {
-            rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
-        }
+        rows.extend(self.waiting.take_row());
         if std::mem::take(&mut self.dirty_above) {
             let all: Vec<_> = self.above.iter().collect();
             rows.push((b"c".to_vec(), Some(json(&all))));
@@ -368,31 +294,9 @@ impl Policy for Rules {
             "f" => self.alarms.load_floor(serde_json::from_slice(value).map_err(said)?),
             "g" => self.alarms.load_retired(serde_json::from_slice(value).map_err(said)?),
             "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
-            "w" => {
-                (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?;
-                self.waiting_bytes = self.waiting.iter().map(Intent::bytes).sum();
-            }
-            "t" => {
-                let tally: Tally = serde_json::from_slice(value).map_err(said)?;
-                match self.index_of(name) {
-                    Some(i) => self.memories[i as usize].tally = tally,
-                    None => self.gone_rows.push(key.to_vec()),
-                }
-            }
-            "k" => {
-                let (rule, by) = name.split_once('\0').ok_or("its key has no rule")?;
-                let mut state = KeyState::from_row(value)?;
-                match self.index_of(rule) {
-                    Some(i) => {
-                        // Its file may have been edited while the node was down.
-                        fold::plan_anew(&self.set.rules[i as usize], &mut state);
-                        self.mark(i, by, &Marks::default(), &state.marks());
-                        self.memories[i as usize].keys.insert(by.to_owned(), state);
-                    }
-                    // The rule is not in the config any more.
-                    None => self.gone_rows.push(key.to_vec()),
-                }
-            }
+            "w" => self.waiting.load(value).map_err(said)?,
+            "t" => self.memories.load_tally(&self.set, name, serde_json::from_slice(value).map_err(said)?),
+            "k" => self.memories.load_key(&self.set, name, value)?,
             other => return Err(format!("kind `{other}` is not known to this build")),
         }
         Ok(())

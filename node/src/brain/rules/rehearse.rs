@@ -51,8 +51,8 @@ pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String
 /// What the end of the events has cut short.
 fn waiting(rules: &Rules) -> (Vec<RuleWaits>, u64) {
     let mut all = Vec::new();
-    for (rule, memory) in rules.set.rules.iter().zip(&rules.memories) {
-        for (key, state) in &memory.keys {
+    for (index, rule) in (0..).zip(&rules.set.rules) {
+        for (key, state) in rules.memories.keys(index) {
             let what = match state.due.map(|due| due.what) {
                 Some(What::Held) => "held",
                 Some(What::Absent) => "absent",

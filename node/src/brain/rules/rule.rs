@@ -1,9 +1,9 @@
 //! Rules as they run: compiled, and found by an event's type.
 
 use super::alarms;
+use super::drafts::cut;
 use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
 use super::raisers::Raised;
-use super::speak::cut;
 use super::template::{JsonTemplate, Template};
 use super::window::{Span, Summary};
 use crate::brain::cases::calendar::Calendar;

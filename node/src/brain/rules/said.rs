@@ -29,12 +29,36 @@ fn is_none(but: &u32) -> bool {
     *but == 0
 }
 
+/// What came of an event, or of a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Fired,
+    Changed,
+    Over,
+    /// It was held back, and is looked at again.
+    Held,
+    /// It did not hold for long enough.
+    Lapsed,
+}
+
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Fired => "fired",
+            Outcome::Changed => "changed",
+            Outcome::Over => "over",
+            Outcome::Held => "held",
+            Outcome::Lapsed => "lapsed",
+        }
+    }
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 pub struct SaidOf {
     pub rule: String,
     pub key: String,
-    /// `fired`, `changed`, `over`, `held` back, or `lapsed`: it did not hold for long enough.
-    pub what: String,
+    pub what: Outcome,
     pub at_us: i64,
     /// Of a timer: when it was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +80,6 @@ pub struct SaidOf {
 impl From<SaidOf> for Firing {
     fn from(s: SaidOf) -> Firing {
         let SaidOf { rule, key, what, at_us, due_us: _, severity, event, why, done, error } = s;
-        Firing { at: view::time_of(at_us), rule, key, what, severity, event, why, done, error }
+        Firing { at: view::time_of(at_us), rule, key, what: what.word().into(), severity, event, why, done, error }
     }
 }

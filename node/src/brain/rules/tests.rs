@@ -155,7 +155,7 @@ impl Node {
     fn said(&self) -> Vec<(String, String, String)> {
         let fired = self.events(FIRED);
         let said = fired.into_iter().map(|e| serde_json::from_value::<Said>(e["data"].clone()).unwrap());
-        said.flat_map(|s| s.fired).map(|f| (f.rule, f.key, f.what)).collect()
+        said.flat_map(|s| s.fired).map(|f| (f.rule, f.key, f.what.word().to_owned())).collect()
     }
 
     fn events(&self, kind: &str) -> Vec<Json> {
@@ -361,7 +361,7 @@ fn an_alarm_that_somebody_else_has_cleared_is_raised_by_the_next_absence() {
 fn a_timer_of_which_nothing_is_known_is_spoken_once() {
     let mut node = Node::new(OFFLINE);
     node.hear("city.lamp", "l", &json!({}));
-    node.rules.memories[1].keys.get_mut("l").unwrap().held = None;
+    node.rules.memories.change(1, "l", |state| state.held = None).unwrap();
     node.wait(1_400 * S);
     assert_eq!((node.fired("offline"), node.rules.next_due_us()), (0, None));
     node.hear("city.lamp", "l", &json!({}));
@@ -606,7 +606,7 @@ fn what_was_never_spoken_under_other_rules_is_not_spoken_later() {
 #[test]
 fn what_gave_way_before_a_reload_is_not_back_at_the_next_start() {
     let mut node = Node::new(SMOKE);
-    for i in 0..super::keys::KEYS_MAX {
+    for i in 0..super::memory::KEYS_MAX {
         node.only_hear("city.smoke.v1", &format!("k{i}"), &json!({"on": false}));
         node.now += 1;
     }
@@ -615,19 +615,19 @@ fn what_gave_way_before_a_reload_is_not_back_at_the_next_start() {
     node.rules.adopt(Arc::new(node.config.clone()));
     node.hear("city.smoke.v1", "and another", &json!({"on": false}));
     node.write_rows();
-    let keys = node.rules.memories[0].keys.len();
+    let keys = node.rules.memories.keys(0).len();
     node.restart();
-    assert_eq!(node.rules.memories[0].keys.len(), keys);
+    assert_eq!(node.rules.memories.keys(0).len(), keys);
 }
 
 #[test]
 fn too_many_keys_give_way_oldest_first_and_are_counted() {
     let mut node = Node::new(SMOKE);
-    for i in 0..super::keys::KEYS_MAX + 10 {
+    for i in 0..super::memory::KEYS_MAX + 10 {
         node.only_hear("city.smoke.v1", &format!("k{i}"), &json!({"on": i == 0}));
     }
     let seen = &node.rules.view().rules[0];
-    assert!(seen.keys <= super::keys::KEYS_MAX as u64);
+    assert!(seen.keys <= super::memory::KEYS_MAX as u64);
     assert_eq!((seen.keys_given_way, seen.on_keys), (625, 1));
 }
 

@@ -1,5 +1,6 @@
 //! Rules that other alarms keep from firing, or let fire: by one event, by several of one commit, by timers.
 
+use super::super::said::Outcome;
 use super::rehearsed::rehearsed;
 use super::*;
 use proptest::prelude::*;
@@ -225,7 +226,7 @@ fn is_said_in_spite(node: &Node) -> Option<String> {
 fn fired_at_once(node: &Node) -> Option<String> {
     let fired = node.events(FIRED);
     let said = fired.into_iter().flat_map(|e| serde_json::from_value::<Said>(e["data"].clone()).unwrap().fired);
-    let said: Vec<_> = said.filter(|f| f.what == "fired").collect();
+    let said: Vec<_> = said.filter(|f| f.what == Outcome::Fired).collect();
     let excludes = |rule: &str, other: &str| UNLESS.iter().any(|(r, alarm, _)| *r == rule && *alarm == other);
     let of_one = said.iter().flat_map(|a| said.iter().map(move |b| (a, b)));
     let both = of_one.filter(|(a, b)| a.key == b.key && (&a.event, a.at_us) == (&b.event, b.at_us));

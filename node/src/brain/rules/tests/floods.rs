@@ -138,7 +138,7 @@ fn of_a_large_event_everything_is_known_at_once_and_all_but_its_picture_later() 
     let picture = "p".repeat(60_000);
     node.hear("cam", "x", &json!({"smoke": true, "room": "3-1", "picture": picture}));
     assert_eq!(node.alarm("camera", "3-1").unwrap().title, "smoke in 3-1, 60000");
-    let kept = node.rules.memories[0].keys["x"].held.as_ref().unwrap().event.len();
+    let kept = node.rules.memories.keys(0)["x"].held.as_ref().unwrap().event.len();
     assert!(kept < 8 * 1024, "{kept}");
     node.hear("cam", "x", &json!({"smoke": false}));
     assert!(!node.alarm("camera", "3-1").unwrap().active, "its key is known though the event that ends it lacks it");
@@ -153,7 +153,7 @@ fn an_alarm_of_an_event_that_was_too_large_to_keep_ends_with_what_raised_it() {
         (0..1_000).map(|i| (format!("reading-{i}"), json!("a dozen words that say something of it"))).collect();
     data.extend([("smoke".into(), true.into()), ("room".into(), "3-1".into())]);
     node.hear("cam", "x", &data.into());
-    assert!(!node.rules.memories[0].keys["x"].held.as_ref().unwrap().event.contains("3-1"), "it was too large");
+    assert!(!node.rules.memories.keys(0)["x"].held.as_ref().unwrap().event.contains("3-1"), "it was too large");
     node.hear("cam", "y", &json!({"smoke": true, "room": "3-2"}));
     node.write_rows();
     node.restart();

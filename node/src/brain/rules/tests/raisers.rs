@@ -457,8 +457,9 @@ fn shared(order: &[usize]) -> String {
 
 /// Those that are on, with how bad they say that it is.
 fn on(node: &Node) -> Vec<(String, String, Severity)> {
-    let rules = node.rules.set.rules.iter().zip(&node.rules.memories);
-    let keys = rules.flat_map(|(rule, memory)| memory.keys.iter().map(move |(key, state)| (rule, key, state)));
+    let memories = &node.rules.memories;
+    let rules = (0..).zip(&node.rules.set.rules);
+    let keys = rules.flat_map(|(i, rule)| memories.keys(i).iter().map(move |(key, state)| (rule, key, state)));
     let is_on = keys.filter(|(_, _, state)| state.on);
     is_on.map(|(rule, key, state)| (rule.name.clone(), key.clone(), state.raised[0].1)).collect()
 }

@@ -1,0 +1,106 @@
+//! Alarms that outlive what was remembered of them: the box was another one before, or the rule was another.
+//!
+//! What is known of an alarm, here or above, is made the rule's own again, so that the rule ends it; and a node that has
+//! lost its disk is told.
+
+use super::Rules;
+use super::alarms;
+use super::keys::KeyState;
+use super::queue::Conclusion;
+use super::{drafts, step};
+use citybrain_shared::record::Header;
+use citybrain_shared::view::Alarm;
+use citybrain_shared::{Address, Pos, Tier};
+
+impl Rules {
+    /// Every alarm of this node that is active is raised by the rule that it is of, also if that knows nothing of it:
+    /// the box that was here before has raised it, the rule did before it was gone from the file for a while, or its end
+    /// was dropped before it was said. It ends what it raises with the next event that says so.
+    pub(super) fn take_up(&mut self, index: u32, key: &str, now_us: i64) {
+        let rule = &self.set.rules[index as usize];
+        let known = self.memories.get(index, key);
+        if !rule.latches() || known.is_some_and(|state| state.on) {
+            return;
+        }
+        let own = self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
+        let own: Vec<Alarm> = own.cloned().collect();
+        if own.is_empty() || self.waiting_of(index, key).is_some() {
+            return;
+        }
+        self.go_on(index, key, &own, now_us);
+    }
+
+    /// The rule goes on raising these for that key.
+    fn go_on(&mut self, index: u32, key: &str, lasting: &[Alarm], now_us: i64) {
+        let rule = &self.set.rules[index as usize];
+        self.memories.open(index, key);
+        self.memories.change(index, key, |state| step::take_up(rule, state, lasting, now_us));
+    }
+
+    /// An alarm that the box which was here had, as its parent knows it.
+    pub(super) fn known(&mut self, pos: Pos, now_us: i64, known: Alarm) {
+        self.outrun(pos, now_us, known.rev);
+        let rule = self.latching(&known.rule);
+        let key = known.rule_key.clone();
+        let Some(own) = self.alarms.get(&known.id) else {
+            self.changing(now_us, |table| table.fold(known));
+            return rule.into_iter().for_each(|rule| self.take_up(rule, &key, now_us));
+        };
+        // What this box has said of it itself is newer: by the word of the same rule and key, or of a person. Of
+        // another's word it is the alarm as well, and as bad as the worse of both says.
+        let is_unheard = |state: &KeyState| !state.on && state.fired_us.is_none() && state.calm_us.is_none();
+        let is_new = |rule: &u32| self.memories.get(*rule, &key).is_none_or(is_unheard);
+        let is_by_rule = own.active || own.cleared_by.as_deref().is_some_and(|by| by.starts_with("rule:"));
+        let Some(rule) = rule.filter(is_new).filter(|_| known.active && is_by_rule) else { return };
+        self.go_on(rule, &key, std::slice::from_ref(&known), now_us);
+        self.waiting.push(pos, now_us, Conclusion::GoOn(Box::new(known)));
+    }
+
+    /// The box that was here has said more than this one, by its clock, can follow: what is said from now on, and what
+    /// this box has said already, must be newer.
+    fn outrun(&mut self, pos: Pos, now_us: i64, rev: i64) {
+        if rev < now_us || !self.alarms.outrun(rev) {
+            return;
+        }
+        for alarm in self.alarms.iter().filter(|a| a.origin == self.me && a.rev <= rev) {
+            self.waiting.push(pos, now_us, Conclusion::Repeat(alarm.id.clone()));
+        }
+    }
+
+    /// Other rules are in force, or may be: an alarm whose rule is gone passes to another that raises it.
+    pub(super) fn look_at_own(&mut self, pos: Pos, now_us: i64) {
+        let own = self.alarms.iter().filter(|a| a.active && a.origin == self.me);
+        let own: Vec<_> = own
+            .map(|a| (a.id.clone(), self.latching(&a.rule), a.rule_key.clone(), alarms::hash(&a.name, &a.key)))
+            .collect();
+        for (id, rule, key, alarm) in own {
+            match rule {
+                Some(rule) => self.take_up(rule, &key, now_us),
+                None if self.memories.raisers().of(alarm).next().is_some() => {
+                    self.waiting.push(pos, now_us, Conclusion::HandOn(id))
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// A child with an empty disk: its alarms are known here alone.
+    pub(super) fn give_back_all(&mut self, pos: Pos, now_us: i64, child: &Address) {
+        let theirs = || self.alarms.iter().filter(|a| a.origin == *child);
+        // The newest in any case: by it the new box knows what it must be ahead of.
+        let newest = theirs().max_by_key(|a| a.rev).filter(|a| !a.active);
+        for alarm in newest.into_iter().chain(theirs().filter(|a| a.active)) {
+            self.waiting.push(pos, now_us, Conclusion::Return(alarm.id.clone()));
+        }
+    }
+
+    /// Whoever has called this node may have lost its disk, and what was told long ago is in no log any more. Each lane
+    /// tells of its own.
+    pub(super) fn repeat_all(&mut self, pos: Pos, header: &Header<'_>, above: Tier) {
+        let is_told = |a: &&Alarm| a.active && a.origin == self.me && a.reach <= above;
+        let of_lane = |a: &&Alarm| drafts::lane(a.severity.is_urgent()) == header.lane;
+        for alarm in self.alarms.iter().filter(is_told).filter(of_lane) {
+            self.waiting.push(pos, header.committed_us, Conclusion::Repeat(alarm.id.clone()));
+        }
+    }
+}

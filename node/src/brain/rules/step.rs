@@ -1,0 +1,304 @@
+//! What one event, or one moment, makes of what a rule remembers of a key. Pure: the fold goes by it, and whoever
+//! speaks asks it what the fold will make of what is said.
+
+use super::alarms;
+use super::expression::Facts;
+use super::keys::{Due, Held, KeyState, What};
+use super::queue::Meet;
+use super::raisers::Raised;
+use super::rule::{Dependency, Rule};
+use super::said::Outcome;
+use super::timing::{again, fading, holding, is_time, time_to_fire, wait_to_fire};
+use super::window::Summary;
+use citybrain_shared::view::Alarm;
+
+/// What an event makes of a rule's state for one key.
+pub enum Step {
+    Nothing,
+    /// It would fire, and another alarm has a say in that.
+    Later,
+    Fire,
+    Change,
+    /// With the event that it was raised by.
+    Over(Option<Held>),
+}
+
+/// May a rule fire, as far as other alarms go?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Free {
+    Yes,
+    No,
+    /// It is known when all that came before is said.
+    Open,
+}
+
+/// May the rule fire, as far as other alarms go, of which those are active?
+pub fn depends(rule: &Rule, key: &str, is_active: impl Fn(&str, Option<&str>) -> bool) -> bool {
+    let is_active = |d: &Dependency| is_active(&d.alarm, (!d.any_key).then_some(key));
+    !rule.unless.as_ref().is_some_and(is_active) && rule.whilst.as_ref().is_none_or(is_active)
+}
+
+/// An event as one rule meets it.
+pub struct Met<'a> {
+    pub facts: &'a Facts,
+    pub window: Option<&'a Summary>,
+    /// The window has a cell more than before it.
+    pub grew: bool,
+    /// Before this event the condition was over already, since the moment that was planned.
+    pub faded: bool,
+    pub held: &'a dyn Fn() -> Held,
+    pub now: i64,
+    pub free: Free,
+}
+
+/// An event that waited is met now.
+pub fn meet_again(rule: &Rule, state: &mut KeyState, meet: &Meet, free: bool, now: i64) -> Result<Step, String> {
+    let Meet { key, held, window, grew, faded, .. } = meet;
+    let Some(facts) = held.facts(&rule.node) else { return Ok(Step::Nothing) };
+    let (free, held) = (if free { Free::Yes } else { Free::No }, || held.clone());
+    let met = Met { facts: &facts, window: window.as_ref(), grew: *grew, faded: *faded, held: &held, now, free };
+    advance(rule, key, state, &met)
+}
+
+/// An event is met.
+///
+/// # Errors
+/// An expression cannot be evaluated on it.
+pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
+    let Met { facts, window, grew, faded, held, now, free } = *met;
+    if let Some(absent) = rule.absent_us {
+        let was_on = state.on;
+        let first = end(state);
+        state.held = Some(held().kept());
+        state.due = Some(Due { at_us: now + absent, what: What::Absent });
+        return Ok(if was_on { Step::Over(first) } else { Step::Nothing });
+    }
+    // An event that lacks the field says nothing: it neither begins nor ends anything.
+    let holds = match &rule.when {
+        Some(when) => when.truth(facts, window)?,
+        None => true,
+    };
+    if state.on {
+        state.held.get_or_insert_with(|| held().kept());
+        let over = match &rule.clear {
+            Some(clear) => clear.truth(facts, window)?,
+            None => !rule.raises() && !holds,
+        };
+        if over && rule.calm_us > 0 {
+            let calm = Due { at_us: now + rule.calm_us, what: What::Over };
+            // It may be calm for a while already: since an event before this, or by the window's emptying.
+            let began = state.due.filter(|d| (faded || state.ended.is_some()) && d.at_us < calm.at_us);
+            state.due = Some(began.unwrap_or(calm));
+            state.ended.get_or_insert_with(|| held().kept());
+            return Ok(Step::Nothing);
+        }
+        let was_ending = state.ended.take().is_some();
+        if over {
+            return Ok(Step::Over(end(state)));
+        }
+        // What shares a cell has made no plan, and has outlived this one.
+        let is_stale = rule.calm_us > 0 && state.due.is_some_and(|d| d.at_us - rule.calm_us <= now);
+        if grew || was_ending || is_stale {
+            state.due = fading(rule, state, now);
+        }
+        if !holds || !is_news(rule, key, state, met) {
+            return Ok(Step::Nothing);
+        }
+        state.held = Some(held().kept());
+        return Ok(Step::Change);
+    }
+    if holds {
+        state.calm_us = None;
+    } else if let Some(clear) = rule.clear.as_ref().filter(|_| rule.raises() && state.calm_us.is_none()) {
+        let is_calm = state.fired_us.is_none() && clear.truth(facts, window) == Ok(true);
+        state.calm_us = is_calm.then_some(now);
+    }
+    if !holds || free == Free::No {
+        // Wanted while the condition holds, also if nothing more is heard: as soon as the other alarm lets it be.
+        state.held = (holds && rule.latches()).then(|| held().kept());
+        (state.since_us, state.due) = (None, None);
+        return Ok(Step::Nothing);
+    }
+    if let Some(hold) = rule.hold_us {
+        let since = *state.since_us.get_or_insert(now);
+        // What is said then should tell of the newest event.
+        state.held = Some(held().kept());
+        if now - since < hold {
+            if grew || state.due.is_none() {
+                state.due = Some(holding(rule, state, since + hold, now));
+            }
+            return Ok(Step::Nothing);
+        }
+    }
+    if !is_time(rule, state, now) {
+        // An alarm is wanted while the condition holds, also if nothing more is heard: as soon as it may be.
+        if rule.raises() {
+            state.held = Some(held().kept());
+            state.due = time_to_fire(rule, state, now).map(|at_us| Due { at_us, what: What::Held });
+        }
+        return Ok(Step::Nothing);
+    }
+    if free == Free::Open {
+        return Ok(Step::Later);
+    }
+    (state.since_us, state.due, state.fired_us) = (None, None, Some(now));
+    if rule.latches() {
+        begin(rule, key, state, Some(facts), window, now);
+        state.held = Some(held().kept());
+        state.due = fading(rule, state, now);
+    }
+    Ok(Step::Fire)
+}
+
+/// Is its alarm of another severity now, or called otherwise, or is there one more? After an edit it may be, and reach
+/// farther.
+fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
+    let raised = (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.window));
+    let title = rule.titles(met.facts, met.window);
+    let is_retitled = title.is_some_and(|title| state.is_retitled(title, met.now));
+    let is_other = raised.as_ref().is_some_and(|raised| !raised.iter().all(|one| state.raised.contains(one)));
+    // What it has raised under another name before it was edited goes on as it is, unless there is news of it.
+    let is_renamed = state.edited && raised.as_ref().is_some_and(|raised| is_renamed(rule, key, state, raised));
+    let is_edited = state.edited && !is_renamed;
+    state.edited = is_renamed;
+    let is_worse = || {
+        let severities = |raised: &[Raised]| raised.iter().map(|(_, severity)| *severity).collect::<Vec<_>>();
+        rule.severity_varies() && raised.as_deref().map(severities) != Some(severities(&state.raised))
+    };
+    let is_news = if is_renamed { is_worse() } else { is_other };
+    if !is_news && !is_edited && !is_retitled {
+        return false;
+    }
+    let raised = raised.unwrap_or_else(|| rule.raised(key, met.facts, met.window));
+    state.raise(raised);
+    title.into_iter().for_each(|title| state.entitle(title, met.now));
+    true
+}
+
+/// Does the rule, by the words that it has now, call what it has raised otherwise? By this event it may raise one more.
+fn is_renamed(rule: &Rule, key: &str, state: &KeyState, raised: &[Raised]) -> bool {
+    let is_known = |raised: &[Raised]| raised.iter().all(|(alarm, _)| state.raised.iter().any(|(a, _)| a == alarm));
+    let by_then = || {
+        let held = state.held.as_ref()?;
+        Some(rule.raised(key, &held.facts(&rule.node)?, state.summary(rule, held.at_us).as_ref()))
+    };
+    !is_known(raised) && !by_then().is_some_and(|raised| is_known(&raised))
+}
+
+/// It is on from now on, by what these facts say.
+fn begin(rule: &Rule, key: &str, state: &mut KeyState, facts: Option<&Facts>, window: Option<&Summary>, now: i64) {
+    (state.on, state.since_us, state.fired_us) = (true, None, Some(now));
+    state.raised = facts.map(|facts| rule.raised(key, facts, window)).unwrap_or_default();
+    state.title = None;
+    let title = facts.and_then(|facts| rule.titles(facts, window));
+    title.into_iter().for_each(|title| state.entitle(title, now));
+}
+
+/// It is over. Gives the event that it was raised by.
+fn end(state: &mut KeyState) -> Option<Held> {
+    (state.on, state.due) = (false, None);
+    state.raised.clear();
+    state.held.take()
+}
+
+/// What a moment that was planned has come to, if other alarms leave the rule `free` to fire.
+pub fn come(rule: &Rule, state: &KeyState, due: Due, free: bool) -> Outcome {
+    let Some(held) = &state.held else {
+        // Nobody knows any more what it was to tell of.
+        return if due.what == What::Over { Outcome::Over } else { Outcome::Lapsed };
+    };
+    let facts = held.facts(&rule.node);
+    let facts = facts.as_ref();
+    let window = state.summary(rule, due.at_us);
+    let free = free && is_time(rule, state, due.at_us);
+    let holds = || {
+        let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
+        facts.is_some_and(truth)
+    };
+    let has_ended = || {
+        let when = rule.when.as_ref().filter(|when| when.uses_window);
+        when.zip(facts).is_some_and(|(when, facts)| when.truth(facts, window.as_ref()) == Ok(false))
+    };
+    // It was planned for the window's emptying; events that share a cell have come since. Where it must be calm
+    // for a while it is so from the beginning of that.
+    let goes_on = || {
+        let clear = rule.clear.as_ref().filter(|clear| clear.uses_window && state.ended.is_none());
+        clear.zip(facts).is_some_and(|(clear, facts)| {
+            let is_on = |at_us| clear.truth(facts, state.summary(rule, at_us).as_ref()) == Ok(false);
+            is_on(due.at_us) || rule.calm_us > 0 && is_on(due.at_us - rule.calm_us)
+        })
+    };
+    let is_long_enough = state.since_us.zip(rule.hold_us).is_none_or(|(since, hold)| due.at_us >= since + hold);
+    match due.what {
+        // Nothing came, and the window has emptied under the condition.
+        What::Held if has_ended() => Outcome::Lapsed,
+        What::Held if free && is_long_enough => Outcome::Fired,
+        What::Absent if free && holds() => Outcome::Fired,
+        What::Over if !goes_on() => Outcome::Over,
+        What::Held | What::Absent | What::Over => Outcome::Held,
+    }
+}
+
+/// It is said what a moment has come to.
+pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, due: Due, at_us: i64) {
+    match (outcome, due.what) {
+        (Outcome::Fired, what) => {
+            let facts = state.held.as_ref().and_then(|held| held.facts(&rule.node));
+            let window = state.summary(rule, at_us);
+            begin(rule, key, state, facts.as_ref(), window.as_ref(), at_us);
+            state.due = if what == What::Held { fading(rule, state, at_us) } else { None };
+        }
+        (Outcome::Over, _) => {
+            end(state);
+            state.ended = None;
+        }
+        (Outcome::Lapsed, _) => (state.since_us, state.held, state.due) = (None, None, None),
+        (_, what @ (What::Held | What::Absent)) => {
+            state.due = again(rule, state, due, at_us).map(|at_us| Due { at_us, what });
+        }
+        // Events that shared a cell have come since it was planned. It may have become calm since then, however
+        // late that was looked at.
+        (_, What::Over) => state.due = fading(rule, state, due.at_us - rule.calm_us),
+    }
+}
+
+/// Somebody has ended what it raises: it may raise that again.
+pub fn rest(state: &mut KeyState) {
+    (state.on, state.since_us, state.raised, state.ended) = (false, None, Vec::new(), None);
+    // An absence is told with the last event that there was.
+    state.due = state.due.filter(|d| d.what == What::Absent);
+    state.held = state.held.take().filter(|_| state.due.is_some());
+}
+
+/// It goes on raising these, though it remembers nothing of it.
+pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64) {
+    (state.on, state.text, state.hears) = (true, rule.text, rule.hears);
+    // It may have been edited since it raised them.
+    (state.edited, state.since_us) = (true, None);
+    // What it has heard since then was calm already, and has nothing to end any more.
+    let calm = state.calm_us.take().map(|since| since + rule.calm_us);
+    state.due = calm.map(|at_us| Due { at_us, what: What::Over });
+    state.last_us = state.last_us.max(now_us);
+    state.fired_us = state.fired_us.max(lasting.iter().map(|a| a.raised_at.timestamp_micros()).max());
+    state.raised = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();
+}
+
+/// An alarm has begun or ended, and leaves the rule `free` to fire now, or not: it waits on, or begins to count how long
+/// its condition holds. Does that change anything?
+pub fn look_again(rule: &Rule, state: &mut KeyState, free: bool, now_us: i64) -> bool {
+    if state.on || state.held.is_none() {
+        return false;
+    }
+    let before = (state.due, state.since_us);
+    if let Some(absent) = rule.absent_us {
+        // Put off for as long once more, it has been silent for long enough all the same.
+        let since = now_us.max(state.last_us + state.deaf_us + absent);
+        state.due.iter_mut().filter(|_| free).for_each(|due| due.at_us = due.at_us.min(since));
+    } else if !free {
+        (state.since_us, state.due) = (None, None);
+    } else if state.due.is_none() {
+        let now = now_us.max(state.last_us);
+        wait_to_fire(rule, state, now, now);
+    }
+    before != (state.due, state.since_us)
+}
