@@ -691,8 +691,6 @@ mod tests {
     use citybrain_shared::config::{Variables, parse};
     use citybrain_shared::record::Origin;
 
-    const ROOT: &str = "a@b,1,2026-07-01T00:00:01.000Z";
-
     fn a(text: &str) -> Address {
         Address::parse(text).unwrap()
     }
@@ -706,11 +704,15 @@ mod tests {
         format!("2026-07-01T00:00:{second:02}Z").parse().unwrap()
     }
 
-    /// A message of the chain, sent at that second.
+    fn key(identifier: u32, second: u32) -> String {
+        cap::key("a@b", &identifier.to_string(), at(second))
+    }
+
+    /// A message of the chain, sent at that second; it begins with the first.
     fn told(msg_type: &str, second: u32, level: Severity) -> Told {
         Told {
-            root: ROOT.into(),
-            key: format!("a@b,{second},2026-07-01T00:00:{second:02}.000Z"),
+            root: key(1, 1),
+            key: key(second, second),
             sent: at(second),
             msg_type: msg_type.into(),
             status: "Actual".into(),
@@ -798,7 +800,7 @@ mod tests {
     fn an_update_of_the_same_second_is_taken_though_it_is_milder() {
         let mut warnings = city();
         hears(&mut warnings, "c", &told("Alert", 1, Severity::Major));
-        let update = Told { key: "a@b,2,2026-07-01T00:00:01.000Z".into(), ..told("Update", 1, Severity::Minor) };
+        let update = Told { key: key(2, 1), ..told("Update", 1, Severity::Minor) };
         assert!(hears(&mut warnings, "c", &update));
         assert_eq!(level(&warnings), Some(Severity::Minor));
     }
@@ -810,7 +812,7 @@ mod tests {
         for from in &nodes {
             hears(&mut warnings, from, &Told { nodes: vec![a(from)], ..told("Alert", 1, Severity::Major) });
         }
-        let held = warnings.table.get(ROOT).unwrap();
+        let held = warnings.table.get(&key(1, 1)).unwrap();
         assert_eq!((held.told.nodes.clone(), held.holders.len()), (vec![a("c")], 1));
         for from in &nodes {
             hears(&mut warnings, from, &told("Cancel", 2, Severity::Major));
@@ -849,8 +851,12 @@ mod tests {
     fn nobody_is_told_whom_this_node_cannot_tell() {
         let mut warnings = city();
         warnings.me = a("c/s");
-        let told = Told { nodes: vec![a("c"), a("c/t")], ..told("Alert", 1, Severity::Major) };
+        let told = Told { nodes: vec![a("c/t"), a("c/s/m"), a("c/s/m/n")], ..told("Alert", 1, Severity::Major) };
         hears(&mut warnings, "c/s/m", &told);
+        let read = warnings.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
+        assert_eq!(read.told.nodes, [a("c/s/m")]);
+        // Told from above, it is this node's, with all below it.
+        hears(&mut warnings, "c/s/m", &Told { nodes: vec![a("c")], ..told });
         let read = warnings.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
         assert_eq!(read.told.nodes, [a("c/s")]);
     }
