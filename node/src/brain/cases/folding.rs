@@ -3,15 +3,15 @@
 use super::asking::{content, takes_back};
 use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
-use super::letter::{self, Body, End, Letter, RECALL};
+use super::letter::{self, Body, End, Letter};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
-    awaits_help, booked, is_hand_over, is_true, number_there, opened, spots,
+    awaits_help, booked, is_hand_over, is_true, joined, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Case, Coming, Entry, Place, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
@@ -47,10 +47,6 @@ fn line(e: &Entry) -> impl Ord + '_ {
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
-        let was_mine = self.held.get(&id).is_some_and(|held| held.case.owner == self.me);
-        let reach = case.terms.as_ref().and_then(|t| t.contact_reach);
-        let is_for_those_above = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
-        let travels = self.settings.contact_travels;
         self.index(&id, false);
         match self.held.get_mut(&id) {
             None => {
@@ -89,15 +85,9 @@ impl Cases {
             }
             Some(_) => {}
         }
+        let knows = self.held.get(&id).is_some_and(|held| self.is_to_know(held));
         if let Some(held) = self.held.get_mut(&id) {
-            // The owner alone keeps it, beside those above him that the category names: who gives a case
-            // away has it no longer than until it was taken, and it has come with the case.
-            let is_given = held.case.owner != self.me && held.case.handing_to.as_ref() != Some(&self.me);
-            let has_come = held.case.contact_came || !held.case.has_contact;
-            let stays = is_for_those_above || !travels && held.case.opened_at == self.me;
-            if held.is_forgotten() || was_mine && is_given && has_come && !stays {
-                held.contact = None;
-            }
+            held.contact.take_if(|_| !knows);
             if held.case.handing_to.is_none() && held.case.offered_to.is_none() {
                 // It is back, or offered to nobody any more. Where it was taken, whoever has it answers: it may come
                 // back all the same.
@@ -141,6 +131,18 @@ impl Cases {
         self.look_at_booking(&id);
         self.dirty.insert((Dirty::Case, id));
         self.make_room(CASES_MAX);
+    }
+
+    /// Is whom to call kept here? The owner alone keeps it, beside those above him that the category names: who gives a
+    /// case away has it no longer than until it was taken, and it has come with the case; and so those above him.
+    pub(super) fn is_to_know(&self, held: &Held) -> bool {
+        let case = &held.case;
+        let is_here = case.owner == self.me || case.handing_to.as_ref() == Some(&self.me);
+        let reach = case.terms.as_ref().and_then(|terms| terms.contact_reach);
+        let is_named = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
+        let stays = !self.settings.contact_travels && case.opened_at == self.me;
+        let has_come = case.contact_came || !case.has_contact;
+        !held.is_forgotten() && (is_here || is_named || stays || !has_come)
     }
 
     /// Those that have been over for the longest give way, and are counted nowhere any more.
@@ -402,9 +404,8 @@ impl Cases {
             let Some(Posted { letter: was, .. }) = self.waiting.remove(pos) else { return };
             let case = was.body.case().to_owned();
             let was = Some(was).filter(|_| is_believed);
-            if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = &was {
-                self.fold(case, history);
-                self.were_called(&case.id, history);
+            if let Some(Letter { body: Body::Returned { case, history, sent_back, .. }, .. }) = &was {
+                self.fold_returned(case, history, *sent_back);
             }
             self.keep_contact(was);
             self.prove(&case);
@@ -431,18 +432,29 @@ impl Cases {
         }
     }
 
-    /// Whom to call, as a hand-over brought it: kept by whoever has taken the case, and by nobody else.
+    /// Whom to call, as a hand-over brought it: kept by whoever has taken the case, or takes it, and by nobody else.
     fn keep_contact(&mut self, was: Option<Letter>) {
         let Some(Letter { body: Body::HandOver { case: given, contact: Some(contact), .. }, .. }) = was else {
             return;
         };
-        let Some(held) = self.held.get_mut(&given.id).filter(|h| h.case.owner == self.me && !h.is_forgotten()) else {
+        // A second hand-over, of a box that has lost the first one, may be about to be taken.
+        let Some(held) = self.held.get_mut(&given.id).filter(|h| *h.case.bound_for() == self.me && !h.is_forgotten())
+        else {
             return;
         };
         // One that comes again, or late, tells nothing newer than what is known.
-        if held.contact.is_none() || held.case.version == given.version + 1 {
+        let (known, is_newest) = (held.contact.take(), held.case.version == given.version + 1);
+        held.contact = if is_newest { joined(Some(contact), known) } else { joined(known, Some(contact)) };
+        self.dirty.insert((Dirty::Case, given.id));
+    }
+
+    /// Whom to call, as the owner or the one that has opened it says: the case may have gone another way meanwhile.
+    pub(super) fn keep_word(&mut self, case: String, contact: Contact) {
+        if self.held.get(&case).is_some_and(|held| self.is_to_know(held))
+            && let Some(held) = self.held.get_mut(&case)
+        {
             held.contact = Some(contact);
-            self.dirty.insert((Dirty::Case, given.id));
+            self.dirty.insert((Dirty::Case, case));
         }
     }
 
@@ -450,6 +462,15 @@ impl Cases {
     /// it may say that nobody needs to come any more.
     pub(super) fn note_call(&mut self, case: &Case, entry: &Entry, header: &Header<'_>) {
         if entry.node == self.me || !entry.calls.contains(&self.me) {
+            return;
+        }
+        // A box of which a backup was put back does again what it did before: this node has called for that.
+        let is_again = |e: &Entry| {
+            line(e) != line(entry)
+                && (e.term, e.version, &e.step) == (entry.term, entry.version, &entry.step)
+                && e.calls.contains(&self.me)
+        };
+        if self.held.get(&case.id).is_some_and(|held| held.history.iter().any(is_again)) {
             return;
         }
         let is_old = self.is_from_before(header);
@@ -501,9 +522,7 @@ impl Cases {
     /// The answer to a wish of this node, in the case's own records.
     pub(super) fn granted(&mut self, case: &str, wish: &str) {
         if let Some(held) = self.held.get_mut(case) {
-            // A recall was done by the letter with which the case's giver has asked for it.
-            let recall = wish.strip_suffix(RECALL).unwrap_or(wish);
-            held.wishes.retain(|w| w.id != wish && w.id != recall);
+            held.wishes.retain(|w| w.id != wish);
         }
     }
 
@@ -526,11 +545,14 @@ impl Cases {
         }
         let (is_sent, is_here) = (own && letter.from == self.me, letter.to == self.me);
         if is_sent && (!is_here || matches!(letter.body, Body::Ask { .. })) {
-            self.note_sent(&letter);
+            self.note_sent(pos, &letter);
         }
         if !is_here {
             if !is_sent {
                 self.apply_passing(pos, header, Posted { letter, log, is_new: false });
+            } else if letter.via.is_some() {
+                // Its own wish, which came back here after its case and has turned.
+                self.has_turned(&letter.id);
             }
         } else if is_true(header, &letter) {
             self.apply_received(pos, header, Posted { letter, log, is_new: false });
@@ -538,7 +560,7 @@ impl Cases {
     }
 
     /// A letter of this node to another, or its own wish to itself.
-    fn note_sent(&mut self, letter: &Letter) {
+    fn note_sent(&mut self, pos: Pos, letter: &Letter) {
         if let Body::Returned { log, case, .. } = &letter.body {
             self.apply_sent(&letter.to, *log, case);
         }
@@ -572,13 +594,18 @@ impl Cases {
         // What is on its way to nobody will be refused, and is no case that comes back.
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
-        let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
+        let wish = Wish { id, verb, by, to, content, again, pos, takes_back, giver, refused: None, is_lost: false };
+        self.dirty.insert((Dirty::Case, case.clone()));
+        // One that comes by here after its case, and goes on, was asked for when it was, and not anew.
+        if let Some(noted) = held.wishes.iter_mut().find(|w| w.id == wish.id && w.again == again) {
+            *noted = wish;
+            return;
+        }
         // Asked again, the answer to come is the one that counts.
-        held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
+        held.wishes.retain(|w| w.id != wish.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);
         let extra = held.wishes.len().saturating_sub(WISHES_MAX);
         held.wishes.drain(..extra);
-        self.dirty.insert((Dirty::Case, case.clone()));
     }
 
     /// A letter for another node, which comes by here.
@@ -667,12 +694,11 @@ impl Cases {
                 if header.direction == Direction::Up
                     && case.owner != self.me
                     && !succession::may_return(case, letter.sender()) => {}
-            Body::Returned { log, case, history, coming } => {
+            Body::Returned { log, case, history, coming, sent_back } => {
                 if self.is_for(*log) && self.was_here(case) {
                     self.post(pos, posted, true);
                 } else if self.is_for(*log) {
-                    self.fold(case, history);
-                    self.were_called(&case.id, history);
+                    self.fold_returned(case, history, *sent_back);
                     if header.direction == Direction::Down {
                         coming.iter().for_each(|coming| self.note_coming_now(&case.id, coming.clone()));
                     }
@@ -717,6 +743,15 @@ impl Cases {
             self.fold(case, history);
             self.fold(case, std::slice::from_ref(entry));
         }
+    }
+
+    /// What others know of a case that the box that was here may have known better.
+    fn fold_returned(&mut self, case: &Case, history: &[Entry], sent_back: Option<(u32, u32)>) {
+        self.fold(case, history);
+        if let Some(held) = self.held.get_mut(&case.id) {
+            held.sent_back = held.sent_back.max(sent_back);
+        }
+        self.were_called(&case.id, history);
     }
 
     pub(super) fn post(&mut self, pos: Pos, posted: Posted, waits: bool) {

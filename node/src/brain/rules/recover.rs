@@ -11,6 +11,7 @@ use super::{drafts, step};
 use citybrain_shared::record::Header;
 use citybrain_shared::view::Alarm;
 use citybrain_shared::{Address, Pos, Tier};
+use std::cmp::Reverse;
 
 impl Rules {
     /// Every alarm of this node that is active is raised by the rule that it is of, also if that knows nothing of it:
@@ -86,10 +87,11 @@ impl Rules {
 
     /// A child with an empty disk: its alarms are known here alone.
     pub(super) fn give_back_all(&mut self, pos: Pos, now_us: i64, child: &Address) {
-        let theirs = || self.alarms.iter().filter(|a| a.origin == *child);
-        // The newest in any case: by it the new box knows what it must be ahead of.
-        let newest = theirs().max_by_key(|a| a.rev).filter(|a| !a.active);
-        for alarm in newest.into_iter().chain(theirs().filter(|a| a.active)) {
+        let mut theirs: Vec<&Alarm> = self.alarms.iter().filter(|a| a.origin == *child).collect();
+        // The newest first, and in any case: by it the new box knows what it must be ahead of, and says once
+        // more what it has said itself. Each that is newer than one before it would have it do so again.
+        theirs.sort_by_key(|a| Reverse(a.rev));
+        for (_, alarm) in theirs.iter().enumerate().filter(|(i, a)| *i == 0 || a.active) {
             self.waiting.push(pos, now_us, Conclusion::Return(alarm.id.clone()));
         }
     }
