@@ -348,7 +348,7 @@ pub struct CapTaken {
     pub pos: Pos,
     /// It was there before.
     pub duplicate: bool,
-    /// Nodes that are told, each with all below it.
+    /// Nodes that are told, each with all below it; one below at which the warning came in, alone.
     pub notified: Vec<Address>,
     /// What the sender may not expect; often nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]

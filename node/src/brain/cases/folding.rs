@@ -108,7 +108,8 @@ impl Cases {
                     // A node of ours writes none that is longer.
                     let (text, evidence) = (cut(&entry.text, TEXT_MAX), shown(&entry.evidence));
                     held.history.insert(place, Entry { text, evidence, ..entry.clone() });
-                    let came_us = if entry.node == self.me { entry.at.timestamp_micros() } else { self.now_us };
+                    let own_us = Some(entry.at.timestamp_micros()).filter(|_| entry.node == self.me);
+                    let came_us = own_us.map_or(self.now_us, |at_us| at_us.min(self.now_us));
                     held.came_us.insert(place, came_us);
                 }
             }
