@@ -268,6 +268,9 @@ impl Rules {
                     return;
                 }
                 let own = header.origin.is_none();
+                if let Some(origin) = header.origin.filter(|_| alarm.origin.is_child_of(&self.me)) {
+                    self.boxes.hear(&alarm.origin, origin.log, self.alarms.get(&alarm.id));
+                }
                 if own && header.name == alarms::CLEARED {
                     self.rest_all(&alarm);
                 }
@@ -287,9 +290,12 @@ impl Rules {
                 self.changing(header.committed_us, |table| table.leave(&node, gone));
             }
             name if cases::is_wanted(name) => {
-                let child = header.origin.and_then(|o| Address::parse(o.address).ok());
-                let child = child.filter(|child| child.is_child_of(&self.me));
-                child.into_iter().for_each(|child| self.give_back_all(pos, header.committed_us, &child));
+                let Some(origin) = header.origin else { return };
+                let child = Address::parse(origin.address).ok().filter(|child| child.is_child_of(&self.me));
+                let newest = cases::newest_alarm(payload);
+                if let Some(child) = child {
+                    self.give_back_all(pos, header.committed_us, &child, origin.log, newest);
+                }
             }
             name if cases::is_present(name) && header.origin.is_none() => {
                 let Some(above) = cases::tells_again(payload) else { return };
@@ -326,7 +332,7 @@ impl Rules {
 
     /// Whoever raised it may raise it again. Of whom it still waits to be said has begun behind that end; not so who has
     /// yet to meet an event.
-    fn rest_all(&mut self, alarm: &Alarm) {
+    pub(super) fn rest_all(&mut self, alarm: &Alarm) {
         let waits =
             |rule: u32, key: &str| self.waiting_of(rule, key).is_some_and(|what| !matches!(what, Conclusion::Meet(_)));
         let all = self.memories.raisers().of(alarms::hash(&alarm.name, &alarm.key)).filter(|r| !waits(r.rule, &r.key));

@@ -13,6 +13,7 @@
 //! | [`fold`] | what follows from a record: the only code that changes anything |
 //! | [`recover`] | the part of it for alarms that outlive what was remembered of them, as behind a lost disk |
 //! | [`speak`] | conclusions and timers, turned into a group of records |
+//! | [`boxes`] | which box each child is, and what the one before it had said |
 //! | [`telling`] | what a group says of alarms: each as the group leaves it, and who raises it by then |
 //! | [`act`] | what a rule does: its actions |
 //! | [`drafts`] | the records of a group, as they are written |
@@ -44,6 +45,7 @@ pub mod alarms;
 mod asking;
 pub mod check;
 mod cost;
+mod boxes;
 mod drafts;
 pub mod expression;
 mod fold;
@@ -71,10 +73,11 @@ use super::services::Catalogue;
 use alarms::Table;
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
+use boxes::Boxes;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
-use citybrain_shared::{Address, Pos};
+use citybrain_shared::{Address, LogId, Pos};
 use memory::Memories;
 use queue::Queue;
 use rule::{Above, Set};
@@ -98,6 +101,10 @@ pub struct Rules {
     pub alarms: Table,
     waiting: Queue,
     uptime: Uptime,
+    /// The newest revision of this node's own alarms when its log began its present history; 0: it knew none.
+    newest_before: i64,
+    dirty_newest_before: bool,
+    boxes: Boxes,
     dirty_uptime: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
@@ -117,6 +124,9 @@ impl Rules {
             alarms: Table::default(),
             waiting: Queue::default(),
             uptime: Uptime::default(),
+            newest_before: 0,
+            dirty_newest_before: false,
+            boxes: Boxes::default(),
             dirty_uptime: false,
             first_asked_us: OnceLock::new(),
         }
@@ -213,6 +223,12 @@ impl Rules {
 
     /// All of them.
     pub fn view(&self) -> view::Rules {
+    /// What its parent knows of this node's alarms beyond that is said since: by the box that was here, or by this one
+    /// before a backup was put back.
+    pub fn newest_before(&self) -> i64 {
+        self.newest_before
+    }
+
         let rules = (0..).map_while(|index| self.view_of(index)).collect();
         view::Rules { rules, ..self.view_of_none() }
     }
@@ -260,6 +276,11 @@ impl Policy for Rules {
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         self.meet(pos, header, payload);
+    fn begin_history(&mut self, _: LogId) {
+        self.newest_before = self.alarms.iter().filter(|a| a.origin == self.me).map(|a| a.rev).max().unwrap_or(0);
+        self.dirty_newest_before = true;
+    }
+
     }
 
     fn take_rows(&mut self) -> Vec<Row> {
@@ -271,6 +292,12 @@ impl Policy for Rules {
         rows.extend(self.alarms.take_retired().map(|retired| (b"g".to_vec(), Some(json(retired)))));
         rows.extend(self.waiting.take_row());
         if std::mem::take(&mut self.dirty_above) {
+        if std::mem::take(&mut self.dirty_newest_before) {
+            rows.push((b"n".to_vec(), Some(json(&self.newest_before))));
+        }
+        for (child, known) in self.boxes.take_dirty() {
+            rows.push((format!("b{child}").into_bytes(), known.map(json)));
+        }
             let all: Vec<_> = self.above.iter().collect();
             rows.push((b"c".to_vec(), Some(json(&all))));
         }
@@ -288,6 +315,10 @@ impl Policy for Rules {
             "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
             "c" => {
                 let all: Vec<_> = serde_json::from_slice(value).map_err(said)?;
+            "b" => {
+                let child = Address::parse(name).map_err(|e| e.to_string())?;
+                self.boxes.load(child, serde_json::from_slice(value).map_err(said)?);
+            }
                 self.above = all.into_iter().collect();
                 self.adopt(self.config.clone());
             }
@@ -295,6 +326,7 @@ impl Policy for Rules {
             "g" => self.alarms.load_retired(serde_json::from_slice(value).map_err(said)?),
             "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
             "w" => self.waiting.load(value).map_err(said)?,
+            "n" => self.newest_before = serde_json::from_slice(value).map_err(said)?,
             "t" => self.memories.load_tally(&self.set, name, serde_json::from_slice(value).map_err(said)?),
             "k" => self.memories.load_key(&self.set, name, value)?,
             other => return Err(format!("kind `{other}` is not known to this build")),

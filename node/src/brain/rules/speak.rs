@@ -227,7 +227,7 @@ impl<'a> Speaker<'a> {
                 self.act(&Deed { rule, key, what, held, by: over, window, at_us, due_us: None });
             }
             Conclusion::Ask(ask) => self.alarms.asked(ask),
-            Conclusion::Return(id) => self.alarms.give_back(id),
+            Conclusion::Return(alarm) => self.alarms.give_back(alarm),
             Conclusion::HandOn(id) => self.alarms.pass_on(id),
             Conclusion::GoOn(known) => self.alarms.go_on(known),
             Conclusion::Repeat(id) => self.alarms.repeat_known(id),

@@ -479,24 +479,38 @@ fn a_new_box_misses_whoever_has_fallen_silent_with_the_one_before() {
 
 /// Asks the parent as a box with an empty disk does.
 fn want(parent: &mut Node) {
+    only_want(parent, NEW_BOX, 0);
+    parent.settle();
+}
+
+/// The history of the box that comes in place of another.
+const NEW_BOX: LogId = LogId(4);
+
+/// `alarms`: the newest revision that the box knows of its own alarms.
+fn only_want(parent: &mut Node, log: LogId, alarms: i64) {
     let wanted = "city.brain.case.wanted";
-    let ask = json!({"specversion": "1.0", "id": "w", "source": "/c/s", "type": wanted, "data": {}});
-    let origin = Some(Origin { address: "c/s", log: LogId(3), pos: Pos(1) });
+    let data = json!({"node": "c/s", "log": log, "n": 0, "alarms": alarms});
+    let ask = json!({"specversion": "1.0", "id": "w", "source": "/c/s", "type": wanted, "data": data});
+    let origin = Some(Origin { address: "c/s", log, pos: Pos(1) });
     let header = Header { direction: Direction::Up, origin, ..Header::local(Kind::Event, wanted) };
     parent.commit(Draft::new(&header, ask.to_string().as_bytes()).unwrap());
-    parent.settle();
 }
 
 /// What the parent has by then of what the box says.
 fn climb(node: &Node, parent: &mut Node, from: usize) {
+    only_climb(node, parent, from);
+    parent.settle();
+}
+
+/// In one frame.
+fn only_climb(node: &Node, parent: &mut Node, from: usize) {
     for bytes in &node.log[from..] {
         let (header, payload) = Header::decode(bytes).unwrap();
         if header.direction == Direction::Up && header.reach == Tier::City {
-            let origin = Some(Origin { address: "c/s", log: LogId(4), pos: Pos(1) });
+            let origin = Some(Origin { address: "c/s", log: NEW_BOX, pos: Pos(1) });
             parent.commit(Draft::new(&Header { origin, ..header }, payload).unwrap());
         }
     }
-    parent.settle();
 }
 
 #[test]
