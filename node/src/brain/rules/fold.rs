@@ -374,7 +374,7 @@ impl Rules {
             tally.fired += 1;
             tally.last_fired_us = Some(said.at_us);
         }
-        let due = self.memories.get(index, &said.key).and_then(|state| state.due);
+        let due = self.memories.get(index, &said.key).and_then(KeyState::next);
         let Some(due) = due.filter(|due| said.due_us == Some(due.at_us)) else { return };
         let rule = &self.set.rules[index as usize];
         let settles = |state: &mut KeyState| step::settle(rule, &said.key, state, said.what, due, said.at_us);

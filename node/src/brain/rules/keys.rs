@@ -48,6 +48,9 @@ pub struct KeyState {
     /// What it raises while it is on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raised: Vec<Raised>,
+    /// By the event that is held its alarms are called otherwise, which is told then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retitle_us: Option<i64>,
     /// The record from which it was last concluded that something is to be said.
     #[serde(default)]
     pub concluded: Pos,
@@ -123,7 +126,8 @@ impl KeyState {
     /// What was written while the clock was ahead, as if it had been right: all of it comes `by` earlier.
     pub fn shift(&mut self, by: i64) {
         self.last_us -= by;
-        for at in [&mut self.since_us, &mut self.fired_us, &mut self.calm_us].into_iter().flatten() {
+        let moments = [&mut self.since_us, &mut self.fired_us, &mut self.calm_us, &mut self.retitle_us];
+        for at in moments.into_iter().flatten() {
             *at -= by;
         }
         self.due.iter_mut().for_each(|due| due.at_us -= by);
@@ -176,6 +180,8 @@ pub struct Held {
     pub had_before: bool,
 }
 
+    /// Its alarms may be called otherwise again.
+    Title,
 impl Held {
     /// Whole, for what is said of it next.
     pub fn new(pos: Pos, at_us: i64, origin: &str, payload: &[u8]) -> Held {

@@ -16,7 +16,7 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
     let (now, was_due) = (state.last_us, state.due.take());
     (state.text, state.edited) = (rule.text, state.on);
     if let Some(absent) = rule.absent_us {
-        (state.since_us, state.ended) = (None, None);
+        (state.since_us, state.ended, state.retitle_us) = (None, None, None);
         let is_told = state.on || state.held.is_none();
         state.due = (!is_told).then(|| Due { at_us: now + state.deaf_us + absent, what: What::Absent });
     } else if state.on {
