@@ -271,6 +271,20 @@ fn an_alarm_whose_rule_is_gone_at_a_start_is_named_and_ends_when_the_rule_is_bac
     let url = tree.node("c").url();
     let show = || run(&["alarm", "show", &id, "--node", &url]).out.clone();
     assert!(!show().contains("no rule ends it"), "{}", show());
+    // Of a stopped node nobody knows which rules are in force: nothing is said of them.
+    tree.stop_node("c");
+    let folder = tree.node("c").data.display().to_string();
+    let of_folder = |line: &[&str]| run(&[line, &["--offline", &folder]].concat());
+    let shown = of_folder(&["alarm", "show", &id]);
+    shown.says(0, &["critical active", "rule       smoke, of flat-3"]);
+    assert!(!shown.out.contains("no rule ends it"), "{}", shown.out);
+    let doctor = of_folder(&["doctor"]);
+    assert!(!doctor.out.contains("alarms-left"), "{}", doctor.out);
+    let rules = of_folder(&["rule", "list"]);
+    assert_eq!(rules.code, 1, "{}", rules.out);
+    assert!(rules.err.contains("does not hold its config") && rules.out.is_empty(), "{}", rules.err);
+    tree.start_node("c");
+    tree.wait_ready();
     let config = tree.node("c").config.clone();
     let with = std::fs::read_to_string(&config).expect("the config reads");
     let again = |tree: &mut Tree, text: &str| {

@@ -128,7 +128,9 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 }
 
 fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
-    let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), brain.rules.is_left(&alarm));
+    // A folder alone does not say which rules are in force.
+    let is_left = |brain: &Brain| ctx.offline.is_none() && brain.rules.is_left(&alarm);
+    let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), is_left(brain));
     let (cases, left) = ctx.hub.state(|state| Brain::of(state).map(of)).unwrap_or_default();
     view::AlarmShown { left, cases, alarm }
 }
@@ -255,7 +257,9 @@ fn unknown(id: &str) -> Refusal {
     )
 }
 
-pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
+pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+    let hint = "`citybrain check FILE` reads the rules of a file; `citybrain rule list` asks a node that runs";
+    super::ops::runs(&ctx, "a node's folder does not hold its config, and so none of its rules", hint)?;
     let none = view::Rules { rules: Vec::new(), calendar: None, waiting: 0, dropped: 0 };
     let mut all = ctx.hub.state(|state| Brain::of(state).map(|b| b.rules.view_of_none())).unwrap_or(none);
     // One by one: each may have ten thousand keys to count, and commits wait for whoever reads.
@@ -263,5 +267,5 @@ pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
         all.rules.push(rule);
         tokio::task::yield_now().await;
     }
-    ctx.answer(all)
+    Ok(ctx.answer(all))
 }
