@@ -8,7 +8,7 @@ use super::queue::Meet;
 use super::raisers::Raised;
 use super::rule::{Dependency, Rule};
 use super::said::Outcome;
-use super::timing::{again, fading, holding, is_time, time_to_fire, wait_to_fire};
+use super::timing::{again, emptied, fading, holding, is_time, time_to_fire, wait_to_fire};
 use super::window::Summary;
 use citybrain_shared::view::Alarm;
 
@@ -292,7 +292,8 @@ pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64
     (state.edited, state.since_us, state.ended) = (true, None, None);
     // What it has heard since then was calm already, and has nothing to end any more.
     let calm = state.calm_us.take().map(|since| since + rule.calm_us);
-    state.due = calm.map(|at_us| Due { at_us, what: What::Over });
+    let calm = calm.map(|at_us| Due { at_us, what: What::Over });
+    state.due = calm.or_else(|| emptied(rule, now_us));
     state.last_us = state.last_us.max(now_us);
     state.fired_us = state.fired_us.max(lasting.iter().map(|a| a.raised_at.timestamp_micros()).max());
     state.raised = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();

@@ -1,8 +1,9 @@
 //! When a rule is to look at a key again, if nothing more is heard of it. Whoever plans asks here.
 
-use super::expression::Expression;
+use super::expression::{Expression, Facts};
 use super::keys::{Due, KeyState, What};
 use super::rule::Rule;
+use super::window::Window;
 
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
@@ -107,6 +108,17 @@ pub fn has_faded(rule: &Rule, state: &KeyState, now: i64) -> bool {
     let since = planned.map(|d| d.at_us - rule.calm_us).filter(|since| rule.calm_us > 0 && *since <= now);
     let Some((since, clear)) = since.zip(rule.clear.as_ref()) else { return false };
     asks(rule, state, clear).is_some_and(|is| is(since) == Some(true))
+/// When the window will be empty of all that came until now, of which nothing is known any more, if it is over then.
+pub fn emptied(rule: &Rule, now: i64) -> Option<Due> {
+    let (w, clear) = (rule.window.as_ref()?, rule.clear.as_ref().filter(|clear| clear.uses_window)?);
+    let at_us = now + w.span.within();
+    // If it asks for the event as well, only an event can say.
+    let nothing = Facts::new(b"{}", "", at_us, &rule.node)?;
+    let empty = Window::default().summary(w.span, at_us);
+    let is_over = clear.truth(&nothing, Some(&empty)) == Ok(true);
+    is_over.then(|| Due { at_us: at_us + rule.calm_us, what: What::Over })
+}
+
 }
 
 /// When the window's emptying alone makes `asked` true, or false: found by looking ahead, so that no
