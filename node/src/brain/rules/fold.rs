@@ -386,10 +386,19 @@ impl Rules {
 fn grown(rule: &Rule, state: &mut KeyState, value: Option<&Json>, now: i64) -> (Option<Summary>, bool) {
     let Some(w) = &rule.window else { return (None, false) };
     let number = value.and_then(Json::as_f64).unwrap_or(0.0);
-    let hash = w.distinct.then(|| xxh3_64(value.map(Json::to_string).unwrap_or_default().as_bytes()));
+    let hash = w.distinct.then(|| xxh3_64(value.map(told_apart).unwrap_or_default().as_bytes()));
+    state.counts = w.counts();
     let window = state.window.get_or_insert_default();
     let grew = window.add(w.span, Seen { at: now, value: number, hash });
     (Some(window.summary(w.span, now)), grew)
+}
+
+/// What tells a value from others: a number may come with a fraction of nothing.
+fn told_apart(value: &Json) -> String {
+    match value.as_f64().filter(|number| number.fract() == 0.0) {
+        Some(number) if value.is_f64() => format!("{number:.0}"),
+        _ => value.to_string(),
+    }
 }
 
 /// What an event brings into the rule's window.

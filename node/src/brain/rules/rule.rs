@@ -2,7 +2,7 @@
 
 use super::alarms;
 use super::drafts::cut;
-use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
+use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld, short_number};
 use super::raisers::Raised;
 use super::template::{JsonTemplate, Template};
 use super::window::{Span, Summary};
@@ -188,6 +188,8 @@ impl Rule {
         }
     }
 
+                // The same key whether it comes as `20` or as `20.0`.
+                Some(Json::Number(n)) if n.is_f64() => Ok(short_number(n.as_f64().unwrap_or(f64::NAN))),
     pub fn raises(&self) -> bool {
         self.then.iter().any(|a| matches!(a, Action::Raise { .. }))
     }

@@ -14,6 +14,7 @@ mod times;
 mod told;
 
 use super::alarms::{self, Identity, Step, Told, id_of};
+use super::expression::{self, Expression, Facts};
 use super::said::{FIRED, Said};
 use super::{Rules, Wish};
 use crate::brain::in_force::LOADED;
