@@ -397,6 +397,11 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
         ],
     );
     diff().says(1, &["cases.sos_climb_s"]);
+    let valued =
+        text.replace("window = { within = \"1h\" }", "window = { within = \"1h\", value = \"event.data.db\" }");
+    std::fs::write(&node.config, valued).expect("it is written");
+    let begins = "note     rule noise: its window begins anew, for its `value` is another";
+    run(&["config", "reload", "--yes", "--node", &node.url()]).says(0, &["changed  rule noise", begins]);
 }
 
 #[test]

@@ -260,7 +260,7 @@ pub struct Reloaded {
     /// How many more there are than `left` says.
     #[serde(default)]
     pub left_more: u64,
-    /// What of the services and scenes in force can hardly be meant, a sentence each.
+    /// What can hardly be meant of the services and scenes in force, and which windows begin anew: a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubts: Vec<String>,
     /// Parts of the file that are otherwise than in force, and wait for a start: `broker`.

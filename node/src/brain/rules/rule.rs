@@ -84,6 +84,13 @@ pub struct Window {
     pub numbers: bool,
 }
 
+impl Window {
+    /// Of what it counts: the text of its value.
+    pub fn counts(&self) -> u64 {
+        self.value.as_ref().map_or(0, |value| xxh3_64(value.text.as_bytes()))
+    }
+}
+
 /// Calendars of nodes above, as their catalogues say.
 pub type Above = BTreeMap<Address, Days>;
 
@@ -181,6 +188,8 @@ impl Rule {
             By::Nothing => Ok(String::new()),
             By::Pointer(p, _) => match facts.json.pointer(p) {
                 Some(Json::String(s)) => Ok(s.clone()),
+                // The same key whether it comes as `20` or as `20.0`.
+                Some(Json::Number(n)) if n.is_f64() => Ok(short_number(n.as_f64().unwrap_or(f64::NAN))),
                 Some(other) => Ok(other.to_string()),
                 None => Err(format!("there is nothing at `{p}`")),
             },
@@ -188,8 +197,6 @@ impl Rule {
         }
     }
 
-                // The same key whether it comes as `20` or as `20.0`.
-                Some(Json::Number(n)) if n.is_f64() => Ok(short_number(n.as_f64().unwrap_or(f64::NAN))),
     pub fn raises(&self) -> bool {
         self.then.iter().any(|a| matches!(a, Action::Raise { .. }))
     }

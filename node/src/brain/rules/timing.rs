@@ -15,6 +15,11 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         return;
     }
     let (now, was_due) = (state.last_us, state.due.take());
+    let begins_anew = rule.window.as_ref().is_some_and(|w| w.value.is_some() && w.counts() != state.counts);
+    if begins_anew {
+        // What it counts is another: sums of both would be of neither.
+        state.window = None;
+    }
     (state.text, state.edited) = (rule.text, state.on);
     if let Some(absent) = rule.absent_us {
         (state.since_us, state.ended, state.retitle_us) = (None, None, None);
@@ -24,6 +29,7 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         state.due = match &state.ended {
             _ if rule.clear.is_none() => None,
             Some(ended) => Some(Due { at_us: ended.at_us + rule.calm_us, what: What::Over }),
+            None if begins_anew => emptied(rule, now),
             None => fading(rule, state, now),
         };
     } else {
@@ -102,12 +108,6 @@ pub fn fading(rule: &Rule, state: &KeyState, now: i64) -> Option<Due> {
     Some(Due { at_us: at + rule.calm_us, what: What::Over })
 }
 
-/// Has the window's emptying alone made it calm, as was planned, at a moment that has passed by `now`?
-pub fn has_faded(rule: &Rule, state: &KeyState, now: i64) -> bool {
-    let planned = state.due.filter(|d| state.on && d.what == What::Over && state.ended.is_none());
-    let since = planned.map(|d| d.at_us - rule.calm_us).filter(|since| rule.calm_us > 0 && *since <= now);
-    let Some((since, clear)) = since.zip(rule.clear.as_ref()) else { return false };
-    asks(rule, state, clear).is_some_and(|is| is(since) == Some(true))
 /// When the window will be empty of all that came until now, of which nothing is known any more, if it is over then.
 pub fn emptied(rule: &Rule, now: i64) -> Option<Due> {
     let (w, clear) = (rule.window.as_ref()?, rule.clear.as_ref().filter(|clear| clear.uses_window)?);
@@ -119,6 +119,12 @@ pub fn emptied(rule: &Rule, now: i64) -> Option<Due> {
     is_over.then(|| Due { at_us: at_us + rule.calm_us, what: What::Over })
 }
 
+/// Has the window's emptying alone made it calm, as was planned, at a moment that has passed by `now`?
+pub fn has_faded(rule: &Rule, state: &KeyState, now: i64) -> bool {
+    let planned = state.due.filter(|d| state.on && d.what == What::Over && state.ended.is_none());
+    let since = planned.map(|d| d.at_us - rule.calm_us).filter(|since| rule.calm_us > 0 && *since <= now);
+    let Some((since, clear)) = since.zip(rule.clear.as_ref()) else { return false };
+    asks(rule, state, clear).is_some_and(|is| is(since) == Some(true))
 }
 
 /// When the window's emptying alone makes `asked` true, or false: found by looking ahead, so that no
