@@ -422,6 +422,8 @@ fn the_command_line_shows_and_changes_alarms() {
     assert!(run(&["alarm", "list", "--unacknowledged"]).1.starts_with("no alarms that fit; 1 are active"));
     assert_eq!(run(&["alarm", "shelve", &id, "--for", "1h", "--by", "Wang"]).0, Some(0));
     assert!(run(&["alarm", "list"]).1.starts_with("no alarms that fit"));
+    let (_, all) = run(&["alarm", "list", "--shelved"]);
+    assert!(all.contains("\n1 active, 0 of them not acknowledged, 1 shelved\n"), "{all}");
     assert_eq!(run(&["alarm", "clear", &id, "--by", "Wang"]).0, Some(0));
     let (_, json) = run(&["alarm", "show", &id, "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");

@@ -86,7 +86,16 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         let Some(brain) = Brain::of(state) else {
             let (alarms, cases) = (Vec::new(), Vec::new());
             let (unheard, unheard_more) = (Vec::new(), 0);
-            return view::Alarms { active: 0, unacknowledged: 0, alarms, unheard, unheard_more, cases, next: None };
+            return view::Alarms {
+                active: 0,
+                unacknowledged: 0,
+                shelved: 0,
+                alarms,
+                unheard,
+                unheard_more,
+                cases,
+                next: None,
+            };
         };
         // Alarms of nodes that are asked about only.
         let asked = |a: &&Address| wanted.address.as_ref().is_none_or(|w| w.covers(a));
@@ -113,6 +122,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             unheard_more,
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
+            shelved: active().filter(|a| a.shelved_until.is_some_and(|until| until > at)).count() as u64,
             next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),
             // No more than alarms: a page that is too long for a link is made shorter by its longest list.
             cases: alarms.iter().flat_map(|a| beside(brain, &a.id, 1)).collect(),

@@ -93,6 +93,9 @@ pub struct Alarms {
     pub active: u64,
     /// Of them, those that nobody has acknowledged.
     pub unacknowledged: u64,
+    /// Of them, those that are shelved.
+    #[serde(default)]
+    pub shelved: u64,
     /// Worst first, then newest first.
     pub alarms: Vec<Alarm>,
     /// Nodes below that are not heard at present, at most 20: what they have raised since is not here.
