@@ -99,9 +99,14 @@ impl Ingress {
         self.announcement(topic, payload);
     }
 
+    /// The map by which devices announce themselves on this topic.
+    fn announced_by(&self, topic: &str) -> Option<&Map> {
+        self.announcing.iter().find(|m| topic::matches(&m.filter, topic))
+    }
+
     /// An announcement is remembered, and stays a plain message. `None`: it is none.
     fn announcement(&self, topic: &str, payload: &[u8]) -> Option<Result<discovery::Read, String>> {
-        let map = self.announcing.iter().find(|m| topic::matches(&m.filter, topic))?;
+        let map = self.announced_by(topic)?;
         let mut announced = self.announced.write().unwrap_or_else(PoisonError::into_inner);
         let read = announced.tell(&map.filter, topic, payload, map.reach);
         drop(announced);
@@ -132,16 +137,21 @@ impl Ingress {
     }
 
     fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
+        match self.announcement(p.topic, p.payload) {
+            Some(_) => self.plain(p),
+            None => self.draft_of(p),
+        }
+    }
+
+    /// What is made of a publish that announces nothing.
+    fn draft_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         let body = Body::new(p.payload);
         // Nothing at all, retained, is MQTT's way to take a retained message back.
         let is_removal = p.retain && p.payload.is_empty();
-        if !self.announcing.is_empty() && self.announcement(p.topic, p.payload).is_some() {
-            return if p.qos == 0 && !p.retain { Ok(None) } else { self.message(p).map(Some) };
-        }
         let fits = |m: &&Map| topic::matches(&m.filter, p.topic) && !is_removal && body.has(m);
         if let Some(map) = self.maps.iter().find(fits) {
             if map.skip {
-                return if p.qos == 0 && !p.retain { Ok(None) } else { self.message(p).map(Some) };
+                return self.plain(p);
             }
             let defaults = Defaults {
                 urgent: map.priority == Some(ConfigPriority::Urgent),
@@ -179,9 +189,13 @@ impl Ingress {
                 "the node itself publishes below `events/`, `cmd/` and `brain/`; publish on `in/…`",
                 reason::TOPIC_INVALID,
             )),
-            _ if p.qos == 0 && !p.retain => Ok(None),
-            _ => self.message(p).map(Some),
+            _ => self.plain(p),
         }
+    }
+
+    /// No event; `None`: it only goes to those who are there.
+    fn plain(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
+        if p.qos == 0 && !p.retain { Ok(None) } else { self.message(p).map(Some) }
     }
 
     /// A plain message: kept for whoever subscribed, and no event.
@@ -353,5 +367,10 @@ impl crate::door::Ingress for Ingress {
                 Taken { draft: Some(Note::DeadLetter(letter).draft()), reason: refusal.code }
             }
         }
+    }
+
+    fn is_urgent(&self, p: &Publish<'_>) -> bool {
+        self.announced_by(p.topic).is_none()
+            && matches!(self.draft_of(p), Ok(Some(draft)) if draft.header().lane == Lane::Urgent)
     }
 }

@@ -88,9 +88,10 @@ impl Held {
         self.pending.all_offered().await;
     }
 
-    /// Waits for all commits, with nobody left to hear the answers.
+    /// Waits for the commits of what was offered, which is all ([`Held::all_offered`]), with nobody left to hear the
+    /// answers.
     pub(crate) async fn settle(&mut self) {
-        self.all_offered().await;
+        assert_eq!(self.waiting(), Load::default(), "what waits for room is in no commit");
         while !self.pending.is_empty() {
             let _ = poll_fn(|cx| self.pending.poll_next(cx)).await;
         }

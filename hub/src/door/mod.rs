@@ -70,7 +70,7 @@ use self::packet::control::Will;
 use self::packet::publish::{Properties, UserProperties};
 use self::packet::reason;
 use self::route::Router;
-use self::seats::Seats;
+use self::seats::{LeftWill, Seats};
 use self::share::Shares;
 use self::sys::Sys;
 use self::trie::LEVELS_MAX;
@@ -83,6 +83,7 @@ use citybrain_shared::record::Draft;
 use citybrain_shared::{Lane, config, topic};
 pub use local::{LocalClient, LocalMessage};
 pub use seats::SessionView;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -91,6 +92,9 @@ use tokio::task::JoinSet;
 /// Makes of a publish what the log keeps.
 pub trait Ingress: Send + Sync {
     fn take(&self, publish: &Publish<'_>) -> Taken;
+
+    /// Would it be an urgent event? Nothing is taken: what it announces is not so yet.
+    fn is_urgent(&self, publish: &Publish<'_>) -> bool;
 }
 
 /// A publish that the client has a right to; its topic is valid and no link topic.
@@ -158,6 +162,12 @@ struct Refusal {
     reason: u8,
 }
 
+impl Refusal {
+    fn is_forbidden(&self) -> bool {
+        self.reason == reason::NOT_AUTHORIZED
+    }
+}
+
 /// Wills that are committed together at most, and their bytes.
 const WILLS_AT_ONCE: usize = 256;
 const WILLS_BYTES: usize = 1024 * 1024;
@@ -169,26 +179,17 @@ const WILLS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// that it is the door that says so, and ends by itself.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
-/// A will whose time has come, with the client and the user whose it is.
-type Due = (Arc<str>, User, Will);
-
-/// While others wait for room, those that are urgent are looked after by themselves.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wills {
-    Urgent,
-    All,
-}
-
 /// What is to be done about a will: committed, and then told to those who are there.
 #[derive(Default)]
 struct Saying {
     offered: Option<Offered>,
     live: Option<message::Message>,
+    is_forbidden: bool,
 }
 
 impl Saying {
-    fn is_urgent(&self) -> bool {
-        self.offered.as_ref().is_some_and(|o| o.lane() == Lane::Urgent)
+    fn lane(&self) -> Lane {
+        self.offered.as_ref().map_or(Lane::Routine, Offered::lane)
     }
 }
 
@@ -224,9 +225,9 @@ impl Door {
         let opened_at = *core.committed().borrow();
         let seats = Seats::default();
         let access = Access::new(access.0, access.1, &link.root);
-        self::core::look(&*core, |s| {
+        let wills = self::core::look(&*core, |s| {
             seats.park_all(s, now_us());
-            restore_wills(s, &seats, &access);
+            lasting_wills(s, &access)
         });
         let door = Arc::new(Door {
             ingress,
@@ -245,6 +246,9 @@ impl Door {
             core,
         });
         door.shares.open(&door);
+        for (client, delay, user, will) in wills {
+            door.put_will(client, delay, user, will);
+        }
         door
     }
 
@@ -297,7 +301,6 @@ impl Door {
     fn refusal(&self, user: &User, p: &Publish<'_>, is_text: bool, fits: bool) -> Option<Refusal> {
         let no = |name, detail, reason| Some(Refusal { name, detail, reason });
         if !self.access.may_publish(user, p.topic) {
-            self.counters.forbidden.add(1);
             no("forbidden", "the user may not publish on this topic", reason::NOT_AUTHORIZED)
         } else if p.topic.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
             no("topic", "the topic has more than 128 levels", reason::TOPIC_INVALID)
@@ -351,22 +354,28 @@ impl Door {
     /// Publishes it, or has it tried again: its client is gone.
     async fn say_will(&self, client: &Arc<str>, user: User, will: Will) {
         if !self.publish_will(client, &user, &will).await {
-            self.seats.put_will(client.clone(), WILLS_AGAIN_AFTER, user, will);
+            self.put_will(client.clone(), WILLS_AGAIN_AFTER, user, will);
         }
     }
 
-    async fn say_wills(&self, all: Vec<Saying>) -> bool {
-        let (wills, live): (Vec<_>, Vec<_>) = all.into_iter().map(|s| (s.offered, s.live)).unzip();
-        let number = live.len() as u64;
-        let wills: Vec<Offered> = wills.into_iter().flatten().collect();
+    /// Has it said after `delay`, unless its client comes back before.
+    fn put_will(&self, client: Arc<str>, delay: Duration, user: User, will: Will) {
+        let lane = if self.is_urgent(&client, &user, &will) { Lane::Urgent } else { Lane::Routine };
+        self.seats.put_will(client, delay, LeftWill { user, will, lane });
+    }
+
+    /// Commits them, all of one lane, and tells of them; false: that was not possible.
+    async fn say_wills(&self, mut all: Vec<Saying>) -> bool {
+        let wills: Vec<Offered> = all.iter_mut().filter_map(|s| s.offered.take()).collect();
         if !wills.is_empty()
             && let Err(error) = settled(self.core.offer(wills).await).await
         {
             tracing::warn!(%error, "Last wills could not be committed yet.");
             return false;
         }
-        self.counters.wills.add(number);
-        for message in live.into_iter().flatten() {
+        self.counters.wills.add(all.len() as u64);
+        self.counters.forbidden.add(all.iter().filter(|s| s.is_forbidden).count() as u64);
+        for message in all.into_iter().filter_map(|s| s.live) {
             self.router.live(message);
         }
         true
@@ -374,77 +383,107 @@ impl Door {
 
     /// What is to be done about a will. One for a link is handed on here: the log has nothing of it.
     async fn saying(&self, client: &str, user: &User, will: &Will) -> Saying {
-        // Whose account has changed since has the rights of today.
-        let today = (!self.access.is_current(user)).then(|| self.access.formerly(&user.name));
-        let user = today.as_ref().unwrap_or(user);
+        let user = &*self.today(user);
         if topic::is_link(&self.link.root, &will.topic) {
             if self.access.may_link(user, &will.topic, true) {
                 self.links.take_patiently(client, &will.topic, will.payload.clone().into(), will.retain).await;
             }
             return Saying::default();
         }
-        let properties = Properties::parse(&will.properties).unwrap_or_default();
-        let mut door = Vec::new();
-        let fits = meta::put(client, properties.expiry_s, |out| properties.put_forwarded(out), &mut door);
-        let publish = publish_of(client, user, will, &properties, &door);
-        let draft = match self.refusal(user, &publish, properties.is_text, fits) {
-            Some(r) => Some(dead_letter(r.name, &format!("a will: {}", r.detail), client, &will.topic, &will.payload)),
-            None => self.ingress.take(&publish).draft,
-        };
-        let live = draft.is_none().then(|| {
-            let payload = will.payload.clone().into();
-            route::live_message(&will.topic, &door, payload, will.qos, will.retain, now_us())
-        });
-        // Whoever waits for it reads it from the log, where its end is with it.
-        let ended = self.will_ended(client).map(|n| n.draft());
-        let offered = match draft {
-            Some(draft) => Some(Offered { draft, with: ended }),
-            None => ended.map(Offered::from),
-        };
-        Saying { offered, live }
+        self.as_published(client, user, will, |publish, refusal| {
+            let is_forbidden = refusal.as_ref().is_some_and(Refusal::is_forbidden);
+            let draft = match refusal {
+                Some(r) => {
+                    Some(dead_letter(r.name, &format!("a will: {}", r.detail), client, &will.topic, &will.payload))
+                }
+                None => self.ingress.take(publish).draft,
+            };
+            let live = draft.is_none().then(|| {
+                let payload = will.payload.clone().into();
+                route::live_message(&will.topic, publish.door, payload, will.qos, will.retain, now_us())
+            });
+            // Whoever waits for it reads it from the log, where its end is with it.
+            let ended = self.will_ended(client).map(|n| n.draft());
+            let offered = match draft {
+                Some(draft) => Some(Offered { draft, with: ended }),
+                None => ended.map(Offered::from),
+            };
+            Saying { offered, live, is_forbidden }
+        })
     }
 
     /// Would this will be an urgent event?
     fn is_urgent(&self, client: &str, user: &User, will: &Will) -> bool {
+        let is_such =
+            |publish: &Publish<'_>, refusal: Option<Refusal>| refusal.is_none() && self.ingress.is_urgent(publish);
+        !topic::is_link(&self.link.root, &will.topic) && self.as_published(client, &self.today(user), will, is_such)
+    }
+
+    /// Whose account has changed since has the rights of today.
+    fn today<'a>(&self, user: &'a User) -> Cow<'a, User> {
+        if self.access.is_current(user) { Cow::Borrowed(user) } else { Cow::Owned(self.access.formerly(&user.name)) }
+    }
+
+    /// A will as its client would have published it, and why that would not be taken.
+    fn as_published<T>(
+        &self,
+        client: &str,
+        user: &User,
+        will: &Will,
+        make: impl FnOnce(&Publish<'_>, Option<Refusal>) -> T,
+    ) -> T {
         let properties = Properties::parse(&will.properties).unwrap_or_default();
-        let draft = || self.ingress.take(&publish_of(client, user, will, &properties, &[])).draft;
-        let may_be = !topic::is_link(&self.link.root, &will.topic) && self.access.may_publish(user, &will.topic);
-        may_be && draft().is_some_and(|d| d.header().lane == Lane::Urgent)
+        let mut door = Vec::new();
+        let fits = meta::put(client, properties.expiry_s, |out| properties.put_forwarded(out), &mut door);
+        let publish = Publish {
+            client,
+            user: &user.name,
+            topic: &will.topic,
+            qos: will.qos,
+            retain: will.retain,
+            payload: &will.payload,
+            content_type: properties.content_type,
+            user_properties: properties.user(),
+            expiry_s: properties.expiry_s,
+            is_will: true,
+            door: &door,
+        };
+        make(&publish, self.refusal(user, &publish, properties.is_text, fits))
     }
 
     /// Many together: after a power cut each device of a house has one, and each fsync may take long. But no
     /// more: whose will still waits may come back, and takes it along.
-    async fn publish_wills_due(&self, which: Wills) {
-        let is_such =
-            |client: &str, user: &User, will: &Will| which == Wills::All || self.is_urgent(client, user, will);
+    async fn publish_wills_due(&self, lane: Lane) {
         loop {
-            let due = self.seats.wills_due(WILLS_AT_ONCE, WILLS_BYTES, is_such);
+            let due = self.seats.wills_due(lane, WILLS_AT_ONCE, WILLS_BYTES);
             if due.is_empty() {
                 return;
             }
-            // What is urgent does not wait with what is not.
-            let (mut urgent, mut routine) = (Vec::new(), Vec::new());
-            for one in due {
-                let (client, user, will) = &one;
-                let said = self.saying(client, user, will).await;
-                let of_lane = if said.is_urgent() { &mut urgent } else { &mut routine };
-                of_lane.push((one, said));
+            let mut such = Vec::new();
+            for (client, left) in due {
+                let said = self.saying(&client, &left.user, &left.will).await;
+                if said.lane() == lane {
+                    such.push(((client, left), said));
+                } else {
+                    // Rights or room have changed since it was left: no lane waits with the other.
+                    self.seats.put_will(client.clone(), Duration::ZERO, LeftWill { lane: said.lane(), ..left });
+                    self.seats.have_ended([&client].into_iter());
+                }
             }
-            let are_said = tokio::join!(self.say_due(urgent), self.say_due(routine));
-            if are_said != (true, true) {
+            if !self.say_due(such).await {
                 return;
             }
         }
     }
 
     /// Those of one lane; false: they could not be committed, and are tried again.
-    async fn say_due(&self, due: Vec<(Due, Saying)>) -> bool {
+    async fn say_due(&self, due: Vec<((Arc<str>, LeftWill), Saying)>) -> bool {
         let (due, wills): (Vec<_>, Vec<_>) = due.into_iter().unzip();
         let are_said = self.say_wills(wills).await;
-        let clients: Vec<Arc<str>> = due.iter().map(|(client, ..)| client.clone()).collect();
+        let clients: Vec<Arc<str>> = due.iter().map(|(client, _)| client.clone()).collect();
         if !are_said {
-            for (client, user, will) in due {
-                self.seats.put_will(client, WILLS_AGAIN_AFTER, user, will);
+            for (client, left) in due {
+                self.seats.put_will(client, WILLS_AGAIN_AFTER, left);
             }
         }
         self.seats.have_ended(clients.iter());
@@ -472,20 +511,22 @@ impl Door {
         self.seats.have_ended(expired.iter().map(|(client, _)| client));
     }
 
-    /// Those that are urgent, in whichever batch they would be, wait for no other.
+    /// Those that are urgent wait for no other.
     async fn publish_all_wills_due(&self) {
-        self.publish_wills_due(Wills::Urgent).await;
-        self.publish_wills_due(Wills::All).await;
+        for lane in Lane::ALL {
+            self.publish_wills_due(lane).await;
+        }
     }
 
-    async fn keep_wills(&self, which: Wills, mut stop: watch::Receiver<bool>) {
+    /// Each lane is kept by itself: while one waits for room, the other goes on.
+    async fn keep_wills(&self, lane: Lane, mut stop: watch::Receiver<bool>) {
         let mut tick = each_second();
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 _ = stop.wait_for(|s| *s) => return,
             }
-            self.publish_wills_due(which).await;
+            self.publish_wills_due(lane).await;
         }
     }
 
@@ -535,9 +576,9 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
         let (door, stop) = (door.clone(), stop.clone());
         tasks.spawn(async move { door.keep_house(stop).await });
     }
-    for which in [Wills::Urgent, Wills::All] {
+    for lane in Lane::ALL {
         let (door, stop) = (door.clone(), stop.clone());
-        tasks.spawn(async move { door.keep_wills(which, stop).await });
+        tasks.spawn(async move { door.keep_wills(lane, stop).await });
     }
     // Before their clients can come back and say that they are well.
     door.publish_all_wills_due().await;
@@ -565,41 +606,19 @@ fn each_second() -> tokio::time::Interval {
     tick
 }
 
-/// A will, as its client would have published it.
-fn publish_of<'a>(
-    client: &'a str,
-    user: &'a User,
-    will: &'a Will,
-    properties: &Properties<'a>,
-    door: &'a [u8],
-) -> Publish<'a> {
-    Publish {
-        client,
-        user: &user.name,
-        topic: &will.topic,
-        qos: will.qos,
-        retain: will.retain,
-        payload: &will.payload,
-        content_type: properties.content_type,
-        user_properties: properties.user(),
-        expiry_s: properties.expiry_s,
-        is_will: true,
-        door,
-    }
-}
-
-/// The wills of clients that the node's end cut off, or that were waiting then. Their delay counts
-/// from when the client was last there, as far as the log knows.
-fn restore_wills(state: &State, seats: &Seats, access: &Access) {
-    for (client, will) in state.sessions.wills() {
+/// The wills of clients that the node's end cut off, or that were waiting then, with what is left of their
+/// delay: it counts from when the client was last there, as far as the log knows.
+fn lasting_wills(state: &State, access: &Access) -> Vec<(Arc<str>, Duration, User, Will)> {
+    let lasting = state.sessions.wills().iter().map(|(client, will)| {
         let session = state.sessions.get(client);
         let away = Duration::from_micros(session.map_or(0, |s| now_us() - s.left_us).try_into().unwrap_or(0));
         // A session that has ended takes its will's delay with it.
         let delay = Duration::from_secs(will.delay_s.min(session.map_or(0, |s| s.expiry_s)).into());
         let LastWill { user, topic, payload, qos, retain, delay_s, properties } = will.clone();
         let will = Will { topic, payload, qos, retain, delay_s, properties };
-        seats.put_will(client.as_str().into(), delay.saturating_sub(away), access.formerly(&user), will);
-    }
+        (client.as_str().into(), delay.saturating_sub(away), access.formerly(&user), will)
+    });
+    lasting.collect()
 }
 
 /// Waits for a ticket, if it was given.

@@ -364,7 +364,7 @@ impl Router {
                 }
             }
         }
-        let cost = found.len().max(looked_at / NODES_A_DELIVERY);
+        let cost = cost(found.len(), looked_at);
         found.clear();
         r.found = found;
         cost
@@ -421,6 +421,11 @@ impl Router {
             _ => Routed::All,
         }
     }
+}
+
+/// Of a message, in deliveries: so many filters matched, and so many nodes of them were looked at.
+fn cost(found: usize, looked_at: usize) -> usize {
+    found.max(looked_at / NODES_A_DELIVERY)
 }
 
 enum Routed {
@@ -481,7 +486,7 @@ impl Routes {
                 }
             }
         }
-        let cost = found.len().max(looked_at / NODES_A_DELIVERY);
+        let cost = cost(found.len(), looked_at);
         found.clear();
         self.found = found;
         self.topic = topic;

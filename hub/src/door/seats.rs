@@ -7,7 +7,7 @@ use super::packet::control::Will;
 use super::route::{Inbox, Router};
 use super::share;
 use crate::state::State;
-use citybrain_shared::Pos;
+use citybrain_shared::{Lane, Pos};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,9 +21,18 @@ pub(crate) struct Seats {
     taken: Mutex<HashMap<Arc<str>, Seat>>,
     parked: Mutex<HashMap<Arc<str>, Parked>>,
     /// Of clients that are gone, with the time at which they are due.
-    wills: Mutex<HashMap<Arc<str>, (Instant, User, Will)>>,
+    wills: Mutex<HashMap<Arc<str>, (Instant, LeftWill)>>,
     /// Clients of whom something was taken from `parked` or `wills` and is on its way into the log.
     ending: watch::Sender<HashMap<Arc<str>, usize>>,
+}
+
+/// A last will of a client that is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct LeftWill {
+    pub user: User,
+    pub will: Will,
+    /// In which it would have been said when it was left.
+    pub lane: Lane,
 }
 
 #[derive(Debug)]
@@ -220,34 +229,26 @@ impl Seats {
         self.parked.lock().remove(client)
     }
 
-    pub(crate) fn put_will(&self, client: Arc<str>, delay: Duration, user: User, will: Will) {
-        self.wills.lock().insert(client, (Instant::now() + delay, user, will));
+    pub(crate) fn put_will(&self, client: Arc<str>, delay: Duration, left: LeftWill) {
+        self.wills.lock().insert(client, (Instant::now() + delay, left));
     }
 
     /// The client is back in time, if there is one. With what was left of its delay.
-    pub(crate) fn take_will(&self, client: &str) -> Option<(Duration, User, Will)> {
-        let (due, user, will) = self.wills.lock().remove(client)?;
-        Some((due.saturating_duration_since(Instant::now()), user, will))
+    pub(crate) fn take_will(&self, client: &str) -> Option<(Duration, LeftWill)> {
+        let (due, left) = self.wills.lock().remove(client)?;
+        Some((due.saturating_duration_since(Instant::now()), left))
     }
 
-    /// So many of those that are due and such, of so many bytes together, nearly: at least one. Until
+    /// So many of the lane's that are due, of so many bytes together, nearly: at least one. Until
     /// [`Seats::have_ended`] their clients wait.
-    pub(crate) fn wills_due(
-        &self,
-        wills_max: usize,
-        bytes_max: usize,
-        is_such: impl Fn(&str, &User, &Will) -> bool,
-    ) -> Vec<(Arc<str>, User, Will)> {
+    pub(crate) fn wills_due(&self, lane: Lane, wills_max: usize, bytes_max: usize) -> Vec<(Arc<str>, LeftWill)> {
         let now = Instant::now();
         let mut wills = self.wills.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        let is_taken = |client: &Arc<str>, (due, user, will): &mut (Instant, User, Will)| {
-            *due <= now && is_such(client, user, will)
-        };
-        for (client, (_, user, will)) in wills.extract_if(is_taken) {
-            bytes += will.topic.len() + will.payload.len() + will.properties.len();
+        for (client, (_, left)) in wills.extract_if(|_, (due, left)| *due <= now && left.lane == lane) {
+            bytes += left.will.topic.len() + left.will.payload.len() + left.will.properties.len();
             self.begin_to_end(&client);
-            taken.push((client, user, will));
+            taken.push((client, left));
             if taken.len() == wills_max || bytes >= bytes_max {
                 break;
             }

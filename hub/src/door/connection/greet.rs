@@ -267,9 +267,9 @@ pub(super) async fn open<'a>(
     }
     let unsaid = match will_before {
         // The old session is over, and its will's delay with it.
-        Some((_, user, will)) if old.is_none() => {
-            let is_said = door.publish_will(&client, &user, &will).await;
-            (!is_said).then_some((WILLS_AGAIN_AFTER, user, will))
+        Some((_, left)) if old.is_none() => {
+            let is_said = door.publish_will(&client, &left.user, &left.will).await;
+            (!is_said).then_some((WILLS_AGAIN_AFTER, left))
         }
         before => before,
     };
@@ -289,8 +289,8 @@ pub(super) async fn open<'a>(
         if let Some(parked) = parked {
             door.seats.park_again(&client, parked);
         }
-        if let Some((delay, user, will)) = unsaid {
-            door.seats.put_will(client, delay, user, will);
+        if let Some((delay, left)) = unsaid {
+            door.seats.put_will(client, delay, left);
         }
         refuse(door, &mut socket, tongue, reason::IMPLEMENTATION, reason::text(reason::IMPLEMENTATION)).await;
         return None;

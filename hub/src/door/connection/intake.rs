@@ -322,6 +322,9 @@ impl Connection<'_> {
         let is_refused = refusal.is_some();
         let taken = match refusal {
             Some(r) => {
+                if r.is_forbidden() {
+                    counters.forbidden.add(1);
+                }
                 self.refuse(r.name, r.detail, topic, p.payload);
                 Taken { draft: None, reason: r.reason }
             }

@@ -634,7 +634,7 @@ impl Connection<'_> {
             0 => self.door.say_will(&self.client, self.user.clone(), will).await,
             s => {
                 let delay = Duration::from_secs(s.into());
-                self.door.seats.put_will(self.client.clone(), delay, self.user.clone(), will);
+                self.door.put_will(self.client.clone(), delay, self.user.clone(), will);
             }
         }
     }
@@ -682,7 +682,7 @@ impl Connection<'_> {
         if self.notes.waiting().records > 0 {
             return false;
         }
-        let of_group = self.delivery.groups().find_map(|g| Some((g.clone(), g.to_note(&self.client, idle)?)));
+        let of_group = self.delivery.groups().find_map(|g| g.to_note(&self.client, idle).map(|n| (g.clone(), n)));
         if let Some((group, n)) = of_group {
             self.offer_note(vec![n.note], n.haste, After::GroupAcked(group, n.number));
             return true;

@@ -452,4 +452,8 @@ impl Ingress for Plain {
             Header { lane, topic: p.topic, qos: p.qos, retain: p.retain, door: p.door, ..Header::local(kind, name) };
         Taken { draft: Some(Draft::new(&header, p.payload).unwrap()), reason: 0 }
     }
+
+    fn is_urgent(&self, p: &Publish<'_>) -> bool {
+        self.take(p).draft.is_some_and(|draft| draft.header().lane == Lane::Urgent)
+    }
 }

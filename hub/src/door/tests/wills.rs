@@ -1,6 +1,7 @@
 //! Wills that outlive the node.
 
 use super::*;
+use std::task::{Context, Waker};
 
 /// A client with a session of 100 s whose will is its own name on `will/NAME`, QoS 1, retained.
 async fn doomed(house: &House, id: &str, delay_s: u8) -> Client {
@@ -203,7 +204,7 @@ async fn a_will_that_is_late_does_not_come_behind_what_its_client_says_when_it_i
             delay_s: 0,
             properties: Vec::new(),
         };
-        house.door.seats.put_will(id(n).into(), Duration::ZERO, house.door.access.formerly(""), will);
+        house.door.put_will(id(n).into(), Duration::ZERO, house.door.access.formerly(""), will);
     }
     let door = house.door.clone();
     let dying = tokio::spawn(async move { door.publish_all_wills_due().await });
@@ -335,7 +336,7 @@ async fn an_urgent_will_waits_for_no_other_however_many_are_due() {
     let house = House::open(&fake).await;
     fake.fill_queue();
     let put = |id: String, will: Will| {
-        house.door.seats.put_will(id.into(), Duration::ZERO, house.door.access.formerly(""), will);
+        house.door.put_will(id.into(), Duration::ZERO, house.door.access.formerly(""), will);
     };
     for n in 0..10 * WILLS_AT_ONCE {
         put(format!("meter{n}"), Will { topic: format!("will/{n}"), retain: true, ..alarm() });
@@ -348,6 +349,40 @@ async fn an_urgent_will_waits_for_no_other_however_many_are_due() {
     until("it is said", || fake.published("in/sos/cut").len() == EACH + 1).await;
     fake.release();
     until("all are", || said(&fake).0.len() == 10 * WILLS_AT_ONCE).await;
+    house.close().await;
+}
+
+/// Is something of the client's that was due not in the log yet?
+fn is_on_its_way(house: &House, client: &str) -> bool {
+    let ended = std::pin::pin!(house.door.seats.nothing_ends(client));
+    ended.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[tokio::test]
+async fn an_urgent_will_waits_for_no_room_with_one_that_is_refused() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    // What was due at its start is over then.
+    house.client(Version::V4, "first", true).await.leaves().await;
+    fake.fill_queue();
+    let put = |id: &str, will: Will| {
+        house.door.put_will(id.into(), Duration::ZERO, house.door.access.formerly(""), will);
+    };
+    let refused = || Will { payload: b"{\xff}".to_vec(), properties: vec![1, 1], ..alarm() };
+    put("meter", Will { topic: "will/meter".into(), retain: true, ..alarm() });
+    until("it waits for room", || is_on_its_way(&house, "meter")).await;
+    put("refused", refused());
+    // As it is left where it would have been taken then.
+    let user = house.door.access.formerly("");
+    house.door.seats.put_will("late".into(), Duration::ZERO, LeftWill { user, will: refused(), lane: Lane::Urgent });
+    for n in 1..=3 {
+        put(&format!("button{n}"), alarm());
+        until("it is said", || fake.published("in/sos/cut").len() == n).await;
+    }
+    assert_eq!((fake.letters(), said(&fake).0), (names(&[]), names(&[])));
+    fake.release();
+    until("the others are", || fake.letters().len() == 2 && said(&fake).0 == names(&["meter"])).await;
+    assert_eq!(fake.letters(), ["payload-format", "payload-format"]);
     house.close().await;
 }
 

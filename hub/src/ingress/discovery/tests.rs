@@ -80,6 +80,20 @@ fn a_smoke_alarm_that_announces_itself_needs_no_mapping() {
 }
 
 #[test]
+fn what_is_only_asked_whether_it_is_urgent_announces_nothing() {
+    let node = node();
+    let config = "homeassistant/binary_sensor/k1/smoke/config";
+    let smoke = r#"{"dev_cla":"smoke","stat_t":"alarms/k1","pl_on":"on","pl_off":"off","uniq_id":"k1","dev":{"ids":["k1"],"name":"Kitchen"}}"#;
+    let publish = |topic, payload: &'static str| Publish::plain("k1", topic, payload.as_bytes());
+    assert!(!node.is_urgent(&publish(config, smoke)));
+    all(&node, &[("alarms/k1", "on", "-"), (config, smoke, "-")]);
+    assert!(node.is_urgent(&publish("alarms/k1", "on")));
+    // Nor does it take an announcement back.
+    assert!(!node.is_urgent(&publish(config, "")));
+    assert!(says(&node, "alarms/k1", "on").starts_with("!city.smoke"));
+}
+
+#[test]
 fn one_message_of_a_device_with_many_parts_is_one_event() {
     let whole = r#"{"dev":{"ids":"air-1","name":"Hall"},"o":{"name":"fw"},"stat_t":"air/1","cmps":{
         "t":{"p":"sensor","dev_cla":"temperature","unit_of_meas":"°C","val_tpl":"{{ value_json.t }}"},

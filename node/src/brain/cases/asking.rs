@@ -1,8 +1,8 @@
 //! What people and other systems ask this node for: cases that open, steps, and what is written of them.
 
-use super::letter::{self, Body, End, Letter, Pen};
+use super::letter::{self, Body, End, Letter, Pen, RECALL};
 use super::machine::{self, Asker, Opening, Refusal, Stepped};
-use super::{Cases, Held, Told, intake};
+use super::{Cases, Held, Told, Wish, intake};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::Tier;
@@ -339,7 +339,9 @@ impl Held {
     /// this is. Whoever types it again because no answer came must not have it done twice; and the letter, or its
     /// answer, may have been lost with a disk on its way, or thought so.
     fn asked_as(&self, verb: Verb, ask: &Ask) -> Option<(&str, u32)> {
-        let last = self.wishes.iter().rev().find(|w| w.refused.is_none() || w.is_lost)?;
+        // What this node has asked for in another's name was not asked for here.
+        let is_open = |w: &&Wish| (w.refused.is_none() || w.is_lost) && !w.id.ends_with(RECALL);
+        let last = self.wishes.iter().rev().find(is_open)?;
         // A case comes back once, whatever is said of why.
         let is_same = last.verb == verb && (verb == Verb::Recall || last.content == content(verb, ask));
         is_same.then(|| (last.id.as_str(), last.again.saturating_add(1)))

@@ -788,7 +788,10 @@ impl Cases {
             return Pen { me: &self.me, now }.answered(letter, "known", None);
         };
         let mut drafts = Vec::new();
-        let bounced = self.book().bounce(&held.case, why, now);
+        let mut bounced = self.book().bounce(&held.case, why, now);
+        // It was asked for, unless it came back by itself.
+        let recall = letter.id.strip_suffix(SENT_BACK).filter(|id| *id != letter::hand_over_id(&held.case));
+        bounced.entry.wish = recall.map(|id| machine::cut(letter::recalled_by(id), WISH_ID_MAX));
         self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
         drafts
     }
@@ -807,8 +810,10 @@ impl Cases {
         let Some(held) = self.held.get(&case.id) else { return pen.answered(letter, "known", None) };
         let (term, version) = case.order();
         let newest = &held.case;
-        if newest.bound_for() == &case.owner {
-            // It was asked for before, and goes there, or is there: whoever asked for it above the giver hears so.
+        let is_back = |e: &Entry| e.node == case.owner && (e.term, e.version) > (term, version);
+        if newest.bound_for() == &case.owner || held.history.iter().any(is_back) {
+            // It was asked for before, and goes there, or has been there since, whatever its giver has done with it
+            // then: whoever asked for it above him hears so.
             let theirs = letter.id.strip_suffix(RECALL).filter(|_| *asker != letter.from && *asker != self.me);
             let told = theirs.zip(held.history.last()).and_then(|(wish, entry)| {
                 let (case, history, answers) = (newest.clone(), letter::sent(&held.history), Some(wish.to_owned()));
@@ -823,7 +828,7 @@ impl Cases {
             let why = format!("called back by {by}{colon}{why}");
             let body = Body::SentBack { case: case.id.clone(), term, version, why };
             let back = self.letter(format!("{}{SENT_BACK}", letter.id), &case.owner, letter.urgent, body);
-            return pen.answered(letter, "sent back", pen.letter(&back));
+            return pen.answered(letter, "sent back", pen.letter(&Letter { again: letter.again, ..back }));
         }
         // Taken, and nothing done: what people say of it meanwhile begins no work.
         let begins = |e: &Entry| e.version > version + 1 && e.step != Verb::Comment.done();
@@ -832,7 +837,8 @@ impl Cases {
             return self.keeps(newest, asker, letter, now);
         }
         let mut drafts = Vec::new();
-        let back = self.book().give_back(newest, &case.owner, by, why, now);
+        let mut back = self.book().give_back(newest, &case.owner, by, why, now);
+        back.entry.wish = Some(machine::cut(letter::recalled_by(&letter.id), WISH_ID_MAX));
         self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
         drafts
     }

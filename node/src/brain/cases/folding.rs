@@ -3,7 +3,7 @@
 use super::asking::{content, takes_back};
 use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
-use super::letter::{self, Body, End, Letter, RECALL};
+use super::letter::{self, Body, End, Letter};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
@@ -401,9 +401,8 @@ impl Cases {
             let Some(Posted { letter: was, .. }) = self.waiting.remove(pos) else { return };
             let case = was.body.case().to_owned();
             let was = Some(was).filter(|_| is_believed);
-            if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = &was {
-                self.fold(case, history);
-                self.were_called(&case.id, history);
+            if let Some(Letter { body: Body::Returned { case, history, sent_back, .. }, .. }) = &was {
+                self.fold_returned(case, history, *sent_back);
             }
             self.keep_contact(was);
             self.prove(&case);
@@ -449,6 +448,15 @@ impl Cases {
     /// it may say that nobody needs to come any more.
     pub(super) fn note_call(&mut self, case: &Case, entry: &Entry, header: &Header<'_>) {
         if entry.node == self.me || !entry.calls.contains(&self.me) {
+            return;
+        }
+        // A box of which a backup was put back does again what it did before: this node has called for that.
+        let is_again = |e: &Entry| {
+            line(e) != line(entry)
+                && (e.term, e.version, &e.step) == (entry.term, entry.version, &entry.step)
+                && e.calls.contains(&self.me)
+        };
+        if self.held.get(&case.id).is_some_and(|held| held.history.iter().any(is_again)) {
             return;
         }
         let is_old = self.is_from_before(header);
@@ -500,9 +508,7 @@ impl Cases {
     /// The answer to a wish of this node, in the case's own records.
     pub(super) fn granted(&mut self, case: &str, wish: &str) {
         if let Some(held) = self.held.get_mut(case) {
-            // A recall was done by the letter with which the case's giver has asked for it.
-            let recall = wish.strip_suffix(RECALL).unwrap_or(wish);
-            held.wishes.retain(|w| w.id != wish && w.id != recall);
+            held.wishes.retain(|w| w.id != wish);
         }
     }
 
@@ -530,6 +536,9 @@ impl Cases {
         if !is_here {
             if !is_sent {
                 self.apply_passing(pos, header, Posted { letter, log, is_new: false });
+            } else if letter.via.is_some() {
+                // Its own wish, which came back here after its case and has turned.
+                self.has_turned(&letter.id);
             }
         } else if is_true(header, &letter) {
             self.apply_received(pos, header, Posted { letter, log, is_new: false });
@@ -572,12 +581,17 @@ impl Cases {
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
         let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
+        self.dirty.insert((Dirty::Case, case.clone()));
+        // One that comes by here after its case, and goes on, was asked for when it was, and not anew.
+        if let Some(noted) = held.wishes.iter_mut().find(|w| w.id == wish.id && w.again == again) {
+            *noted = wish;
+            return;
+        }
         // Asked again, the answer to come is the one that counts.
-        held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
+        held.wishes.retain(|w| w.id != wish.id && (w.verb != verb || w.refused.is_none()));
         held.wishes.push(wish);
         let extra = held.wishes.len().saturating_sub(WISHES_MAX);
         held.wishes.drain(..extra);
-        self.dirty.insert((Dirty::Case, case.clone()));
     }
 
     /// A letter for another node, which comes by here.
@@ -666,12 +680,11 @@ impl Cases {
                 if header.direction == Direction::Up
                     && case.owner != self.me
                     && !succession::may_return(case, letter.sender()) => {}
-            Body::Returned { log, case, history, coming } => {
+            Body::Returned { log, case, history, coming, sent_back } => {
                 if self.is_for(*log) && self.was_here(case) {
                     self.post(pos, posted, true);
                 } else if self.is_for(*log) {
-                    self.fold(case, history);
-                    self.were_called(&case.id, history);
+                    self.fold_returned(case, history, *sent_back);
                     if header.direction == Direction::Down {
                         coming.iter().for_each(|coming| self.note_coming_now(&case.id, coming.clone()));
                     }
@@ -716,6 +729,15 @@ impl Cases {
             self.fold(case, history);
             self.fold(case, std::slice::from_ref(entry));
         }
+    }
+
+    /// What others know of a case that the box that was here may have known better.
+    fn fold_returned(&mut self, case: &Case, history: &[Entry], sent_back: Option<(u32, u32)>) {
+        self.fold(case, history);
+        if let Some(held) = self.held.get_mut(&case.id) {
+            held.sent_back = held.sent_back.max(sent_back);
+        }
+        self.were_called(&case.id, history);
     }
 
     pub(super) fn post(&mut self, pos: Pos, posted: Posted, waits: bool) {

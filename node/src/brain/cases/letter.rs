@@ -154,6 +154,9 @@ pub enum Body {
         history: Vec<Entry>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         coming: Vec<Coming>,
+        /// The hand-over, by (term, version), that went back: it is not to be taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent_back: Option<(u32, u32)>,
     },
     /// It was not done.
     Refused {
@@ -182,6 +185,11 @@ pub struct Offered {
 
 /// Behind the id of a wish for a recall: the letter with which the case's giver asks for it.
 pub const RECALL: &str = ".recall";
+
+/// The wish behind a letter that asks for a case back, also where the giver asks for whoever wished it elsewhere.
+pub fn recalled_by(id: &str) -> &str {
+    id.strip_suffix(RECALL).unwrap_or(id)
+}
 
 /// Why a further press is refused whose case was over by then.
 pub const OVER: &str = "over";
@@ -258,7 +266,7 @@ impl Pen<'_> {
     pub fn call(&self, case: &Case, entry: &Entry) -> Draft {
         let why = if entry.place.is_some() { AGAIN } else { &entry.step };
         let place = entry.place.as_ref().or(case.place_again.as_ref()).or(case.place.as_ref());
-        let id = format!("{}.{}.{}.call", case.id, entry.term, entry.version);
+        let id = format!("{}.{}.{}.{}.call", case.id, entry.term, entry.version, entry.step);
         self.called(&id, case, place, json!({"why": why, "text": entry.text, "to": entry.to}))
     }
 

@@ -547,7 +547,7 @@ impl Cases {
             return None;
         }
         let mut lines = held.history.iter().zip(&held.came_us);
-        lines.find(|(e, _)| call.is_of(e)).map(|(_, came_us)| came_us.saturating_add(LISTENS_US))
+        lines.rfind(|(e, _)| call.is_of(e)).map(|(_, came_us)| came_us.saturating_add(LISTENS_US))
     }
 
     /// Since when a call waits here for the box's answer to those who come: what it has let climb since it could

@@ -237,7 +237,7 @@ impl Policy for Cases {
                 let Some(step) = letter::data::<Step>(payload).filter(|s| is_of_its_node(&self.me, header, s)) else {
                     return;
                 };
-                let is_new = self.held.get(&step.case.id).is_none_or(|h| h.case.order() < step.case.order());
+                let is_new = self.held.get(&step.case.id).is_none_or(|h| step.case.supersedes(&h.case));
                 self.fold(&step.case, std::slice::from_ref(&step.entry));
                 if is_new {
                     self.note_call(&step.case, &step.entry, header);

@@ -324,8 +324,8 @@ impl Cases {
         let about = short("returned", &format!("{log}.{by}"));
         let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
         let urgent = case.urgent;
-        let coming = held.coming.clone();
-        self.letter(id, to, urgent, Body::Returned { log, case, history, coming })
+        let (coming, sent_back) = (held.coming.clone(), held.sent_back);
+        self.letter(id, to, urgent, Body::Returned { log, case, history, coming, sent_back })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of an event; each call names them in one line")]
@@ -409,8 +409,9 @@ impl Cases {
         let pen = Pen { me: &self.me, now };
         let call = |id: &String| {
             let held = &self.held[id];
-            let newest = held.uncalled.iter().map(|u| (u.term, u.version)).max()?;
-            let entry = held.history.iter().find(|e| (e.term, e.version) == newest)?;
+            let newest = held.uncalled.iter().max_by_key(|u| (u.term, u.version))?;
+            // Of two under one order the later, if both call.
+            let entry = held.history.iter().rfind(|e| newest.is_of(e) && e.calls.contains(&self.me))?;
             Some(pen.call(&held.case, entry))
         };
         let is_due = |id: &&String| self.calls_at(id).is_some_and(|at| at <= now.timestamp_micros());
@@ -657,8 +658,7 @@ impl Cases {
         let knows = |than: (u32, u32)| held.is_some_and(|h| h.case.order() > than);
         let book = self.book();
         let stepped = if case.handing_to.as_ref() == Some(&self.me) {
-            let went_back = held.is_some_and(|h| h.sent_back == Some(case.order()));
-            (!went_back && !knows(case.order())).then(|| book.recover(case, now))
+            (!self.went_back(case) && !knows(case.order())).then(|| book.recover(case, now))
         } else if case.owner != self.me {
             None
         } else {
@@ -671,6 +671,17 @@ impl Cases {
             }
             stepped
         })
+    }
+
+    /// Did that hand-over go back from here, or past somebody who tells of it? Then its giver has it again, or will.
+    fn went_back(&self, case: &Case) -> bool {
+        let order = Some(case.order());
+        let is_told = |letter: &Letter| match &letter.body {
+            Body::Returned { sent_back, .. } => *sent_back == order && self.believes(letter),
+            _ => false,
+        };
+        self.held.get(&case.id).is_some_and(|held| held.sent_back == order)
+            || self.waiting.back_of(&case.id).any(is_told)
     }
 
     /// Of this copy of a case of this node and of what is held here, the one to go on from; `None`: what is held
@@ -688,7 +699,7 @@ impl Cases {
     /// taken meanwhile: the letter again.
     pub(super) fn sent_on(&self, case: &Case, history: &[Entry]) -> Option<Letter> {
         let to = case.handing_to.clone().filter(|to| *to != self.me && case.owner != self.me)?;
-        if self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
+        if self.went_back(case) || self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
             return None;
         }
         let id = letter::hand_over_id(case);

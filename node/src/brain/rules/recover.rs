@@ -11,6 +11,7 @@ use super::{drafts, step};
 use citybrain_shared::record::Header;
 use citybrain_shared::view::Alarm;
 use citybrain_shared::{Address, LogId, Pos, Tier};
+use std::cmp::Reverse;
 
 impl Rules {
     /// Every alarm of this node that is active is raised by the rule that it is of, also if that knows nothing of it:
@@ -113,15 +114,16 @@ impl Rules {
     pub(super) fn give_back_all(&mut self, pos: Pos, now_us: i64, child: &Address, log: LogId, newest: i64) {
         let spoken_over = self.boxes.answer(child, log);
         let theirs = self.alarms.iter().filter(|a| a.origin == *child);
-        let theirs: Vec<&Alarm> = theirs.map(|a| spoken_over.get(&a.id).unwrap_or(a)).collect();
-        // The newest in any case: by it the new box knows what it must be ahead of.
-        let last = theirs.iter().map(|a| a.rev).max();
-        let is_lacking = |a: &&&Alarm| match newest {
-            0 => a.active || Some(a.rev) == last,
-            newest => a.rev > newest,
-        };
-        for alarm in theirs.iter().filter(is_lacking) {
-            self.waiting.push(pos, now_us, Conclusion::Return(Box::new((*alarm).clone())));
+        let mut theirs: Vec<&Alarm> = theirs.map(|a| spoken_over.get(&a.id).unwrap_or(a)).collect();
+        // The newest first, and in any case: by it the new box knows what it must be ahead of, and says once
+        // more what it has said itself. Each that is newer than one before it would have it do so again.
+        theirs.sort_by_key(|a| Reverse(a.rev));
+        for (i, alarm) in theirs.into_iter().enumerate() {
+            // One that has lost nothing but the end lacks those that are over, too.
+            let is_lacking = if newest == 0 { i == 0 || alarm.active } else { alarm.rev > newest };
+            if is_lacking {
+                self.waiting.push(pos, now_us, Conclusion::Return(Box::new(alarm.clone())));
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 mod comes;
 mod offered;
 mod orders;
+mod recalled;
 mod restored;
 
 use super::*;

@@ -264,3 +264,26 @@ fn a_title_that_was_held_back_is_not_told_of_what_is_over_or_called_so_again() {
     let level: f64 = shown.as_str().unwrap().trim_end_matches(" m").parse().unwrap();
     assert_eq!(told(&[level]).0, 0);
 }
+
+#[test]
+fn where_the_oldest_of_a_flood_are_dropped_each_of_the_others_gets_its_own_answer() {
+    let siren = "[[rule]]\nname = \"siren\"\non = [\"t\"]\nby = \"event.subject\"\nwhile_alarm = \"smoke\"\n\
+                 then = [{ emit = { type = \"siren.${event.subject}\" } }]\n";
+    let mut node = Node::new(&[SMOKE, siren].concat());
+    node.hear("city.smoke.v1", "b", &json!({"on": true}));
+    node.now += S;
+    let large = "x".repeat(250_000);
+    let subject = |n: usize| if n.is_multiple_of(3) { "b" } else { "a" };
+    for n in 0..302 {
+        node.only_hear("t", subject(n), &json!(large));
+    }
+    let dropped = node.rules.view().dropped as usize;
+    assert!(dropped % 3 != 0, "{dropped}: an answer for each place in the queue would do as well");
+    node.settle();
+    let of_b = (dropped..302).filter(|n| subject(*n) == "b").count();
+    assert_eq!((node.events("siren.a").len(), node.events("siren.b").len()), (0, of_b));
+    let fired_us = |key: &str| node.rules.memories.keys(1)[key].fired_us;
+    assert_eq!((fired_us("a"), fired_us("b")), (None, Some(node.now)));
+    node.write_rows();
+    assert_eq!(node.rows, node.folded_anew());
+}

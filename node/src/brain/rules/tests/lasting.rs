@@ -808,3 +808,23 @@ fn what_was_over_before_a_new_box_heard_of_it_ends_when_it_does() {
         assert_eq!(anew.alarm("smoke", "f").map(|a| (a.active, a.raises)), Some((true, 2)), "{more}");
     }
 }
+
+#[test]
+fn a_new_box_whose_clock_is_behind_says_once_more_what_it_has_said_itself_and_nothing_of_what_is_known_above() {
+    let mut lost = Node::new(SMOKE);
+    for flat in 0..8 {
+        lost.hear("city.smoke.v1", &format!("f{flat}"), &json!({"on": true}));
+        lost.wait(S);
+    }
+    let mut parent = parent_of(&lost);
+    want(&mut parent);
+    let mut anew = Node::new(SMOKE);
+    anew.now = S;
+    anew.hear("city.smoke.v1", "own", &json!({"on": true}));
+    assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut anew), 8);
+    let told: Vec<Json> = anew.events(alarms::CHANGED).into_iter().map(|e| e["subject"].clone()).collect();
+    assert_eq!(told, ["own"]);
+    let rev = |node: &Node, at: &str| node.alarm("smoke", at).unwrap().rev;
+    assert!(rev(&anew, "own") > rev(&lost, "f7"));
+    assert!((0..8).map(|n| format!("f{n}")).all(|flat| rev(&anew, &flat) == rev(&lost, &flat)));
+}

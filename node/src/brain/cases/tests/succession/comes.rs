@@ -2,7 +2,6 @@
 //! it is true, and a press to which nobody comes has called everybody.
 
 use super::*;
-use proptest::test_runner::RngSeed;
 
 const PRESS: &str = "20261120-0";
 const WORK: &str = "20261120-1";
@@ -56,6 +55,8 @@ struct Seen {
     stood_down: BTreeMap<String, usize>,
     replaced: BTreeSet<String>,
     said: u32,
+    /// What was said last at a node of a case, if nothing else was asked for there since: the wish's name and its text.
+    last: BTreeMap<(&'static str, &'static str), (String, String)>,
 }
 
 impl Net {
@@ -63,9 +64,10 @@ impl Net {
         self.places[at].cases.get(id)
     }
 
-    /// What was said there last, if nobody knows yet whether it was done.
-    fn unanswered(&self, at: &str, id: &str) -> Option<&Wish> {
-        self.of(at, id)?.wishes.iter().rev().find(|w| w.refused.is_none() || w.is_lost)
+    /// Does nobody know there yet whether that was done?
+    fn is_unanswered(&self, at: &str, id: &str, wish: &str) -> bool {
+        let is_open = |w: &Wish| w.id == wish && (w.refused.is_none() || w.is_lost);
+        self.of(at, id).is_some_and(|held| held.wishes.iter().any(is_open))
     }
 
     fn look(&self, seen: &mut Seen) {
@@ -107,27 +109,28 @@ impl Net {
         keys.get(line % keys.len().max(1)).map(|key| (*key).clone())
     }
 
-    fn does(&mut self, one: &Does, seen: &mut Seen, last: &mut BTreeMap<(String, String), String>) {
+    fn does(&mut self, one: &Does, seen: &mut Seen) {
         match one {
             Does::Accept(n) => {
                 let who = by(&format!("p{n}"), Role::Worker);
                 self.ask(ABOVE[*n], PRESS, Verb::Accept, &who);
+                seen.last.remove(&(ABOVE[*n], PRESS));
             }
             Does::TakeBack(n, is_boss) => {
                 let role = if *is_boss { Role::Supervisor } else { Role::Worker };
                 self.ask(ABOVE[*n], PRESS, Verb::Escalate, &by(&format!("p{n}"), role));
+                seen.last.remove(&(ABOVE[*n], PRESS));
             }
             Does::Say(n, of_press) => {
                 let (at, id) = (TREE[*n], if *of_press { PRESS } else { WORK });
-                let key = (at.to_owned(), id.to_owned());
-                let again = self.unanswered(at, id).filter(|w| w.verb == Verb::Comment).and_then(|_| last.get(&key));
-                let text = again.cloned().unwrap_or_else(|| {
+                let again = seen.last.get(&(at, id)).filter(|(wish, _)| self.is_unanswered(at, id, wish)).cloned();
+                let (wish, text) = again.unwrap_or_else(|| {
                     seen.said += 1;
-                    format!("said {}", seen.said)
+                    (format!("w{}", self.next + 1), format!("said {}", seen.said))
                 });
                 let ask = Ask { text: Some(text.clone()), ..by("w", Role::Worker) };
                 if self.ask(at, id, Verb::Comment, &ask) {
-                    last.insert(key, text);
+                    seen.last.insert((at, id), (wish, text));
                 }
             }
             Does::SayThere => {
@@ -143,6 +146,7 @@ impl Net {
             }
             Does::Recall(n) => {
                 self.ask(TREE[*n], WORK, Verb::Recall, &by("boss", Role::Supervisor));
+                seen.last.remove(&(TREE[*n], WORK));
             }
             Does::Carry(line, urgent) => {
                 let Some(key) = self.line(*line) else { return };
@@ -172,8 +176,7 @@ fn lines(held: &Held, text: &str) -> usize {
 }
 
 proptest! {
-    // Always the same runs: of many thousand others one had a comment twice, and why is not found yet (docs/limits.md).
-    #![proptest_config(ProptestConfig { cases: 256, rng_seed: RngSeed::Fixed(15), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn a_wish_is_done_once_and_a_press_to_which_nobody_comes_has_called_everybody(acts in all(), burns in any::<bool>()) {
@@ -184,9 +187,9 @@ proptest! {
         net.open(WORKERS[0], WORK, "L");
         assert!(net.ask(WORKERS[0], WORK, Verb::Accept, &by("w", Role::Worker)));
         net.settle();
-        let (mut seen, mut last) = (Seen::default(), BTreeMap::new());
+        let mut seen = Seen::default();
         for one in &acts {
-            net.does(one, &mut seen, &mut last);
+            net.does(one, &mut seen);
         }
         // Its box is never heard of again, or is back.
         if burns {
@@ -211,9 +214,8 @@ proptest! {
                     let gone_on = wish.refused.as_ref().is_some_and(|why| why.contains("(on its way to"));
                     prop_assert!(!gone_on, "{}: {:?}", n, wish);
                 }
-                // Links that lose nothing bring an answer to all that was asked; but a recall that meets the case as it
-                // goes on may have none (docs/limits.md).
-                let open = held.wishes.iter().filter(|w| w.refused.is_none() && w.verb != Verb::Recall).count();
+                // Links that lose nothing bring an answer to all that was asked.
+                let open = held.wishes.iter().filter(|w| w.refused.is_none()).count();
                 let is_cut = burns && id == PRESS || !seen.replaced.is_empty();
                 prop_assert!(open == 0 || is_cut, "{}: {:?}", n, held.wishes);
             }

@@ -4,7 +4,7 @@ use super::*;
 use crate::brain::cases::letters::Posted;
 
 /// A case of `c/s/a` that is accepted there, and known above.
-fn accepted() -> Net {
+pub(super) fn accepted() -> Net {
     let mut net = Net::new();
     net.open("c/s/a", CASE, "L");
     assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
@@ -151,7 +151,7 @@ fn new_work_of_another_box_does_not_wait_for_what_was_before() {
 }
 
 /// Everything that this line has, in both lanes.
-fn drain(net: &mut Net, from: &str, to: &str) {
+pub(super) fn drain(net: &mut Net, from: &str, to: &str) {
     let key = (from.to_owned(), to.to_owned());
     while net.carry(&key, Lane::Urgent) || net.carry(&key, Lane::Routine) {}
 }
@@ -435,7 +435,7 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     // It says of itself that it had it; nobody else does.
     let mut history = net.held("c/s").history.clone();
     history.iter_mut().for_each(|line| (line.node, line.term) = (a("c/s/a/n"), 98));
-    let body = letter::Body::Returned { log, case, history, coming: Vec::new() };
+    let body = letter::Body::Returned { log, case, history, coming: Vec::new(), sent_back: None };
     let letter = Letter {
         id: "f".into(),
         from: a("c/s/a/n"),
@@ -473,7 +473,7 @@ fn waiting_for_one_below() -> Net {
     net
 }
 
-fn wishes_sent(net: &Net, from: &str, to: &str) -> usize {
+pub(super) fn wishes_sent(net: &Net, from: &str, to: &str) -> usize {
     let sent = net.lines[&(from.to_owned(), to.to_owned())].sent.iter();
     sent.filter(|r| String::from_utf8_lossy(r.draft.parts().1).contains("\"letter\":\"ask\"")).count()
 }

@@ -53,6 +53,50 @@ fn a_restored_box_has_again_what_it_did_after_its_backup_and_goes_on_from_there(
     assert_eq!(net.places[at].cases.awaited(), None);
 }
 
+/// A box that does not know that its backup was put back lets a press climb, under an order that it has used for this
+/// before: the lines that the node above has of that order, and whether it is called for the second.
+fn climbs_again(first: impl FnOnce(&mut Net)) -> (Vec<String>, Vec<String>) {
+    let at = "c/s/a";
+    let mut net = Net::new();
+    let new = Opening { sos: true, button: Some("b".into()), ..opening(CASE, "") };
+    let (_, drafts) = net.places[at].cases.open(new, Contact::default(), net.now);
+    net.commit(at, drafts, None);
+    net.settle();
+    let backup = net.backup(at);
+    first(&mut net);
+    net.settle();
+    let mut cases = node(at);
+    backup.rows.iter().for_each(|(key, value)| cases.load_row(key, value).unwrap());
+    net.places.get_mut(at).unwrap().cases = cases;
+    net.start(at);
+    climb(&mut net);
+    let (above, now) = (&net.places["c/s"].cases, view::time_of(net.now));
+    let why = |draft: &Draft| {
+        let said: serde_json::Value = serde_json::from_slice(draft.parts().1).unwrap();
+        said["data"]["why"].as_str().unwrap().to_owned()
+    };
+    let lines = said(&net, "c/s", CASE).into_iter().filter(|(n, ..)| *n == 2).map(|(_, step, _)| step);
+    (lines.collect(), above.late_calls(now).iter().map(why).collect())
+}
+
+/// Until the box of the press lets it climb, which comes to the node above and no further.
+fn climb(net: &mut Net) {
+    let at = "c/s/a";
+    while net.held(at).case.escalated_to.is_none() {
+        net.now += 1_000_000;
+        net.due(at);
+    }
+    while net.carry(&(at.to_owned(), "c/s".to_owned()), Lane::Urgent) {}
+}
+
+#[test]
+fn a_call_under_an_order_that_was_used_before_is_a_call_all_the_same() {
+    let comment = |net: &mut Net| assert!(net.ask("c/s/a", CASE, Verb::Comment, &by("w", Role::Worker)));
+    let [commented, escalated] = [Verb::Comment, Verb::Escalate].map(|verb| verb.done().to_owned());
+    assert_eq!(climbs_again(comment), (vec![commented, escalated.clone()], vec![escalated.clone()]));
+    assert_eq!(climbs_again(climb), (vec![escalated.clone(), escalated], vec![]), "it was called for the first");
+}
+
 #[test]
 fn what_nobody_has_stepped_since_the_backup_is_as_it_was_and_says_nothing_of_it() {
     let mut net = Net::new();
