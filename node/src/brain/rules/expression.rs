@@ -116,7 +116,7 @@ pub struct Expression {
     /// As it is written.
     program: Program,
     /// As it is run.
-    run: IdedExpr,
+    run: Box<IdedExpr>,
     pub uses_window: bool,
     /// Fields of the window that it reads: only they are made.
     window_fields: Vec<&'static str>,
@@ -148,7 +148,7 @@ impl Expression {
         let window_fields = WINDOW_FIELDS.into_iter().filter(reads).collect();
         let pointer = plain_path(program.expression()).filter(|p| p.starts_with("event."));
         let pointer = pointer.map(|p| p["event".len()..].replace('.', "/"));
-        let run = arithmetic::replaced(program.expression());
+        let run = Box::new(arithmetic::replaced(program.expression()));
         Ok(Expression { text: text.to_owned(), program, run, uses_window, window_fields, pointer })
     }
 
