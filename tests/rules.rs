@@ -317,6 +317,20 @@ fn an_alarm_whose_rule_is_gone_at_a_start_is_named_and_ends_when_the_rule_is_bac
     let url = tree.node("c").url();
     let show = || run(&["alarm", "show", &id, "--node", &url]).out.clone();
     assert!(!show().contains("no rule ends it"), "{}", show());
+    // Of a stopped node nobody knows which rules are in force: nothing is said of them.
+    tree.stop_node("c");
+    let folder = tree.node("c").data.display().to_string();
+    let of_folder = |line: &[&str]| run(&[line, &["--offline", &folder]].concat());
+    let shown = of_folder(&["alarm", "show", &id]);
+    shown.says(0, &["critical active", "rule       smoke, of flat-3"]);
+    assert!(!shown.out.contains("no rule ends it"), "{}", shown.out);
+    let doctor = of_folder(&["doctor"]);
+    assert!(!doctor.out.contains("alarms-left"), "{}", doctor.out);
+    let rules = of_folder(&["rule", "list"]);
+    assert_eq!(rules.code, 1, "{}", rules.out);
+    assert!(rules.err.contains("does not hold its config") && rules.out.is_empty(), "{}", rules.err);
+    tree.start_node("c");
+    tree.wait_ready();
     let config = tree.node("c").config.clone();
     let with = std::fs::read_to_string(&config).expect("the config reads");
     let again = |tree: &mut Tree, text: &str| {
@@ -429,6 +443,11 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
         ],
     );
     diff().says(1, &["cases.sos_climb_s"]);
+    let valued =
+        text.replace("window = { within = \"1h\" }", "window = { within = \"1h\", value = \"event.data.db\" }");
+    std::fs::write(&node.config, valued).expect("it is written");
+    let begins = "note     rule noise: its window begins anew, for its `value` is another";
+    run(&["config", "reload", "--yes", "--node", &node.url()]).says(0, &["changed  rule noise", begins]);
 }
 
 #[test]
@@ -449,6 +468,8 @@ fn the_command_line_shows_and_changes_alarms() {
     assert!(run(&["alarm", "list", "--unacknowledged"]).1.starts_with("no alarms that fit; 1 are active"));
     assert_eq!(run(&["alarm", "shelve", &id, "--for", "1h", "--by", "Wang"]).0, Some(0));
     assert!(run(&["alarm", "list"]).1.starts_with("no alarms that fit"));
+    let (_, all) = run(&["alarm", "list", "--shelved"]);
+    assert!(all.contains("\n1 active, 0 of them not acknowledged, 1 shelved\n"), "{all}");
     assert_eq!(run(&["alarm", "clear", &id, "--by", "Wang"]).0, Some(0));
     let (_, json) = run(&["alarm", "show", &id, "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");

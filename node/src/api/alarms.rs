@@ -90,6 +90,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             return view::Alarms {
                 active: 0,
                 unacknowledged: 0,
+                shelved: 0,
                 alarms,
                 unheard,
                 unheard_more,
@@ -124,6 +125,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             awaits: brain.cases.awaited(),
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
+            shelved: active().filter(|a| a.shelved_until.is_some_and(|until| until > at)).count() as u64,
             next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),
             // No more than alarms: a page that is too long for a link is made shorter by its longest list.
             cases: alarms.iter().flat_map(|a| beside(brain, &a.id, 1)).collect(),
@@ -139,7 +141,9 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 }
 
 fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
-    let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), brain.rules.is_left(&alarm));
+    // A folder alone does not say which rules are in force.
+    let is_left = |brain: &Brain| ctx.offline.is_none() && brain.rules.is_left(&alarm);
+    let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), is_left(brain));
     let (cases, left) = ctx.hub.state(|state| Brain::of(state).map(of)).unwrap_or_default();
     view::AlarmShown { left, cases, alarm }
 }
@@ -266,7 +270,9 @@ fn unknown(id: &str) -> Refusal {
     )
 }
 
-pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
+pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+    let hint = "`citybrain check FILE` reads the rules of a file; `citybrain rule list` asks a node that runs";
+    super::ops::runs(&ctx, "a node's folder does not hold its config, and so none of its rules", hint)?;
     let none = view::Rules { rules: Vec::new(), calendar: None, waiting: 0, dropped: 0 };
     let mut all = ctx.hub.state(|state| Brain::of(state).map(|b| b.rules.view_of_none())).unwrap_or(none);
     // One by one: each may have ten thousand keys to count, and commits wait for whoever reads.
@@ -274,5 +280,5 @@ pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
         all.rules.push(rule);
         tokio::task::yield_now().await;
     }
-    ctx.answer(all)
+    Ok(ctx.answer(all))
 }

@@ -68,7 +68,7 @@ pub async fn log_level(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
 
 /// # Errors
 /// For a folder alone: what is asked is nowhere in it.
-fn runs(ctx: &Ctx, detail: &str, hint: &str) -> Result<(), Refusal> {
+pub(super) fn runs(ctx: &Ctx, detail: &str, hint: &str) -> Result<(), Refusal> {
     if ctx.offline.is_some() { Err(Refusal::not_found(detail, hint)) } else { Ok(()) }
 }
 

@@ -13,6 +13,7 @@ use citybrain_hub::Hub;
 use citybrain_hub::engine;
 use citybrain_shared::Lane;
 use citybrain_shared::config::Config;
+use citybrain_shared::config::rules::Rule;
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, ReloadedPart};
@@ -111,6 +112,7 @@ pub async fn file_again(hub: &Hub) -> Result<view::Reloaded, String> {
 }
 
 /// What the node now offers and can hardly mean: what it names and nobody has, and activities that are said anew and past.
+/// And which windows are empty again.
 fn doubts(brain: &Brain, before: &Config, after: &Config) -> Vec<String> {
     let (calendar, now) = (brain.cases.calendar(), super::now());
     let is_new = |s: &&Service| !before.service.contains(s);
@@ -118,7 +120,21 @@ fn doubts(brain: &Brain, before: &Config, after: &Config) -> Vec<String> {
         let time = s.ends.as_ref().or(s.starts.as_ref()).map_or("", String::as_str);
         format!("service {}: its time is past, {time}: who has booked it is told nothing", s.code)
     });
-    brain.services.nameless(&brain.cases.categories()).into_iter().chain(past).collect()
+    let nameless = brain.services.nameless(&brain.cases.categories()).into_iter();
+    nameless.chain(past).chain(windows_anew(before, after)).collect()
+}
+
+/// What a window counts is another than before.
+fn windows_anew<'a>(before: &'a Config, after: &'a Config) -> impl Iterator<Item = String> + 'a {
+    fn value(rule: &Rule) -> Option<&String> {
+        rule.window.as_ref().and_then(|window| window.value.as_ref())
+    }
+    let is_other = move |rule: &&Rule| {
+        let was = before.rule.iter().find(|was| was.name == rule.name && was.window.is_some());
+        value(rule).is_some() && was.is_some_and(|was| value(was) != value(rule))
+    };
+    let all = after.rule.iter().filter(is_other);
+    all.map(|rule| format!("rule {}: its window begins anew, for its `value` is another", rule.name))
 }
 
 /// The lists of a config that a reload puts in force: each entry by its name, or its code.

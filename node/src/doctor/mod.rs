@@ -22,6 +22,7 @@ use crate::ctx::Ctx;
 use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{COMMIT_BUCKETS_US, House};
 use citybrain_hub::log::Reader;
+use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::view::{self, LinkRole};
@@ -58,8 +59,10 @@ impl Running {
             .filter(|(bound, _)| **bound <= 100_000)
             .map(|(_, n)| n.load(Relaxed))
             .sum();
-        let (alarms_left, alarms_left_more) =
-            ctx.hub.state(|state| Brain::of(state).map(|brain| brain.rules.left_named())).unwrap_or_default();
+        let left = |state: &State| Brain::of(state).map(|brain| brain.rules.left_named());
+        // A folder alone does not say which rules are in force.
+        let of_rules = ctx.offline.is_none().then(|| ctx.hub.state(left)).flatten();
+        let (alarms_left, alarms_left_more) = of_rules.unwrap_or_default();
         let nameless = ctx.hub.state(|state| {
             Brain::of(state).map(|brain| brain.services.nameless(&brain.cases.categories())).unwrap_or_default()
         });

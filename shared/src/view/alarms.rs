@@ -93,6 +93,9 @@ pub struct Alarms {
     pub active: u64,
     /// Of them, those that nobody has acknowledged.
     pub unacknowledged: u64,
+    /// Of them, those that are shelved.
+    #[serde(default)]
+    pub shelved: u64,
     /// Worst first, then newest first.
     pub alarms: Vec<Alarm>,
     /// Nodes below that are not heard at present, at most 20: what they have raised since is not here.
@@ -262,7 +265,7 @@ pub struct Reloaded {
     /// How many more there are than `left` says.
     #[serde(default)]
     pub left_more: u64,
-    /// What of the services and scenes in force can hardly be meant, a sentence each.
+    /// What can hardly be meant of the services and scenes in force, and which windows begin anew: a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubts: Vec<String>,
     /// Parts of the file that are otherwise than in force, and wait for a start: `broker`.

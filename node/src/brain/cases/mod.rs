@@ -70,7 +70,7 @@ mod tests;
 
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
-pub use succession::{is_present, is_wanted, tells_again};
+pub use succession::{is_present, is_wanted, newest_alarm, tells_again};
 
 use asking::{joined, kept, who};
 use booking::Edition;

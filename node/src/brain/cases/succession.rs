@@ -26,6 +26,7 @@ use super::letter::{self, Body, Letter, PREFIX, Pen};
 use super::letters::Posted;
 use super::machine::{Refusal, Stepped};
 use super::{Cases, Dirty, Held, TOGETHER};
+use crate::brain::Brain;
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Booked, Case, Entry, Role, Verb, step};
@@ -100,6 +101,9 @@ struct Roll {
     /// Of a question and a call: it comes from a box that knows some of what there was before.
     #[serde(default)]
     knows_some: bool,
+    /// Of a question: the newest revision of its own alarms that the box knows from before; 0: of none.
+    #[serde(default)]
+    alarms: i64,
     /// Of an answer: there has been another box where the call comes from, for all that this node knows.
     #[serde(default)]
     met: bool,
@@ -132,6 +136,11 @@ pub fn is_wanted(name: &str) -> bool {
 /// Does a record of this type say that a node has told all that came before a call from above?
 pub fn is_present(name: &str) -> bool {
     name.strip_prefix(PREFIX) == Some(PRESENT)
+}
+
+/// The newest revision of its own alarms that whoever says [`WANTED`] knows.
+pub fn newest_alarm(payload: &[u8]) -> i64 {
+    letter::data::<Roll>(payload).map_or(0, |roll| roll.alarms)
 }
 
 /// Whom it answers, if another box may have been there before. (Of two calls in one frame only the later is answered,
@@ -253,7 +262,8 @@ impl Cases {
         let down = (Direction::Down, Tier::Neighbourhood);
         if let Some(log) = self.succession.history.filter(|_| self.has_parent) {
             let (n, knows_some) = (self.succession.called, self.knows_some());
-            let data = json!(Roll { node: self.me.clone(), log, n, knows_some, met: false });
+            let alarms = Brain::of(state).map_or(0, |brain| brain.rules.newest_before());
+            let data = json!(Roll { node: self.me.clone(), log, n, knows_some, alarms, met: false });
             if !self.succession.asked {
                 // The parent answers; whoever has asked something of it hears that it may be lost.
                 let way = (Direction::Up, Tier::City);

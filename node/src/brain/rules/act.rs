@@ -14,7 +14,7 @@ use citybrain_shared::case::{self, Place};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::event::is_reserved;
 use citybrain_shared::record::Header;
-use citybrain_shared::{Selector, Tier};
+use citybrain_shared::{Lane, Selector, Tier};
 use serde_json::{Map, Value as Json};
 
 /// What a rule acts on.
@@ -153,6 +153,7 @@ impl Telling<'_> {
         if let Some(subject) = on.subject(subject) {
             event.insert("subject".into(), subject.into());
         }
+        prioritise(&mut event, header.lane == Lane::Urgent);
         link(&mut event, on.facts);
         let direction = self.direction(header.reach);
         self.drafts.push(Header { name: &kind, direction, ..header }, &event);

@@ -1,4 +1,4 @@
-//! CEL: compiled once, run over an event. This file and [`cost`] alone name the crate.
+//! CEL: compiled once, run over an event. This file, [`arithmetic`] and [`cost`] alone name the crate.
 //!
 //! | variable | fields |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! A field that an event lacks is an error of that evaluation, which then counts as "no"; `has()`
 //! asks first.
 
+use super::arithmetic;
 use super::cost::{self, TooDear};
 use super::window::Summary;
 use crate::brain::cases::intake;
@@ -21,7 +22,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(arithmetic::env()));
 
 /// Attributes that every event may have, for whoever mistypes one.
 const EVENT_FIELDS: [&str; 16] = [
@@ -112,7 +113,10 @@ pub enum Wants {
 #[derive(Debug)]
 pub struct Expression {
     pub text: String,
+    /// As it is written.
     program: Program,
+    /// As it is run.
+    run: Box<IdedExpr>,
     pub uses_window: bool,
     /// Fields of the window that it reads: only they are made.
     window_fields: Vec<&'static str>,
@@ -144,7 +148,8 @@ impl Expression {
         let window_fields = WINDOW_FIELDS.into_iter().filter(reads).collect();
         let pointer = plain_path(program.expression()).filter(|p| p.starts_with("event."));
         let pointer = pointer.map(|p| p["event".len()..].replace('.', "/"));
-        Ok(Expression { text: text.to_owned(), program, uses_window, window_fields, pointer })
+        let run = Box::new(arithmetic::replaced(program.expression()));
+        Ok(Expression { text: text.to_owned(), program, run, uses_window, window_fields, pointer })
     }
 
     /// Attributes of an event that it reads, and those which every event may have that are nearly the same.
@@ -175,7 +180,7 @@ impl Expression {
         let scene = Scene { facts, window, may_go_on };
         let mut context = Context::with_env(ENV.clone());
         context.set_variable_resolver(&scene);
-        self.program.execute(&context).map_err(|e| match e {
+        Value::resolve(&self.run, &context).map_err(|e| match e {
             ExecutionError::NoSuchKey(_) => format!("`{}`: {e}", self.text),
             // Others may have values of the event in them.
             _ if facts.is_of_persons => format!("`{}` cannot be evaluated on a call for help", self.text),

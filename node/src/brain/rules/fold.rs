@@ -283,6 +283,9 @@ impl Rules {
                     return;
                 }
                 let own = header.origin.is_none();
+                if let Some(origin) = header.origin.filter(|_| alarm.origin.is_child_of(&self.me)) {
+                    self.boxes.hear(&alarm.origin, origin.log, self.alarms.get(&alarm.id));
+                }
                 if own && header.name == alarms::CLEARED {
                     self.rest_all(&alarm);
                 }
@@ -302,9 +305,12 @@ impl Rules {
                 self.changing(header.committed_us, |table| table.leave(&node, gone));
             }
             name if cases::is_wanted(name) => {
-                let child = header.origin.and_then(|o| Address::parse(o.address).ok());
-                let child = child.filter(|child| child.is_child_of(&self.me));
-                child.into_iter().for_each(|child| self.give_back_all(pos, header.committed_us, &child));
+                let Some(origin) = header.origin else { return };
+                let child = Address::parse(origin.address).ok().filter(|child| child.is_child_of(&self.me));
+                let newest = cases::newest_alarm(payload);
+                if let Some(child) = child {
+                    self.give_back_all(pos, header.committed_us, &child, origin.log, newest);
+                }
             }
             name if cases::is_present(name) && header.origin.is_none() => {
                 let Some(above) = cases::tells_again(payload) else { return };
@@ -341,7 +347,7 @@ impl Rules {
 
     /// Whoever raised it may raise it again. Of whom it still waits to be said has begun behind that end; not so who has
     /// yet to meet an event.
-    fn rest_all(&mut self, alarm: &Alarm) {
+    pub(super) fn rest_all(&mut self, alarm: &Alarm) {
         let waits =
             |rule: u32, key: &str| self.waiting_of(rule, key).is_some_and(|what| !matches!(what, Conclusion::Meet(_)));
         let all = self.memories.raisers().of(alarms::hash(&alarm.name, &alarm.key)).filter(|r| !waits(r.rule, &r.key));
@@ -383,7 +389,7 @@ impl Rules {
             tally.fired += 1;
             tally.last_fired_us = Some(said.at_us);
         }
-        let due = self.memories.get(index, &said.key).and_then(|state| state.due);
+        let due = self.memories.get(index, &said.key).and_then(KeyState::next);
         let Some(due) = due.filter(|due| said.due_us == Some(due.at_us)) else { return };
         let rule = &self.set.rules[index as usize];
         let settles = |state: &mut KeyState| step::settle(rule, &said.key, state, said.what, due, said.at_us);
@@ -395,10 +401,19 @@ impl Rules {
 fn grown(rule: &Rule, state: &mut KeyState, value: Option<&Json>, now: i64) -> (Option<Summary>, bool) {
     let Some(w) = &rule.window else { return (None, false) };
     let number = value.and_then(Json::as_f64).unwrap_or(0.0);
-    let hash = w.distinct.then(|| xxh3_64(value.map(Json::to_string).unwrap_or_default().as_bytes()));
+    let hash = w.distinct.then(|| xxh3_64(value.map(told_apart).unwrap_or_default().as_bytes()));
+    state.counts = w.counts();
     let window = state.window.get_or_insert_default();
     let grew = window.add(w.span, Seen { at: now, value: number, hash });
     (Some(window.summary(w.span, now)), grew)
+}
+
+/// What tells a value from others: a number may come with a fraction of nothing.
+fn told_apart(value: &Json) -> String {
+    match value.as_f64().filter(|number| number.fract() == 0.0) {
+        Some(number) if value.is_f64() => format!("{number:.0}"),
+        _ => value.to_string(),
+    }
 }
 
 /// What an event brings into the rule's window.

@@ -34,6 +34,9 @@ pub struct KeyState {
     /// Of what the rule hears and how it tells that apart, by which it came to this key.
     #[serde(default)]
     pub hears: u64,
+    /// Of what its window counts, by which the newest event came into it.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub counts: u64,
     /// Behind the row's JSON, see [`KeyState::row`].
     #[serde(skip)]
     pub window: Option<Window>,
@@ -45,6 +48,9 @@ pub struct KeyState {
     pub since_us: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Title>,
+    /// By the event that is held its alarms are called otherwise, which is told then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retitle_us: Option<i64>,
     /// What it raises while it is on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raised: Vec<Raised>,
@@ -75,6 +81,11 @@ fn is_zero(n: &i64) -> bool {
     *n == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_nothing(n: &u64) -> bool {
+    *n == 0
+}
+
 /// What its alarms were called last, and how far that has used up what may be told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Title {
@@ -84,9 +95,16 @@ pub struct Title {
 }
 
 impl KeyState {
-    /// Is this title news, and may it be told yet? An alarm that counts in its title is not told with each event.
-    pub fn is_retitled(&self, hash: u64, now: i64) -> bool {
-        self.title.is_none_or(|t| t.hash != hash && t.even_us - now <= (TITLES_AT_ONCE - 1) * TITLE_US)
+    /// When this title may be told, if it is news: an alarm that counts in its title is not told with each event.
+    pub fn may_retitle_us(&self, hash: u64, now: i64) -> Option<i64> {
+        let Some(title) = self.title else { return Some(now) };
+        (title.hash != hash).then(|| (title.even_us - (TITLES_AT_ONCE - 1) * TITLE_US).max(now))
+    }
+
+    /// What is to happen next if no event changes that.
+    pub fn next(&self) -> Option<Due> {
+        let retitle = self.retitle_us.map(|at_us| Due { at_us, what: What::Title });
+        self.due.into_iter().chain(retitle).min_by_key(|due| due.at_us)
     }
 
     pub fn entitle(&mut self, hash: u64, now: i64) {
@@ -123,7 +141,8 @@ impl KeyState {
     /// What was written while the clock was ahead, as if it had been right: all of it comes `by` earlier.
     pub fn shift(&mut self, by: i64) {
         self.last_us -= by;
-        for at in [&mut self.since_us, &mut self.fired_us, &mut self.calm_us].into_iter().flatten() {
+        let moments = [&mut self.since_us, &mut self.fired_us, &mut self.calm_us, &mut self.retitle_us];
+        for at in moments.into_iter().flatten() {
             *at -= by;
         }
         self.due.iter_mut().for_each(|due| due.at_us -= by);
@@ -161,6 +180,8 @@ pub enum What {
     Absent,
     /// It will have been over for long enough, or the window empty enough.
     Over,
+    /// Its alarms may be called otherwise again.
+    Title,
 }
 
 /// An event that is needed later.

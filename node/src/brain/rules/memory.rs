@@ -65,7 +65,7 @@ struct Marks {
 
 impl Marks {
     fn of(state: &KeyState) -> Marks {
-        Marks { due: state.due, raised: state.raised.clone() }
+        Marks { due: state.next(), raised: state.raised.clone() }
     }
 }
 
@@ -205,7 +205,7 @@ impl Memories {
             for (key, state) in &mut memory.keys {
                 plan_anew(&new.rules[i as usize], state);
                 self.dirty_keys.insert((i, key.clone()));
-                self.due.extend(state.due.map(|d| (d.at_us, i, key.clone())));
+                self.due.extend(state.next().map(|d| (d.at_us, i, key.clone())));
                 self.raisers.add(i, key, &state.raised);
             }
             self.dirty_tallies.insert(i);

@@ -3,6 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`expression`], [`template`] | CEL, compiled once |
+//! | [`arithmetic`] | numbers of an event, with a fraction or without |
 //! | [`rule`] | rules as they run, found by an event's type |
 //! | [`window`] | what was seen lately, in bounded memory |
 //! | [`keys`] | what a rule remembers of one value of its `by` |
@@ -12,6 +13,7 @@
 //! | [`timing`] | when a rule is to look at a key again, and what an edited file makes of that; pure |
 //! | [`fold`] | what follows from a record: the only code that changes anything |
 //! | [`recover`] | the part of it for alarms that outlive what was remembered of them, as behind a lost disk |
+//! | [`boxes`] | which box each child is, and what the one before it had said |
 //! | [`speak`] | conclusions and timers, turned into a group of records |
 //! | [`telling`] | what a group says of alarms: each as the group leaves it, and who raises it by then |
 //! | [`act`] | what a rule does: its actions |
@@ -41,7 +43,9 @@
 
 mod act;
 pub mod alarms;
+mod arithmetic;
 mod asking;
+mod boxes;
 pub mod check;
 mod cost;
 mod drafts;
@@ -69,12 +73,13 @@ pub use asking::{AskError, Wish};
 
 use super::services::Catalogue;
 use alarms::Table;
+use boxes::Boxes;
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
-use citybrain_shared::{Address, Pos};
+use citybrain_shared::{Address, LogId, Pos};
 use memory::Memories;
 use queue::Queue;
 use rule::{Above, Set};
@@ -96,6 +101,10 @@ pub struct Rules {
     has_parent: bool,
     memories: Memories,
     pub alarms: Table,
+    /// The newest revision of this node's own alarms when its log began its present history; 0: it knew none.
+    newest_before: i64,
+    dirty_newest_before: bool,
+    boxes: Boxes,
     waiting: Queue,
     uptime: Uptime,
     dirty_uptime: bool,
@@ -115,6 +124,9 @@ impl Rules {
             above: Above::new(),
             dirty_above: false,
             alarms: Table::default(),
+            newest_before: 0,
+            dirty_newest_before: false,
+            boxes: Boxes::default(),
             waiting: Queue::default(),
             uptime: Uptime::default(),
             dirty_uptime: false,
@@ -211,6 +223,12 @@ impl Rules {
         state.is_none_or(|state| state.hears == self.set.rules[rule as usize].hears)
     }
 
+    /// What its parent knows of this node's alarms beyond that is said since: by the box that was here, or by this one
+    /// before a backup was put back.
+    pub fn newest_before(&self) -> i64 {
+        self.newest_before
+    }
+
     /// All of them.
     pub fn view(&self) -> view::Rules {
         let rules = (0..).map_while(|index| self.view_of(index)).collect();
@@ -258,6 +276,11 @@ impl Policy for Rules {
         group
     }
 
+    fn begin_history(&mut self, _: LogId) {
+        self.newest_before = self.alarms.iter().filter(|a| a.origin == self.me).map(|a| a.rev).max().unwrap_or(0);
+        self.dirty_newest_before = true;
+    }
+
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         self.meet(pos, header, payload);
     }
@@ -269,6 +292,12 @@ impl Policy for Rules {
         }
         rows.extend(self.alarms.take_floor().map(|floor| (b"f".to_vec(), Some(json(&floor)))));
         rows.extend(self.alarms.take_retired().map(|retired| (b"g".to_vec(), Some(json(retired)))));
+        if std::mem::take(&mut self.dirty_newest_before) {
+            rows.push((b"n".to_vec(), Some(json(&self.newest_before))));
+        }
+        for (child, known) in self.boxes.take_dirty() {
+            rows.push((format!("b{child}").into_bytes(), known.map(json)));
+        }
         rows.extend(self.waiting.take_row());
         if std::mem::take(&mut self.dirty_above) {
             let all: Vec<_> = self.above.iter().collect();
@@ -286,6 +315,10 @@ impl Policy for Rules {
         let said = |e: serde_json::Error| e.to_string();
         match letter {
             "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
+            "b" => {
+                let child = Address::parse(name).map_err(|e| e.to_string())?;
+                self.boxes.load(child, serde_json::from_slice(value).map_err(said)?);
+            }
             "c" => {
                 let all: Vec<_> = serde_json::from_slice(value).map_err(said)?;
                 self.above = all.into_iter().collect();
@@ -293,6 +326,7 @@ impl Policy for Rules {
             }
             "f" => self.alarms.load_floor(serde_json::from_slice(value).map_err(said)?),
             "g" => self.alarms.load_retired(serde_json::from_slice(value).map_err(said)?),
+            "n" => self.newest_before = serde_json::from_slice(value).map_err(said)?,
             "p" => self.uptime = serde_json::from_slice(value).map_err(said)?,
             "w" => self.waiting.load(value).map_err(said)?,
             "t" => self.memories.load_tally(&self.set, name, serde_json::from_slice(value).map_err(said)?),

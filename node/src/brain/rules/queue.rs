@@ -161,8 +161,8 @@ impl Intent {
             Conclusion::Ask(ask) => {
                 2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
             }
-            Conclusion::GoOn(alarm) => 256 + alarm.title.len(),
-            Conclusion::Return(id) | Conclusion::HandOn(id) | Conclusion::Repeat(id) => id.len(),
+            Conclusion::GoOn(alarm) | Conclusion::Return(alarm) => 256 + alarm.title.len(),
+            Conclusion::HandOn(id) | Conclusion::Repeat(id) => id.len(),
         }
     }
 }
@@ -193,8 +193,9 @@ pub enum Conclusion {
     },
     Meet(Meet),
     Ask(Ask),
-    /// The alarm of that id goes to its node, which has lost its disk, as it is known here.
-    Return(String),
+    /// The alarm goes to its node, which has lost it, as it was known here when that node asked: its own words may be
+    /// folded in by the time that this is said.
+    Return(Box<Alarm>),
     /// The alarm of that id is of a rule that is not there any more, and another raises it.
     HandOn(String),
     /// An alarm that others have raised here is raised by one more, of whom the parent has told.

@@ -10,7 +10,7 @@ use super::queue::Conclusion;
 use super::{drafts, step};
 use citybrain_shared::record::Header;
 use citybrain_shared::view::Alarm;
-use citybrain_shared::{Address, Pos, Tier};
+use citybrain_shared::{Address, LogId, Pos, Tier};
 use std::cmp::Reverse;
 
 impl Rules {
@@ -23,12 +23,17 @@ impl Rules {
         if !rule.latches() || known.is_some_and(|state| state.on) {
             return;
         }
-        let own = self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me);
-        let own: Vec<Alarm> = own.cloned().collect();
+        let own = self.own_of(index, key);
         if own.is_empty() || self.waiting_of(index, key).is_some() {
             return;
         }
         self.go_on(index, key, &own, now_us);
+    }
+
+    /// Active alarms of this node that are of that rule and key.
+    fn own_of(&self, index: u32, key: &str) -> Vec<Alarm> {
+        let rule = &self.set.rules[index as usize];
+        self.alarms.raised_by(&rule.name, key).filter(|a| a.origin == self.me).cloned().collect()
     }
 
     /// The rule goes on raising these for that key.
@@ -38,7 +43,7 @@ impl Rules {
         self.memories.change(index, key, |state| step::take_up(rule, state, lasting, now_us));
     }
 
-    /// An alarm that the box which was here had, as its parent knows it.
+    /// An alarm that the box which was here had, or this one before a backup was put back, as its parent knows it.
     pub(super) fn known(&mut self, pos: Pos, now_us: i64, known: Alarm) {
         self.outrun(pos, now_us, known.rev);
         let rule = self.latching(&known.rule);
@@ -47,6 +52,13 @@ impl Rules {
             self.changing(now_us, |table| table.fold(known));
             return rule.into_iter().for_each(|rule| self.take_up(rule, &key, now_us));
         };
+        // As it is since the backup, this box has said nothing of it: all that is known goes on from there.
+        if own.rev <= self.newest_before {
+            if known.rev > own.rev {
+                self.catch_up(rule, known, now_us);
+            }
+            return;
+        }
         // What this box has said of it itself is newer: by the word of the same rule and key, or of a person. Of
         // another's word it is the alarm as well, and as bad as the worse of both says.
         let is_unheard = |state: &KeyState| !state.on && state.fired_us.is_none() && state.calm_us.is_none();
@@ -55,6 +67,18 @@ impl Rules {
         let Some(rule) = rule.filter(is_new).filter(|_| known.active && is_by_rule) else { return };
         self.go_on(rule, &key, std::slice::from_ref(&known), now_us);
         self.waiting.push(pos, now_us, Conclusion::GoOn(Box::new(known)));
+    }
+
+    /// What this node had said behind the backup that was put back is how it stands.
+    fn catch_up(&mut self, rule: Option<u32>, known: Alarm, now_us: i64) {
+        let raised = rule.filter(|_| known.active).map(|rule| (rule, known.rule_key.clone()));
+        if !known.active {
+            self.rest_all(&known);
+        }
+        self.changing(now_us, |table| table.fold(known));
+        if let Some((rule, key)) = raised {
+            self.go_on(rule, &key, &self.own_of(rule, &key), now_us);
+        }
     }
 
     /// The box that was here has said more than this one, by its clock, can follow: what is said from now on, and what
@@ -85,14 +109,21 @@ impl Rules {
         }
     }
 
-    /// A child with an empty disk: its alarms are known here alone.
-    pub(super) fn give_back_all(&mut self, pos: Pos, now_us: i64, child: &Address) {
-        let mut theirs: Vec<&Alarm> = self.alarms.iter().filter(|a| a.origin == *child).collect();
+    /// A child that has lost what it knew, or all beyond the revision `newest` of its own alarms: the rest is known here
+    /// alone. Of what it has said itself before it has asked that counts which was known before.
+    pub(super) fn give_back_all(&mut self, pos: Pos, now_us: i64, child: &Address, log: LogId, newest: i64) {
+        let spoken_over = self.boxes.answer(child, log);
+        let theirs = self.alarms.iter().filter(|a| a.origin == *child);
+        let mut theirs: Vec<&Alarm> = theirs.map(|a| spoken_over.get(&a.id).unwrap_or(a)).collect();
         // The newest first, and in any case: by it the new box knows what it must be ahead of, and says once
         // more what it has said itself. Each that is newer than one before it would have it do so again.
         theirs.sort_by_key(|a| Reverse(a.rev));
-        for (_, alarm) in theirs.iter().enumerate().filter(|(i, a)| *i == 0 || a.active) {
-            self.waiting.push(pos, now_us, Conclusion::Return(alarm.id.clone()));
+        for (i, alarm) in theirs.into_iter().enumerate() {
+            // One that has lost nothing but the end lacks those that are over, too.
+            let is_lacking = if newest == 0 { i == 0 || alarm.active } else { alarm.rev > newest };
+            if is_lacking {
+                self.waiting.push(pos, now_us, Conclusion::Return(Box::new(alarm.clone())));
+            }
         }
     }
 

@@ -58,7 +58,7 @@ fn waiting(rules: &Rules) -> (Vec<RuleWaits>, u64) {
                 Some(What::Absent) => "absent",
                 Some(What::Over) => "over",
                 None if !state.on && state.held.is_some() => "alarm",
-                None => continue,
+                Some(What::Title) | None => continue,
             };
             let (rule, key, what) = (rule.name.clone(), key.clone(), what.to_owned());
             all.push(RuleWaits { rule, key, what, until: state.due.map(|due| time_of(due.at_us)) });

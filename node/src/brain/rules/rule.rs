@@ -2,7 +2,7 @@
 
 use super::alarms;
 use super::drafts::cut;
-use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
+use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld, short_number};
 use super::raisers::Raised;
 use super::template::{JsonTemplate, Template};
 use super::window::{Span, Summary};
@@ -82,6 +82,13 @@ pub struct Window {
     pub distinct: bool,
     /// Some expression asks for what is computed of the values: they must be numbers.
     pub numbers: bool,
+}
+
+impl Window {
+    /// Of what it counts: the text of its value.
+    pub fn counts(&self) -> u64 {
+        self.value.as_ref().map_or(0, |value| xxh3_64(value.text.as_bytes()))
+    }
 }
 
 /// Calendars of nodes above, as their catalogues say.
@@ -181,6 +188,8 @@ impl Rule {
             By::Nothing => Ok(String::new()),
             By::Pointer(p, _) => match facts.json.pointer(p) {
                 Some(Json::String(s)) => Ok(s.clone()),
+                // The same key whether it comes as `20` or as `20.0`.
+                Some(Json::Number(n)) if n.is_f64() => Ok(short_number(n.as_f64().unwrap_or(f64::NAN))),
                 Some(other) => Ok(other.to_string()),
                 None => Err(format!("there is nothing at `{p}`")),
             },

@@ -77,7 +77,7 @@ impl Rules {
         // Of one moment, those that others depend on are first; then what begins takes over from what ends.
         let ends = |rule: u32, key: &str| {
             let state = self.memories.get(rule, key);
-            state.and_then(|state| state.due).is_some_and(|due| due.what == What::Over)
+            state.and_then(KeyState::next).is_some_and(|due| due.what == What::Over)
         };
         let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
         due.sort_by_key(|(at, rule, key)| (*at, self.set.rules[*rule as usize].turn, ends(*rule, key)));
@@ -227,7 +227,7 @@ impl<'a> Speaker<'a> {
                 self.act(&Deed { rule, key, what, held, by: over, window, at_us, due_us: None });
             }
             Conclusion::Ask(ask) => self.alarms.asked(ask),
-            Conclusion::Return(id) => self.alarms.give_back(id),
+            Conclusion::Return(alarm) => self.alarms.give_back(alarm),
             Conclusion::HandOn(id) => self.alarms.pass_on(id),
             Conclusion::GoOn(known) => self.alarms.go_on(known),
             Conclusion::Repeat(id) => self.alarms.repeat_known(id),
@@ -281,10 +281,12 @@ impl<'a> Speaker<'a> {
         let rules = self.rules;
         let rule = &rules.set.rules[index as usize];
         let Some(state) = rules.memories.get(index, key) else { return };
-        let Some(due) = state.due.filter(|d| d.at_us == due_us) else { return };
+        let Some(due) = state.next().filter(|d| d.at_us == due_us) else { return };
         self.any = true;
         let what = step::come(rule, state, due, self.alarms.is_free(rule, key));
-        let window = state.summary(rule, due_us);
+        // A title is told as it was by its event.
+        let seen_us = state.held.as_ref().filter(|_| due.what == What::Title).map_or(due_us, |held| held.at_us);
+        let window = state.summary(rule, seen_us);
         match what {
             Outcome::Fired => {
                 let facts = state.held.as_ref().and_then(|held| held.facts(&rule.node));
@@ -295,6 +297,7 @@ impl<'a> Speaker<'a> {
                 self.alarms.begins(index, key, &raised);
             }
             Outcome::Over => self.alarms.moves(index, key),
+            Outcome::Changed if self.alarms.ends_one_of(&state.raised) => return,
             Outcome::Changed | Outcome::Held | Outcome::Lapsed => {}
         }
         let Some(held) = &state.held else { return self.unseen(rule, key, what, due_us) };

@@ -8,7 +8,7 @@ use super::queue::Meet;
 use super::raisers::Raised;
 use super::rule::{Dependency, Rule};
 use super::said::Outcome;
-use super::timing::{again, fading, holding, is_time, time_to_fire, wait_to_fire};
+use super::timing::{again, emptied, fading, holding, is_time, time_to_fire, wait_to_fire};
 use super::window::Summary;
 use citybrain_shared::view::Alarm;
 
@@ -155,7 +155,8 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
 fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
     let raised = (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.window));
     let title = rule.titles(met.facts, met.window);
-    let is_retitled = title.is_some_and(|title| state.is_retitled(title, met.now));
+    let may_retitle = title.and_then(|title| state.may_retitle_us(title, met.now));
+    let is_retitled = may_retitle.is_some_and(|at| at <= met.now);
     let is_other = raised.as_ref().is_some_and(|raised| !raised.iter().all(|one| state.raised.contains(one)));
     // What it has raised under another name before it was edited goes on as it is, unless there is news of it.
     let is_renamed = state.edited && raised.as_ref().is_some_and(|raised| is_renamed(rule, key, state, raised));
@@ -166,9 +167,15 @@ fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool 
         rule.severity_varies() && raised.as_deref().map(severities) != Some(severities(&state.raised))
     };
     let is_news = if is_renamed { is_worse() } else { is_other };
+    let was_late = std::mem::replace(&mut state.retitle_us, may_retitle).is_some();
     if !is_news && !is_edited && !is_retitled {
+        // Too soon behind the last: told later, if nothing newer is until then.
+        if was_late || may_retitle.is_some() {
+            state.held = Some((met.held)().kept());
+        }
         return false;
     }
+    state.retitle_us = None;
     let raised = raised.unwrap_or_else(|| rule.raised(key, met.facts, met.window));
     state.raise(raised);
     title.into_iter().for_each(|title| state.entitle(title, met.now));
@@ -189,14 +196,14 @@ fn is_renamed(rule: &Rule, key: &str, state: &KeyState, raised: &[Raised]) -> bo
 fn begin(rule: &Rule, key: &str, state: &mut KeyState, facts: Option<&Facts>, window: Option<&Summary>, now: i64) {
     (state.on, state.since_us, state.fired_us) = (true, None, Some(now));
     state.raised = facts.map(|facts| rule.raised(key, facts, window)).unwrap_or_default();
-    state.title = None;
+    (state.title, state.retitle_us) = (None, None);
     let title = facts.and_then(|facts| rule.titles(facts, window));
     title.into_iter().for_each(|title| state.entitle(title, now));
 }
 
 /// It is over. Gives the event that it was raised by.
 fn end(state: &mut KeyState) -> Option<Held> {
-    (state.on, state.due) = (false, None);
+    (state.on, state.due, state.retitle_us) = (false, None, None);
     state.raised.clear();
     state.held.take()
 }
@@ -236,6 +243,7 @@ pub fn come(rule: &Rule, state: &KeyState, due: Due, free: bool) -> Outcome {
         What::Absent if free && holds() => Outcome::Fired,
         What::Over if !goes_on() => Outcome::Over,
         What::Held | What::Absent | What::Over => Outcome::Held,
+        What::Title => Outcome::Changed,
     }
 }
 
@@ -252,6 +260,12 @@ pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, du
             end(state);
             state.ended = None;
         }
+        (_, What::Title) => {
+            state.retitle_us = None;
+            let titles = |held: &Held| rule.titles(&held.facts(&rule.node)?, state.summary(rule, held.at_us).as_ref());
+            let title = state.held.as_ref().and_then(titles);
+            title.into_iter().for_each(|title| state.entitle(title, at_us));
+        }
         (Outcome::Lapsed, _) => (state.since_us, state.held, state.due) = (None, None, None),
         (_, what @ (What::Held | What::Absent)) => {
             state.due = again(rule, state, due, at_us).map(|at_us| Due { at_us, what });
@@ -265,6 +279,7 @@ pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, du
 /// Somebody has ended what it raises: it may raise that again.
 pub fn rest(state: &mut KeyState) {
     (state.on, state.since_us, state.raised, state.ended) = (false, None, Vec::new(), None);
+    state.retitle_us = None;
     // An absence is told with the last event that there was.
     state.due = state.due.filter(|d| d.what == What::Absent);
     state.held = state.held.take().filter(|_| state.due.is_some());
@@ -274,10 +289,11 @@ pub fn rest(state: &mut KeyState) {
 pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64) {
     (state.on, state.text, state.hears) = (true, rule.text, rule.hears);
     // It may have been edited since it raised them.
-    (state.edited, state.since_us) = (true, None);
+    (state.edited, state.since_us, state.ended) = (true, None, None);
     // What it has heard since then was calm already, and has nothing to end any more.
     let calm = state.calm_us.take().map(|since| since + rule.calm_us);
-    state.due = calm.map(|at_us| Due { at_us, what: What::Over });
+    let calm = calm.map(|at_us| Due { at_us, what: What::Over });
+    state.due = calm.or_else(|| emptied(rule, now_us));
     state.last_us = state.last_us.max(now_us);
     state.fired_us = state.fired_us.max(lasting.iter().map(|a| a.raised_at.timestamp_micros()).max());
     state.raised = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();

@@ -197,9 +197,8 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// To its node, which has lost its disk.
-    pub fn give_back(&mut self, id: &str) {
-        let Some(alarm) = self.rules.alarms.get(id) else { return };
+    /// To its node, which has lost it.
+    pub fn give_back(&mut self, alarm: &Alarm) {
         let (target, urgent) = (alarm.origin.to_string(), alarm.severity.is_urgent());
         let data = serde_json::to_value(Alarm { asked: None, ..alarm.clone() }).unwrap_or_default();
         let mut event = self.drafts.event(alarms::KNOWN, &self.drafts.id("known"), data, 0);

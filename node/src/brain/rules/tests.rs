@@ -14,6 +14,7 @@ mod times;
 mod told;
 
 use super::alarms::{self, Identity, Step, Told, id_of};
+use super::expression::{self, Expression, Facts};
 use super::said::{FIRED, Said};
 use super::{Rules, Wish};
 use crate::brain::in_force::LOADED;
@@ -639,4 +640,79 @@ fn why_a_rule_fired_shows_the_one_field_that_it_reads_by_a_name_that_is_no_word(
     node.hear("air", "x", &json!({"PM_US Post": 167, "TEMP": 5}));
     let said = &node.events(FIRED)[0]["data"]["fired"][0];
     assert_eq!(said["why"], json!({"event.data.PM_US Post": 167}));
+}
+
+#[test]
+fn an_urgent_event_that_a_rule_emits_says_that_it_is_urgent() {
+    for (priority, said) in [("", Json::Null), ("priority = \"urgent\", ", json!("urgent"))] {
+        let mut node = Node::new(&format!(
+            "[[rule]]\nname = \"r\"\non = [\"a\"]\nthen = [{{ emit = {{ {priority}type = \"b\" }} }}]\n"
+        ));
+        node.hear("a", "x", &json!({}));
+        assert_eq!(node.events("b")[0]["priority"], said);
+        let mut headers = node.log.iter().map(|bytes| Header::decode(bytes).unwrap().0);
+        let lane = headers.find(|header| header.name == "b").unwrap().lane;
+        assert_eq!(lane == citybrain_shared::Lane::Urgent, !said.is_null());
+    }
+}
+
+#[test]
+fn a_number_is_reckoned_with_alike_whether_it_has_a_fraction_or_not() {
+    let facts = |data: Json| {
+        let node = Node::new("");
+        let event = json!({"id": "e", "type": "t", "data": data}).to_string();
+        Facts::new(event.as_bytes(), "c/s", 0, &node.rules.set.node).unwrap()
+    };
+    let scope = expression::Scope { window: false };
+    let value = |text: &str, data: Json| {
+        let cel = Expression::compile(text, scope, expression::Wants::Anything).unwrap();
+        cel.text(&facts(data), None)
+    };
+    let is = |text: &str, data: Json, wanted: &str| assert_eq!(value(text, data).as_deref(), Ok(wanted), "{text}");
+    for (v, twice, fahrenheit, third) in [(json!(20), "40", "68", "6.666667"), (json!(20.0), "40", "68", "6.666667")] {
+        let data = json!({"v": v, "all": [v, v]});
+        for (text, wanted) in [
+            ("event.data.v * 2.0", twice),
+            ("2.0 * event.data.v", twice),
+            ("event.data.v + event.data.v", twice),
+            ("event.data.v * 9 / 5 + 32", fahrenheit),
+            ("event.data.v / 3", third),
+            ("event.data['v'] / 3", third),
+            ("event.data.all.map(x, x / 3)[0]", third),
+            ("event.data.v / 3 > 6.5", "true"),
+            ("40 / event.data.v", "2"),
+            ("event.data.v - 0.5", "19.5"),
+            ("(event.data.v > 5 ? event.data.v : 0) / 3", third),
+            ("event.data.v % 3.0", "2"),
+            ("event.data.v % 3", "2"),
+            ("-event.data.v", "-20"),
+            ("event.data.v == 20 && event.data.v == 20.0", "true"),
+            ("event.data.v in [20]", "true"),
+        ] {
+            is(text, data.clone(), wanted);
+        }
+    }
+    is("event.data.v * 9 / 5 + 32", json!({"v": 20.5}), "68.9");
+    // Nor does a fraction of nothing make another key, or another value of a window.
+    let rule = "[[rule]]\nname = \"r\"\non = [\"a\"]\nby = \"BY\"\nwindow = { within = \"1h\", value = \"event.data.v\" }\n\
+                then = [{ emit = { type = \"b\", data = { n = \"${window.distinct}\" } } }]\n";
+    for by in ["/data/v", "event.data.v"] {
+        let mut node = Node::new(&rule.replace("BY", by));
+        for v in [json!(20), json!(20.0)] {
+            node.hear("a", "x", &json!({"v": v}));
+        }
+        assert_eq!(node.rules.view().rules[0].keys, 1, "{by}");
+        assert!(node.events("b").iter().all(|e| e["data"]["n"] == 1), "{by}");
+    }
+    // What is a whole number by its own words goes on as CEL has it.
+    is("7 / 2", json!({}), "3");
+    is("int(event.data.v) / 3", json!({"v": 20.5}), "6");
+    is("size(event.data.all) / 2", json!({"all": [1, 2, 3]}), "1");
+    is("event.data.a + event.data.b", json!({"a": "x", "b": "y"}), "xy");
+    is("event.data.a + [2]", json!({"a": [1]}), "[1,2]");
+    is("9007199254740993 + event.data.v", json!({"v": 2}), "9007199254740995");
+    for text in ["event.data.v * 2.0", "event.data.v / 3", "event.data.v + 1.5"] {
+        assert!(value(text, json!({"v": "20"})).is_err(), "{text}");
+    }
+    assert!(value("event.data.v / 0", json!({"v": 1})).is_err(), "nothing is divided by nothing");
 }

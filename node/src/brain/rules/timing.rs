@@ -1,8 +1,9 @@
 //! When a rule is to look at a key again, if nothing more is heard of it. Whoever plans asks here.
 
-use super::expression::Expression;
+use super::expression::{Expression, Facts};
 use super::keys::{Due, KeyState, What};
 use super::rule::Rule;
+use super::window::Window;
 
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
@@ -14,15 +15,21 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         return;
     }
     let (now, was_due) = (state.last_us, state.due.take());
+    let begins_anew = rule.window.as_ref().is_some_and(|w| w.value.is_some() && w.counts() != state.counts);
+    if begins_anew {
+        // What it counts is another: sums of both would be of neither.
+        state.window = None;
+    }
     (state.text, state.edited) = (rule.text, state.on);
     if let Some(absent) = rule.absent_us {
-        (state.since_us, state.ended) = (None, None);
+        (state.since_us, state.ended, state.retitle_us) = (None, None, None);
         let is_told = state.on || state.held.is_none();
         state.due = (!is_told).then(|| Due { at_us: now + state.deaf_us + absent, what: What::Absent });
     } else if state.on {
         state.due = match &state.ended {
             _ if rule.clear.is_none() => None,
             Some(ended) => Some(Due { at_us: ended.at_us + rule.calm_us, what: What::Over }),
+            None if begins_anew => emptied(rule, now),
             None => fading(rule, state, now),
         };
     } else {
@@ -99,6 +106,17 @@ pub fn holding(rule: &Rule, state: &KeyState, end: i64, now: i64) -> Due {
 pub fn fading(rule: &Rule, state: &KeyState, now: i64) -> Option<Due> {
     let at = turns(rule, state, rule.clear.as_ref()?, true, now)?;
     Some(Due { at_us: at + rule.calm_us, what: What::Over })
+}
+
+/// When the window will be empty of all that came until now, of which nothing is known any more, if it is over then.
+pub fn emptied(rule: &Rule, now: i64) -> Option<Due> {
+    let (w, clear) = (rule.window.as_ref()?, rule.clear.as_ref().filter(|clear| clear.uses_window)?);
+    let at_us = now + w.span.within();
+    // If it asks for the event as well, only an event can say.
+    let nothing = Facts::new(b"{}", "", at_us, &rule.node)?;
+    let empty = Window::default().summary(w.span, at_us);
+    let is_over = clear.truth(&nothing, Some(&empty)) == Ok(true);
+    is_over.then(|| Due { at_us: at_us + rule.calm_us, what: What::Over })
 }
 
 /// Has the window's emptying alone made it calm, as was planned, at a moment that has passed by `now`?

@@ -46,7 +46,9 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
         None if shown < v.active => format!(" ({} shown)", grouped(shown)),
         None => String::new(),
     };
-    writeln!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))?;
+    write!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))?;
+    let shelved = if v.shelved > 0 { format!(", {} shelved", grouped(v.shelved)) } else { String::new() };
+    writeln!(out, "{shelved}")?;
     lacking(v, out)
 }
 
@@ -129,6 +131,8 @@ pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn
     let a = &v.alarm;
     writeln!(out, "{}  {} {}  {}", a.id, a.severity.as_str(), state(a, now), clean(&a.title))?;
     writeln!(out, "alarm      {} of {}, seen up to the {}", clean(&named(a)), a.origin, a.reach)?;
+    let key = if a.rule_key.is_empty() { String::new() } else { format!(", of {}", clean(&a.rule_key)) };
+    writeln!(out, "rule       {}{key}", clean(&a.rule))?;
     let times = if a.raises == 1 { "once".into() } else { format!("{} times", grouped(a.raises)) };
     writeln!(out, "raised     {}, {times} since {}", s.zone.whole(a.raised_at), s.zone.whole(a.first_raised_at))?;
     let line = |out: &mut dyn Write, word: &str, at: Option<_>, by: &Option<String>| match at {

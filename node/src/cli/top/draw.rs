@@ -311,6 +311,7 @@ mod tests {
             alarms: view::Alarms {
                 active: 1,
                 unacknowledged: 1,
+                shelved: 0,
                 unheard: Vec::new(),
                 unheard_more: 0,
                 awaits: None,

@@ -359,3 +359,30 @@ fn an_alarm_whose_rule_hears_others_now_or_tells_them_apart_otherwise_is_named()
         assert!(!node.alarm("smoke", "f").unwrap().active);
     }
 }
+
+#[test]
+fn a_window_whose_value_is_edited_holds_no_numbers_of_the_one_before() {
+    let average = |of: &str, within: &str| {
+        format!(
+            "[[rule]]\nname = \"avg\"\non = [\"air\"]\nwindow = {{ within = \"{within}\"{of} }}\n\
+             when = \"{}window.count > 100\"\nthen = [{{ raise = {{ title = \"x\" }} }}]\n",
+            if of.is_empty() { "" } else { "window.avg > 100.0 || " }
+        )
+    };
+    let (coarse, fine) = (", value = \"event.data.pm10\"", ", value = \"event.data.pm25\"");
+    for (before, after, kept) in [(coarse, fine, false), ("", coarse, false), (coarse, "", true), (fine, fine, true)] {
+        let prepare = |node: &mut Node| {
+            (0..3).for_each(|_| node.hear("air", "y", &json!({"pm10": 90, "pm25": 20})));
+        };
+        for mut node in edited(&average(before, "1h"), &average(after, "2h"), prepare) {
+            node.hear("air", "y", &json!({"pm10": 90, "pm25": 20}));
+            let state = node.rules.memories.get(0, "").unwrap();
+            let seen = state.summary(&node.rules.set.rules[0], node.now).unwrap();
+            assert_eq!(seen.count, if kept { 4 } else { 1 }, "{before} {after}");
+            if after == fine {
+                assert_eq!((seen.min, seen.max), (20.0, 20.0));
+            }
+            assert!(node.alarm("avg", "").is_none());
+        }
+    }
+}

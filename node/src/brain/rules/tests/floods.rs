@@ -208,6 +208,63 @@ fn a_flood_of_conclusions_leaves_room_for_timers_and_a_beginning_is_said_before_
     assert!(!node.alarm("calm", "").unwrap().active);
 }
 
+const LEVEL: &str = r#"
+[[rule]]
+name = "level"
+on = ["water"]
+by = "event.subject"
+when = "event.data > 3.0"
+clear = "event.data < 2.0"
+then = [{ raise = { title = "${event.data} m" } }]
+"#;
+
+#[test]
+fn the_title_of_an_alarm_catches_up_with_the_last_reading() {
+    for restarts in [false, true] {
+        let mut node = Node::new(LEVEL);
+        for tenths in 31..40 {
+            node.hear("water", "r", &json!(f64::from(tenths) / 10.0));
+        }
+        // It says neither that it goes on nor that it ends.
+        node.hear("water", "r", &json!(2.5));
+        assert_ne!(node.alarm("level", "r").unwrap().title, "3.9 m", "not each reading is told at once");
+        if restarts {
+            node.write_rows();
+            node.restart();
+        }
+        node.wait(61 * S);
+        assert_eq!(node.alarm("level", "r").unwrap().title, "3.9 m", "{:?}", node.said());
+        assert_eq!(node.said().last().unwrap().2, "changed");
+        assert_eq!(node.rules.next_due_us(), None, "and nothing is told again and again");
+        let before = node.events(alarms::CHANGED).len();
+        node.wait(600 * S);
+        assert_eq!(node.events(alarms::CHANGED).len(), before);
+        node.hear("water", "r", &json!(1.0));
+        assert!(!node.alarm("level", "r").unwrap().active);
+    }
+}
+
+#[test]
+fn a_title_that_was_held_back_is_not_told_of_what_is_over_or_called_so_again() {
+    let told = |last: &[f64]| {
+        let mut node = Node::new(LEVEL);
+        for tenths in 31..40 {
+            node.hear("water", "r", &json!(f64::from(tenths) / 10.0));
+        }
+        last.iter().for_each(|level| node.hear("water", "r", &json!(level)));
+        let before = node.log.len();
+        node.wait(600 * S);
+        (node.log.len() - before, node)
+    };
+    let (more, node) = told(&[1.0]);
+    assert_eq!((more, node.alarm("level", "r").unwrap().active), (0, false));
+    // As it was told last.
+    let (_, node) = told(&[]);
+    let shown = node.events(alarms::CHANGED).iter().rev().nth(1).unwrap()["data"]["title"].clone();
+    let level: f64 = shown.as_str().unwrap().trim_end_matches(" m").parse().unwrap();
+    assert_eq!(told(&[level]).0, 0);
+}
+
 #[test]
 fn where_the_oldest_of_a_flood_are_dropped_each_of_the_others_gets_its_own_answer() {
     let siren = "[[rule]]\nname = \"siren\"\non = [\"t\"]\nby = \"event.subject\"\nwhile_alarm = \"smoke\"\n\

@@ -521,24 +521,38 @@ fn what_had_been_ended_before_ends_nothing_that_the_parent_knows_to_be_active() 
 
 /// Asks the parent as a box with an empty disk does.
 fn want(parent: &mut Node) {
+    only_want(parent, NEW_BOX, 0);
+    parent.settle();
+}
+
+/// The history of the box that comes in place of another.
+const NEW_BOX: LogId = LogId(4);
+
+/// `alarms`: the newest revision that the box knows of its own alarms.
+fn only_want(parent: &mut Node, log: LogId, alarms: i64) {
     let wanted = "city.brain.case.wanted";
-    let ask = json!({"specversion": "1.0", "id": "w", "source": "/c/s", "type": wanted, "data": {}});
-    let origin = Some(Origin { address: "c/s", log: LogId(3), pos: Pos(1) });
+    let data = json!({"node": "c/s", "log": log, "n": 0, "alarms": alarms});
+    let ask = json!({"specversion": "1.0", "id": "w", "source": "/c/s", "type": wanted, "data": data});
+    let origin = Some(Origin { address: "c/s", log, pos: Pos(1) });
     let header = Header { direction: Direction::Up, origin, ..Header::local(Kind::Event, wanted) };
     parent.commit(Draft::new(&header, ask.to_string().as_bytes()).unwrap());
-    parent.settle();
 }
 
 /// What the parent has by then of what the box says.
 fn climb(node: &Node, parent: &mut Node, from: usize) {
+    only_climb(node, parent, from);
+    parent.settle();
+}
+
+/// In one frame.
+fn only_climb(node: &Node, parent: &mut Node, from: usize) {
     for bytes in &node.log[from..] {
         let (header, payload) = Header::decode(bytes).unwrap();
         if header.direction == Direction::Up && header.reach == Tier::City {
-            let origin = Some(Origin { address: "c/s", log: LogId(4), pos: Pos(1) });
+            let origin = Some(Origin { address: "c/s", log: NEW_BOX, pos: Pos(1) });
             parent.commit(Draft::new(&Header { origin, ..header }, payload).unwrap());
         }
     }
-    parent.settle();
 }
 
 #[test]
@@ -615,6 +629,192 @@ fn the_word_of_another_device_ends_nothing_that_a_new_box_has_yet_to_hear_of() {
         anew.wait(S);
         anew.hear("s", "d2", &json!(1));
         assert!(!here(&anew).0, "{heard:?}");
+    }
+}
+
+#[test]
+fn a_parent_gives_back_what_it_knew_before_the_first_word_of_a_new_box() {
+    // What the new box says comes before its question, as urgent words do, or behind it; in one frame, or each alone;
+    // and the parent is killed in between, or not.
+    for (level, asks_first) in [(20, true), (20, false), (70, true), (70, false)] {
+        for (in_one_frame, over, killed) in
+            [(true, false, false), (false, false, false), (true, true, false), (false, true, true)]
+        {
+            let what = (level, asks_first, in_one_frame, over, killed);
+            let mut lost = Node::new(TOWER);
+            lost.hear("s", "d2", &json!(60));
+            let mut parent = parent_of(&lost);
+            let mut anew = Node::new(TOWER);
+            anew.now = lost.now + 60 * S;
+            parent.now = anew.now;
+            anew.hear("s", "d1", &json!(level));
+            if over {
+                anew.wait(S);
+                anew.hear("s", "d1", &json!(1));
+            }
+            let settle = |parent: &mut Node| {
+                if !in_one_frame {
+                    parent.settle();
+                }
+                if killed {
+                    parent.write_rows();
+                    parent.restart();
+                }
+            };
+            if asks_first {
+                only_want(&mut parent, NEW_BOX, 0);
+                settle(&mut parent);
+            }
+            only_climb(&anew, &mut parent, 0);
+            settle(&mut parent);
+            if !asks_first {
+                only_want(&mut parent, NEW_BOX, 0);
+            }
+            parent.settle();
+            let known: Vec<_> = parent.events(alarms::KNOWN).iter().map(|e| e["data"]["title"].clone()).collect();
+            assert_eq!(known, ["d2 60"], "{what:?}");
+            let from = anew.log.len();
+            anew.wait(S);
+            carry(&parent, alarms::KNOWN, "c", &mut anew);
+            climb(&anew, &mut parent, from);
+            let id = anew.alarm("bld", "TOWER").unwrap().id.clone();
+            let above = |parent: &Node| {
+                let alarm = parent.rules.alarms.get(&id).unwrap();
+                (alarm.active, alarm.severity)
+            };
+            assert_eq!(above(&parent), (true, Severity::Critical), "{what:?}");
+            for (at, is_active) in [("d1", true), ("d2", false)] {
+                anew.wait(S);
+                let from = anew.log.len();
+                anew.hear("s", at, &json!(1));
+                climb(&anew, &mut parent, from);
+                assert_eq!(above(&parent).0, is_active, "{at} {what:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_box_that_stays_the_same_is_given_nothing_back() {
+    let mut node = Node::new(TOWER);
+    node.hear("s", "d2", &json!(60));
+    let mut parent = parent_of(&node);
+    let from = node.log.len();
+    node.wait(S);
+    node.hear("s", "d2", &json!(1));
+    for bytes in &node.log[from..] {
+        let (header, payload) = Header::decode(bytes).unwrap();
+        let origin = Some(Origin { address: "c/s", log: LogId(1), pos: Pos(9) });
+        parent.commit(Draft::new(&Header { origin, ..header }, payload).unwrap());
+    }
+    parent.settle();
+    assert!(parent.events(alarms::KNOWN).is_empty());
+    assert!(!parent.rules.alarms.iter().next().unwrap().active);
+}
+
+#[test]
+fn an_alarm_that_ends_by_its_windows_emptying_ends_so_whatever_was_forgotten_of_it() {
+    for (kind, calm) in [("sliding", 0), ("sliding", 60), ("tumbling", 0)] {
+        let rule = format!(
+            "[[rule]]\nname = \"busy\"\non = [\"door\"]\nby = \"event.subject\"\n\
+             window = {{ within = \"5m\", kind = \"{kind}\" }}\nwhen = \"window.count >= 3\"\n\
+             clear = \"window.count < 1\"\ncalm = \"{calm}s\"\nthen = [{{ raise = {{ title = \"busy\" }} }}]\n"
+        );
+        let rule = if calm == 0 { rule.replace("calm = \"0s\"\n", "") } else { rule };
+        let burst = |node: &mut Node, at: &str| (0..3).for_each(|_| node.hear("door", at, &json!({})));
+        // The rule was out of the file for a moment.
+        let mut node = Node::new(&rule);
+        burst(&mut node, "a");
+        node.reload("");
+        node.wait(S);
+        node.reload(&rule);
+        // The disk was lost; and then it goes on for a while.
+        let mut parent = parent_of(&node);
+        want(&mut parent);
+        let mut anew = Node::new(&rule);
+        anew.now = node.now;
+        assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut anew), 1);
+        anew.write_rows();
+        anew.restart();
+        let mut busy = Node::new(&rule);
+        busy.now = node.now;
+        carry(&parent, alarms::KNOWN, "c", &mut busy);
+        busy.wait(200 * S);
+        busy.hear("door", "a", &json!({}));
+        for node in [&mut node, &mut anew] {
+            node.wait((299 + calm) * S);
+            let is_active = node.alarm("busy", "a").unwrap().active;
+            assert!(is_active || kind == "tumbling", "{kind} {calm}");
+            node.wait(2 * S);
+            assert!(!node.alarm("busy", "a").unwrap().active, "{kind} {calm}: {:?}", node.said());
+        }
+        if kind == "sliding" {
+            busy.wait((299 + calm) * S);
+            assert!(busy.alarm("busy", "a").unwrap().active, "{kind} {calm}: somebody has come since");
+        }
+        busy.wait(301 * S);
+        assert!(!busy.alarm("busy", "a").unwrap().active, "{kind} {calm}");
+    }
+}
+
+#[test]
+fn what_a_restored_box_had_said_since_its_backup_is_as_it_had_said_it() {
+    for asks_first in [true, false] {
+        let mut node = Node::new(TOWER);
+        let level = |node: &mut Node, at: &str, level: i64| {
+            node.wait(S);
+            node.hear("worse", at, &json!(level));
+        };
+        let rules = TOWER.replace("[\"s\"]", "[\"worse\"]").replace("TOWER", "${event.subject}");
+        node.reload(&rules);
+        for at in ["worse", "ends", "stays"] {
+            level(&mut node, at, 20);
+        }
+        node.write_rows();
+        let backup = (node.rows.clone(), node.log.clone());
+        level(&mut node, "worse", 60);
+        level(&mut node, "ends", 1);
+        level(&mut node, "begins", 20);
+        level(&mut node, "short", 20);
+        level(&mut node, "short", 1);
+        let mut parent = parent_of(&node);
+        let lost = node;
+        let mut node = Node::new(&rules);
+        (node.rows, node.log, node.rows_upto, node.now) = (backup.0, backup.1.clone(), backup.1.len(), lost.now + S);
+        node.restart();
+        node.rules.begin_history(NEW_BOX);
+        let newest = node.rules.newest_before();
+        let from = node.log.len();
+        // What it says itself meanwhile is newer.
+        level(&mut node, "stays", 70);
+        parent.now = node.now;
+        if asks_first {
+            only_want(&mut parent, NEW_BOX, newest);
+        }
+        only_climb(&node, &mut parent, from);
+        if !asks_first {
+            only_want(&mut parent, NEW_BOX, newest);
+        }
+        parent.settle();
+        node.wait(S);
+        let said = node.log.len();
+        assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut node), 4, "only what is newer than the backup");
+        climb(&node, &mut parent, said);
+        for at in ["worse", "ends", "begins", "short"] {
+            assert_eq!(node.alarm("bld", at), lost.alarm("bld", at), "{at}");
+        }
+        assert_eq!(node.alarm("bld", "stays").unwrap().severity, Severity::Critical);
+        let all = |rules: &Rules| rules.alarms.iter().cloned().collect::<Vec<_>>();
+        assert_eq!(all(&node.rules), all(&parent.rules), "the box and its parent show the same");
+        // Each goes on from there, and ends.
+        node.write_rows();
+        node.restart();
+        for at in ["worse", "begins", "stays"] {
+            level(&mut node, at, 1);
+            assert!(!node.alarm("bld", at).unwrap().active, "{at}");
+        }
+        level(&mut node, "ends", 20);
+        assert_eq!(node.alarm("bld", "ends").map(|a| (a.active, a.raises)), Some((true, 2)));
     }
 }
 
