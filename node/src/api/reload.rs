@@ -118,7 +118,7 @@ fn doubts(brain: &Brain, before: &Config, after: &Config) -> Vec<String> {
         let time = s.ends.as_ref().or(s.starts.as_ref()).map_or("", String::as_str);
         format!("service {}: its time is past, {time}: who has booked it is told nothing", s.code)
     });
-    brain.services.nameless(&brain.cases.categories()).into_iter().chain(past).collect()
+    brain.nameless().into_iter().chain(past).collect()
 }
 
 /// The lists of a config that a reload puts in force: each entry by its name, or its code.

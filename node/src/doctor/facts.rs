@@ -116,7 +116,7 @@ pub struct Node {
     /// Active alarms of this node that no rule in force ends, and how many more.
     pub alarms_left: Vec<view::AlarmLeft>,
     pub alarms_left_more: u64,
-    /// What its own services and scenes name and nobody has, a sentence each.
+    /// What its own rules, services and scenes name and nobody has, a sentence each.
     pub nameless: Vec<String>,
     pub lost: u64,
     pub last_pos: Pos,

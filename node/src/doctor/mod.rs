@@ -61,7 +61,7 @@ impl Running {
         let (alarms_left, alarms_left_more) =
             ctx.hub.state(|state| Brain::of(state).map(|brain| brain.rules.left_named())).unwrap_or_default();
         let nameless = ctx.hub.state(|state| {
-            Brain::of(state).map(|brain| brain.services.nameless(&brain.cases.categories())).unwrap_or_default()
+            Brain::of(state).map(|brain| brain.nameless()).unwrap_or_default()
         });
         let (children, calendar, days, dead_letters_open, lost) = ctx.hub.state(|state| {
             let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));

@@ -71,7 +71,9 @@ use super::services::Catalogue;
 use alarms::Table;
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
-use citybrain_shared::config::Config;
+use citybrain_shared::config::cases::Category;
+use citybrain_shared::config::rules::{Action, Rule};
+use citybrain_shared::config::{Config, presets};
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, Pos};
@@ -209,6 +211,22 @@ impl Rules {
     fn hears(&self, rule: u32, key: &str) -> bool {
         let state = self.memories.get(rule, key).filter(|state| state.on);
         state.is_none_or(|state| state.hears == self.set.rules[rule as usize].hears)
+    }
+
+    /// Of which categories the node's own rules open cases and nobody here or above has them, a sentence each.
+    pub fn nameless(&self, known: &[Category]) -> Vec<String> {
+        let lacks = |code: &&str| !known.iter().any(|c| c.code == *code || c.name == *code);
+        let named = |rule: &Rule, code: &str| {
+            let name = &rule.name;
+            format!("rule {name}: nobody here or above has a category `{code}`: its cases get no limits")
+        };
+        let of = |rule: &Rule| {
+            let told: Vec<String> =
+                rule.then.iter().filter_map(Action::opens).filter(lacks).map(|code| named(rule, code)).collect();
+            // What a preset brings is for nobody here to mend.
+            if told.is_empty() || presets::brings(rule, self.me.tier()) { Vec::new() } else { told }
+        };
+        self.config.rule.iter().flat_map(of).collect()
     }
 
     /// All of them.
