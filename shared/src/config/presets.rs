@@ -109,6 +109,13 @@ pub(super) fn expand(wanted: &[Preset], tier: Tier, maps: &mut Vec<Map>, rules: 
     }
 }
 
+/// What these presets bring to a node of this tier whose file has nothing of its own.
+pub fn brought(wanted: &[Preset], tier: Tier) -> (Vec<Map>, Vec<Rule>) {
+    let (mut maps, mut rules) = (Vec::new(), Vec::new());
+    expand(wanted, tier, &mut maps, &mut rules);
+    (maps, rules)
+}
+
 /// Is it a rule that a preset brings to a node of this tier, word for word?
 pub fn brings(rule: &Rule, tier: Tier) -> bool {
     rules().into_iter().any(|brought| at(brought, tier) == *rule)
