@@ -132,6 +132,7 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
+        let says_role = ask.role.is_some();
         let ask = &held.in_a_role(verb, machine::act::named(&self.with_whole_ids(ask)?));
         let mut drafts = Vec::new();
         let is_here = self.may_step(&id);
@@ -147,7 +148,7 @@ impl Cases {
         let (name, again) = asked.unwrap_or((wish, 0));
         let next = self.sends_on(held, verb, ask);
         // What is said of a case that waits here waits with it.
-        let waits = next.is_none() && self.is_unproven(&id) && self.waits_with(&id, verb, ask);
+        let waits = next.is_none() && self.is_unproven(&id) && self.waits_with(verb, ask);
         if next.is_none() && !waits && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall && held.case.handing_to.is_some() {
                 let letter = Letter { again, ..self.recall(held, ask, &self.me, name.to_owned(), now)? };
@@ -191,10 +192,16 @@ impl Cases {
         drafts.extend(self.called_again(held, ask, wish, false, now));
         // Who is forgotten here already is forgotten everywhere, whatever has become of his case.
         let seen = if verb == Verb::Forget { Vec::new() } else { ask.seen.clone() };
-        let ask = Ask { seen, ..ask.clone() };
+        // Whether he is the one to call its owner may know, and not this node.
+        let is_unknown = verb == Verb::Comment && !says_role && ask.role != Some(Role::Resident);
+        let ask = Ask { seen, role: ask.role.filter(|_| !is_unknown), ..ask.clone() };
         let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
         let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
         let letter = Letter { again, takes_back: taken_back, ..letter };
+        // Whoever gives it away knows whom to call until it is taken, and its taker may be dead.
+        let giver = Some(&held.case.owner).filter(|giver| verb == Verb::Forget && ![&to, &self.me].contains(giver));
+        let told = giver.and_then(|giver| self.sent_after(&letter, giver));
+        drafts.extend(told.and_then(|told| pen.letter(&told)));
         drafts.extend(pen.letter(&letter));
         Ok((id, Told::Sent { to, wish: letter.id }, drafts))
     }
@@ -350,13 +357,16 @@ impl Held {
     /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he
     /// is the one to call, or nobody is and the case knows him for nothing else: then he is no name, either, for he
     /// may be somebody else after all. Anybody else speaks for the supervision.
-    fn in_a_role(&self, verb: Verb, ask: Ask) -> Ask {
+    pub(super) fn in_a_role(&self, verb: Verb, ask: Ask) -> Ask {
         let usual = verb.usual_role();
-        if ask.role.is_some() || usual != Role::Resident {
+        let is_he = |name: &str| machine::is_same_person(name, &ask.by);
+        let is_to_call = self.contact.as_ref().is_some_and(|contact| is_he(&contact.name));
+        // What both may say is his word, too, if he is the one to call.
+        let is_his = is_to_call && verb == Verb::Comment;
+        if ask.role.is_some() || usual != Role::Resident && !is_his {
             return Ask { role: Some(ask.role.unwrap_or(usual)), ..ask };
         }
-        let is_he = |name: &str| machine::is_same_person(name, &ask.by);
-        if self.contact.as_ref().is_some_and(|contact| is_he(&contact.name)) || !machine::is_name(&ask.by) {
+        if is_to_call || !machine::is_name(&ask.by) {
             return Ask { role: Some(Role::Resident), ..ask };
         }
         // Nobody was reached: that is no resident's word.
@@ -384,9 +394,10 @@ pub(super) fn who(by: String, contact: &Contact) -> String {
     if is_he { machine::RESIDENT.into() } else { by }
 }
 
-/// What a wish says, whenever it was said and whatever its case was then.
+/// What a wish says, whenever it was said and whatever its case was then. Of one that says no role its owner may still
+/// have to find out whose word it is.
 pub(super) fn content(verb: Verb, ask: &Ask) -> u64 {
-    let ask = Ask { seen: Vec::new(), ..ask.clone() };
+    let ask = Ask { seen: Vec::new(), role: ask.role.or(Some(verb.usual_role())), ..ask.clone() };
     xxh3_64(&serde_json::to_vec(&(verb, ask)).expect("a wish has string keys only"))
 }
 
@@ -395,4 +406,17 @@ pub(super) fn kept(contact: &Contact) -> Contact {
     let [name, phone, address] =
         [&contact.name, &contact.phone, &contact.address].map(|t| machine::cut(t, CONTACT_MAX));
     Contact { name, phone, address, more: contact.more.clone() }
+}
+
+/// What is known by the newer word, and by the older one where that says nothing.
+pub(super) fn joined(newer: Option<Contact>, older: Option<Contact>) -> Option<Contact> {
+    let (newer, older) = match (newer, older) {
+        (Some(newer), Some(older)) => (newer, older),
+        (newer, older) => return newer.or(older),
+    };
+    let said = |newer: String, older: String| if newer.is_empty() { older } else { newer };
+    let (name, phone) = (said(newer.name, older.name), said(newer.phone, older.phone));
+    let (address, mut more) = (said(newer.address, older.address), older.more);
+    more.extend(newer.more);
+    Some(Contact { name, phone, address, more })
 }

@@ -5,14 +5,14 @@ use super::letters::Posted;
 use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{
     AGAIN, COMING_MAX, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, Wish, awaits_help, intake, is_hand_over,
-    is_true, kept, who,
+    is_true, joined, kept, who,
 };
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
-use citybrain_hub::state::{Presence, State};
+use citybrain_hub::state::{Presence, State, slot};
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, view};
+use citybrain_shared::{Address, Lane, Pos, view};
 
 /// What the id of a hand-over that goes back ends with.
 pub(super) const SENT_BACK: &str = ".sent-back";
@@ -382,7 +382,7 @@ impl Cases {
     }
 
     /// A wish that goes after its case to another node; `None`: it does not, or has done so too often.
-    fn sent_after(&self, letter: &Letter, to: &Address) -> Option<Letter> {
+    pub(super) fn sent_after(&self, letter: &Letter, to: &Address) -> Option<Letter> {
         let Body::Ask { case, verb, ask, hops, contact, offered } = &letter.body else { return None };
         if *hops >= HOPS_MAX || *to == letter.from && !follows(*verb, ask) {
             return None;
@@ -397,10 +397,8 @@ impl Cases {
         let mut drafts = Vec::new();
         let mut taken = taken.clone();
         let known = self.held.get(&taken.case.id);
-        let came = match &letter.body {
-            Body::HandOver { contact: Some(contact), .. } => Some(contact),
-            _ => known.and_then(|h| h.contact.as_ref()),
-        };
+        let (came, is_whole) = self.brought(&taken.case);
+        let came = came.as_ref();
         // What one on the way has kept back is not here, also when the next one keeps nothing back.
         let giver = taken.entry.from.as_ref().unwrap_or(&self.me);
         let keeper = if taken.case.contact_came { giver } else { &taken.case.opened_at };
@@ -408,17 +406,19 @@ impl Cases {
             // The box that was here kept it.
             taken.case.contact_lost = Some(self.me.clone());
         }
-        let was_whole = taken.case.contact_came || taken.case.opened_at == self.me;
-        taken.case.contact_came = taken.case.has_contact && was_whole && came.is_some();
+        taken.case.contact_came = taken.case.has_contact && is_whole;
+        taken.case.contact_lost.take_if(|_| is_whole);
         let (case, taken) = (&taken.case, &taken);
         let mut history = known.map(|h| h.history.clone()).unwrap_or_default();
         if let Body::Returned { history: theirs, .. } = &letter.body {
             history.clone_from(theirs);
         }
         self.write_after(&history, taken, None, Some(&letter.id), now, &mut drafts);
-        // Those above this node need it as much as those above the one that gave it.
+        // Those above this node need it as much as those above the one that gave it. What another letter brings is kept
+        // with this step: the case may go on before that one is answered.
         let needed = case.terms.as_ref().is_some_and(|t| t.contact_reach.is_some());
-        if let Some(contact) = came.filter(|_| needed) {
+        let is_known = letter.brings_contact() || came == known.and_then(|held| held.contact.as_ref());
+        if let Some(contact) = came.filter(|_| needed || !is_known) {
             self.contact_draft(case, contact, now, &mut drafts);
         }
         if let Some(main) = case.merging.as_ref().filter(|_| case.handing_to.is_none()) {
@@ -431,6 +431,40 @@ impl Cases {
             self.write(&answer, None, None, now, &mut drafts);
         }
         drafts
+    }
+
+    /// Whom to call, as far as it has come here by the time that case is taken, and whether that is all that was known of
+    /// it. A box that is told what the one before it had may have the hand-over itself, too.
+    fn brought(&self, case: &Case) -> (Option<Contact>, bool) {
+        let held = self.held.get(&case.id);
+        if case.forgotten || held.is_some_and(Held::is_forgotten) {
+            return (None, false);
+        }
+        let letters = self.inbox.handing(&case.id).chain(self.waiting.handing(&case.id));
+        let letters = letters.filter(|letter| letter.to == self.me);
+        let given = letters.filter_map(|letter| match &letter.body {
+            Body::HandOver { case, contact: Some(contact), .. } => Some((case, contact.clone())),
+            _ => None,
+        });
+        let newest = given.max_by_key(|(given, _)| given.order());
+        let was_whole = case.contact_came || case.opened_at == self.me;
+        let is_whole = was_whole || newest.as_ref().is_some_and(|(given, _)| given.contact_came);
+        let known = held.and_then(|held| held.contact.clone());
+        let came = joined(newest.map(|(_, contact)| contact), known);
+        let has_come = came.is_some();
+        (came, has_come && is_whole)
+    }
+
+    /// Whom to call comes behind the word by which this node has the case: nobody is to believe any more that it is
+    /// lost, and its giver need not keep it.
+    fn came_late(&self, given: &Case, letter: &Letter, now: DateTime<Utc>) -> Option<Vec<Draft>> {
+        let held = self.held.get(&given.id).filter(|held| self.is_own(held) && !held.is_forgotten())?;
+        let case = &held.case;
+        let is_news = case.has_contact && !case.contact_came && given.contact_came && letter.brings_contact();
+        let told = is_news.then(|| self.book().contact_came(case, &given.owner, now))?;
+        let mut drafts = Vec::new();
+        self.write(&told, None, Some(&letter.id), now, &mut drafts);
+        Some(drafts)
     }
 
     /// The cases that the answer to a letter may step; of a press that may open one, its button, too.
@@ -512,6 +546,9 @@ impl Cases {
         // What came late, or again, was taken before.
         let Some(newest) = newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
         else {
+            if let Some(told) = self.came_late(case, letter, now) {
+                return told;
+            }
             // One that is sent again comes from a box that may not have heard what became of it.
             let known = self.held.get(&case.id).filter(|h| h.case.order() > case.order());
             let copy = known.and_then(|h| self.copy_to(&letter.from, &h.case, h.history.last(), &h.history, None, now));
@@ -580,6 +617,7 @@ impl Cases {
             let recall = Letter { again: letter.again, ..recall };
             return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
         }
+        let ask = &held.in_a_role(verb, ask.clone());
         if verb == Verb::Accept && self.is_taken_back(letter) {
             let detail = format!("{} has said since that he does not come", ask.by);
             return Err(Refusal::new(letter::TAKEN_BACK, detail, ""));
@@ -663,7 +701,7 @@ impl Cases {
         };
         let mut wishes = self.waiting.wishes_of(case).chain(self.inbox.wishes_of(case));
         let mut takes_back = || *verb == Verb::Escalate && wishes.any(accepts);
-        (self.waits_with(case, *verb, ask) || takes_back())
+        (self.waits_with(*verb, ask) || takes_back())
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
                 Some(held) => self.waits_here(&held.case),
@@ -671,8 +709,8 @@ impl Cases {
     }
 
     /// Does such a wish wait with its case, where that waits?
-    pub(super) fn waits_with(&self, case: &str, verb: Verb, ask: &Ask) -> bool {
-        verb == Verb::Accept || follows(verb, ask) || verb == Verb::Forget && self.is_unproven(case)
+    pub(super) fn waits_with(&self, verb: Verb, ask: &Ask) -> bool {
+        verb == Verb::Accept || follows(verb, ask)
     }
 
     /// Does a letter that turns here wait before it does? A hand-over that the box before this one may have sent
@@ -695,17 +733,29 @@ impl Cases {
         let inc = letter::data::<Presence>(payload).map(|presence| presence.inc);
         let known = state.registry.get(&node).map(|known| known.inc);
         match inc.filter(|inc| known.is_some_and(|known| known != *inc)) {
-            Some(inc) => self.lost_with(&node, false, &inc.to_string(), now),
+            Some(inc) => {
+                let had = state.peers.get(&node).map(|peer| Lane::ALL.map(|lane| peer.begin_of(inc, lane)));
+                self.lost_with(&node, false, had, &inc.to_string(), now)
+            }
             None => Vec::new(),
         }
     }
 
-    /// The wishes that may be lost with what that node knew; `knows_some`: it did not lose all. `token` names this loss.
-    pub(super) fn lost_with(&self, node: &Address, knows_some: bool, token: &str, now: DateTime<Utc>) -> Vec<Draft> {
+    /// The wishes that may be lost with what that node knew; `knows_some`: it did not lose all. `had`: what had come to
+    /// it, by lane; what lies behind that is still to go there. `token` names this loss.
+    pub(super) fn lost_with(
+        &self,
+        node: &Address,
+        knows_some: bool,
+        had: Option<[Pos; 2]>,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
         let is_lost = |held: &Held, w: &Wish| {
+            let has_come = had.is_none_or(|had| w.pos <= had[slot(letter::lane(held.case.urgent))]);
             let is_said_otherwise =
                 held.coming.iter().any(|c| c.wish == w.id) || w.verb == Verb::Comment && w.to == *node;
-            w.refused.is_none() && node.covers(&w.to) && !is_said_otherwise
+            w.refused.is_none() && node.covers(&w.to) && has_come && !is_said_otherwise
         };
         let pen = Pen { me: &self.me, now };
         let mut drafts = Vec::new();
@@ -830,8 +880,9 @@ impl Cases {
             let back = self.letter(format!("{}{SENT_BACK}", letter.id), &case.owner, letter.urgent, body);
             return pen.answered(letter, "sent back", pen.letter(&Letter { again: letter.again, ..back }));
         }
-        // Taken, and nothing done: what people say of it meanwhile begins no work.
-        let begins = |e: &Entry| e.version > version + 1 && e.step != Verb::Comment.done();
+        // Taken, and nothing done: what people say of it meanwhile begins no work, nor that somebody is forgotten.
+        let is_nothing = |e: &Entry| [Verb::Comment, Verb::Forget].iter().any(|verb| e.step == verb.done());
+        let begins = |e: &Entry| e.version > version + 1 && !is_nothing(e);
         let is_begun = newest.term == term || held.history.iter().any(begins);
         if !self.may_step(&case.id) || is_begun {
             return self.keeps(newest, asker, letter, now);
@@ -857,10 +908,11 @@ impl Cases {
     }
 }
 
-/// Does such a wish go after a case that changes hands? For a comment, and for what a resident may want:
-/// whoever says it cannot know that he should say it again.
+/// Does such a wish go after a case that changes hands? For a comment, for what a resident may want, and for whoever is
+/// to be forgotten: whoever says it cannot know that he should say it again.
 fn follows(verb: Verb, ask: &Ask) -> bool {
-    verb == Verb::Comment || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
+    [Verb::Comment, Verb::Forget].contains(&verb)
+        || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
 }
 
 /// Nobody knows what became of a wish.

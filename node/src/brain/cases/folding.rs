@@ -9,9 +9,9 @@ use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
-    awaits_help, booked, is_hand_over, is_true, number_there, opened, spots,
+    awaits_help, booked, is_hand_over, is_true, joined, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Case, Coming, Entry, Place, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
@@ -47,10 +47,6 @@ fn line(e: &Entry) -> impl Ord + '_ {
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
-        let was_mine = self.held.get(&id).is_some_and(|held| held.case.owner == self.me);
-        let reach = case.terms.as_ref().and_then(|t| t.contact_reach);
-        let is_for_those_above = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
-        let travels = self.settings.contact_travels;
         self.index(&id, false);
         match self.held.get_mut(&id) {
             None => {
@@ -89,15 +85,9 @@ impl Cases {
             }
             Some(_) => {}
         }
+        let knows = self.held.get(&id).is_some_and(|held| self.is_to_know(held));
         if let Some(held) = self.held.get_mut(&id) {
-            // The owner alone keeps it, beside those above him that the category names: who gives a case
-            // away has it no longer than until it was taken, and it has come with the case.
-            let is_given = held.case.owner != self.me && held.case.handing_to.as_ref() != Some(&self.me);
-            let has_come = held.case.contact_came || !held.case.has_contact;
-            let stays = is_for_those_above || !travels && held.case.opened_at == self.me;
-            if held.is_forgotten() || was_mine && is_given && has_come && !stays {
-                held.contact = None;
-            }
+            held.contact.take_if(|_| !knows);
             if held.case.handing_to.is_none() && held.case.offered_to.is_none() {
                 // It is back, or offered to nobody any more. Where it was taken, whoever has it answers: it may come
                 // back all the same.
@@ -140,6 +130,18 @@ impl Cases {
         self.look_at_booking(&id);
         self.dirty.insert((Dirty::Case, id));
         self.make_room(CASES_MAX);
+    }
+
+    /// Is whom to call kept here? The owner alone keeps it, beside those above him that the category names: who gives a
+    /// case away has it no longer than until it was taken, and it has come with the case; and so those above him.
+    pub(super) fn is_to_know(&self, held: &Held) -> bool {
+        let case = &held.case;
+        let is_here = case.owner == self.me || case.handing_to.as_ref() == Some(&self.me);
+        let reach = case.terms.as_ref().and_then(|terms| terms.contact_reach);
+        let is_named = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
+        let stays = !self.settings.contact_travels && case.opened_at == self.me;
+        let has_come = case.contact_came || !case.has_contact;
+        !held.is_forgotten() && (is_here || is_named || stays || !has_come)
     }
 
     /// Those that have been over for the longest give way, and are counted nowhere any more.
@@ -429,18 +431,29 @@ impl Cases {
         }
     }
 
-    /// Whom to call, as a hand-over brought it: kept by whoever has taken the case, and by nobody else.
+    /// Whom to call, as a hand-over brought it: kept by whoever has taken the case, or takes it, and by nobody else.
     fn keep_contact(&mut self, was: Option<Letter>) {
         let Some(Letter { body: Body::HandOver { case: given, contact: Some(contact), .. }, .. }) = was else {
             return;
         };
-        let Some(held) = self.held.get_mut(&given.id).filter(|h| h.case.owner == self.me && !h.is_forgotten()) else {
+        // A second hand-over, of a box that has lost the first one, may be about to be taken.
+        let Some(held) = self.held.get_mut(&given.id).filter(|h| *h.case.bound_for() == self.me && !h.is_forgotten())
+        else {
             return;
         };
         // One that comes again, or late, tells nothing newer than what is known.
-        if held.contact.is_none() || held.case.version == given.version + 1 {
+        let (known, is_newest) = (held.contact.take(), held.case.version == given.version + 1);
+        held.contact = if is_newest { joined(Some(contact), known) } else { joined(known, Some(contact)) };
+        self.dirty.insert((Dirty::Case, given.id));
+    }
+
+    /// Whom to call, as the owner or the one that has opened it says: the case may have gone another way meanwhile.
+    pub(super) fn keep_word(&mut self, case: String, contact: Contact) {
+        if self.held.get(&case).is_some_and(|held| self.is_to_know(held))
+            && let Some(held) = self.held.get_mut(&case)
+        {
             held.contact = Some(contact);
-            self.dirty.insert((Dirty::Case, given.id));
+            self.dirty.insert((Dirty::Case, case));
         }
     }
 
@@ -531,7 +544,7 @@ impl Cases {
         }
         let (is_sent, is_here) = (own && letter.from == self.me, letter.to == self.me);
         if is_sent && (!is_here || matches!(letter.body, Body::Ask { .. })) {
-            self.note_sent(&letter);
+            self.note_sent(pos, &letter);
         }
         if !is_here {
             if !is_sent {
@@ -546,7 +559,7 @@ impl Cases {
     }
 
     /// A letter of this node to another, or its own wish to itself.
-    fn note_sent(&mut self, letter: &Letter) {
+    fn note_sent(&mut self, pos: Pos, letter: &Letter) {
         if let Body::Returned { log, case, .. } = &letter.body {
             self.apply_sent(&letter.to, *log, case);
         }
@@ -580,7 +593,7 @@ impl Cases {
         // What is on its way to nobody will be refused, and is no case that comes back.
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
-        let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
+        let wish = Wish { id, verb, by, to, content, again, pos, takes_back, giver, refused: None, is_lost: false };
         self.dirty.insert((Dirty::Case, case.clone()));
         // One that comes by here after its case, and goes on, was asked for when it was, and not anew.
         if let Some(noted) = held.wishes.iter_mut().find(|w| w.id == wish.id && w.again == again) {

@@ -384,6 +384,11 @@ impl Letter {
         if self.again == 0 { self.id.clone() } else { format!("{}.{}", self.id, self.again) }
     }
 
+    /// Does it hand a case over, with whom to call?
+    pub fn brings_contact(&self) -> bool {
+        matches!(&self.body, Body::HandOver { contact: Some(_), .. })
+    }
+
     /// The node whose record brings it to the place where it turns.
     pub fn sender(&self) -> &Address {
         self.via.as_ref().unwrap_or(&self.from)

@@ -1,5 +1,5 @@
 //! Letters that wait for a decision, by when they came; found by their ids too, and by the case that they
-//! bring back or wish something of: of a lost box's tens of thousands each must cost as little as the first.
+//! bring back, hand over or wish something of: of a lost box's tens of thousands each must cost as little as the first.
 
 use super::letter::{Body, Letter};
 use citybrain_shared::{LogId, Pos};
@@ -25,6 +25,8 @@ pub(super) struct Letters {
     back: [BTreeSet<(String, u64)>; 2],
     /// Those that wish something of a case ([`Body::Ask`]), by that case.
     wishes: BTreeSet<(String, u64)>,
+    /// Those that hand a case over ([`Body::HandOver`]), by that case.
+    handed: BTreeSet<(String, u64)>,
 }
 
 impl Letters {
@@ -53,6 +55,7 @@ impl Letters {
         match letter.body {
             Body::Returned { .. } => Some(&mut self.back[usize::from(letter.urgent)]),
             Body::Ask { .. } => Some(&mut self.wishes),
+            Body::HandOver { .. } => Some(&mut self.handed),
             _ => None,
         }
     }
@@ -122,6 +125,12 @@ impl Letters {
     pub fn wishes_of(&self, case: &str) -> impl Iterator<Item = (u64, &Posted)> {
         let theirs = self.wishes.range((case.to_owned(), 0)..=(case.to_owned(), u64::MAX));
         theirs.map(|(_, pos)| (*pos, &self.all[pos]))
+    }
+
+    /// All that hand this case over.
+    pub fn handing(&self, case: &str) -> impl Iterator<Item = &Letter> {
+        let theirs = self.handed.range((case.to_owned(), 0)..=(case.to_owned(), u64::MAX));
+        theirs.map(|(_, pos)| &self.all[pos].letter)
     }
 
     /// Of each case of that lane that is brought back its newest word, for some cases.

@@ -36,7 +36,7 @@ impl Policy for Cases {
             }
             "forget" => self.forgotten_here(header, payload, state),
             "call" | "contact" | "answered" | "coming" => Vec::new(),
-            succession::WANTED => self.lost_by(header, payload, now),
+            succession::WANTED => self.lost_by(header, payload, state, now),
             succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => {
@@ -228,9 +228,8 @@ impl Policy for Cases {
                     }
                 } else if step == "forget" {
                     self.forget_here(&about.case, about.by);
-                } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.is_forgotten()) {
-                    held.contact = Some(about.contact);
-                    self.dirty.insert((Dirty::Case, about.case));
+                } else {
+                    self.keep_word(about.case, about.contact);
                 }
             }
             _ => {

@@ -547,12 +547,13 @@ impl Cases {
     }
 
     /// A node below has lost some of what it knew.
-    pub(super) fn lost_by(&self, header: &Header<'_>, payload: &[u8], now: DateTime<Utc>) -> Vec<Draft> {
+    pub(super) fn lost_by(&self, header: &Header<'_>, payload: &[u8], state: &State, now: DateTime<Utc>) -> Vec<Draft> {
         let node = header.origin.and_then(|o| Address::parse(o.address).ok());
         let Some((node, roll)) = node.zip(letter::data::<Roll>(payload).filter(|roll| roll.knows_some)) else {
             return Vec::new();
         };
-        self.lost_with(&node, true, &roll.log.to_string(), now)
+        let had = state.peers.get(&node).map(|peer| peer.furthest);
+        self.lost_with(&node, true, had, &roll.log.to_string(), now)
     }
 
     pub(super) fn knows_some(&self) -> bool {

@@ -47,6 +47,10 @@ code = "N"
 name = "噪音"
 reach = "community"
 [[category]]
+code = "R"
+name = "井盖"
+contact_reach = "street"
+[[category]]
 code = "X"
 name = "演练"
 solution = "1wd"

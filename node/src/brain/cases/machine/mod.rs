@@ -459,6 +459,14 @@ impl Book<'_> {
         turn.done()
     }
 
+    /// Whom to call has come after the case itself, by the word of whoever gave it.
+    pub fn contact_came(&self, case: &Case, giver: &Address, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, Verb::Comment.done(), "hand-over", None, Some(giver.clone()), now);
+        turn.entry.text = "whom to call has come behind the case".into();
+        (turn.case.contact_came, turn.case.contact_lost) = (true, None);
+        turn.done()
+    }
+
     /// The node that offers the service answers a request: the appointment is given, or `why` not.
     pub fn book(&self, case: &Case, why: Option<String>, now: DateTime<Utc>) -> Stepped {
         let done = if why.is_none() { step::BOOKED } else { Verb::Reject.done() };

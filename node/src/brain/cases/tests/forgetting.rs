@@ -181,3 +181,40 @@ fn a_wish_that_somebody_be_forgotten_makes_all_forget_him_whom_it_passes() {
         }
     }
 }
+
+#[test]
+fn whoever_gives_a_case_away_forgets_too_when_its_taker_is_dead() {
+    for asked_at in ["c", "c/s", "c/s/b"] {
+        let mut world = World::new();
+        let id = "20261120-1";
+        let contact = Contact { phone: "139".into(), ..Contact::default() };
+        world.open("c/s/a", Opening { has_contact: true, ..opening(id, "L") }, contact);
+        world.settle();
+        let to = Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
+        assert!(world.ask("c/s/a", id, Verb::Accept, &by("w", Role::Worker), ""));
+        if asked_at == "c/s/b" {
+            // One that comes back: its taker knows it.
+            assert!(world.ask("c/s/a", id, Verb::Dispatch, &to, ""));
+            world.settle();
+            assert!(world.ask("c/s/b", id, Verb::Return, &by("w", Role::Worker), ""));
+            world.settle();
+        }
+        assert!(world.ask("c/s/a", id, Verb::Dispatch, &to, ""));
+        apart::without(&mut world, "c/s/b");
+        assert!(world.ask(asked_at, id, Verb::Forget, &boss(), "f"));
+        if asked_at != "c/s/b" {
+            apart::without(&mut world, "c/s/b");
+            let giver = world.places["c/s/a"].cases.get(id).unwrap();
+            assert!(giver.contact.is_none() && giver.is_forgotten(), "asked at {asked_at}");
+            world.restart("c/s/a");
+        }
+        world.settle();
+        for n in NODES {
+            let Some(held) = world.places[n].cases.get(id) else { continue };
+            assert!(held.contact.is_none() && held.case.forgotten && held.to_forget.is_none(), "{asked_at}: {n}");
+            assert!(held.wishes.is_empty(), "{asked_at}: {n}: {:?}", held.wishes);
+            let lines = held.history.iter().filter(|e| e.step == Verb::Forget.done()).count();
+            assert_eq!(lines, 1, "{asked_at}: {n}");
+        }
+    }
+}

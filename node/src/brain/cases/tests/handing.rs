@@ -64,6 +64,19 @@ fn a_case_that_nobody_has_begun_comes_back_when_it_is_called_back() {
 }
 
 #[test]
+fn that_somebody_is_forgotten_begins_no_work_and_the_case_comes_back_when_it_is_called_back() {
+    let mut world = World::new();
+    open_with_contact(&mut world, "c/s/a", "L");
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Forget, &by("boss", Role::Supervisor), "f"));
+    assert!(recall(&mut world, "c/s/a"));
+    world.settle();
+    assert_eq!((owner(&world), refusals(&world, "c/s/a")), (vec!["c/s/a"], Vec::new()));
+    assert!(held(&world, "c/s/a").case.forgotten && NODES.iter().all(|n| !knows_whom_to_call(&world, n)));
+}
+
+#[test]
 fn whoever_was_summoned_hears_how_the_case_goes_on() {
     let mut world = World::new();
     world.open("c/s/a", opening(CASE, "L"), Contact::default());

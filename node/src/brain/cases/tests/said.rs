@@ -170,6 +170,25 @@ fn whoever_says_no_role_speaks_as_the_resident_only_if_he_is_the_one_to_call_or_
 }
 
 #[test]
+fn whoever_is_to_call_is_no_worker_by_a_comment_without_a_role_at_whatever_node() {
+    for at in ["c/s/a", "c/s", "c"] {
+        let named = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+        let mut world = resolved(named);
+        for (who, shown, role) in [("王 大妈", "resident", Role::Resident), ("小张", "小张", Role::Worker)] {
+            let ask = Ask { role: None, text: Some("又没来".into()), ..by(who, Role::Worker) };
+            assert!(world.ask(at, ID, Verb::Comment, &ask, who), "{at}");
+            world.settle();
+            for n in NODES {
+                let Some(held) = world.places[n].cases.get(ID) else { continue };
+                let line = held.history.last().unwrap();
+                assert_eq!((line.by.as_str(), line.role), (shown, Some(role)), "asked at {at}: {n}");
+                assert!(held.wishes.is_empty(), "{n}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_resident_whose_role_was_said_is_whom_to_call() {
     let mut world = resolved(Contact::default());
     assert!(world.ask("c/s/a", ID, Verb::Evaluate, &by("王大妈", Role::Resident), ""));

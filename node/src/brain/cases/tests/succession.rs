@@ -2,6 +2,7 @@
 //! log; a box with an empty disk gets again what its children have, and the last that its parent sent.
 
 mod comes;
+mod contacts;
 mod offered;
 mod orders;
 mod recalled;
@@ -347,6 +348,14 @@ impl Net {
         self.commit(at, drafts, None);
     }
 
+    /// Of somebody who can be called.
+    fn open_with_phone(&mut self, at: &str, id: &str, category: &str) {
+        let new = Opening { has_contact: true, ..opening(id, category) };
+        let contact = Contact { phone: "139".into(), ..Contact::default() };
+        let (_, drafts) = self.places[at].cases.open(new, contact, self.now);
+        self.commit(at, drafts, None);
+    }
+
     fn ask(&mut self, at: &str, id: &str, verb: Verb, ask: &Ask) -> bool {
         self.next += 1;
         let wish = format!("w{}", self.next);
@@ -520,7 +529,7 @@ fn play(net: &mut Net, acts: &[Act]) {
             Act::Open(n, c) => {
                 let (at, id) = (TREE[*n], format!("20261120-{c}"));
                 if net.places.values().all(|p| p.cases.get(&id).is_none()) && !net.is_known(&id) {
-                    net.open(at, &id, if i % 2 == 0 { "G" } else { "L" });
+                    net.open_with_phone(at, &id, ["G", "L", "R"][i % 3]);
                 }
             }
             Act::Ask(n, c, verb, to) => {
@@ -566,7 +575,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// Whatever is lost: never two owners; in the end one of each case that the city knows, the same
-    /// copy at all above it, the same counts at every tier, and no wish done twice.
+    /// copy at all above it, the same counts at every tier, no wish done twice, and whom to call where it belongs.
     #[test]
     fn a_case_has_one_owner_also_where_disks_are_lost(acts in acts()) {
         let mut net = Net::new();
@@ -583,6 +592,7 @@ proptest! {
             }
         }
         agree(&TREE, &|n| &net.places[n].cases)?;
+        contacts::belong(&net)?;
         rates_add_up(&TREE, &|n| &net.places[n].cases)?;
     }
 }

@@ -480,7 +480,7 @@ fn categories_of_the_nodes_above_count_where_nothing_nearer_does() {
     let known: Vec<(&str, &str)> = known.iter().map(|(c, n)| (c.as_str(), n.as_str())).collect();
     assert_eq!(
         known,
-        [("G", "垃圾"), ("L", "路灯"), ("N", "噪音"), ("X", "演练"), ("W2", "水")],
+        [("G", "垃圾"), ("L", "路灯"), ("N", "噪音"), ("R", "井盖"), ("X", "演练"), ("W2", "水")],
         "the nearest meaning of a word is the one"
     );
     let mut again = node("c/s/a");

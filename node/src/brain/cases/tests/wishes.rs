@@ -2,6 +2,7 @@
 
 use super::apart::{carry, without};
 use super::*;
+use citybrain_hub::state::Peer;
 
 const ID: &str = "20261120-0";
 
@@ -85,6 +86,26 @@ fn a_wish_that_was_thought_lost_and_was_not_is_done_once_though_it_is_asked_for_
         world.settle();
         assert_eq!((done(&world, "c/s/a/n", verb), answers(&world, "c/s")), (1, Vec::new()), "{verb}");
     }
+}
+
+#[test]
+fn a_wish_that_the_lost_disk_never_had_is_not_said_to_be_lost_with_it() {
+    let mut world = World { has_registry: true, ..World::new() };
+    world.open("c/s/a/n", opening(ID, "L"), Contact::default());
+    world.settle();
+    let before = world.places["c/s"].pos;
+    for (i, verb) in [Verb::Comment, Verb::Accept].into_iter().enumerate() {
+        assert!(world.ask("c/s", ID, verb, &by("w", Role::Worker), &format!("w{i}")));
+    }
+    world.restart("c/s");
+    let street = &world.places["c/s"];
+    let refused = |had: u64| {
+        let mut state = world.state("c/s");
+        state.peers.insert(a("c/s/a"), Peer { furthest: [Pos(had); 2], ..Peer::default() });
+        let group = group_of(&street.cases, &state, world.now, vec![presence("c/s/a", 2)], Some("c/s/a"));
+        group.iter().filter(|(_, draft)| draft.header().name == letter::LETTER).count()
+    };
+    assert_eq!((refused(before), refused(before + 1), refused(street.pos)), (0, 1, 2));
 }
 
 #[test]
