@@ -159,9 +159,12 @@ fn compare(
     let (same, running) = parted(running, &file);
     let (same_there, file) = parted(file, &same);
     if same != same_there {
-        let order = |of: &[Value]| of.iter().map(|entry| spelled(&entry[name])).collect::<Vec<_>>().join(", ");
-        a.insert(format!("{list} (order)"), order(&same));
-        b.insert(format!("{list} (order)"), order(&same_there));
+        let names = |of: &[Value]| of.iter().map(|entry| spelled(&entry[name])).collect::<Vec<_>>().join(", ");
+        let whole = |of: &[Value]| Value::from(of).to_string();
+        // Several may have one name.
+        let told = |of: &[Value]| if names(&same) == names(&same_there) { whole(of) } else { names(of) };
+        a.insert(format!("{list} (order)"), told(&same));
+        b.insert(format!("{list} (order)"), told(&same_there));
     }
     let (running, file) = (named(list, name, running), named(list, name, file));
     for (these, others, out) in [(&running, &file, a), (&file, &running, b)] {
@@ -278,6 +281,7 @@ mod tests {
         assert_eq!((fronted[0].key.as_str(), &fronted[0].running), ("map.a", &None));
         assert_eq!(keys(&two, &three), ["map.b.type"]);
         assert_eq!(keys(&format!("{two}{three}"), &format!("{one}{three}{two}")), ["map (order)", "map.a"]);
+        assert_eq!(keys(&format!("{one}{two}"), &format!("{two}{one}")), ["map (order)"]);
         assert_eq!(keys(&two, &format!("{two}{two}")), ["map.b"]);
     }
 }
