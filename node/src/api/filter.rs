@@ -60,7 +60,8 @@ impl Wanted {
             return Err(Refusal::bad("bad-query", detail, "`governance` says by what something is governed"));
         }
         for (name, wanted) in [("type", &self.event_type), ("source", &self.source)] {
-            let stem = wanted.as_deref().map(|text| text.strip_suffix('*').unwrap_or(text)).filter(|stem| stem.contains('*'));
+            let stem =
+                wanted.as_deref().map(|text| text.strip_suffix('*').unwrap_or(text)).filter(|stem| stem.contains('*'));
             if let Some(stem) = stem {
                 let begins = &stem[..stem.find('*').unwrap_or(stem.len())];
                 let hint = format!("`{begins}*` takes all that begin so");

@@ -275,7 +275,10 @@ mod tests {
         let [one, two, three] = [map("a", "t"), map("b", "t"), map("b", "u")];
         let presets = |names: &str, more: &str| value(&format!("preset = [{names}]\n{more}"));
         let changed = diff(&presets("\"thingsboard\"", ""), &presets("\"tasmota\"", ""));
-        assert_eq!(changed.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), ["preset.tasmota", "preset.thingsboard"]);
+        assert_eq!(
+            changed.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(),
+            ["preset.tasmota", "preset.thingsboard"]
+        );
         let fronted = diff(&presets("\"tasmota\"", &two), &presets("\"tasmota\"", &format!("{one}{two}")));
         assert_eq!(fronted.len(), 1, "{fronted:?}");
         assert_eq!((fronted[0].key.as_str(), &fronted[0].running), ("map.a", &None));

@@ -364,8 +364,9 @@ fn what_next(args: &DemoArgs, script: &Script, processes: &Processes, dir: &Path
 /// The folder to work in: a new one, or the one named if nothing is in it.
 fn folder(named: Option<&Path>) -> miette::Result<PathBuf> {
     if let Some(dir) = named {
-        let unusable =
-            |e: std::io::Error| miette!(code = USAGE, help = "name another folder", "cannot use {}: {e}", dir.display());
+        let unusable = |e: std::io::Error| {
+            miette!(code = USAGE, help = "name another folder", "cannot use {}: {e}", dir.display())
+        };
         std::fs::create_dir_all(dir).map_err(unusable)?;
         let dir = dir.canonicalize().map_err(unusable)?;
         if std::fs::read_dir(&dir).map_err(unusable)?.next().is_some() {

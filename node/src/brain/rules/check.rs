@@ -44,7 +44,10 @@ pub fn doubts(config: &Config, places: &Places, known: Option<&[&str]>) -> Vec<S
                 rule.name
             ));
         }
-        if config.node.address.tier() < Tier::Neighbourhood && !rule.on.is_empty() && rule.on.iter().all(|on| hears_calls(on)) {
+        if config.node.address.tier() < Tier::Neighbourhood
+            && !rule.on.is_empty()
+            && rule.on.iter().all(|on| hears_calls(on))
+        {
             told.push(format!(
                 "rule `{}` hears calls of people, which stay at the node where they enter; of those below it hears \
                  `city.brain.case.submitted`",
