@@ -422,3 +422,138 @@ fn what_is_no_warning_makes_none_and_is_told_why() {
     wait_for("it is refused", || top.get("/v1/dlq")?.to_string().contains("only a node itself writes").then_some(()));
     assert!(warned(top, "&active=false").is_empty(), "none of this is an alarm");
 }
+
+fn listed(node: &Node) -> Vec<Value> {
+    node.get("/v1/cap").and_then(|w| w["warnings"].as_array().cloned()).unwrap_or_default()
+}
+
+/// The warning is in force and an alarm there at that level, or neither; the two never say otherwise for long.
+fn stands(node: &Node, level: Option<&str>) {
+    wait_for(&format!("at {}: {level:?}", node.address), || {
+        let of = |all: Vec<Value>, key: &str| all.iter().map(|w| w[key].clone()).collect::<Vec<_>>();
+        let wanted: Vec<Value> = level.into_iter().map(Value::from).collect();
+        (of(listed(node), "level") == wanted && of(warned(node, ""), "severity") == wanted).then_some(())
+    });
+}
+
+/// So many messages of CAP have come to the node.
+fn has_heard(node: &Node, messages: usize) {
+    wait_for("its log has the message", || {
+        let is_one = |r: &&crate::harness::Record| r.event_type == "city.cap.message";
+        (node.records().iter().filter(is_one).count() == messages).then_some(())
+    });
+}
+
+#[test]
+fn a_warning_that_came_in_below_is_over_above_when_it_expires_or_is_cancelled_there() {
+    let tree = city();
+    let (top, street, low) = (tree.node("c"), tree.node("c/s"), tree.node("c/s/m"));
+    let (sent, expires) = (at(-60), at(4));
+    assert_eq!(post(street, &Warning::alert("met-1", &sent, "x", &expires).xml()).status, 202);
+    stands(top, Some("major"));
+    for node in [top, street, low] {
+        stands(node, None);
+    }
+    assert!(Utc::now() >= expires.parse::<DateTime<FixedOffset>>().expect("a time"), "and not before its time");
+
+    // It came in below only; it ends there, too, and at all on the way.
+    let expires = at(3600);
+    let alert = Warning::alert("met-2", &sent, "x", &expires);
+    assert_eq!(post(low, &alert.xml()).status, 202);
+    for node in [top, street, low] {
+        stands(node, Some("major"));
+    }
+    let (references, now) = (format!("eoc@met.example,met-2,{sent}"), at(0));
+    let cancel = Warning { id: "met-3", sent: &now, kind: "Cancel", references: &references, ..alert };
+    let xml = cancel.xml();
+    let from = xml.find("<info>").expect("an info");
+    let taken = post(top, &format!("{}</alert>", &xml[..from])).json();
+    assert_eq!((&taken["notified"], &taken["note"]), (&json!(["c/s/m"]), &Value::Null), "{taken}");
+    for node in [top, street, low] {
+        stands(node, None);
+    }
+}
+
+#[test]
+fn a_word_from_below_ends_and_lowers_nothing_that_holds_for_more() {
+    let tree = city();
+    let (top, street, low) = (tree.node("c"), tree.node("c/s"), tree.node("c/s/m"));
+    let (sent, expires) = (at(-60), at(3600));
+    let alert = Warning::alert("met-1", &sent, "x", &expires);
+    assert_eq!(post(top, &alert.xml()).status, 202);
+    stands(low, Some("major"));
+    let (references, now) = (format!("eoc@met.example,met-1,{sent}"), at(-30));
+    let milder =
+        Warning { id: "met-2", sent: &now, kind: "Update", references: &references, severity: "Minor", ..alert };
+    assert_eq!(post(low, &milder.xml()).json()["notified"], json!(["c/s/m"]), "nobody else is below it");
+    stands(low, Some("warning"));
+    has_heard(street, 1);
+    has_heard(top, 2);
+    let url = low.url();
+    run(&["cap", "cancel", "met-1", "--yes", "--node", &url])
+        .says(0, &["told: c/s/m\n", "note: it came from c, and goes on there"]);
+    stands(low, None);
+    has_heard(street, 2);
+    has_heard(top, 3);
+    for node in [top, street] {
+        stands(node, Some("major"));
+        assert_eq!(warned(node, "")[0]["raises"], json!(1), "it has never ended");
+    }
+    run(&["cap", "cancel", "met-1", "--yes", "--node", &top.url()]).says(0, &["told: c/s\n"]);
+    for node in [top, street, low] {
+        stands(node, None);
+    }
+}
+
+#[test]
+fn a_box_that_has_lost_its_disk_is_warned_again() {
+    let mut tree = city();
+    let (sent, expires) = (at(-60), at(3600));
+    assert_eq!(post(tree.node("c"), &Warning::alert("met-1", &sent, "x", &expires).xml()).status, 202);
+    // From below, at the same node.
+    assert_eq!(post(tree.node("c/s"), &Warning::alert("met-2", &sent, "x", &expires).xml()).status, 202);
+    let both = |tree: &Tree, address: &str| {
+        let node = tree.node(address);
+        wait_for("both are alarms", || (warned(node, "").len() == 2 && listed(node).len() == 2).then_some(()));
+    };
+    for address in ["c", "c/s", "c/s/m"] {
+        both(&tree, address);
+    }
+    for lost in ["c/s", "c/s/m"] {
+        tree.kill9(lost);
+        std::fs::remove_dir_all(&tree.node(lost).data).expect("its disk is gone");
+        tree.start_node(lost);
+        tree.wait_ready();
+        both(&tree, lost);
+    }
+}
+
+#[test]
+fn of_several_areas_each_node_is_told_the_worst_that_is_said_of_it() {
+    let tree = city();
+    let (sent, expires) = (at(-60), at(3600));
+    let info = |severity: &str, headline: &str, code: &str| {
+        let xml = Warning { severity, ..Warning::alert("met-1", &sent, headline, &expires) }.xml();
+        let (from, to) = (xml.find("<info>").expect("an info"), xml.find("</alert>").expect("an end"));
+        xml[from..to].replace("510115001000", code)
+    };
+    let whole = Warning::alert("met-1", &sent, "", &expires).xml();
+    let head = &whole[..whole.find("<info>").expect("an info")];
+    let all = [
+        info("Minor", "蓝色", "510115002000"),
+        info("Extreme", "红色", "510115001000"),
+        info("Severe", "橙色", "510115001000"),
+        info("Extreme", "elsewhere", "440100000000"),
+    ];
+    let taken = post(tree.node("c"), &format!("{head}{}</alert>", all.concat()));
+    assert_eq!((taken.status, &taken.json()["notified"]), (202, &json!(["c/s", "c/t"])), "{}", taken.text);
+    for (address, level, headline) in [
+        ("c", "critical", "红色"),
+        ("c/s", "critical", "红色"),
+        ("c/s/m", "critical", "红色"),
+        ("c/t", "warning", "蓝色"),
+    ] {
+        stands(tree.node(address), Some(level));
+        assert_eq!(warned(tree.node(address), "")[0]["title"], headline, "at {address}");
+    }
+}

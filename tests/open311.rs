@@ -709,7 +709,14 @@ fn keys_say_who_may_file_and_who_may_read() {
     let filed = c.post("requests.json", &format!("api_key={app}&{GOOD}"));
     assert_eq!(filed.status, 200, "{}", filed.text);
     let id = filed.said()[0]["service_request_id"].as_str().expect("an id").to_owned();
-    assert_eq!(c.get(&format!("requests/{id}.json")).wrong().0, 403);
+    let refused = |query: &str| {
+        let (code, words) = c.get(&format!("requests/{id}.json{query}")).wrong();
+        (code, words.split(':').next().unwrap_or_default().to_owned())
+    };
+    assert_eq!(refused(""), (403, "api_key was not provided".into()));
+    assert_eq!(refused("?api_key=k"), (403, "Invalid api_key".into()));
+    let nothing = c.get("");
+    assert!(nothing.status == 404 && nothing.text.contains("see /open311/v2/discovery.xml"), "{}", nothing.text);
     for key in [&app, &reader] {
         assert_eq!(c.get(&format!("requests/{id}.json?api_key={key}")).status, 200);
     }

@@ -213,6 +213,10 @@ on = ["t.open"]
 command = { target = "c/s/**", type = "cmd.open", ttl = "1h", data = "${event.data}" }
 [[rule.then]]
 emit = { type = "t.opened", data = "${event.data}" }
+[[rule.then]]
+notice = { target = "c/s/**", type = "t.note", data = "${event.data}" }
+[[rule.then]]
+case = { category = "valve", title = "valve ${event.data.n}" }
 
 [[rule]]
 name = "leak"
@@ -224,41 +228,83 @@ clear = "!event.data.on"
 raise = { title = "leak" }
 "#;
 
-#[test]
-fn a_new_box_does_nothing_again_that_the_lost_one_had_done_and_all_that_it_had_not_heard() {
+fn street_tree() -> Tree {
     let mut tree = Tree::new(&[LEAF]);
     tree.edit("c/s", |text| format!("{text}{STREET_RULES}"));
     tree.start();
     tree.wait_all_known();
-    let open = |tree: &Tree, n: u32| say(tree.node(LEAF), &format!("o{n}"), "t.open", "v", &json!({"n": n}));
-    let leak = |tree: &Tree, id: &str, on: bool| say(tree.node(LEAF), id, "t.leak", "a", &json!({"on": on}));
-    let heard = |tree: &Tree, at: &str, kind: &str| {
-        let all = tree.node(at).get_text(&format!("/v1/events?after=0&type={kind}")).unwrap_or_default();
-        let of = |line| serde_json::from_str::<Value>(line).expect("a line is JSON")["event"]["data"]["n"].clone();
-        all.lines().map(|line| of(line).as_u64().expect("a number")).collect::<Vec<_>>()
-    };
-    let wait_heard = |tree: &Tree, all: &[u64]| {
-        for (at, kind) in [(LEAF, "cmd.open"), ("c", "t.opened")] {
-            wait_for(&format!("{at} hears {all:?}"), || {
-                let heard = heard(tree, at, kind);
-                assert!(heard.len() <= all.len(), "{kind} at {at}: {heard:?}");
-                (heard == all).then_some(())
-            });
-        }
-    };
+    tree
+}
+
+fn open(tree: &Tree, n: u32) {
+    say(tree.node(LEAF), &format!("o{n}"), "t.open", "v", &json!({"n": n}));
+}
+
+fn leak(tree: &Tree, id: &str, on: bool) {
+    say(tree.node(LEAF), id, "t.leak", "a", &json!({"on": on}));
+}
+
+/// What the street has done about those, each once and in order, is heard where it goes, and its cases are there.
+fn wait_done(tree: &Tree, all: &[u64]) {
+    for (at, kind) in [(LEAF, "cmd.open"), (LEAF, "t.note"), ("c", "t.opened")] {
+        wait_for(&format!("{at} hears {all:?}"), || {
+            let text = tree.node(at).get_text(&format!("/v1/events?after=0&type={kind}")).unwrap_or_default();
+            let of = |line| serde_json::from_str::<Value>(line).expect("a line is JSON")["event"]["data"]["n"].clone();
+            let heard: Vec<_> = text.lines().map(|line| of(line).as_u64().expect("a number")).collect();
+            assert!(heard.len() <= all.len(), "{kind} at {at}: {heard:?}");
+            (heard == all).then_some(())
+        });
+    }
+    for at in ["c", "c/s"] {
+        wait_for(&format!("the cases are at {at}"), || {
+            let fit = tree.node(at).get("/v1/cases")?["fit"].as_u64()?;
+            assert!(fit <= all.len() as u64, "{fit} cases at {at}");
+            (fit == all.len() as u64).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_restored_node_does_nothing_again_that_it_had_done_since_its_backup() {
+    let mut tree = street_tree();
+    let (data, backup) = (tree.node("c/s").data.display().to_string(), tree.dir().join("backup").display().to_string());
+    (0..2).for_each(|n| open(&tree, n));
+    wait_done(&tree, &[0, 1]);
+    run(&["store", "snapshot", &data, &backup]).says(0, &[]);
+    (2..4).for_each(|n| open(&tree, n));
+    leak(&tree, "l0", true);
+    wait_alarm(tree.node("c"), "sees the leak", |a| a["active"] == true);
+    wait_done(&tree, &[0, 1, 2, 3]);
+    tree.kill9("c/s");
+    run(&["store", "restore", &backup, &data, "--yes"]).says(0, &[]);
+    open(&tree, 4);
+    leak(&tree, "l1", false);
+    tree.start_node("c/s");
+    tree.wait_ready();
+    // What was sent again comes before it.
+    wait_done(&tree, &[0, 1, 2, 3, 4]);
+    for at in ["c", "c/s"] {
+        let over = wait_alarm(tree.node(at), "sees it over", |a| a["active"] == false);
+        assert_eq!(over["raises"], 1, "{at}");
+    }
+}
+
+#[test]
+fn a_new_box_does_nothing_again_that_the_lost_one_had_done_and_all_that_it_had_not_heard() {
+    let mut tree = street_tree();
     (0..3).for_each(|n| open(&tree, n));
     leak(&tree, "l0", true);
     wait_alarm(tree.node("c"), "sees the leak", |a| a["active"] == true);
     leak(&tree, "l1", false);
     wait_alarm(tree.node("c"), "sees it over", |a| a["active"] == false);
-    wait_heard(&tree, &[0, 1, 2]);
+    wait_done(&tree, &[0, 1, 2]);
     for n in 3..5 {
         tree.kill9("c/s");
         std::fs::remove_dir_all(&tree.node("c/s").data).expect("its disk is gone");
         open(&tree, n);
         tree.start_node("c/s");
         // What was sent again comes before it.
-        wait_heard(&tree, &(0..=u64::from(n)).collect::<Vec<_>>());
+        wait_done(&tree, &(0..=u64::from(n)).collect::<Vec<_>>());
         assert_eq!(alarms(tree.node("c")).iter().map(|a| a["raises"].as_u64()).collect::<Vec<_>>(), [Some(1)]);
     }
 }

@@ -114,7 +114,8 @@ pub struct Header<'a> {
     pub retain: bool,
     /// QoS of the publish (0 to 2). Does not travel.
     pub qos: u8,
-    /// It came from a child that had sent it to another box at this address, which had acknowledged it.
+    /// It came from a neighbour that had sent it to this address before and knows that it was acknowledged: by a box whose
+    /// disk was lost, or by this one, of which a backup was put back.
     pub had_before: bool,
     /// What only the front door reads: the publisher's client id and MQTT 5 properties. Does not travel.
     pub door: &'a [u8],

@@ -2,8 +2,8 @@
 
 use super::{COMMUNITY, CONFIG, LEAF, cli, id, wait_case};
 use crate::harness::ran::run;
-use crate::harness::{OPERA, Tree};
-use serde_json::Value;
+use crate::harness::{OPERA, Tree, wait_for};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 #[test]
@@ -41,4 +41,93 @@ fn a_restored_box_has_its_cases_steps_and_bookings_from_after_the_backup_again()
     for there in ["c", "c/s", COMMUNITY] {
         wait_case(tree.node(there), "has one word", |c| c["id"] == after && c["status"] == "accepted");
     }
+}
+
+#[test]
+fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_every_number() {
+    let mut tree = Tree::with(&[LEAF], &HashMap::new(), &format!("{OPERA}{CONFIG}"));
+    tree.start();
+    tree.wait_linked();
+    let book = ["service", "request", "opera", "--of", COMMUNITY, "--form", "health=好", "--json", "--by"];
+    let (code, out, err) = cli(tree.node(LEAF), &[&book[..], &["甲"]].concat());
+    assert_eq!(code, 0, "{out}{err}");
+    wait_case(tree.node("c/s"), "has heard of the booking", |c| c["booking"]["state"] == "booked");
+    for gone in [LEAF, COMMUNITY, "c/s"] {
+        tree.kill9(gone);
+    }
+    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is gone");
+    tree.start_node(COMMUNITY);
+    let says = |tree: &Tree, why: &str| {
+        let node = tree.node(COMMUNITY);
+        for line in [["rates"].as_slice(), &["supervision"], &["case", "stats"], &["case", "list"], &["alarm", "list"]]
+        {
+            let (_, out, err) = cli(node, line);
+            assert!(
+                out.contains("some may be missing here, or old: c/s/m ") && out.contains(why),
+                "{line:?}: {out}{err}"
+            );
+        }
+        let (_, out, _) = cli(node, &["service", "show", "opera", "--of", COMMUNITY]);
+        assert!(out.contains("not known yet: c/s/m ") && out.contains(why) && !out.contains("seats left"), "{out}");
+        let (_, out, _) = cli(node, &["doctor"]);
+        assert!(out.contains(why), "{out}");
+    };
+    tree.wait_ready();
+    says(&tree, "is new; its ");
+    tree.start_node("c/s");
+    wait_for("it knows whom it waits for", || {
+        (tree.node(COMMUNITY).get("/v1/cases")?["awaits"]["nodes"] == json!([LEAF])).then_some(())
+    });
+    says(&tree, "is in place of a box that lost its disk; its ");
+    let shown = tree.node(COMMUNITY).get("/v1/services/opera?of=c/s/m").expect("the service");
+    assert_eq!((&shown["free"], &shown["awaits"]["nodes"]), (&Value::Null, &json!([LEAF])), "{shown}");
+    // Who asks meanwhile is shown what the answer waits for.
+    let (code, out, err) = cli(tree.node(COMMUNITY), &[&book[..], &["乙", "--wait", "1s"]].concat());
+    let asked: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &asked["awaits"]["nodes"]), (3, &json!([LEAF])), "{out}{err}");
+    tree.start_node(LEAF);
+    wait_case(tree.node(COMMUNITY), "has answered", |c| c["id"] == asked["case"]["id"] && c["status"] == "rejected");
+    let free = tree.node(COMMUNITY).get("/v1/services/opera?of=c/s/m").expect("the service");
+    assert_eq!((&free["free"]["places"], &free["awaits"]), (&json!(0), &Value::Null), "{free}");
+    assert!(tree.node(COMMUNITY).get("/v1/rates").expect("rates")["awaits"].is_null());
+}
+
+#[test]
+fn a_restored_box_shows_a_case_as_it_stood_then_and_offers_no_step_that_it_refuses() {
+    let mut tree = Tree::with(&[COMMUNITY], &HashMap::new(), CONFIG);
+    tree.start();
+    tree.wait_linked();
+    let case = ["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--json"];
+    let (_, out, err) = cli(tree.node(COMMUNITY), &case);
+    let case = id(&serde_json::from_str::<Value>(&out).expect(&err)["case"]);
+    let (data, backup) = (tree.node(COMMUNITY).data.display().to_string(), tree.dir().join("backup"));
+    let backup = backup.display().to_string();
+    run(&["store", "snapshot", &data, &backup]).says(0, &[]);
+    super::step(tree.node(COMMUNITY), &case, "accept", &json!({"by": "小李"}));
+    wait_case(tree.node("c/s"), "has heard of it", |c| c["status"] == "accepted");
+    tree.kill9("c/s");
+    tree.kill9(COMMUNITY);
+    run(&["store", "restore", &backup, &data, "--yes"]).says(0, &[]);
+    tree.start_node(COMMUNITY);
+    tree.wait_ready();
+    let path = format!("/v1/cases/{case}");
+    let shown = tree.node(COMMUNITY).get(&path).expect("the case");
+    assert_eq!(
+        (&shown["unproven"], &shown["allowed"]),
+        (&json!(true), &json!(["accept", "comment", "forget"])),
+        "{shown}"
+    );
+    let (_, out, _) = cli(tree.node(COMMUNITY), &["case", "show", &case]);
+    assert!(out.contains("c/s/m has lost some of what it knew") && out.contains("how it stood then"), "{out}");
+    let (_, out, _) = cli(tree.node(COMMUNITY), &["case", "list"]);
+    assert!(out.contains("some may be missing here, or old: c/s/m has lost some"), "{out}");
+    let (code, out, _) = cli(tree.node(COMMUNITY), &["case", "comment", &case, "--by", "王", "--text", "见"]);
+    assert!(code == 3 && out.contains("it waits here with the case; its answer"), "{out}");
+    tree.kill9(COMMUNITY);
+    run(&["case", "show", &case, "--offline", &data]).says(0, &["how it stood then"]);
+    tree.start_node(COMMUNITY);
+    tree.start_node("c/s");
+    wait_case(tree.node(COMMUNITY), "has the step again", |c| c["accepted_by"] == "小李");
+    let shown = tree.node(COMMUNITY).get(&path).expect("the case");
+    assert!(shown["unproven"].is_null() && shown["awaits"].is_null(), "{shown}");
 }

@@ -166,6 +166,10 @@ fn a_service_is_found_by_a_word_of_its_code_name_description_provider_or_place_a
     assert_eq!(screen(&["--activities"]), ["sports-day", "opera"]);
     assert_eq!(screen(&["--activities", "--search", "opera", "--of", COMMUNITY]), ["opera"]);
     ran(leaf, &["service", "list", "--search", "火箭"]).says(0, &["nothing that fits is offered here or above"]);
+    // Of a node beside, below or nowhere nothing is known here, which is not that it offers nothing.
+    for (of, node) in [("c/nope", leaf), ("c/s/b", leaf), (LEAF, tree.node(COMMUNITY))] {
+        ran(node, &["service", "list", "--of", of]).says(2, &[&format!("`{of}` is none of them"), "ask "]);
+    }
     let json = ran(leaf, &["service", "list", "--activities", "--json"]).json();
     assert_eq!(json["services"].as_array().map(Vec::len), Some(2));
 }

@@ -124,7 +124,9 @@ pub(crate) fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut fo
         };
         offer(part::EVENT, "events");
         let is_late = header.ttl_ms == TTL_OVER_MS;
-        if header.direction == Direction::Down && !is_late && me.is_meant(header.target) {
+        // What was carried out before a backup was put back is not carried out again.
+        let is_done = is_late || header.had_before;
+        if header.direction == Direction::Down && !is_done && me.is_meant(header.target) {
             offer(part::COMMAND, "cmd");
         }
     }
@@ -403,6 +405,8 @@ pub(crate) mod tests {
         assert_eq!(all(&entry(&header("c/x"), b"{}")).len(), 1);
         let late = Header { ttl_ms: TTL_OVER_MS, ..header("c/s") };
         assert_eq!(all(&entry(&late, b"{}")).len(), 1, "it was answered \"not executed\"");
+        let again = Header { had_before: true, ..header("c/s") };
+        assert_eq!(all(&entry(&again, b"{}")).len(), 1, "it was carried out before a backup was put back");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::outbound::{Halt, Outbound};
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{Asking, LinkView, Lost, Role, Stage};
-use crate::engine::{self, Error, Haste, LAZY_NOTES};
+use crate::engine::{self, Error, Haste, Hub, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome, Word};
@@ -195,7 +195,7 @@ impl Driver {
                 End::Again(why) => {
                     tracing::warn!(reason = %why.text, "The connection to this node's own broker ended.");
                     for child in self.children.values_mut() {
-                        child.end(Stage::Connecting, why.clone());
+                        child.end(&self.cx.hub, Stage::Connecting, why.clone());
                         child.view.reconnects += 1;
                     }
                 }
@@ -426,7 +426,7 @@ impl Driver {
                 if holder == Some(party) || is_asking {
                     child.is_gone = true;
                     child.view.asking = None;
-                    child.end(Stage::Away, Lost::because("the child said bye, or its connection broke"));
+                    child.end(&cx.hub, Stage::Away, Lost::because("the child said bye, or its connection broke"));
                 }
             }
             _ => child.view.bad_messages += 1,
@@ -544,8 +544,8 @@ impl Child {
         self.heard_ms = Some(now);
     }
 
-    fn end(&mut self, stage: Stage, why: Lost) {
-        self.outbound.down();
+    fn end(&mut self, hub: &Hub, stage: Stage, why: Lost) {
+        self.outbound.leave(hub);
         self.view.stage = stage;
         (self.view.last_reason, self.view.refused_another) = (Some(why), None);
         self.shown = false;
@@ -564,7 +564,7 @@ impl Child {
         let Some(to) = self.outbound.session().map(|s| s.party.boot) else { return Ok(()) };
         let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
         let refuse = Word::Refuse(Refuse::new(me, to, Reason::Unknown, told)).encode();
-        self.end(Stage::Hello, why);
+        self.end(&cx.hub, Stage::Hello, why);
         publish(outlet, cx.topic(Verb::UpAck, address), refuse).await
     }
 }
@@ -597,13 +597,14 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
                 // Those above may know one as gone that this folder has never met and another box here has: by the word
                 // of that one.
                 let has_met = peer.as_ref().is_some_and(|p| p.party.is_some());
-                if !has_met && hello.peer.is_some() || peer.is_some_and(|p| p.retired) {
+                if !has_met && hello.peer.is_some() || peer.as_ref().is_some_and(|p| p.retired) {
                     let id = format!("{:032x}", random_u128());
                     let ticket = cx.hub.offer(vec![engine::subtree(&cx.address, &hello.address, false, &id)]).await?;
                     engine::wait(ticket).await?;
                 }
                 cx.commit(notes, Haste::Now).await?;
-                let session = handshake::session_of(&hello, &welcome, cx.terms.message_bytes_max, cx.terms.credit);
+                let (bytes_max, credit) = (cx.terms.message_bytes_max, cx.terms.credit);
+                let session = handshake::session_of(peer.as_ref(), &hello, &welcome, bytes_max, credit);
                 return Ok(Greeting::Welcome { hello: Box::new(hello), welcome, session });
             }
             // Look again once it is our turn: another child may have shown the same.

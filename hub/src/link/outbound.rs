@@ -125,6 +125,15 @@ impl Outbound {
         (self.has_changed, self.has_at, self.has_acks) = ([false; 2], None, 0);
     }
 
+    /// Ends the session, if any. What the peer has is noted first: another box may come in its place, or a backup be put
+    /// back, and it must not do again what it has done.
+    pub(crate) fn leave(&mut self, hub: &Hub) {
+        if let Ok(Some(place)) = hub.place() {
+            place.note_lazily(&self.notes(&hub.reader()));
+        }
+        self.down();
+    }
+
     pub(crate) fn down(&mut self) {
         self.sender.on_down();
         self.session = None;

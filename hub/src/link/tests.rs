@@ -13,8 +13,10 @@ use bytes::Bytes;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::topic::Verb;
-use citybrain_shared::wire::{Cursor, FrameBuilder, FrameHead, Message, Party, Word};
-use citybrain_shared::{Address, Lane, LogId, Pos, limits, topic};
+use citybrain_shared::wire::{
+    self, BootMark, Cursor, Epoch, FrameBuilder, FrameHead, Hello, Message, Party, Welcome, Word,
+};
+use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos, limits, topic};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -225,11 +227,16 @@ fn a_child_with_an_empty_disk_is_given_no_old_directive_though_its_first_welcome
     });
 }
 
-/// Of a child's first session: no records, up to position 1.
+/// Of a first session: no records, up to position 1.
 fn first_frame(lane: Lane) -> Vec<u8> {
+    frame(Party::default(), 1, lane)
+}
+
+/// The same under another lease.
+fn frame(from: Party, lease: u64, lane: Lane) -> Vec<u8> {
     let head = FrameHead {
-        from: Party::default(),
-        lease: 1,
+        from,
+        lease,
         log: LogId(1),
         lane,
         after: Pos::ZERO,
@@ -401,6 +408,79 @@ fn either_side_may_restart_and_the_link_goes_on_where_it_was() {
         assert_eq!(parent.ids(), (0..300).collect::<Vec<_>>());
         child.close().await;
         parent.close().await;
+    });
+}
+
+/// A parent by hand that has nothing and sends nothing.
+fn welcome(from: Party, hello: &Hello, lease: u64) -> Bytes {
+    let at = |log| Cursor { log, upto: Pos::ZERO, chain: 0 };
+    let epoch = Epoch { log: LogId(1), first: Pos(1) };
+    let welcome = Welcome {
+        from,
+        to: hello.from.boot,
+        address: a("c"),
+        version: wire::VERSION,
+        message_bytes_max: 1 << 20,
+        lease,
+        epoch,
+        first: Pos(1),
+        last: Pos::ZERO,
+        has: [at(hello.epoch.log); 2],
+        credit: 8,
+        answers: hello.id,
+        sends: [Some(at(epoch.log)); 2],
+        boots: vec![BootMark { boot: from.boot, first: Pos(1) }],
+    };
+    Word::Welcome(welcome).encode().into()
+}
+
+#[test]
+fn a_child_says_hello_once_where_frames_overtake_its_welcome_and_never_twice_within_a_moment() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let node = format!("[node]\naddress = \"c/s\"\ndata = \"{}\"\n", dir.path().display());
+        let config: Config = toml::from_str(&format!("{node}[parent]\nurl = \"mqtt://127.0.0.1:1\"\n")).unwrap();
+        let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
+        let thread = std::thread::spawn(|| engine.run());
+        let links = Links::default();
+        let cx = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
+        let (tx, mut out) = mpsc::channel(64);
+        let (inbox, rx) = mpsc::channel(64);
+        let mut pipe = Some(LocalPipe { tx, rx }.into());
+        let dial: uplink::Dial = Box::new(move |_, _, _| pipe.take().expect("one connection"));
+        let answer: Handler = Arc::new(|q: Bytes| Box::pin(async move { q }));
+        let (stop, stopped) = watch::channel(false);
+        let driver = tokio::spawn(Uplink::over(cx, a("c"), dial, answer, None).run(stopped));
+        let parent = Party { inc: Inc(7), boot: Boot { counter: 1, nonce: 1 } };
+        let topic_of = |verb| topic::link(&config.link.root, verb, &a("c/s"));
+        let (down, said) = (topic_of(Verb::Down), topic_of(Verb::UpAck));
+        let mut next = async || loop {
+            let (_, payload, _) = out.recv().await.unwrap();
+            match super::driver::decode(&payload) {
+                Ok(Message::Word(Word::Hello(hello))) => return (hello, std::time::Instant::now()),
+                _ => continue,
+            }
+        };
+        let is_up = |lease| hub.state(|s| s.peers.get(&a("c")).is_some_and(|p| p.lease == lease));
+        let (first, _) = next().await;
+        inbox.send((down.clone(), frame(parent, 1, Lane::Routine).into())).await.unwrap();
+        until("it has read the frame", || links.links().first().is_some_and(|l| l.received_frames == 1)).await;
+        inbox.send((said.clone(), welcome(parent, &first, 1))).await.unwrap();
+        until("it is in session", || is_up(1)).await;
+        // Its hello is found once more, by a parent that was started anew, and twice at that.
+        inbox.send((said.clone(), welcome(parent, &first, 2))).await.unwrap();
+        let (second, before) = next().await;
+        assert_eq!(second.id, first.id + 1);
+        for lease in [3, 4] {
+            inbox.send((said.clone(), welcome(parent, &second, lease))).await.unwrap();
+        }
+        let (third, after) = next().await;
+        assert_eq!(third.id, second.id + 1);
+        assert!(after - before > Duration::from_millis(50), "{:?}", after - before);
+        stop.send_replace(true);
+        driver.await.unwrap();
+        hub.stop().await;
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
     });
 }
 

@@ -26,6 +26,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// A hello is repeated after so long without an answer, ms.
 const HELLO_AFTER_MS: Ms = 2_000;
+/// Two hellos are so far apart at least, ms: each is a session at the parent, with a commit of its own. One that shows
+/// what the parent has asked for does not wait.
+const HELLOS_APART_MS: Ms = 100;
 /// After so many hellos without an answer, or sessions without any progress, the connection is
 /// built anew: it may be open at this end only.
 const HELLOS_MAX: u32 = 3;
@@ -99,6 +102,8 @@ struct Link {
     awaiting: bool,
     /// When to say hello, if not in session.
     hello_at: Ms,
+    /// When the last one was said.
+    said_at: Ms,
     hellos: u32,
     stalls: u32,
     refusals: Backoff,
@@ -119,6 +124,7 @@ impl Link {
             said: None,
             awaiting: false,
             hello_at: 0,
+            said_at: 0,
             hellos: 0,
             stalls: 0,
             refusals: Backoff::default(),
@@ -188,7 +194,10 @@ impl Link {
                     Event::Connected => {}
                 },
                 r = committed.changed() => if r.is_err() { return End::Stop },
-                Some(why) = refused.recv() => self.bounced(cx.now(), Lost::because(why)),
+                // Out of session it is of one that has not begun here, or is over: the hello under way settles it.
+                Some(why) = refused.recv() => if self.outbound.session().is_some() {
+                    self.bounced(cx.now(), Lost::because(why));
+                },
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
                 () = driver::stopped(stop) => {
                     let notes = self.outbound.notes(&reader);
@@ -257,20 +266,11 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the session, if any. What the parent has is noted first: another box may come in its place, and must not do
-    /// again what this one has done.
-    fn leave(&mut self) {
-        if let Ok(Some(place)) = self.cx.hub.place() {
-            place.note_lazily(&self.outbound.notes(&self.cx.hub.reader()));
-        }
-        self.outbound.down();
-    }
-
-    /// Ends the session, if any, and has a hello said at once.
+    /// Ends the session, if any, and has a hello said as soon as may be.
     fn again(&mut self, now: Ms, why: impl Into<Lost>) {
-        self.leave();
+        self.outbound.leave(&self.cx.hub);
         self.awaiting = false;
-        self.hello_at = now;
+        self.hello_at = now.max(self.said_at + HELLOS_APART_MS);
         self.view.last_reason = Some(why.into().or_login(self.view.last_reason.take()));
     }
 
@@ -279,7 +279,7 @@ impl Link {
         self.again(now, why);
         self.bounces += 1;
         if self.bounces > 1 {
-            self.hello_at = now + self.refusals.next_ms().max(100);
+            self.hello_at = self.hello_at.max(now + self.refusals.next_ms());
         }
     }
 
@@ -299,7 +299,7 @@ impl Link {
         let message = Word::Hello(hello.clone()).encode();
         self.said = Some(hello);
         self.awaiting = true;
-        self.hello_at = now + HELLO_AFTER_MS;
+        (self.said_at, self.hello_at) = (now, now + HELLO_AFTER_MS);
         if !matches!(self.view.stage, Stage::Refused { .. }) {
             self.stage(Stage::Hello);
         }
@@ -383,6 +383,10 @@ impl Link {
 
     async fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), End> {
         let (cx, now) = (self.cx(), self.cx.now());
+        // To a hello that was given up: the next one is said when it is time.
+        if !self.awaiting && self.outbound.session().is_none() {
+            return Ok(());
+        }
         let Some(said) = &self.said else { return Ok(()) };
         let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&self.up.parent).cloned()));
         self.me = me;
@@ -395,7 +399,7 @@ impl Link {
             OnWelcome::Again(why) => {
                 let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
                 self.again(now, Lost::because(why));
-                self.hello_at = now + wait;
+                self.hello_at = self.hello_at.max(now + wait);
             }
             OnWelcome::Up { notes, session } => {
                 cx.commit(notes, Haste::Lazy).await.map_err(End::again)?;
@@ -422,6 +426,7 @@ impl Link {
                 at.truncate(BOOTS_KEPT);
                 self.saying.prove = at;
                 self.again(now, Lost::because(refuse.detail));
+                self.hello_at = now;
                 self.hellos = self.hellos.saturating_sub(1);
             }
             OnRefuse::Mint(mint) => {
@@ -470,7 +475,7 @@ impl Link {
     }
 
     fn ended(&mut self, why: Lost) {
-        self.leave();
+        self.outbound.leave(&self.cx.hub);
         self.awaiting = false;
         self.view.reconnects += 1;
         tracing::debug!(peer = %self.up.parent, reason = %why.text, "The connection to the parent's broker ended.");

@@ -47,7 +47,7 @@ pub struct Peer {
     pub peer_has: [Option<Cursor>; 2],
     pub peer_has_inc: Option<Inc>,
     /// The furthest that any box under its address has had of us, by lane. Only grows: an old hello of a box
-    /// that is gone lowers `peer_has`.
+    /// that is gone lowers `peer_has`, and so does a box that was restored.
     pub furthest: [Pos; 2],
     /// What that was when the incarnation of `peer_has` began.
     pub began: [Pos; 2],

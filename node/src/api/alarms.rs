@@ -86,7 +86,17 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         let Some(brain) = Brain::of(state) else {
             let (alarms, cases) = (Vec::new(), Vec::new());
             let (unheard, unheard_more) = (Vec::new(), 0);
-            return view::Alarms { active: 0, unacknowledged: 0, alarms, unheard, unheard_more, cases, next: None };
+            let awaits = None;
+            return view::Alarms {
+                active: 0,
+                unacknowledged: 0,
+                alarms,
+                unheard,
+                unheard_more,
+                awaits,
+                cases,
+                next: None,
+            };
         };
         // Alarms of nodes that are asked about only.
         let asked = |a: &&Address| wanted.address.as_ref().is_none_or(|w| w.covers(a));
@@ -111,6 +121,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         view::Alarms {
             unheard,
             unheard_more,
+            awaits: brain.cases.awaited(),
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
             next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),

@@ -184,7 +184,7 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
 async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response, Refusal> {
     let letter = |reason: &str, detail: String| DeadLetter::new(reason, detail, VIA, "", body);
     let xml = String::from_utf8_lossy(body);
-    let (mut read, is_known, cancelled, is_late) = ctx
+    let (read, is_known, cancelled, is_late) = ctx
         .hub
         .state(|state| {
             let brain = Brain::of(state)?;
@@ -230,10 +230,9 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
         true => "an update that was sent after it is in force: it is kept, and that goes on".into(),
         false => remark(&read, is_known, now),
     };
-    if is_late {
-        read.told.nodes.clear();
-    }
-    let Told { root, key, nodes, .. } = read.told;
+    let Told { root, key, .. } = read.told;
+    let mut nodes: Vec<Address> = read.below.into_iter().filter(|_| !is_late).map(|below| below.node).collect();
+    nodes.sort();
     let taken = view::CapTaken { id: key, about: root, pos, duplicate, notified: nodes, note };
     Ok(ctx.answer_with(status, taken))
 }
@@ -256,6 +255,7 @@ fn taken(ctx: &Ctx, told: &Told) -> Result<Option<Pos>, Refusal> {
 /// What whoever sent it may not expect.
 fn remark(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> String {
     let told = &read.told;
+    let goes_on = read.above.as_ref().map(|node| format!("it came from {node}, and goes on there"));
     match told.msg_type.as_str() {
         "Ack" | "Error" => format!("an {} is kept, and nothing follows from it", told.msg_type),
         _ if told.status != "Actual" => {
@@ -269,7 +269,7 @@ fn remark(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> St
             let more = if more > 0 { format!(", and {more} more") } else { String::new() };
             format!("not in force here, of what it refers to: {}{more}", named.join(" "))
         }
-        _ => String::new(),
+        _ => goes_on.unwrap_or_default(),
     }
 }
 

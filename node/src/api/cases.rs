@@ -213,6 +213,7 @@ pub async fn list(
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
     // An app is told nothing of the nodes.
     let away = if sees_all { supervision::away(&ctx, wanted.owner.as_ref()) } else { Vec::new() };
+    let awaits = supervision::awaited(&ctx).map(|a| if sees_all { a } else { a.without_nodes() });
     let next_page = next.clone();
     let body = view::Cases {
         cases: page,
@@ -224,6 +225,7 @@ pub async fn list(
         contacts,
         coming,
         away,
+        awaits,
         next: next_page,
     };
     let response = etag::answer(&ctx, &headers, body);
@@ -363,12 +365,15 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
         to: w.to.clone(),
         refused: w.refused.clone(),
     };
+    let role = matches!(caller, Caller::App(_)).then_some(Role::Resident);
     view::CaseShown {
         case: Case { followers: brain.cases.followers(&held.case), ..held.case.clone() },
         history: held.history.clone(),
         overdue: held.case.is_overdue(now),
         words: held.case.words(),
-        allowed: brain.cases.book().allowed(&held.case, now),
+        allowed: brain.cases.allowed(held, role, now),
+        unproven: brain.cases.is_unproven(&held.case.id),
+        awaits: brain.cases.case_awaits(held),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
         coming: held.who_comes().cloned().collect(),

@@ -9,7 +9,7 @@ use crate::brain::cases::Held;
 use crate::brain::cases::machine::{RESIDENT, app_of, is_residents};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Approved, Case, Coming, Entry, Outcome, Tally, Verdict, step};
-use citybrain_shared::view::CaseShown;
+use citybrain_shared::view::{Awaited, CaseShown};
 
 /// Stands where a name would.
 const WITHHELD: &str = "withheld";
@@ -137,6 +137,8 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         overdue: case.is_overdue(now),
         words: shown.words,
         allowed: shown.allowed.into_iter().filter(|verb| is_residents(*verb)).collect(),
+        unproven: shown.unproven,
+        awaits: shown.awaits.map(Awaited::without_nodes),
         asked: shown.asked,
         wishes: shown.wishes.into_iter().filter(|w| is_own(held, &w.by)).collect(),
         coming: shown.coming.into_iter().map(who_comes).collect(),

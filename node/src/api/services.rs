@@ -32,6 +32,9 @@ pub struct Wanted {
 
 pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
+    if let Some(of) = &wanted.of {
+        is_known(&ctx.config.node.address, of)?;
+    }
     let word = wanted.search.unwrap_or_default().to_lowercase();
     let now = ctx.as_of();
     let services = look_by(&ctx, |brain| {
@@ -48,6 +51,16 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         brain.services.services().filter(fits).map(offer).collect()
     })?;
     Ok(etag::answer(&ctx, &headers, view::Services { services }))
+}
+
+/// # Errors
+/// What that node offers is not known here: an answer of nothing would be taken for all of it.
+fn is_known(me: &Address, of: &Address) -> Result<(), Refusal> {
+    if of.covers(me) {
+        return Ok(());
+    }
+    let detail = format!("{me} knows what it offers itself and what those above it do, and `{of}` is none of them");
+    Err(Refusal::bad("bad-query", detail, format!("ask {of} itself; `citybrain tree` shows which nodes there are")))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,10 +81,12 @@ pub async fn show(
     let shown = look_by(&ctx, |brain| {
         let (node, service) = brain.services.find(&code, of.as_ref())?;
         let own = *node == ctx.config.node.address;
-        let free = own.then(|| brain.cases.free(service, now));
+        let awaits = brain.cases.awaited().filter(|_| own);
+        let free = (own && awaits.is_none()).then(|| brain.cases.free(service, now));
         Ok::<_, crate::brain::cases::Refusal>(view::ServiceShown {
             offer: view::Offer { node: node.clone(), service: service.clone() },
             free,
+            awaits,
         })
     })??;
     Ok(etag::answer(&ctx, &headers, shown))

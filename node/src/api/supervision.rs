@@ -21,6 +21,7 @@ use citybrain_shared::view::{self, Away, GroupBy, LinkRole, RatePeriod};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::successors;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Rows of one answer, some megabytes. What is cut off would be missing in silence.
@@ -98,7 +99,8 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
     rows.sort_by(|a, b| (&a.now.period, rank(a), &a.key).cmp(&(&b.now.period, rank(b), &b.key)));
     let weights = view::RateWeights::of(&s);
     let away = away(&ctx, Some(&whole));
-    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, gone, away, at: now }))
+    let awaits = awaited(&ctx);
+    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, gone, away, awaits, at: now }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,7 +133,8 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
     let gone = look(&ctx, |cases, _| cases.gone())?;
-    Ok(ctx.answer(view::CaseStats { by, rows, total, gone, away, at: now }))
+    let awaits = awaited(&ctx);
+    Ok(ctx.answer(view::CaseStats { by, rows, total, gone, away, awaits, at: now }))
 }
 
 /// The category that is meant.
@@ -206,22 +209,26 @@ pub struct Watched {
     category: Option<String>,
     days: Option<u32>,
     /// Entries of each list, 1 to 200; without it 20.
-    limit: Option<usize>,
-    /// Reports of one place, or of one person, from which on it is told.
+    limit: Option<NonZeroUsize>,
+    /// Reports of one place, or of one person, from which on it is told, 2 or more; without it 3.
     again: Option<u64>,
 }
 
 /// `GET /v1/supervision`: overdue, suspended, reopened, hot spots, repeat callers.
 pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Watched { under, category, days, limit, again } = query(&uri)?;
+    let again = again.unwrap_or(AGAIN_DEFAULT);
+    if again < 2 {
+        return Err(Refusal::bad("bad-query", format!("{again} is no report of the same again"), "`again=2` or more"));
+    }
     let category = are_known(&ctx, &caller, under.as_ref(), category).await?;
     let now = ctx.as_of();
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
     let question = Question {
         scope,
-        again: again.unwrap_or(AGAIN_DEFAULT).max(2),
-        limit: limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX),
+        again,
+        limit: limit.map_or(LIST_DEFAULT, NonZeroUsize::get).min(LIST_MAX),
         shown: caller.sees_persons(),
     };
     let mut watching = Watching::new(question, now);
@@ -281,6 +288,11 @@ pub(super) fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
         }
         away.into_iter().map(|(node, last_heard)| Away { node, last_heard: last_heard.trunc_subsecs(0) }).collect()
     })
+}
+
+/// What of this node's own part is not known here yet.
+pub(super) fn awaited(ctx: &Ctx) -> Option<view::Awaited> {
+    ctx.hub.state(|state| Brain::of(state)?.cases.awaited())
 }
 
 /// How many live where, as this node and those below it say; where one does not, as all its children do.

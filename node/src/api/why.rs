@@ -6,7 +6,6 @@
 
 use super::input::query;
 use super::{Ctx, Refusal, road};
-use crate::brain::Brain;
 use crate::doctor::checks::webhook_remedy;
 use crate::doctor::login_in_words;
 use axum::extract::State as From;
@@ -165,11 +164,8 @@ fn of_start(ctx: &Ctx) -> Option<Symptom> {
 }
 
 fn of_lost_cases(ctx: &Ctx) -> Option<Symptom> {
-    let awaited = ctx.hub.state(|s| Brain::of(s).and_then(|b| b.cases.awaited())).filter(|a| a.cases > 0)?;
-    let lost =
-        if awaited.knows_some { "has lost some of what it knew" } else { "is in place of a box that lost its disk" };
-    let sentence =
-        format!("{} {lost}; cases of that: {}; {}", ctx.config.node.address, awaited.cases, awaited.sentence());
+    let awaited = super::supervision::awaited(ctx).filter(|a| a.cases > 0)?;
+    let sentence = format!("{}; cases that are known to wait: {}", awaited.whole("cases"), awaited.cases);
     let remedy = "bring those nodes back; for one that is gone for good, an empty box under its address will do";
     Some(mine(ctx, "cases-not-recovered", Severity::Slow, sentence, remedy))
 }

@@ -73,20 +73,21 @@ impl Folder {
             ),
         };
         // Its config is not in its folder: what a node says of itself is, its presence first, which says who it is.
-        let cache_bytes = config(dir, "offline")?.store.cache_bytes;
+        let cache_bytes = config(dir, "offline", false)?.store.cache_bytes;
         let mind: Make = Arc::new(|| Box::new(Said::default()));
         let (hub, _) = engine::open_offline(dir, cache_bytes, mind).map_err(unopened)?;
         let said = hub.state(|s| {
             let address = s.address.clone()?;
-            Some((s.registry.get(&address).cloned(), Said::of(s, &address), address))
+            let has_parent = address.parent().is_some_and(|parent| s.peers.contains_key(&parent));
+            Some((s.registry.get(&address).cloned(), Said::of(s, &address), has_parent, address))
         });
-        let Some((known, offered, address)) = said else {
+        let Some((known, offered, has_parent, address)) = said else {
             return no(
                 format!("nothing in the log of `{}` says whose it is", dir.display()),
                 "its node stopped during its first start, or its log is lost: `citybrain store verify DIR`",
             );
         };
-        let mut config = config(dir, address.as_str())?;
+        let mut config = config(dir, address.as_str(), has_parent)?;
         if let Some(known) = known {
             (config.node.name, config.node.code, config.node.labels) = (known.name, known.code, known.labels);
         }
@@ -133,9 +134,10 @@ impl Folder {
     }
 }
 
-/// Defaults, with what the folder needs.
-fn config(dir: &Path, address: &str) -> Result<Config, Fail> {
-    let text = format!("[node]\naddress = \"{address}\"\ndata = \"data\"\n");
+/// Defaults, with what the folder needs. Who has met a parent may wait for its word.
+fn config(dir: &Path, address: &str, has_parent: bool) -> Result<Config, Fail> {
+    let parent = if has_parent { "[parent]\nurl = \"mqtt://offline\"\n" } else { "" };
+    let text = format!("[node]\naddress = \"{address}\"\ndata = \"data\"\n{parent}");
     let unfit = || Fail::no("unreadable", format!("the folder's node has no valid address: `{address}`"), "");
     let mut config = parse(&text, &Variables::new()).config.ok_or_else(unfit)?;
     config.node.data = dir.to_owned();

@@ -11,7 +11,8 @@
 //!
 //! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part tells another
 //! something only by events: a rule that opens a case writes an event that [`cases`] reads in the same
-//! commit. What they share of [`cases`] is its calendar, its letters and its ids.
+//! commit. What they share of [`cases`] is its calendar, its letters and its ids; and [`warnings`] says which
+//! of its events rules hear.
 
 pub mod cases;
 pub mod form;
@@ -31,6 +32,9 @@ use in_force::{Numbered, Slot};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Rows of the rules begin with it.
+const RULES: u8 = b'r';
 
 pub struct Brain {
     pub cases: cases::Cases,
@@ -93,13 +97,13 @@ impl Brain {
     }
 
     fn parts(&self) -> [(u8, &dyn Policy); 4] {
-        [(b'c', &self.cases), (b'r', &self.rules), (services::PART, &self.services), (b'w', &self.warnings)]
+        [(b'c', &self.cases), (RULES, &self.rules), (services::PART, &self.services), (b'w', &self.warnings)]
     }
 
     fn parts_mut(&mut self) -> [(u8, &mut dyn Policy); 4] {
         [
             (b'c', &mut self.cases),
-            (b'r', &mut self.rules),
+            (RULES, &mut self.rules),
             (services::PART, &mut self.services),
             (b'w', &mut self.warnings),
         ]
@@ -171,7 +175,8 @@ impl Policy for Brain {
         if let Some(newer) = self.slot.newer(header, self.in_force.0) {
             self.adopt(newer);
         }
-        for (_, part) in self.parts_mut() {
+        let is_for_rules = self.warnings.is_news(header, payload);
+        for (_, part) in self.parts_mut().into_iter().filter(|(part, _)| is_for_rules || *part != RULES) {
             part.apply(pos, header, payload);
         }
     }

@@ -9,15 +9,22 @@
 //! **Operation.** A table of what is in force, by that first message, folded from these events: it says
 //! to which chain an update belongs, whom a cancellation must reach, and, by a timer, what has expired:
 //! that is an [`EXPIRED`] at every node for itself, so that it ends in time also where the line is cut.
+//! A node holds what came in at it, what comes down past it, and what comes up from below, each with the
+//! nodes at which that came in: a word from below neither ends nor changes what holds for more than those
+//! below its node. Rules hear what the table takes, and nothing else ([`Warnings::is_news`]): so the alarm of a
+//! warning stands as the warning does.
 //! A message that refers to several warnings is an event of each. What was cancelled stays so: what was
-//! sent before the cancellation and comes after it ends as soon as it is there. And a cancellation that is
-//! older than the update in force is no more than an [`ANSWER`].
+//! sent before the cancellation and comes after it is not taken. And a cancellation that is
+//! older than the update in force is no more than an [`ANSWER`]. One that refers to what this node does not
+//! know goes to all below: it may have lost its disk, and who does not know it either does nothing.
+//! A child that has lost its disk is told again what is in force there.
 //! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
 //! worse would overtake its alert, and the alert would then take it back.
 //!
 //! **Bounds.** [`WARNINGS_MAX`] in force and as many cancelled, those that end first give way; [`KEYS_MAX`]
 //! messages of each, [`CHAINS_MAX`] that one message is about.
 
+use crate::brain::cases::is_wanted;
 use crate::brain::cases::letter::data;
 use crate::cap::{self, Message, alarms, areas, parts, text, values};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -47,14 +54,15 @@ const KEYS_MAX: usize = 64;
 const CHAINS_MAX: usize = 64;
 /// So long a message holds that does not say, hours: a bureau's day.
 const HOLDS_HOURS: i64 = 24;
-/// Nodes that one message is sent to by name; of more, all are told.
+/// Nodes that one message is sent to by name, and at which one is known to have come in; of more, all are told.
 const TARGETS_MAX: usize = 256;
 /// Characters of what it is about, and of its headline.
 const WORDS_MAX: usize = 500;
 /// Ends in one group.
 const TOGETHER: usize = 64;
 
-/// `data` of all these events. Without `message` and `xml` in an [`EXPIRED`], without `xml` in a [`NOTICE`].
+/// `data` of all these events. Without `message` and `xml` in an [`EXPIRED`], without `xml` in a [`NOTICE`], and
+/// without both in one to a box that has lost its disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     /// The first message of the chain, and this one: `sender,identifier,sent`, the time in UTC.
@@ -88,6 +96,23 @@ struct Warning {
     told: Told,
     /// Messages of the chain, oldest first.
     keys: Vec<String>,
+    holders: Holders,
+}
+
+/// The nodes at which a warning came in (this one, those above that have told of it, those below), and when the
+/// message was sent that is in force there.
+type Holders = BTreeMap<Address, DateTime<Utc>>;
+
+/// What a message does to what is known of its warning.
+enum Outcome {
+    /// It is in force now.
+    Holds(Holders),
+    /// It is cancelled, and stays so.
+    Ends,
+    /// It has expired, or is cancelled at all below at whom it came in.
+    Lapses,
+    /// What is in force goes on; more may be known of who has it.
+    GoesOn(Option<Holders>),
 }
 
 /// A warning that was cancelled.
@@ -115,6 +140,48 @@ pub struct Read {
     pub also: Vec<String>,
     /// What it refers to, and nothing in force here has come to.
     pub unknown: Vec<String>,
+    /// Who below is told, and what; the worst first.
+    pub below: Vec<Below>,
+    /// A node above that goes on with what it moves on or ends here.
+    pub above: Option<Address>,
+}
+
+/// What a message says to a node.
+#[derive(Clone, Debug)]
+struct Words {
+    level: Severity,
+    event: String,
+    headline: String,
+}
+
+impl Words {
+    /// The worst of what is said, in Chinese if it is; what a message does not say it leaves as it was.
+    fn of(infos: &[&Message], note: Option<&str>, before: Option<&Told>) -> Words {
+        let level = |info: &Message| {
+            let own = values(info, "parameter", cap::SEVERITY).find_map(Severity::parse);
+            own.unwrap_or_else(|| alarms::level(text(info, "severity")))
+        };
+        let worst = infos.iter().min_by_key(|info| (level(info), !text(info, "language").starts_with("zh")));
+        let says = |name: &str| worst.map(|info| text(info, name)).filter(|t| !t.is_empty());
+        // It is held as long as the warning is; the whole of it stands in the message.
+        let or = |given: Option<&str>, known: Option<&str>| {
+            words::beginning(given.or(known).unwrap_or_default(), WORDS_MAX).to_owned()
+        };
+        Words {
+            level: worst.map(|info| level(info)).or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
+            event: or(says("event"), before.map(|b| b.event.as_str())),
+            headline: or(says("headline").or(says("event")).or(note), before.map(|b| b.headline.as_str())),
+        }
+    }
+}
+
+/// A node that is told of a message.
+#[derive(Clone, Debug)]
+pub struct Below {
+    pub node: Address,
+    /// With all below it. If not, it came in there before.
+    deep: bool,
+    words: Words,
 }
 
 pub struct Warnings {
@@ -151,16 +218,17 @@ impl Warnings {
         let earlier = cap::references(text(&message, "references")).unwrap_or_default();
         let msg_type = word("msgType");
         let is_actual = text(&message, "status") == "Actual" && !matches!(msg_type.as_str(), "Ack" | "Error");
-        let mut chains: Vec<&Told> = Vec::new();
+        let mut held: Vec<&Warning> = Vec::new();
         let mut unknown = Vec::new();
         for key in &earlier {
             match self.table.values().find(|w| w.keys.contains(key)) {
                 None => unknown.push(key.clone()),
-                Some(w) if chains.iter().all(|known| known.root != w.told.root) => chains.push(&w.told),
+                Some(w) if held.iter().all(|known| known.told.root != w.told.root) => held.push(w),
                 Some(_) => {}
             }
         }
-        chains.truncate(CHAINS_MAX);
+        held.truncate(CHAINS_MAX);
+        let chains: Vec<&Told> = held.iter().map(|w| &w.told).collect();
         let before = chains.first().copied();
         let root = match before {
             _ if msg_type == "Alert" => key.clone(),
@@ -168,52 +236,76 @@ impl Warnings {
             None => self.cancelled_of(&earlier).or_else(|| first(&earlier)).unwrap_or(&key).clone(),
         };
         let is_step = is_actual && msg_type != "Alert";
-        let also = chains.iter().skip(1).filter(|_| is_step).map(|w| w.root.clone()).collect::<Vec<_>>();
-        let info = || parts(&message, "info");
-        let main = info().find(|i| text(i, "language").starts_with("zh")).or_else(|| info().next());
-        let says = |name: &str| main.map(|i| text(i, name)).filter(|t| !t.is_empty());
-        // It is held as long as the warning is; the whole of it stands in the message.
-        let or = |given: Option<&str>, known: Option<&str>| {
-            words::beginning(given.or(known).unwrap_or_default(), WORDS_MAX).to_owned()
-        };
-        let own_level = main.and_then(|i| values(i, "parameter", cap::SEVERITY).find_map(Severity::parse));
-        let level = own_level.or_else(|| says("severity").map(alarms::level));
-        let event = or(says("event"), before.map(|b| b.event.as_str()));
-        let headline = says("headline").or(says("event")).or(Some(text(&message, "note")).filter(|t| !t.is_empty()));
-        let expires = info().filter_map(|i| cap::moment(text(i, "expires")).ok()).max();
+        // Of what it cancels and this node does not know, others below may know more.
+        let is_lost = |key: &&String| msg_type == "Cancel" && **key != root && !self.was_cancelled(key);
+        let lost = unknown.iter().filter(is_lost).cloned();
+        let also = chains.iter().skip(1).map(|w| w.root.clone()).chain(lost);
+        let also: Vec<String> = also.filter(|_| is_step).take(CHAINS_MAX).collect();
+        let infos = parts(&message, "info").map(|info| (info, areas::places(info, &self.me, known)));
+        let infos: Vec<(&Message, Option<Vec<Address>>)> = infos.collect();
+        let note = Some(text(&message, "note")).filter(|t| !t.is_empty());
+        let words = |node: &Address| Words::of(&concerning(&infos, node), note, before);
+        let here = words(&self.me);
+        let expires = infos.iter().filter_map(|(info, _)| cap::moment(text(info, "expires")).ok()).max();
         let holds = sent.checked_add_signed(TimeDelta::hours(HOLDS_HOURS)).unwrap_or(sent);
         // A cancellation must reach whoever would still believe what it cancels, however late it comes.
         let believed = chains.iter().filter(|_| msg_type == "Cancel").map(|before| before.expires);
         let expires = believed.chain([expires.unwrap_or(holds)]).max().unwrap_or(holds);
+        let (nodes, alone) =
+            if is_actual { self.concerned(&message, &held, &unknown, known) } else { Default::default() };
+        let deep = nodes.iter().map(|node| (node, true));
+        let alone = alone.iter().map(|node| (node, false));
+        let below = deep.chain(alone).map(|(node, deep)| Below { node: node.clone(), deep, words: words(node) });
+        let mut below: Vec<Below> = below.collect();
+        // Who is on the way to several hears the worst first.
+        below.sort_by(|a, b| (a.words.level, &a.node).cmp(&(b.words.level, &b.node)));
+        let is_above = |node: &&Address| **node != self.me && node.covers(&self.me);
+        let above = held.iter().filter(|_| is_step).flat_map(|w| w.holders.keys()).find(is_above).cloned();
         let told = Told {
             sent,
             status: word("status"),
-            level: level.or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
-            headline: or(headline, before.map(|b| b.headline.as_str())),
+            level: here.level,
+            event: here.event,
+            headline: here.headline,
             urgent: is_actual,
             expires,
-            nodes: if is_actual { self.concerned(&message, &chains, known) } else { Vec::new() },
-            event,
+            nodes,
             root,
             key,
             msg_type,
             message: Value::Object(message),
             xml: xml.to_owned(),
         };
-        Read { told, also, unknown }
+        Read { told, also, unknown, below, above }
     }
 
-    fn concerned(&self, message: &Message, before: &[&Told], known: &[(Address, Option<String>)]) -> Vec<Address> {
+    /// The nodes that are told, each with all below it, and those that are told alone.
+    fn concerned(
+        &self,
+        message: &Message,
+        before: &[&Warning],
+        unknown: &[String],
+        known: &[(Address, Option<String>)],
+    ) -> (Vec<Address>, Vec<Address>) {
+        let all = || (vec![self.me.clone()], Vec::new());
         let mut nodes = match self.notify {
-            Notify::Nobody => return Vec::new(),
-            Notify::Subtree => return vec![self.me.clone()],
+            Notify::Nobody => return Default::default(),
+            Notify::Subtree => return all(),
             Notify::Areas => areas::named(message, &self.me, known),
         };
-        // Who heard of it must hear how it goes on.
-        nodes.extend(before.iter().flat_map(|b| b.nodes.iter().cloned()));
-        nodes.sort();
-        nodes.dedup();
-        if nodes.len() * before.len().max(1) > TARGETS_MAX { vec![self.me.clone()] } else { nodes }
+        if text(message, "msgType") == "Cancel" && unknown.iter().any(|key| !self.was_cancelled(key)) {
+            return all();
+        }
+        // Who heard of it must hear how it goes on: who it was, as far as this node can tell them.
+        nodes.extend(before.iter().flat_map(|b| &b.told.nodes).filter_map(|node| within(&self.me, node)));
+        areas::topmost(&mut nodes);
+        let is_told = |node: &Address| nodes.iter().any(|n| n.covers(node));
+        let holders = before.iter().flat_map(|b| b.holders.keys()).filter(|node| is_below(&self.me, node));
+        let alone: BTreeSet<Address> = holders.filter(|node| !is_told(node)).cloned().collect();
+        match (nodes.len() + alone.len()) * before.len().max(1) > TARGETS_MAX {
+            true => all(),
+            false => (nodes, alone.into_iter().collect()),
+        }
     }
 
     /// What is in force, and the messages that each has come to, oldest first.
@@ -231,6 +323,10 @@ impl Warnings {
         self.cancelled.iter().find(|(_, c)| keys.iter().any(|key| c.keys.contains(key))).map(|(root, _)| root)
     }
 
+    fn was_cancelled(&self, key: &String) -> bool {
+        self.cancelled.values().any(|c| c.keys.contains(key))
+    }
+
     /// When the cancellation was sent that is newer than this message of the warning.
     pub fn cancelled(&self, told: &Told) -> Option<DateTime<Utc>> {
         self.cancelled.get(&told.root).map(|c| c.cancelled).filter(|at| told.sent <= *at)
@@ -246,16 +342,16 @@ impl Warnings {
     /// # Errors
     /// It does not fit into an event.
     pub fn drafts(&self, read: &Read, now_us: i64) -> Result<Vec<Draft>, String> {
-        let mut drafts = self.drafts_of(&read.told, &read.told.key, now_us)?;
+        let mut drafts = self.drafts_of(&read.told, read, &read.told.key, now_us)?;
         for root in &read.also {
             // As it came it stands in the first.
             let told = Told { root: root.clone(), xml: String::new(), ..read.told.clone() };
-            drafts.extend(self.drafts_of(&told, &format!("{}.also.{root}", told.key), now_us)?);
+            drafts.extend(self.drafts_of(&told, read, &format!("{}.also.{root}", told.key), now_us)?);
         }
         Ok(drafts)
     }
 
-    fn drafts_of(&self, told: &Told, id: &str, now_us: i64) -> Result<Vec<Draft>, String> {
+    fn drafts_of(&self, told: &Told, read: &Read, id: &str, now_us: i64) -> Result<Vec<Draft>, String> {
         let is_late = told.msg_type == "Cancel" && self.is_overtaken(told);
         let kind = match (told.msg_type.as_str(), told.status.as_str()) {
             ("Ack" | "Error", _) => ANSWER,
@@ -267,19 +363,107 @@ impl Warnings {
         let way = if self.me.tier() == Tier::City { Direction::Local } else { Direction::Up };
         let first = Event { kind, id, source: &source, way, target: "", told, now_us }.draft()?;
         let mut drafts = vec![first];
-        let below = Told { xml: String::new(), ..told.clone() };
-        for node in told.nodes.iter().filter(|_| !is_late) {
-            let (target, id) = (format!("{node}/**"), format!("{id}.for.{node}"));
-            let source = format!("/{}", self.me);
-            let way = Direction::Down;
-            let event = Event { kind: NOTICE, id: &id, source: &source, way, target: &target, told: &below, now_us };
-            drafts.push(event.draft()?);
+        for Below { node, deep, words } in read.below.iter().filter(|_| !is_late) {
+            let Words { level, event, headline } = words.clone();
+            let told = Told { level, event, headline, xml: String::new(), ..told.clone() };
+            let target = if *deep { format!("{node}/**") } else { node.to_string() };
+            drafts.push(self.notice(&format!("{id}.for.{node}"), &target, &told, now_us)?);
         }
         Ok(drafts)
     }
 
-    fn put(&mut self, told: Told) {
+    fn notice(&self, id: &str, target: &str, told: &Told, now_us: i64) -> Result<Draft, String> {
+        let source = format!("/{}", self.me);
+        Event { kind: NOTICE, id, source: &source, way: Direction::Down, target, told, now_us }.draft()
+    }
+
+    /// To a child whose disk is empty: what is in force there, for it and for those whom it may not have told yet.
+    fn told_again(&self, child: &Address, now_us: i64) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        for warning in self.table.values().filter(|w| w.told.expires.timestamp_micros() > now_us) {
+            let mut nodes: Vec<Address> = warning.told.nodes.iter().filter_map(|node| within(child, node)).collect();
+            areas::topmost(&mut nodes);
+            let mut targets: Vec<String> = nodes.iter().map(|node| format!("{node}/**")).collect();
+            // What comes up is held by all on its way.
+            if !nodes.contains(child) && warning.holders.keys().any(|node| child.covers(node)) {
+                targets.push(child.to_string());
+            }
+            for target in targets {
+                let id = format!("{}.again.{now_us:x}.for.{}", warning.told.key, target.trim_end_matches("/**"));
+                drafts.extend(self.notice(&id, &target, &warning.told, now_us));
+            }
+        }
+        drafts
+    }
+
+    /// Who says it, and what, if it is a word that counts for the table.
+    fn said(&self, header: &Header<'_>, payload: &[u8]) -> Option<(Address, Told)> {
+        let counts = match header.name {
+            MESSAGE => header.direction != Direction::Down,
+            EXPIRED => header.origin.is_none(),
+            NOTICE => header.origin.is_some() && header.direction == Direction::Down,
+            _ => false,
+        };
+        let by = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok())?;
+        let told = if counts && header.kind == Kind::Event { data::<Told>(payload)? } else { return None };
+        Some((by, told))
+    }
+
+    /// Is it for rules, too? Not if what is in force goes on behind it, nor where it is only passed on.
+    pub fn is_news(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        if header.name == NOTICE && header.origin.is_none() {
+            return false;
+        }
+        let said = self.said(header, payload);
+        said.is_none_or(|(by, told)| !matches!(self.outcome(&by, &told), Outcome::GoesOn(_)))
+    }
+
+    fn outcome(&self, by: &Address, told: &Told) -> Outcome {
+        let is_below = is_below(&self.me, by);
+        let Some(known) = self.table.get(&told.root) else {
+            return match told.msg_type.as_str() {
+                "Cancel" if !is_below => Outcome::Ends,
+                "Cancel" | "Expired" => Outcome::GoesOn(None),
+                _ if self.cancelled(told).is_some() => Outcome::GoesOn(None),
+                _ => Outcome::Holds(Holders::from([(by.clone(), told.sent)])),
+            };
+        };
+        match told.msg_type.as_str() {
+            "Expired" => Outcome::Lapses,
+            "Cancel" if is_below => {
+                let others = known.holders.iter().filter(|(node, _)| !by.covers(node));
+                let others: Holders = others.map(|(node, sent)| (node.clone(), *sent)).collect();
+                if others.is_empty() { Outcome::Lapses } else { Outcome::GoesOn(Some(others)) }
+            }
+            "Cancel" if self.is_overtaken(told) => Outcome::GoesOn(None),
+            "Cancel" => Outcome::Ends,
+            _ => {
+                let is_behind = |(node, sent): (&Address, &DateTime<Utc>)| !by.covers(node) && *sent < told.sent;
+                let is_newer = told.sent > known.told.sent;
+                let waits = is_below && is_newer && known.holders.iter().any(is_behind);
+                // Of one message the worst word counts: areas of several levels are told each their own.
+                let is_milder = told.key == known.told.key && told.level > known.told.level;
+                let holders = moved_on(&self.me, &known.holders, by, told.sent);
+                let goes_on = waits || is_milder || self.is_overtaken(told);
+                if goes_on { Outcome::GoesOn(Some(holders)) } else { Outcome::Holds(holders) }
+            }
+        }
+    }
+
+    /// More is known of who has it.
+    fn note(&mut self, root: &str, nodes: Vec<Address>, holders: Holders) {
+        if let Some(known) = self.table.get_mut(root) {
+            known.holders = holders;
+            known.told.nodes = joined(&self.me, &known.told.nodes, nodes);
+            self.dirty.insert(root.to_owned());
+        }
+    }
+
+    fn put(&mut self, told: Told, by: &Address, holders: Holders) {
         let told = Told { message: Value::Null, xml: String::new(), ..told };
+        let known = self.table.get(&told.root).filter(|_| *by != self.me);
+        let nodes = known.map(|w| joined(&self.me, &w.told.nodes, told.nodes.clone()));
+        let told = Told { nodes: nodes.unwrap_or(told.nodes), ..told };
         let mut keys = self.table.get(&told.root).map(|w| w.keys.clone()).unwrap_or_default();
         if !keys.contains(&told.key) {
             keys.push(told.key.clone());
@@ -288,7 +472,7 @@ impl Warnings {
         bound(&mut keys, &root);
         self.remove(&root);
         self.ends.insert((told.expires.timestamp_micros(), root.clone()));
-        self.table.insert(root, Warning { told, keys });
+        self.table.insert(root, Warning { told, keys, holders });
         if self.table.len() > WARNINGS_MAX
             && let Some((_, first)) = self.ends.first().cloned()
         {
@@ -321,6 +505,41 @@ impl Warnings {
             self.ends.remove(&(old.told.expires.timestamp_micros(), root.to_owned()));
         }
     }
+}
+
+/// What is said of the node, of one above it or below it; of no node at all, it may be of any. If nothing is, all.
+fn concerning<'m>(infos: &[(&'m Message, Option<Vec<Address>>)], node: &Address) -> Vec<&'m Message> {
+    let meets = |place: &Address| place.covers(node) || node.covers(place);
+    let is_of = |places: &Option<Vec<Address>>| places.as_ref().is_none_or(|places| places.iter().any(meets));
+    let of: Vec<&Message> = infos.iter().filter(|(_, places)| is_of(places)).map(|(info, _)| *info).collect();
+    if of.is_empty() { infos.iter().map(|(info, _)| *info).collect() } else { of }
+}
+
+fn is_below(me: &Address, node: &Address) -> bool {
+    me != node && me.covers(node)
+}
+
+/// What of the node, and all below it, is at or below this one.
+fn within(me: &Address, node: &Address) -> Option<Address> {
+    if node.covers(me) { Some(me.clone()) } else { Some(node.clone()).filter(|node| me.covers(node)) }
+}
+
+/// These nodes and those, each with all below it; of too many, all.
+fn joined(me: &Address, known: &[Address], more: Vec<Address>) -> Vec<Address> {
+    let mut nodes = [known, &more].concat();
+    areas::topmost(&mut nodes);
+    if nodes.len() > TARGETS_MAX { vec![me.clone()] } else { nodes }
+}
+
+/// With the word of this node, which all below it have heard.
+fn moved_on(me: &Address, holders: &Holders, by: &Address, sent: DateTime<Utc>) -> Holders {
+    let mut holders = holders.clone();
+    holders.entry(by.clone()).or_insert(sent);
+    for (_, known) in holders.iter_mut().filter(|(node, _)| by.covers(node)) {
+        *known = sent.max(*known);
+    }
+    // So many have it that it is this node's.
+    if holders.len() > TARGETS_MAX { Holders::from([(me.clone(), sent)]) } else { holders }
 }
 
 /// The message that was sent first.
@@ -401,8 +620,10 @@ impl Event<'_> {
 }
 
 impl Policy for Warnings {
-    fn decide(&self, _: &State, _: i64, _: &Header<'_>, _: &[u8]) -> Vec<Draft> {
-        Vec::new()
+    fn decide(&self, _: &State, now_us: i64, header: &Header<'_>, _: &[u8]) -> Vec<Draft> {
+        let child = header.origin.filter(|_| is_wanted(header.name)).and_then(|o| Address::parse(o.address).ok());
+        let child = child.filter(|child| child.is_child_of(&self.me));
+        child.map(|child| self.told_again(&child, now_us)).unwrap_or_default()
     }
 
     fn next_due_us(&self) -> Option<i64> {
@@ -422,23 +643,15 @@ impl Policy for Warnings {
     }
 
     fn apply(&mut self, _: Pos, header: &Header<'_>, payload: &[u8]) {
-        let here = header.origin.is_none();
-        let counts = match header.name {
-            MESSAGE | EXPIRED => here,
-            NOTICE => !here && header.direction == Direction::Down,
-            _ => return,
-        };
-        let Some(told) = data::<Told>(payload).filter(|_| counts && header.kind == Kind::Event) else { return };
-        match (self.table.get(&told.root), told.msg_type.as_str()) {
-            (_, "Cancel") if self.is_overtaken(&told) => {}
-            (_, "Cancel") => self.cancel(&told),
-            (_, "Expired") => self.remove(&told.root),
-            (Some(known), _) if known.told.sent > told.sent => {}
-            // Rules have seen it by now: it is taken back at once.
-            _ if self.cancelled(&told).is_some() => self.put(Told { expires: told.sent, ..told }),
-            _ => {
+        let Some((by, told)) = self.said(header, payload) else { return };
+        match self.outcome(&by, &told) {
+            Outcome::GoesOn(None) => {}
+            Outcome::GoesOn(Some(holders)) => self.note(&told.root, told.nodes, holders),
+            Outcome::Ends => self.cancel(&told),
+            Outcome::Lapses => self.remove(&told.root),
+            Outcome::Holds(holders) => {
                 self.cancelled.remove(&told.root);
-                self.put(told);
+                self.put(told, &by, holders);
             }
         }
     }
@@ -474,6 +687,60 @@ impl Policy for Warnings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use citybrain_shared::LogId;
+    use citybrain_shared::config::{Variables, parse};
+    use citybrain_shared::record::Origin;
+
+    fn a(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn city() -> Warnings {
+        let parsed = parse("[node]\naddress = \"c\"\ndata = \"d\"\n", &Variables::new());
+        Warnings::new(&parsed.config.unwrap())
+    }
+
+    fn at(second: u32) -> DateTime<Utc> {
+        format!("2026-07-01T00:00:{second:02}Z").parse().unwrap()
+    }
+
+    fn key(identifier: u32, second: u32) -> String {
+        cap::key("a@b", &identifier.to_string(), at(second))
+    }
+
+    /// A message of the chain, sent at that second; it begins with the first.
+    fn told(msg_type: &str, second: u32, level: Severity) -> Told {
+        Told {
+            root: key(1, 1),
+            key: key(second, second),
+            sent: at(second),
+            msg_type: msg_type.into(),
+            status: "Actual".into(),
+            level,
+            event: "暴雨".into(),
+            headline: String::new(),
+            urgent: true,
+            expires: "2026-07-01T06:00:00Z".parse().unwrap(),
+            nodes: Vec::new(),
+            message: Value::Null,
+            xml: String::new(),
+        }
+    }
+
+    /// Comes to the city from there: do rules hear of it?
+    fn hears(warnings: &mut Warnings, from: &str, told: &Told) -> bool {
+        let origin = Origin { address: from, log: LogId(1), pos: Pos(1) };
+        let (origin, direction) = if from == "c" { (None, Direction::Local) } else { (Some(origin), Direction::Up) };
+        let header = Header { origin, direction, ..Header::local(Kind::Event, MESSAGE) };
+        let event = json!({"data": told}).to_string();
+        let is_news = warnings.is_news(&header, event.as_bytes());
+        warnings.apply(Pos(1), &header, event.as_bytes());
+        is_news
+    }
+
+    fn level(warnings: &Warnings) -> Option<Severity> {
+        warnings.in_force().next().map(|(told, _)| told.level)
+    }
 
     #[test]
     fn of_a_long_chain_the_first_message_and_the_newest_are_known() {
@@ -483,5 +750,114 @@ mod tests {
         let wanted: Vec<String> = std::iter::once(at(0)).chain((11..KEYS_MAX + 10).map(at)).collect();
         assert_eq!(keys, wanted);
         assert_eq!(first(&keys), Some(&at(0)));
+    }
+
+    #[test]
+    fn what_came_in_at_two_nodes_below_is_over_above_when_both_have_cancelled_it() {
+        let mut warnings = city();
+        for from in ["c/s", "c/t"] {
+            assert!(hears(&mut warnings, from, &told("Alert", 1, Severity::Major)));
+        }
+        let cancel = told("Cancel", 3, Severity::Major);
+        assert!(!hears(&mut warnings, "c/s", &cancel), "it goes on at the other");
+        assert!(!hears(&mut warnings, "c/t/m", &cancel), "one below the other does not speak for it");
+        assert_eq!(level(&warnings), Some(Severity::Major));
+        assert!(hears(&mut warnings, "c/t", &cancel));
+        assert_eq!(level(&warnings), None);
+    }
+
+    #[test]
+    fn what_two_nodes_below_have_is_as_both_say_it_is() {
+        let mut warnings = city();
+        for from in ["c/s", "c/t"] {
+            hears(&mut warnings, from, &told("Alert", 1, Severity::Major));
+        }
+        assert!(!hears(&mut warnings, "c/s", &told("Update", 2, Severity::Warning)), "the other has it as it was");
+        assert_eq!(level(&warnings), Some(Severity::Major));
+        assert!(hears(&mut warnings, "c/t", &told("Update", 2, Severity::Warning)));
+        assert_eq!(level(&warnings), Some(Severity::Warning));
+    }
+
+    #[test]
+    fn of_one_message_the_worst_word_counts_and_one_that_was_overtaken_does_not() {
+        let mut warnings = city();
+        for (from, told, is_heard) in [
+            ("c/s", told("Alert", 1, Severity::Minor), true),
+            ("c/t", told("Alert", 1, Severity::Critical), true),
+            ("c/u", told("Alert", 1, Severity::Minor), false),
+            ("c", told("Update", 4, Severity::Major), true),
+            ("c/v", told("Alert", 1, Severity::Critical), false),
+        ] {
+            assert_eq!(hears(&mut warnings, from, &told), is_heard, "{from} at {}", told.sent);
+        }
+        assert_eq!(level(&warnings), Some(Severity::Major));
+        hears(&mut warnings, "c", &told("Cancel", 5, Severity::Major));
+        assert!(!hears(&mut warnings, "c/w", &told("Alert", 1, Severity::Critical)), "what was cancelled stays so");
+        assert_eq!(level(&warnings), None);
+    }
+
+    #[test]
+    fn an_update_of_the_same_second_is_taken_though_it_is_milder() {
+        let mut warnings = city();
+        hears(&mut warnings, "c", &told("Alert", 1, Severity::Major));
+        let update = Told { key: key(2, 1), ..told("Update", 1, Severity::Minor) };
+        assert!(hears(&mut warnings, "c", &update));
+        assert_eq!(level(&warnings), Some(Severity::Minor));
+    }
+
+    #[test]
+    fn of_more_nodes_than_are_told_by_name_none_ends_a_warning_above() {
+        let mut warnings = city();
+        let nodes: Vec<String> = (0..=TARGETS_MAX).map(|i| format!("c/s{i}")).collect();
+        for from in &nodes {
+            hears(&mut warnings, from, &Told { nodes: vec![a(from)], ..told("Alert", 1, Severity::Major) });
+        }
+        let held = warnings.table.get(&key(1, 1)).unwrap();
+        assert_eq!((held.told.nodes.clone(), held.holders.len()), (vec![a("c")], 1));
+        for from in &nodes {
+            hears(&mut warnings, from, &told("Cancel", 2, Severity::Major));
+        }
+        assert_eq!(level(&warnings), Some(Severity::Major));
+    }
+
+    fn cancellation(references: &[&str]) -> Message {
+        let message = json!({"sender": "a@b", "identifier": "9", "sent": "2026-07-01T00:00:09+00:00",
+            "status": "Actual", "msgType": "Cancel", "references": references.join(" ")});
+        message.as_object().unwrap().clone()
+    }
+
+    /// Types and targets of what follows.
+    fn follows(warnings: &Warnings, message: Message) -> Vec<(String, String)> {
+        let read = warnings.read(message, "", &[(a("c"), None), (a("c/s"), None)]);
+        let drafts = warnings.drafts(&read, 0).unwrap();
+        drafts.iter().map(|d| (d.header().name.to_owned(), d.header().target.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_cancellation_of_what_is_not_known_goes_to_all_below_once_for_each() {
+        let mut warnings = city();
+        let two = ["a@b,1,2026-07-01T00:00:01+00:00", "x@y,2,2026-07-01T00:00:00+00:00"];
+        let wanted = |target: &str| [(MESSAGE.to_owned(), String::new()), (NOTICE.to_owned(), target.to_owned())];
+        assert_eq!(follows(&warnings, cancellation(&two)), [wanted("c/**"), wanted("c/**")].concat());
+        // Known, it goes to those who have it: the one at which it came in.
+        hears(&mut warnings, "c/s", &told("Alert", 1, Severity::Major));
+        assert_eq!(follows(&warnings, cancellation(&two[..1])), wanted("c/s"));
+        // And again to nobody.
+        hears(&mut warnings, "c", &told("Cancel", 9, Severity::Major));
+        assert_eq!(follows(&warnings, cancellation(&two[..1])), wanted("")[..1]);
+    }
+
+    #[test]
+    fn nobody_is_told_whom_this_node_cannot_tell() {
+        let mut warnings = city();
+        warnings.me = a("c/s");
+        let told = Told { nodes: vec![a("c/t"), a("c/s/m"), a("c/s/m/n")], ..told("Alert", 1, Severity::Major) };
+        hears(&mut warnings, "c/s/m", &told);
+        let read = warnings.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
+        assert_eq!(read.told.nodes, [a("c/s/m")]);
+        // Told from above, it is this node's, with all below it.
+        hears(&mut warnings, "c/s/m", &Told { nodes: vec![a("c")], ..told });
+        let read = warnings.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
+        assert_eq!(read.told.nodes, [a("c/s")]);
     }
 }

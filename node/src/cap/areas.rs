@@ -3,14 +3,23 @@
 use super::{ADDRESS, DIVISION, Message, parts, values};
 use citybrain_shared::Address;
 
-/// The topmost nodes that the areas of all `info` name by a geocode, in the order of the tree:
-/// [`ADDRESS`] names a node and all below it; [`DIVISION`] all nodes of that division, or, where it is
-/// finer than the tree, the deepest node whose division it lies in. `known`: `me`, and all below it, with
-/// their division codes.
+/// The topmost nodes that the areas of all `info` name by a geocode, in the order of the tree. `known`: `me`, and all
+/// below it, with their division codes.
 pub fn named(message: &Message, me: &Address, known: &[(Address, Option<String>)]) -> Vec<Address> {
+    let mut found = parts(message, "info").filter_map(|info| places(info, me, known)).flatten().collect();
+    topmost(&mut found);
+    found
+}
+
+/// The nodes that the areas of an `info` name by a geocode: [`ADDRESS`] names a node and all below it;
+/// [`DIVISION`] all nodes of that division, or, where it is finer than the tree, the deepest node whose division it
+/// lies in. `None`: it has no such geocode.
+pub fn places(info: &Message, me: &Address, known: &[(Address, Option<String>)]) -> Option<Vec<Address>> {
     let mut found: Vec<Address> = Vec::new();
-    for area in parts(message, "info").flat_map(|info| parts(info, "area")) {
+    let mut is_coded = false;
+    for area in parts(info, "area") {
         for text in values(area, "geocode", ADDRESS) {
+            is_coded = true;
             let Ok(address) = Address::parse(text) else { continue };
             if address.covers(me) {
                 // An area above is all of this node's.
@@ -20,6 +29,7 @@ pub fn named(message: &Message, me: &Address, known: &[(Address, Option<String>)
             }
         }
         for code in values(area, "geocode", DIVISION) {
+            is_coded = true;
             let wanted = division(code);
             if wanted.is_empty() {
                 continue;
@@ -33,11 +43,15 @@ pub fn named(message: &Message, me: &Address, known: &[(Address, Option<String>)
             found.extend(within.into_iter().cloned());
         }
     }
-    found.sort();
-    found.dedup();
-    let all = found.clone();
-    found.retain(|a| !all.iter().any(|above| above != a && above.covers(a)));
-    found
+    is_coded.then_some(found)
+}
+
+/// Without those that are below others of them, in the order of the tree.
+pub fn topmost(nodes: &mut Vec<Address>) {
+    nodes.sort();
+    nodes.dedup();
+    let all = nodes.clone();
+    nodes.retain(|a| !all.iter().any(|above| above != a && above.covers(a)));
 }
 
 /// A division's code without the zeros that only fill it up: 2 province, 2 city, 2 county, then 3 for

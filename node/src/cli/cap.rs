@@ -31,7 +31,7 @@ pub enum Cap {
         #[command(flatten)]
         at: Direct,
     },
-    /// It is over before its time, by this node's word; those who were told of it hear it
+    /// It is over before its time, by this node's word, here and below; nodes above go on with what they have
     Cancel {
         /// Its id, or enough of it
         id: String,
@@ -80,7 +80,7 @@ impl Cap {
                 let node = at.node()?;
                 let place = node.place();
                 yes.confirm(&format!(
-                    "{place} cancels the warning `{id}` there and at all who were told of it. Who did it is recorded."
+                    "{place} cancels the warning `{id}` there and at all below who have it. Who did it is recorded."
                 ))?;
                 node.post("/v1/cap/cancel", &view::CapCancel { about: id, note }).map(Output::CapTaken)
             }

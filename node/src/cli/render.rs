@@ -208,11 +208,13 @@ impl Screen {
             Output::Links(a) => self.answer(&a, out, node::links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
             Output::Cases(a) => {
-                self.of_below(&a, &a.body.away, out, |v, s, out| cases::cases(v, &a.head.node, a.head.as_of, s, out))?;
+                self.of_below(&a, (&a.body.away, &a.body.awaits), out, |v, s, out| {
+                    cases::cases(v, &a.head.node, a.head.as_of, s, out)
+                })?;
             }
-            Output::Bookings(a) => self.of_below(&a, &a.body.away, out, cases::bookings)?,
+            Output::Bookings(a) => self.of_below(&a, (&a.body.away, &a.body.awaits), out, cases::bookings)?,
             Output::Summoned(a) => {
-                self.of_below(&a, &a.body.away, out, |v, s, out| {
+                self.of_below(&a, (&a.body.away, &a.body.awaits), out, |v, s, out| {
                     cases::summoned(v, &a.head.node, a.head.as_of, s, out)
                 })?;
             }
@@ -223,16 +225,19 @@ impl Screen {
                     false => export::csv(&a.body.cases, out)?,
                 }
                 // What reads the cases reads no sentence.
+                supervision::awaits(a.body.awaits.as_ref(), "cases", &mut io::stderr())?;
                 supervision::away(&a.body.away, a.head.offline, self, &mut io::stderr())?;
             }
-            Output::CaseStats(a) => self.of_below(&a, &a.body.away, out, supervision::stats)?,
-            Output::Supervision(a) => self.of_below(&a, &a.body.away, out, supervision::supervision)?,
+            Output::CaseStats(a) => self.of_below(&a, (&a.body.away, &a.body.awaits), out, supervision::stats)?,
+            Output::Supervision(a) => {
+                self.of_below(&a, (&a.body.away, &a.body.awaits), out, supervision::supervision)?
+            }
             Output::CasesBrought(a) => {
                 self.answer(&a, out, |v, _, out| cases::brought(v, out))?;
                 return Ok(u8::from(a.body.refused > 0));
             }
             Output::Rates(a, show) => {
-                self.of_below(&a, &a.body.away, out, |v, s, out| rates::rates(v, show, s, out))?
+                self.of_below(&a, (&a.body.away, &a.body.awaits), out, |v, s, out| rates::rates(v, show, s, out))?
             }
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
@@ -295,12 +300,13 @@ impl Screen {
     fn of_below<T: View>(
         &self,
         answer: &Answer<T>,
-        away: &[view::Away],
+        (away, awaits): (&[view::Away], &Option<view::Awaited>),
         out: &mut dyn Write,
         table: impl Fn(&T, &Screen, &mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
         self.answer(answer, out, |v, s, out| {
             table(v, s, out)?;
+            supervision::awaits(awaits.as_ref(), "cases", out)?;
             supervision::away(away, answer.head.offline, s, out)
         })
     }

@@ -5,6 +5,7 @@ use super::{At, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::view::GroupBy;
 use clap::Args;
+use std::num::NonZeroUsize;
 
 /// Which cases.
 #[derive(Debug, Args)]
@@ -34,10 +35,10 @@ pub struct Supervision {
     #[command(flatten)]
     pub scope: Scope,
     /// Entries of each list, 1 to 200
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub limit: usize,
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub limit: NonZeroUsize,
     /// Reports of one place, or of one person, from which on it is told
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(2..))]
     pub again: u64,
     #[command(flatten)]
     pub at: At,

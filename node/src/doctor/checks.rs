@@ -57,6 +57,9 @@ pub const CHECKS: [(&str, Check); 27] = [
 /// A webhook that has stood for so long does not go on by itself.
 const STANDS_FOR: TimeDelta = TimeDelta::seconds(10);
 
+/// What to do about a node that waits for what others know of its cases.
+pub const AWAITS_REMEDY: &str = "until then it gives no seat, and its lists and counts lack some; bring those nodes back: for one that is gone for good, an empty box under its address will do";
+
 /// Alarms that are named when no rule ends them.
 const LEFT_NAMED: usize = 5;
 
@@ -150,6 +153,9 @@ fn more(facts: &Facts) -> Vec<Finding> {
             format!("active, and no rule in force ends them: {}{more}", named.join(", ")),
             "`citybrain alarm clear ID`, or put the rule that raised it back and `citybrain rule reload`",
         );
+    }
+    if let Some(awaits) = &node.awaits {
+        add("cases-not-recovered", Warn, awaits.whole("cases"), AWAITS_REMEDY);
     }
     for sentence in &node.nameless {
         add(

@@ -116,6 +116,8 @@ pub struct Node {
     /// Active alarms of this node that no rule in force ends, and how many more.
     pub alarms_left: Vec<view::AlarmLeft>,
     pub alarms_left_more: u64,
+    /// Whose word it waits for, in place of a box that lost what it knew.
+    pub awaits: Option<view::Awaited>,
     /// What its own rules, services and scenes name and nobody has, a sentence each.
     pub nameless: Vec<String>,
     pub lost: u64,

@@ -61,6 +61,7 @@ impl Running {
         let (alarms_left, alarms_left_more) =
             ctx.hub.state(|state| Brain::of(state).map(|brain| brain.rules.left_named())).unwrap_or_default();
         let nameless = ctx.hub.state(|state| Brain::of(state).map(|brain| brain.nameless()).unwrap_or_default());
+        let awaits = ctx.hub.state(|state| Brain::of(state)?.cases.awaited());
         let (children, calendar, days, dead_letters_open, lost) = ctx.hub.state(|state| {
             let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));
             let children = below.map(|(a, k)| (a.to_string(), k.version.clone())).collect();
@@ -100,6 +101,7 @@ impl Running {
             dead_letters_open,
             alarms_left,
             alarms_left_more,
+            awaits,
             nameless,
             lost,
             last_pos: reader.last(),

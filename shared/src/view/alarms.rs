@@ -1,6 +1,6 @@
 //! Conditions that hold: alarms of rules, and the rules themselves; warnings that came in by CAP.
 
-use super::CalendarShown;
+use super::{Awaited, CalendarShown};
 use crate::case::{Place, Status};
 use crate::config::rules::Severity as AlarmSeverity;
 use crate::{Address, Pos, Tier};
@@ -101,6 +101,8 @@ pub struct Alarms {
     /// How many more there are than `unheard` says.
     #[serde(default)]
     pub unheard_more: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
     /// Of each of these the newest case that was opened beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<AlarmCase>,
@@ -346,7 +348,7 @@ pub struct CapTaken {
     pub pos: Pos,
     /// It was there before.
     pub duplicate: bool,
-    /// Nodes that are told, each with all below it.
+    /// Nodes that are told, each with all below it; one below at which the warning came in, alone.
     pub notified: Vec<Address>,
     /// What the sender may not expect; often nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]

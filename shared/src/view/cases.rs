@@ -38,6 +38,8 @@ pub struct Cases {
     pub coming: BTreeMap<String, Vec<Coming>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<Away>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
     /// Where the next page goes on: `after=…`; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -60,6 +62,12 @@ pub struct CaseShown {
     pub words: Words,
     /// What it takes now.
     pub allowed: Vec<Verb>,
+    /// The node has lost some of what it knew: this is how the case stood then, and it may have gone on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
+    /// What it waits for: then it goes on, and what it asks for is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
     /// The node that was asked to do what was wanted here; empty when it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Address>,
@@ -174,6 +182,8 @@ pub struct Rates {
     pub gone: Option<CasesGone>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<Away>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
     pub at: DateTime<Utc>,
 }
 
@@ -183,6 +193,62 @@ pub struct Rates {
 pub struct Away {
     pub node: Address,
     pub last_heard: DateTime<Utc>,
+}
+
+/// The node's folder is new, or has lost some of what it knew, and others have not told it yet what they know: that is
+/// not in the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Awaited {
+    pub node: Address,
+    /// Its own cases that wait, as far as they are known.
+    pub cases: u64,
+    /// It has not lost all.
+    pub knows_some: bool,
+    /// The parent has not said all yet.
+    pub parent: bool,
+    /// Nodes below whose word is needed, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Address>,
+    /// How many more there are than `nodes` says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nodes_more: u64,
+}
+
+impl Awaited {
+    /// Nodes that an answer names.
+    pub const NODES: usize = 20;
+
+    /// Of whom its `cases`, or `alarms`, wait for what.
+    pub fn sentence(&self, what: &str) -> String {
+        const NAMED: usize = 5;
+        if self.parent {
+            return format!("its {what} wait until the parent has said what it knows of them");
+        }
+        if self.nodes.is_empty() {
+            return format!("what others know of its {what} is being taken up");
+        }
+        let names: Vec<&str> = self.nodes.iter().take(NAMED).map(Address::as_str).collect();
+        let more = self.nodes_more + self.nodes.len().saturating_sub(NAMED) as u64;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("its {what} wait for the word of {}{more}, who may know more of them", names.join(", "))
+    }
+
+    /// The same, and why.
+    pub fn whole(&self, what: &str) -> String {
+        let why = match (self.knows_some, self.parent) {
+            (true, _) => "has lost some of what it knew",
+            // Whether there was another box before, the parent has to say.
+            (false, true) => "is new",
+            (false, false) => "is in place of a box that lost its disk",
+        };
+        format!("{} {why}; {}", self.node, self.sentence(what))
+    }
+
+    /// For whoever is told nothing of the nodes.
+    pub fn without_nodes(self) -> Awaited {
+        Awaited { cases: 0, nodes: Vec::new(), nodes_more: 0, ..self }
+    }
 }
 
 /// Closed cases that gave way to newer ones at this node, and are in no count of it any more.

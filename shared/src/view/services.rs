@@ -1,5 +1,6 @@
 //! Services, activities and scenes.
 
+use super::Awaited;
 use crate::Address;
 use crate::case::{Contact, Place};
 use crate::config::services::{Scene, Service};
@@ -36,6 +37,9 @@ pub struct ServiceShown {
     /// What is free, only at the node that offers it: it alone counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<Free>,
+    /// Why it cannot say yet what is free, though it offers it: requests are answered then, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

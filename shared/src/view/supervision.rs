@@ -1,6 +1,6 @@
 //! Counts of cases, and what whoever supervises looks at.
 
-use super::{Away, CasesGone};
+use super::{Awaited, Away, CasesGone};
 use crate::Address;
 use crate::case::{Case, Coming, Contact};
 use chrono::{DateTime, Utc};
@@ -45,6 +45,8 @@ pub struct CaseStats {
     pub gone: Option<CasesGone>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<Away>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
     pub at: DateTime<Utc>,
 }
 
@@ -111,6 +113,8 @@ pub struct Supervision {
     pub gone: Option<CasesGone>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<Away>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
     pub at: DateTime<Utc>,
 }
 

@@ -29,6 +29,7 @@
 //! | a child unknown here that another parent acknowledged (moved) | starts at what that one acknowledged |
 //! | a reinstalled child, also if its first welcome was lost | is served behind all that the boxes before it had |
 //! | a child unknown here that this address acknowledged (parent reinstalled) | sends all that it retained; what the box before had it marks |
+//! | a restored node, parent or child | is sent again what it had since its backup, marked likewise |
 //! | the child holds more of the parent than there is, or another hash | the parent mints first |
 
 mod history;
@@ -105,7 +106,8 @@ pub struct Session {
     pub log: LogId,
     /// Where the sender starts, by lane.
     pub starts: [Cursor; 2],
-    /// Up to where boxes at the receiver's address before this one have had the sender's lanes.
+    /// Up to where the sender's lanes were acknowledged from the receiver's address: by this box, or by one before it.
+    /// What is sent again from there on back was had before; the receiver's folder is new, or older than that.
     pub had_before: [Pos; 2],
     pub credit: u16,
     /// Largest message that both accept, bytes.
@@ -425,16 +427,21 @@ fn welcome_notes(
     (notes, has)
 }
 
-/// The parent's own session with a child that it welcomes.
-pub(crate) fn session_of(hello: &Hello, welcome: &Welcome, message_bytes_max: u32, credit: u16) -> Session {
+/// The parent's own session with a child that it welcomes, of which it knew `peer`.
+pub(crate) fn session_of(
+    peer: Option<&Peer>,
+    hello: &Hello,
+    welcome: &Welcome,
+    message_bytes_max: u32,
+    credit: u16,
+) -> Session {
     let none = Cursor { log: welcome.epoch.log, upto: Pos::ZERO, chain: 0 };
     Session {
         party: hello.from,
         lease: welcome.lease,
         log: welcome.epoch.log,
         starts: welcome.sends.map(|c| c.unwrap_or(none)),
-        // A new child begins behind them.
-        had_before: [Pos::ZERO; 2],
+        had_before: had_before(peer),
         credit,
         message_bytes_max: message_bytes_max.min(hello.message_bytes_max),
     }
@@ -505,6 +512,12 @@ fn start_of(own: &Own<'_>, hello: &Hello, lane: Lane) -> Option<Pos> {
     // This very address acknowledged, and yet nothing is known: our folder is new. All that the
     // child still has comes again; above, what was passed on before is told by its origin.
     if here { None } else { hello.peer_has[slot(lane)].map(|c| c.upto) }
+}
+
+/// Whatever is asked for again up to there was had before, also by the same box: nobody acknowledges what is not on its
+/// disk, so that disk was lost or an older copy of it was put back.
+fn had_before(peer: Option<&Peer>) -> [Pos; 2] {
+    peer.map_or([Pos::ZERO; 2], |p| p.furthest)
 }
 
 /// The child's part: may this welcome be acted on, and what is to be written first?
@@ -582,7 +595,7 @@ pub(crate) fn on_welcome(
             lease: welcome.lease,
             log,
             starts: welcome.has,
-            had_before: Lane::ALL.map(|lane| peer.map_or(Pos::ZERO, |p| p.begin_of(welcome.from.inc, lane))),
+            had_before: had_before(peer),
             credit: welcome.credit,
             message_bytes_max: terms.message_bytes_max.min(welcome.message_bytes_max),
         },

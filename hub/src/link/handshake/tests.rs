@@ -434,16 +434,7 @@ fn a_child_knows_what_the_box_before_its_parent_had_however_often_it_has_to_begi
             other => panic!("{other:?}"),
         }
     };
-    // The box is the one that had it.
-    let mut same = Peer { peer_has_inc: None, ..s.child_peers[0].1.clone() };
-    same.furthest = [Pos::ZERO; 2];
-    for (lane, cursor) in Lane::ALL.into_iter().zip([at(E0, 40), at(E0, 60)]) {
-        same.note_has(PARENT, lane, cursor);
-    }
-    let first = std::mem::replace(&mut s.child_peers[0].1, same.clone());
-    assert_eq!(session(&s, PARENT).1, [Pos::ZERO; 2]);
-    s.child_peers[0].1 = first;
-    // Another one, which is cut off as soon as it has come a little further.
+    // Another box, which is cut off as soon as it has come a little further.
     let (notes, had) = session(&s, Inc(3));
     assert_eq!(had, [Pos(40), Pos(60)]);
     assert!(notes.iter().any(|n| matches!(n, Note::PeerHas { inc: Inc(3), .. })), "{notes:?}");
@@ -451,6 +442,36 @@ fn a_child_knows_what_the_box_before_its_parent_had_however_often_it_has_to_begi
     assert_eq!(session(&s, Inc(3)).1, [Pos(40), Pos(60)]);
     // One more, in place of that.
     assert_eq!(session(&s, Inc(4)).1, [Pos(40), Pos(60)]);
+}
+
+#[test]
+fn a_parent_restored_from_a_backup_is_told_what_it_had_since() {
+    let mut s = Scene::usual();
+    s.child_peers[0].1.furthest = [Pos(40), Pos(60)];
+    s.known.as_mut().unwrap().has = [Some(at(E0, 20)), Some(at(E0, 25))];
+    s.saying.prove = vec![Pos(20), Pos(25)];
+    s.parent.boots.push(mark(10, 48));
+    s.parent.epochs.push(Epoch { log: E1, first: Pos(48) });
+    let (_, welcome) = s.welcome();
+    let (said, peer) = (s.hello(), &s.child_peers[0].1);
+    match s.with_child(|own| on_welcome(own, &terms(), &a("c"), Some(peer), &said, true, &welcome)) {
+        OnWelcome::Up { session, .. } => {
+            assert_eq!(session.starts, [at(E0, 20), at(E0, 25)]);
+            assert_eq!(session.had_before, [Pos(40), Pos(60)]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_child_restored_from_a_backup_is_told_what_it_had_since() {
+    let mut s = Scene::usual();
+    s.child_peers[0].1.has = [Some(at(P0, 5)), Some(at(P0, 20))];
+    let (_, welcome) = s.welcome();
+    let session = session_of(s.known.as_ref(), &s.hello(), &welcome, 1 << 20, 8);
+    assert_eq!(session.starts, [at(P0, 5), at(P0, 20)]);
+    assert_eq!(session.had_before, [Pos(10), Pos(45)]);
+    assert_eq!(session_of(None, &s.hello(), &welcome, 1 << 20, 8).had_before, [Pos::ZERO; 2]);
 }
 
 #[test]

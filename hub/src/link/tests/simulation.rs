@@ -121,6 +121,8 @@ struct Disk {
     origins: HashSet<(LogId, Pos)>,
     /// What its parent knew that the disks before this one had.
     settled: HashSet<u64>,
+    /// What its peer knew that this address had had when a backup was put back.
+    done: HashSet<u64>,
 }
 
 impl Disk {
@@ -132,7 +134,7 @@ impl Disk {
             ..Me::default()
         };
         let (log, peer) = (Vec::new(), Peer::default());
-        Disk { log, me, peer, other, origins: HashSet::new(), settled: HashSet::new() }
+        Disk { log, me, peer, other, origins: HashSet::new(), settled: HashSet::new(), done: HashSet::new() }
     }
 
     /// What was given to this node, and its peer is known to have.
@@ -203,12 +205,22 @@ impl Disk {
     }
 }
 
+/// A record in a frame.
+#[derive(Clone)]
+struct Sent {
+    log: LogId,
+    pos: Pos,
+    payload: u64,
+    /// Says its sender.
+    had_before: bool,
+}
+
 #[derive(Clone)]
 enum Msg {
     Hello(Hello),
     Welcome(Welcome),
     Refuse(Refuse),
-    Frame(FrameHead, Vec<(LogId, Pos, u64)>),
+    Frame(FrameHead, Vec<Sent>),
     Ack(Ack),
 }
 
@@ -288,6 +300,18 @@ impl Node {
     fn commit(&mut self, notes: Vec<Note>) -> Vec<Msg> {
         notes.into_iter().for_each(|n| self.disk.note(n));
         self.fsync()
+    }
+
+    /// Whether it was here before is a promise both ways: what was is not done again, and what was not is done. Of the
+    /// first a sender knows nothing that has lost its own disk.
+    fn wrongly_told(&self, sent: &Sent, sender_knows: bool) -> Option<String> {
+        let (payload, name) = (sent.payload, &self.address);
+        let has_had = |disk: &Disk| disk.came().any(|(.., came)| came == payload);
+        if sent.had_before && !self.former.iter().chain(&self.replaced).any(has_had) {
+            return Some(format!("{name} is told that it had {payload} before, which came to none of its disks"));
+        }
+        let is_known = sender_knows && !sent.had_before && self.disk.done.contains(&payload);
+        is_known.then(|| format!("{name} is not told that it had {payload} before"))
     }
 
     fn up(&mut self, session: Session) {
@@ -395,20 +419,22 @@ impl World {
         let (restored, renewed) =
             [(scene.child_restored, scene.child_renewed), (scene.parent_restored, scene.parent_renewed)][at];
         let [child, parent] = &mut self.nodes;
-        let (node, acked) = if at == 0 { (child, parent.acked.clone()) } else { (parent, HashSet::new()) };
+        let (node, peer) = if at == 0 { (child, parent) } else { (parent, child) };
+        let acked = if at == 0 { peer.acked.clone() } else { HashSet::new() };
+        let done = peer.acked.clone();
         let is_more = node.restores < scene.restores;
         let disk = match fate {
             Fate::Crash => return Some(node.durable.clone()),
             Fate::Backup if restored && is_more => {
                 let backup = node.backup.take()?;
                 node.replaced.push(node.durable.clone());
-                backup
+                Disk { done, ..backup }
             }
             Fate::NewDisk if renewed && is_more => {
                 node.backup = None;
                 node.former.append(&mut node.replaced);
                 node.former.push(node.durable.clone());
-                Disk { settled: acked, ..Disk::new(node.other.clone(), &mut self.rng) }
+                Disk { settled: acked, done, ..Disk::new(node.other.clone(), &mut self.rng) }
             }
             Fate::Backup | Fate::NewDisk => return None,
         };
@@ -490,7 +516,9 @@ impl World {
                 }
                 upto = Pos(i as u64 + 1);
                 if let (true, Body::Own { payload }) = (r.lane == send.lane, &r.body) {
-                    records.push((handshake::log_at(&disk.me.epochs, upto), upto, *payload));
+                    let log = handshake::log_at(&disk.me.epochs, upto);
+                    let had_before = upto <= session.had_before[slot(send.lane)];
+                    records.push(Sent { log, pos: upto, payload: *payload, had_before });
                 }
             }
             if records.is_empty() && !send.cover {
@@ -566,8 +594,9 @@ impl World {
                     return out;
                 }
                 OnHello::Welcome { notes, welcome } => {
+                    let known = peer.cloned();
                     out.extend(n.commit(notes));
-                    n.up(handshake::session_of(&hello, &welcome, 1 << 20, 4));
+                    n.up(handshake::session_of(known.as_ref(), &hello, &welcome, 1 << 20, 4));
                     out.push(Msg::Welcome(*welcome));
                     return out;
                 }
@@ -634,8 +663,9 @@ impl World {
         out
     }
 
-    fn take_frame(&mut self, at: usize, mut head: FrameHead, records: Vec<(LogId, Pos, u64)>) -> Vec<Msg> {
+    fn take_frame(&mut self, at: usize, mut head: FrameHead, records: Vec<Sent>) -> Vec<Msg> {
         let (broken, by_origin) = (self.broken, self.scene.by_origin);
+        let peer_knows = self.nodes[1 - at].restores == 0;
         let n = &mut self.nodes[at];
         if let (Broken::NoChains | Broken::SendBeforeFsync, Some(c)) = (broken, n.disk.peer.has[slot(head.lane)]) {
             if head.after == c.upto {
@@ -658,8 +688,12 @@ impl World {
             let cursor = judge::taken(&head);
             let (peer, from) = (n.other.clone(), head.from);
             n.disk.note(Note::Received { peer, from, lane: head.lane, cursor, records: head.records, dropped: 0 });
-            for (log, pos, payload) in records {
+            for sent in records {
+                let Sent { log, pos, payload, .. } = sent;
                 if !by_origin || !n.disk.origins.contains(&(log, pos)) {
+                    if let Some(why) = n.wrongly_told(&sent, peer_knows) {
+                        self.wrong.get_or_insert(why);
+                    }
                     n.disk.append(head.lane, Body::Came { log, pos, payload });
                 }
             }

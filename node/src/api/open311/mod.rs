@@ -123,17 +123,21 @@ struct Desk {
 
 pub fn router(ctx: Arc<Ctx>, once: Arc<Once>) -> Router {
     let tokens = ctx.operations.tokens.clone();
-    Router::new().route("/open311/v2/{*path}", any(serve)).with_state(Arc::new(Desk { ctx, once, tokens }))
+    // The address alone is one that people type.
+    let router = Router::new().route("/open311/v2/{*path}", any(serve));
+    let router = router.route("/open311/v2/", any(serve)).route("/open311/v2", any(serve));
+    router.with_state(Arc::new(Desk { ctx, once, tokens }))
 }
 
 async fn serve(
     From(desk): From<Arc<Desk>>,
-    Path(path): Path<String>,
+    path: Option<Path<String>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: RequestBody,
 ) -> Response {
+    let path = path.map(|Path(path)| path).unwrap_or_default();
     let (path, format) = format_of(&path, &headers);
     let answer = if method == Method::POST {
         // A task of its own goes on when the client goes away: whoever asks again meets it, or what it made.
@@ -236,8 +240,8 @@ impl Desk {
                 }
                 self.update(&p, &part, &writer.name, writer.is_app).await
             }
-            (true, _) => no(405, format!("nothing can be posted to {path}; requests can")),
-            (false, _) => no(404, format!("there is nothing at {path}: see discovery")),
+            (true, _) => no(405, format!("nothing can be posted to /open311/v2/{path}; requests can")),
+            (false, _) => no(404, format!("there is nothing at /open311/v2/{path}: see /open311/v2/discovery.xml")),
         }
     }
 
@@ -269,7 +273,9 @@ impl Desk {
         match self.holder(p, headers) {
             Some(holder) => self.admit(&holder)?,
             None if self.tokens.is_some() && !self.ctx.config.open311.public => {
-                return no(403, "Invalid api_key: this node shows requests only to those whom it knows");
+                let is_given = p.get("api_key").is_some() || super::guard::bearer(headers).is_some();
+                let wrong = if is_given { "Invalid api_key" } else { "api_key was not provided" };
+                return no(403, format!("{wrong}: this node shows requests only to those whom it knows"));
             }
             None => {}
         }

@@ -100,6 +100,28 @@ impl Cases {
         }
     }
 
+    /// A case has come from before a loss, with seats of an activity that is still to come: the time that it names is
+    /// one that this was to be at, whatever the file says by now.
+    pub(super) fn keep_edition(&mut self, id: &str) {
+        let now = view::time_of(self.now_us);
+        let booking = self.held.get(id).and_then(|held| held.case.booking.as_ref());
+        let booking = booking.filter(|b| b.node == self.me && b.state == Booked::Booked);
+        let Some((booking, at)) = booking.and_then(|b| Some((b, b.at?))) else { return };
+        let until = booking.until.unwrap_or(at);
+        let is_activity = self.services.iter().any(|s| s.code == booking.service && s.starts.is_some());
+        if !is_activity || until <= now {
+            return;
+        }
+        let code = booking.service.clone();
+        match self.editions.get_mut(&code) {
+            Some(edition) if edition.begins.contains(&at) => return,
+            Some(edition) if edition.until > now => edition.begins.insert(0, at),
+            // What the file says is not known yet, or is past, which is a slip.
+            _ => drop(self.editions.insert(code.clone(), Edition { begins: vec![at], until })),
+        }
+        self.dirty.insert((Dirty::Edition, code));
+    }
+
     /// What is offered, or when people work, may have changed: every case that has seats here may have to say so.
     pub(super) fn look_at_bookings(&mut self) {
         let all: Vec<String> = self.bookings.iter().map(|(_, (_, id))| id.clone()).collect();

@@ -11,7 +11,7 @@ use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
     awaits_help, booked, is_hand_over, is_true, joined, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Role, Status, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
@@ -47,6 +47,9 @@ fn line(e: &Entry) -> impl Ord + '_ {
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
+        let is_from_before = !self.held.contains_key(&id)
+            || !self.knows_all()
+            || entries.iter().any(|entry| entry.step == step::RECOVERED);
         self.index(&id, false);
         match self.held.get_mut(&id) {
             None => {
@@ -105,7 +108,8 @@ impl Cases {
                     // A node of ours writes none that is longer.
                     let (text, evidence) = (cut(&entry.text, TEXT_MAX), shown(&entry.evidence));
                     held.history.insert(place, Entry { text, evidence, ..entry.clone() });
-                    let came_us = if entry.node == self.me { entry.at.timestamp_micros() } else { self.now_us };
+                    let own_us = Some(entry.at.timestamp_micros()).filter(|_| entry.node == self.me);
+                    let came_us = own_us.map_or(self.now_us, |at_us| at_us.min(self.now_us));
                     held.came_us.insert(place, came_us);
                 }
             }
@@ -127,6 +131,9 @@ impl Cases {
         }
         self.index(&id, true);
         self.look_at_followers(&id);
+        if is_from_before {
+            self.keep_edition(&id);
+        }
         self.look_at_booking(&id);
         self.dirty.insert((Dirty::Case, id));
         self.make_room(CASES_MAX);

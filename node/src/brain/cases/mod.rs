@@ -70,7 +70,7 @@ mod tests;
 
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
-pub use succession::{Awaited, is_present, is_wanted, tells_again};
+pub use succession::{is_present, is_wanted, tells_again};
 
 use asking::{joined, kept, who};
 use booking::Edition;
@@ -202,15 +202,19 @@ impl Held {
         self.called.is_some_and(all)
     }
 
-    /// Each line of its history, and since when it can be told here, µs since 1970: of what was done elsewhere not
-    /// before it came, however long it was on its way.
+    /// Each line of its history, and since when it can be told here, µs since 1970: since it came, whatever the clock
+    /// says where it was done, and not before the line ahead of it.
     pub fn told(&self) -> impl Iterator<Item = (&Entry, i64)> {
-        self.history.iter().zip(&self.came_us).map(|(e, came_us)| (e, e.at.timestamp_micros().max(*came_us)))
+        let mut told_us = i64::MIN;
+        self.history.iter().zip(&self.came_us).map(move |(e, came_us)| {
+            told_us = told_us.max(*came_us);
+            (e, told_us)
+        })
     }
 
     /// Since when all of it can be told here, µs since 1970.
     pub fn told_us(&self) -> i64 {
-        self.told().map(|(_, at_us)| at_us).fold(self.case.changed.timestamp_micros(), i64::max)
+        self.came_us.iter().copied().max().unwrap_or(self.heard_us)
     }
 
     /// Where it is, as it was said last.

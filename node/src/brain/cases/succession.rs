@@ -28,8 +28,9 @@ use super::machine::{Refusal, Stepped};
 use super::{Cases, Dirty, Held, TOGETHER};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Case, Entry, step};
+use citybrain_shared::case::{Ask, Booked, Case, Entry, Role, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
+use citybrain_shared::view::Awaited;
 use citybrain_shared::{Address, Lane, LogId, Pos, Tier};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -121,17 +122,6 @@ pub(super) struct Owed {
     knows_some: bool,
     /// The case that was sent last.
     after: Option<String>,
-}
-
-/// What the lost node's cases wait for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Awaited {
-    pub cases: usize,
-    /// The node has not lost all.
-    pub knows_some: bool,
-    /// The parent has not said all yet.
-    pub parent: bool,
-    pub nodes: Vec<Address>,
 }
 
 /// Does a record of this type say that a node has lost what it knew, or some of it?
@@ -561,7 +551,7 @@ impl Cases {
     }
 
     /// May others know of newer steps of that case, which was here before this node lost some of what it knew?
-    pub(super) fn is_unproven(&self, id: &str) -> bool {
+    pub fn is_unproven(&self, id: &str) -> bool {
         self.has_parent && self.held.get(id).is_some_and(|held| held.unproven)
     }
 
@@ -699,23 +689,44 @@ impl Cases {
         Some(Letter { from, via, ..self.letter(id, &to, case.urgent, body) })
     }
 
-    /// Whose word the lost node's cases still need; `None`: nothing waits.
+    /// Whose word the lost node's cases and seats still need; `None`: this node knows all that there is.
     pub fn awaited(&self) -> Option<Awaited> {
-        if self.is_settled() {
+        if self.knows_all() {
             return None;
         }
         let theirs = self.waiting.values().filter(|l| l.to == self.me).map(|l| l.body.case());
         let unproven = self.open.iter().map(String::as_str).filter(|id| self.is_unproven(id));
         let cases: BTreeSet<&str> = theirs.chain(unproven).collect();
         let below = self.succession.all.iter().flat_map(|all| &all.below);
-        let nodes = below.filter(|n| !self.succession.has_spoken(n)).cloned().collect();
-        let (parent, knows_some) = (!self.succession.is_told(), self.knows_some());
-        Some(Awaited { cases: cases.len(), knows_some, parent, nodes })
+        let mut silent = below.filter(|n| !self.succession.has_spoken(n)).cloned();
+        let nodes = silent.by_ref().take(Awaited::NODES).collect();
+        Some(Awaited {
+            node: self.me.clone(),
+            cases: cases.len() as u64,
+            knows_some: self.knows_some(),
+            parent: !self.succession.is_told(),
+            nodes,
+            nodes_more: silent.count() as u64,
+        })
+    }
+
+    /// What that case waits for: its next step, or the answer to what it asks this node for.
+    pub fn case_awaits(&self, held: &Held) -> Option<Awaited> {
+        let is_asked = held.case.booking.as_ref().is_some_and(|b| b.node == self.me && b.state == Booked::Asked);
+        let waits = self.is_unproven(&held.case.id) || is_asked && held.case.status.is_open();
+        self.awaited().filter(|_| waits)
+    }
+
+    /// What a case takes now; one that may have gone on, only what waits with it.
+    pub fn allowed(&self, held: &Held, role: Option<Role>, now: DateTime<Utc>) -> Vec<Verb> {
+        let (id, ask) = (&held.case.id, Ask { role, ..Ask::default() });
+        let takes = |verb: &Verb| !self.is_unproven(id) || self.waits_with(*verb, &ask);
+        self.book().allowed(&held.case, now).into_iter().filter(takes).collect()
     }
 
     /// What becomes of a case that was here before depends on what others know of it.
     pub(super) fn not_yet(&self, id: &str) -> Refusal {
-        let why = self.awaited().map_or_else(|| "what others know of it is being taken up".into(), |a| a.sentence());
+        let why = self.awaited().map_or_else(String::new, |a| a.sentence("cases"));
         let detail = format!("{} has lost some of what it knew, and `{id}` may have gone on: {why}", self.me);
         Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
     }
@@ -726,7 +737,7 @@ impl Cases {
         match self.awaited().filter(|_| self.waiting.values().any(waits)) {
             Some(awaited) => {
                 let detail =
-                    format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence());
+                    format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence("cases"));
                 Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
             }
             None => Refusal::new(
@@ -735,18 +746,6 @@ impl Cases {
                 "`citybrain case list` shows those it knows",
             ),
         }
-    }
-}
-
-impl Awaited {
-    pub fn sentence(&self) -> String {
-        if self.parent {
-            return "its cases wait until the parent has said what it knows of them".into();
-        }
-        let names: Vec<&str> = self.nodes.iter().take(5).map(Address::as_str).collect();
-        let more = self.nodes.len().saturating_sub(names.len());
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("its cases wait for the word of {}{more}, who may have got some from it", names.join(", "))
     }
 }
 

@@ -194,6 +194,7 @@ impl Ranked {
             coming,
             gone: cases.gone(),
             away: Vec::new(),
+            awaits: cases.awaited(),
             at: self.now,
         }
     }

@@ -68,12 +68,22 @@ impl Occasion<'_> {
 }
 
 impl Telling<'_> {
-    /// All that follows, in a few words each. `had_before`: the box that was here has done what it is to lead to.
+    /// All that follows, in a few words each. `had_before`: this address has done what it is to lead to. Of that only
+    /// alarms are found anew.
     pub fn act(&mut self, on: Occasion<'_>, what: Outcome, had_before: bool) -> Vec<String> {
-        let runs = |a: &&Action| matches!(a, Action::Raise { .. }) || what == Outcome::Fired && !had_before;
         let done: Vec<String> = match what {
             Outcome::Fired | Outcome::Changed => {
-                on.rule.then.iter().filter(runs).filter_map(|action| self.run(on, action)).collect()
+                let mut done = Vec::new();
+                for action in &on.rule.then {
+                    let runs = match action {
+                        Action::Raise { .. } => true,
+                        _ if what == Outcome::Changed => false,
+                        Action::Clear { alarm, key } => !had_before || !self.is_known_above(on, alarm, key.as_ref()),
+                        _ => !had_before,
+                    };
+                    done.extend(if runs { self.run(on, action) } else { None });
+                }
+                done
             }
             // Alarms are cleared, the rest is done and past.
             Outcome::Over => {
@@ -83,6 +93,10 @@ impl Telling<'_> {
             Outcome::Held | Outcome::Lapsed => Vec::new(),
         };
         done.into_iter().map(cut).collect()
+    }
+
+    fn is_known_above(&self, on: Occasion<'_>, alarm: &str, key: Option<&Template>) -> bool {
+        self.active(&self.identity(on, alarm, key)).is_some_and(|a| self.rules().is_known_above(a.reach))
     }
 
     fn run(&mut self, on: Occasion<'_>, action: &Action) -> Option<String> {

@@ -9,7 +9,7 @@ use super::asking::Ask;
 use super::expression::Facts;
 use super::keys::{Due, Held, KeyState};
 use super::queue::{Conclusion, Intent, Meet};
-use super::rule::{Dependency, Rule};
+use super::rule::{Action, Dependency, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
 use super::step::{self, Free, Met, Step};
 use super::timing::has_faded;
@@ -20,7 +20,7 @@ use crate::brain::services::CATALOGUE;
 use citybrain_hub::state::{RETIRED_TYPE, RETURNED_TYPE, subtree_of};
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
-use citybrain_shared::{Address, Pos, event};
+use citybrain_shared::{Address, Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -80,10 +80,11 @@ impl Rules {
         let origin = header.origin.map_or(me.as_str(), |o| o.address);
         let Some(facts) = Facts::new(payload, origin, header.committed_us, &self.set.node) else { return };
         let hops = facts.json.get(HOPS).and_then(Json::as_u64).unwrap_or(0);
-        // The box that was here has met it. What was active then is known above; who has fallen silent since is not.
-        let is_done = header.had_before && self.has_parent;
+        // This address has met it. What was active then is known above, if it reaches so far; who has fallen silent since
+        // is not.
         for index in rules.iter().copied() {
-            if is_done && self.set.rules[index as usize].absent_us.is_none() {
+            let rule = &self.set.rules[index as usize];
+            if header.had_before && rule.absent_us.is_none() && !self.is_found_anew(rule) {
                 continue;
             }
             if hops >= HOPS_MAX {
@@ -97,6 +98,20 @@ impl Rules {
                 self.memories.tally_mut(index).failed(&why);
             }
         }
+    }
+
+    /// Do nodes above know how it is with what reaches so far?
+    pub(super) fn is_known_above(&self, reach: Tier) -> bool {
+        self.has_parent && reach < self.me.tier()
+    }
+
+    /// Is all that the rule says of alarms found by what comes again? Not by a count that begins anew, and not beside
+    /// what is known above.
+    fn is_found_anew(&self, rule: &Rule) -> bool {
+        let is_of_alarms = |a: &Action| matches!(a, Action::Raise { .. } | Action::Clear { .. });
+        let is_above = |a: &Action| matches!(a, Action::Raise { reach, .. } if self.is_known_above(*reach));
+        let is_all_here = rule.then.iter().any(is_of_alarms) && !rule.then.iter().any(is_above);
+        !self.has_parent || is_all_here && rule.window.is_none()
     }
 
     fn note_time(&mut self, now_us: i64) {

@@ -42,6 +42,10 @@ impl<'a> Telling<'a> {
         }
     }
 
+    pub fn rules(&self) -> &'a Rules {
+        self.rules
+    }
+
     pub fn me(&self) -> &'a Address {
         &self.rules.me
     }
@@ -166,7 +170,7 @@ impl<'a> Telling<'a> {
         said().or_else(|| alarm.map(as_it_is))
     }
 
-    fn active(&self, who: &Identity) -> Option<&Alarm> {
+    pub fn active(&self, who: &Identity) -> Option<&Alarm> {
         self.alarm(&id_of(&who.owner, &who.name, &who.key)).filter(|a| a.active)
     }
 

@@ -164,7 +164,7 @@ impl Services {
     /// None of that name.
     pub fn offered(&self, word: &str, of: Option<&Address>) -> Result<Offered<'_>, Refusal> {
         let (node, service) = self.find(word, of)?;
-        Ok(Offered { node, service, calendar: self.calendar_of(node) })
+        Ok(Offered { node, service, calendar: self.calendar_of(node), is_own: *node == self.me })
     }
 
     /// What the node's own services and scenes name and nobody here or above has, a sentence each. A file alone cannot

@@ -4,7 +4,7 @@ use super::hours::{self, Hours};
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::{Held, Opening, Refusal};
 use crate::brain::form;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Booked, Booking, Contact, Kind, Seat, step};
 use citybrain_shared::config::services::Service;
@@ -20,6 +20,8 @@ pub struct Offered<'a> {
     pub service: &'a Service,
     /// Of the node that offers it: its times are its own, wherever they are asked for.
     pub calendar: Calendar,
+    /// Of the node that is asked: it alone says what is over, as clocks may differ.
+    pub is_own: bool,
 }
 
 /// What a request asks for, as an opening of a case of the node that offers it. `free`: is an appointment
@@ -122,9 +124,9 @@ fn times(
     free: impl Fn(DateTime<Utc>) -> bool,
     now: DateTime<Utc>,
 ) -> Result<Span, Refusal> {
-    let Offered { service, ref calendar, .. } = *offered;
+    let Offered { node, service, ref calendar, is_own } = *offered;
     if let Some((starts, ends)) = activity(service, calendar) {
-        if is_over(service, calendar, now) {
+        if is_own && is_over(service, calendar, now) {
             return Err(Refusal::new(
                 "too-late",
                 format!("{} was on {}", service.name, calendar.shown(starts)),
@@ -165,10 +167,13 @@ fn times(
     let Some(at) = hours::moment(text, calendar) else {
         return Err(Refusal::new("bad-request", format!("`{text}` is no moment"), next()));
     };
-    if !is_slot(service, at, now, calendar) {
-        return Err(Refusal::new("no-slot", format!("{} has no appointment at {text}", service.name), next()));
+    let is_given = if is_own { is_slot(service, at, now, calendar) } else { is_begin(service, at, calendar) };
+    if !is_given {
+        let lies_near = (at - now).abs() <= TimeDelta::days(service.ahead_days.into());
+        let hint = if is_own || lies_near { next() } else { format!("{node} says what is free: ask there") };
+        return Err(Refusal::new("no-slot", format!("{} has no appointment at {text}", service.name), hint));
     }
-    Ok((Some(at), Some(at + chrono::TimeDelta::seconds(length_s.into()))))
+    Ok((Some(at), Some(at + TimeDelta::seconds(length_s.into()))))
 }
 
 /// Begin and end of an activity.
@@ -186,10 +191,14 @@ type Span2 = (DateTime<Utc>, Option<DateTime<Utc>>);
 
 /// Is that the begin of an appointment that is given, and not over?
 pub fn is_slot(service: &Service, at: DateTime<Utc>, now: DateTime<Utc>, calendar: &Calendar) -> bool {
-    let Some(length_s) = service.slot.map(|l| length_s(l, calendar)) else { return false };
     let last = calendar.day(now) + chrono::Days::new(service.ahead_days.into());
-    let day = calendar.day(at);
-    at > now && day <= last && hours::slots_of(&hours_of(service), length_s, day, calendar).contains(&at)
+    at > now && calendar.day(at) <= last && is_begin(service, at, calendar)
+}
+
+/// Does an appointment begin then, whenever that is?
+fn is_begin(service: &Service, at: DateTime<Utc>, calendar: &Calendar) -> bool {
+    let Some(length_s) = service.slot.map(|l| length_s(l, calendar)) else { return false };
+    hours::slots_of(&hours_of(service), length_s, calendar.day(at), calendar).contains(&at)
 }
 
 /// Begins of the appointments that lie ahead, in order; none where there are no appointments.

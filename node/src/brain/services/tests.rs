@@ -202,6 +202,33 @@ fn the_times_of_a_service_are_those_of_the_node_that_offers_it() {
 }
 
 #[test]
+fn what_another_node_offers_is_asked_for_whatever_the_clock_of_the_node_that_is_asked_says() {
+    let street = Services::new(&config("c/s/m", OFFERS));
+    let sent = street.on_due(&State::default(), now().timestamp_micros());
+    let mut below = Services::new(&config("c/s/m/n", ""));
+    carry(&mut below, "c/s/m", &sent[0]);
+    for clock in ["1970-01-01T00:00:10Z", "2026-11-24T00:00:00Z", "2028-01-01T00:00:00Z"] {
+        let clock = clock.parse().unwrap();
+        let ask = |services: &Services, word: &str, wanted: view::ServiceRequest| {
+            let offered = services.offered(word, None)?;
+            let wanted = view::ServiceRequest { by: "王大妈".into(), ..wanted };
+            request::opening(&offered, &wanted, "20261120-0".into(), |_| true, clock).map(|(opening, _)| opening)
+        };
+        let given = ask(&below, "haircut", slot("2026-11-23 09:00")).unwrap();
+        assert_eq!(given.booking.unwrap().at.unwrap().to_rfc3339(), "2026-11-23T01:00:00+00:00", "{clock}");
+        assert!(ask(&below, "sports-day", view::ServiceRequest::default()).is_ok(), "{clock}");
+        assert_eq!(ask(&street, "haircut", slot("2026-11-23 09:00")).unwrap_err().error, "no-slot", "its own: {clock}");
+        // That nothing begins at midnight it knows, and which times are ahead it does not.
+        let never = ask(&below, "haircut", slot("2026-11-23 00:00")).unwrap_err();
+        assert!(
+            never.error == "no-slot" && !never.hint.contains("1970") && !never.hint.contains("2028"),
+            "{}",
+            never.hint
+        );
+    }
+}
+
+#[test]
 fn what_is_proposed_instead_is_free_where_that_is_known() {
     let mut cases = Cases::new(&config("c/s/m", OFFERS));
     request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();

@@ -169,15 +169,19 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         line(out, "clock", told(c, clock, me, now, s))?;
     }
     history(&v.history, s, out)?;
+    waits(v, out)?;
     under_way(v, s, out)?;
     wishes(&v.wishes, out)?;
     for other in &v.similar {
         line(out, "similar", similar(other, &c.owner, now))?;
     }
     if let Some(to) = &v.asked {
-        let whose =
-            if *to == c.owner { format!("{to} owns it and") } else { format!("it is on its way to {to}, which") };
-        line(out, "sent", format!("{whose} was asked; its answer will stand here"))?;
+        let whose = match *to == c.owner {
+            _ if to.as_str() == me => "it waits here with the case".to_owned(),
+            true => format!("{to} owns it and was asked"),
+            false => format!("it is on its way to {to}, which was asked"),
+        };
+        line(out, "sent", format!("{whose}; its answer will stand here"))?;
     }
     let takes: Vec<&str> = v.allowed.iter().map(|verb| verb.as_str()).collect();
     line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
@@ -341,6 +345,13 @@ fn followed(c: &Case, out: &mut dyn Write) -> io::Result<()> {
         line(out, "followers", c.followers.join(", "))?;
     }
     Ok(())
+}
+
+/// Why it does not go on, and may have gone on.
+fn waits(v: &view::CaseShown, out: &mut dyn Write) -> io::Result<()> {
+    let Some(awaits) = &v.awaits else { return Ok(()) };
+    let then = if v.unproven { "; this is how it stood then" } else { "" };
+    line(out, "waits", format!("{}{then}", awaits.whole("cases")))
 }
 
 /// What its owner has not answered.
@@ -536,6 +547,8 @@ mod tests {
             overdue: false,
             words: case.words(),
             allowed: Vec::new(),
+            unproven: false,
+            awaits: None,
             asked: None,
             wishes: Vec::new(),
             coming: Vec::new(),
@@ -611,6 +624,7 @@ mod tests {
             contacts: Default::default(),
             coming: Default::default(),
             away: vec![],
+            awaits: None,
             next: None,
         };
         let mut out = Vec::new();
@@ -651,6 +665,7 @@ mod tests {
                 contacts: Default::default(),
                 coming: Default::default(),
                 away: vec![],
+                awaits: None,
                 next: None,
             };
             let mut out = Vec::new();
@@ -774,6 +789,7 @@ mod tests {
             contacts: Default::default(),
             coming: Default::default(),
             away: vec![],
+            awaits: None,
             next: None,
         };
         let mut out = Vec::new();

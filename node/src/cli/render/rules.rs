@@ -11,7 +11,7 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
     if v.alarms.is_empty() {
         let others = if v.active > 0 { format!("; {} are active in all", grouped(v.active)) } else { String::new() };
         writeln!(out, "no alarms that fit{others}")?;
-        return unheard(v, out);
+        return lacking(v, out);
     }
     let has_cases = !v.cases.is_empty();
     let mut titles = vec!["ID", "SEVERITY", "STATE", "RAISED", "TIMES", "ORIGIN", "ALARM", "TITLE"];
@@ -47,12 +47,13 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
         None => String::new(),
     };
     writeln!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))?;
-    unheard(v, out)
+    lacking(v, out)
 }
 
-/// What is not in the list, because nobody hears of it.
-fn unheard(v: &view::Alarms, out: &mut dyn Write) -> io::Result<()> {
+/// What is not in the list, because nobody hears of it, or nobody has told it yet.
+fn lacking(v: &view::Alarms, out: &mut dyn Write) -> io::Result<()> {
     const NAMED: usize = 5;
+    super::supervision::awaits(v.awaits.as_ref(), "alarms", out)?;
     let all = v.unheard.len() as u64 + v.unheard_more;
     if all == 0 {
         return Ok(());

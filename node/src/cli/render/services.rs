@@ -62,7 +62,11 @@ pub fn service(v: &view::ServiceShown, out: &mut dyn Write) -> io::Result<()> {
     let Some(free) = &v.free else {
         line(out, "seats", &o.places.map_or(String::new(), |n| n.to_string()))?;
         line(out, "volunteers", &o.volunteers.map_or(String::new(), |n| format!("{n} wanted")))?;
-        return line(out, "free", &format!("only {node} knows: ask there, or request it and hear"));
+        let why = match &v.awaits {
+            Some(awaits) => format!("not known yet: {}; requests are answered then", awaits.whole("cases")),
+            None => format!("only {node} knows: ask there, or request it and hear"),
+        };
+        return line(out, "free", &why);
     };
     if let Some(n) = free.places {
         line(out, "seats left", &format!("{n}{}", of(o.places)))?;

@@ -293,7 +293,8 @@ fn a_score_that_lacks_a_rate_is_marked_and_what_no_rate_counts_is_told() {
         };
         let (by, period) = (view::GroupBy::Child, view::RatePeriod::All);
         let total = row("all", rates(Some(0.5)));
-        let rates = view::Rates { by, period, rows, total, weights, gone: None, away: vec![], at: time_of(0) };
+        let rates =
+            view::Rates { by, period, rows, total, weights, gone: None, away: vec![], awaits: None, at: time_of(0) };
         text(PLAIN, Output::Rates(Box::new(answer(rates)), crate::cli::rates::Show::Rates)).0
     };
     let marked = shown(vec![row("a", rates(Some(0.5))), row("b", rates(None))]);
@@ -356,7 +357,8 @@ fn rows_are_ranked_by_what_a_table_shows_and_those_that_stand_alike_share_a_rank
     ];
     let weights = view::RateWeights::of(&Default::default());
     let (by, period, total) = (view::GroupBy::Child, view::RatePeriod::Month, row("all", "", 9, 17, Some(3.0)));
-    let rates = view::Rates { by, period, rows, total, weights, gone: None, away: vec![], at: time_of(0) };
+    let rates =
+        view::Rates { by, period, rows, total, weights, gone: None, away: vec![], awaits: None, at: time_of(0) };
     let shown = |show: Show| -> Vec<String> {
         let text = text(PLAIN, Output::Rates(Box::new(answer(rates.clone())), show)).0;
         let words = |line: &str| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");

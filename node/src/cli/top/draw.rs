@@ -313,6 +313,7 @@ mod tests {
                 unacknowledged: 1,
                 unheard: Vec::new(),
                 unheard_more: 0,
+                awaits: None,
                 cases: Vec::new(),
                 alarms: vec![
                     serde_json::from_value(serde_json::json!({

@@ -1,8 +1,8 @@
 use super::super::facts::{Ahead, Certificate, Link, Node, Stopped};
 use super::*;
 use chrono::NaiveDate;
-use citybrain_shared::view::{AlarmLeft, Webhook, WebhookStands, time_of};
-use citybrain_shared::{Lane, Pos};
+use citybrain_shared::view::{AlarmLeft, Awaited, Webhook, WebhookStands, time_of};
+use citybrain_shared::{Address, Lane, Pos};
 
 /// A node and a host with nothing to complain about.
 fn well() -> Facts {
@@ -156,6 +156,12 @@ fn every_check_has_another_answer() {
         ("webhook-stands", Warn, |f| node(f).webhooks.push(standing(1_999_999_995_000_000))),
         ("webhook-stands", Bad, |f| node(f).webhooks.push(standing(1_999_999_000_000_000))),
         ("services", Warn, |f| node(f).nameless.push("service a: nobody here or above has a category `b`".into())),
+        ("cases-not-recovered", Warn, |f| {
+            let (nodes, nodes_more) = (vec![Address::parse("c/s/m").unwrap()], 0);
+            let awaits =
+                Awaited { node: nodes[0].clone(), cases: 1, knows_some: false, parent: false, nodes, nodes_more };
+            node(f).awaits = Some(awaits);
+        }),
         ("lost-records", Bad, |f| node(f).lost = 1),
         ("commit-time", Warn, |f| (node(f).commits, node(f).commits_over_100_ms) = (1000, 50)),
     ];

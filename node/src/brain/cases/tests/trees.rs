@@ -274,6 +274,34 @@ fn a_press_climbs_in_time_though_the_clock_was_ahead_when_it_came() {
     assert_eq!(calls_at(&world, ["c/s/a", "c/s"]), [1, 1]);
 }
 
+#[test]
+fn lines_are_told_in_their_order_and_not_ahead_of_the_clock_though_that_of_their_node_was() {
+    let mut world = World::new();
+    world.ahead.insert("c/s/a/n", 3_600_000_000);
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(
+        Opening { sos: true, ..opening("1", "") },
+        Contact::default(),
+        world.now_at("c/s/a/n"),
+    );
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let clerk = by("L", Role::Worker);
+    assert!(world.ask("c/s/a/n", "1", Verb::Accept, &clerk, "accept"));
+    world.settle();
+    // Set right.
+    world.ahead.clear();
+    world.now += 20_000_000;
+    assert!(world.ask("c/s/a/n", "1", Verb::Dispatch, &clerk, "dispatch"));
+    world.settle();
+    for at in ["c/s/a/n", "c"] {
+        let held = world.places[at].cases.get("1").unwrap();
+        let told: Vec<i64> = held.told().map(|(_, at_us)| at_us).collect();
+        assert_eq!((told.len(), told.is_sorted()), (3, true), "at {at}: {told:?}");
+        assert_eq!(held.told_us(), told[2], "at {at}");
+        assert!(told[2] <= world.now, "at {at}: {} s ahead", (told[2] - world.now) / 1_000_000);
+    }
+}
+
 /// Presses what is named so at `c/s/a/n`: the case, and whether it is new.
 fn press(world: &mut World, id: &str, button: &str, more: Opening, contact: &Contact) -> (String, bool) {
     let new = Opening { id: id.into(), button: Some(button.into()), sos: true, by: "event".into(), ..more };

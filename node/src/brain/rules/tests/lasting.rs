@@ -477,6 +477,48 @@ fn a_new_box_misses_whoever_has_fallen_silent_with_the_one_before() {
     assert_eq!(done(&node), [0, 0, 0, 2]);
 }
 
+/// One rule raises what another ends; both do something beside.
+fn ended_by_another(parent: &str, reach: &str) -> Node {
+    let rules = r#"
+[[rule]]
+name = "hot"
+on = ["leak"]
+by = "event.subject"
+when = "event.data == 9"
+then = [{ raise = { title = "hot", reach = "REACH" } }, { emit = { type = "leaked", reach = "street" } }]
+[[rule]]
+name = "cool"
+on = ["leak"]
+by = "event.subject"
+when = "event.data == 1"
+then = [{ clear = { alarm = "hot" } }, { notice = { target = "c/s/**", type = "shut" } }]
+"#;
+    Node::new(&format!("{parent}{}", rules.replace("REACH", reach)))
+}
+
+#[test]
+fn what_a_clear_of_another_rule_had_ended_is_not_raised_for_good_where_nobody_above_knows_it() {
+    for (parent, reach) in [("", "city"), (PARENT, "street")] {
+        let mut node = ended_by_another(parent, reach);
+        for (subject, data) in [("a", 9), ("b", 9), ("a", 1)] {
+            hear_again(&mut node, subject, &json!(data), true);
+        }
+        assert!(!node.alarm("hot", "a").unwrap().active, "{reach}");
+        assert!(node.alarm("hot", "b").unwrap().active, "{reach}");
+        assert_eq!(done(&node), [0; 4], "{:?}", node.said());
+    }
+}
+
+#[test]
+fn what_had_been_ended_before_ends_nothing_that_the_parent_knows_to_be_active() {
+    let mut node = ended_by_another(PARENT, "city");
+    hear_again(&mut node, "a", &json!(9), false);
+    hear_again(&mut node, "a", &json!(1), true);
+    assert!(node.alarm("hot", "a").unwrap().active);
+    hear_again(&mut node, "a", &json!(1), false);
+    assert!(!node.alarm("hot", "a").unwrap().active);
+}
+
 /// Asks the parent as a box with an empty disk does.
 fn want(parent: &mut Node) {
     let wanted = "city.brain.case.wanted";
