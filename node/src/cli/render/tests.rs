@@ -20,7 +20,8 @@ fn what_is_counted_by_nothing_is_one_row() {
     let row = |key: &str| view::StatsRow { key: key.into(), cases: 3, ..view::StatsRow::default() };
     let lines = |by: view::GroupBy, keys: &[&str]| {
         let (rows, total) = (keys.iter().map(|key| row(key)).collect(), row("all"));
-        let body = view::CaseStats { by, rows, total, gone: None, away: Vec::new(), at: time_of(0) };
+        let (gone, awaits, away, at) = (None, None, Vec::new(), time_of(0));
+        let body = view::CaseStats { by, rows, total, gone, awaits, away, at };
         text(PLAIN, Output::CaseStats(answer(body))).0.lines().filter(|line| line.contains("  3  ")).count()
     };
     assert_eq!(lines(view::GroupBy::All, &["all"]), 1);
