@@ -40,6 +40,10 @@ fn nothing_is_lost_or_doubled(kind: Kind, places: &[&str], delete: bool) {
     let mut tree = Tree::with(&LEAVES, &outside, "");
     tree.start();
     tree.wait_all_known();
+    for (place, port) in &outside {
+        let told = tree.node(place).output();
+        assert!(told.contains(&format!("mqtt=mqtt://127.0.0.1:{port} ")), "it names where its devices are: {told}");
+    }
     let (status, sent) =
         tree.node("c").post("/v1/send", &json!({"target": "c/**@neighbourhood", "type": "city.notice", "data": {}}));
     assert_eq!(status, 202, "{sent}");

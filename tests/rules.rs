@@ -390,6 +390,22 @@ fn a_window_counts_on_over_kills_and_the_alarm_stays_below_its_reach() {
 }
 
 #[test]
+fn the_rule_of_the_shipped_community_counts_complaints_that_its_neighbourhoods_take() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/community.toml");
+    let shipped = std::fs::read_to_string(shipped).expect("it reads");
+    let rule = shipped.split("\n\n").find(|part| part.contains("\nname = \"noise\"")).expect("the rule");
+    let mut tree = Tree::new(&[LEAF]);
+    tree.edit("c/s/m", |text| format!("{text}\n{rule}\n"));
+    tree.start();
+    for i in 0..11 {
+        let category = if i == 0 { "lamp" } else { "noise" };
+        say(tree.node(LEAF), &format!("a{i}"), "city.appeal", "x", &json!({"title": "loud", "category": category}));
+    }
+    let raised = wait_alarm(tree.node("c/s"), "the street sees it", |a| a["name"] == "noise");
+    assert_eq!(raised["title"], format!("10 complaints about noise from {LEAF}"));
+}
+
+#[test]
 fn nobody_outside_may_write_an_alarm() {
     let tree = tree();
     let forged =

@@ -270,7 +270,10 @@ impl Tree {
         let files = self.files.iter().filter_map(|f| f.config.as_ref());
         let known: Vec<&str> =
             files.flat_map(|c| &c.category).flat_map(|c| [c.code.as_str(), c.name.as_str()]).collect();
-        let told = crate::brain::rules::check::doubts(config, &self.files[i].places, &known);
+        // Where none of the files has a category, those of a node above are meant, whose file is not here.
+        let is_told = !known.is_empty() || offers::unknown(&self.files, config).1.is_empty();
+        let known = is_told.then_some(known.as_slice());
+        let told = crate::brain::rules::check::doubts(config, &self.files[i].places, known);
         let notes: Vec<String> = told.iter().map(|n| format!("{}: {n}", self.path(i))).collect();
         self.notes.extend(notes);
     }

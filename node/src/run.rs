@@ -252,7 +252,8 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         }
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(node = %config.node.address, mqtt = %config.broker.listen, api = %url, "The node is ready.");
+    let mqtt = config.broker.url.clone().unwrap_or_else(|| config.broker.listen.to_string());
+    tracing::info!(node = %config.node.address, %mqtt, api = %url, "The node is ready.");
 
     let broken = tokio::select! {
         why = told_to_stop(hub.clone()) => {

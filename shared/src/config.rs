@@ -23,7 +23,7 @@ mod validate;
 pub use broker::{Access, Broker, ClientName, Listener, Protocol, Role};
 pub use endpoint::{Endpoint, clash, is_at};
 pub use maps::{Format, Map, Preset, Priority, Reach};
-pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
+pub use parse::{Parsed, Places, Problem, all_keys, closest, parse, rule_keys};
 
 use crate::address::{Address, Tier};
 use crate::selector::Labels;

@@ -157,7 +157,7 @@ pub struct Taken {
 struct Refusal {
     /// Of the dead letter.
     name: &'static str,
-    detail: &'static str,
+    detail: Cow<'static, str>,
     /// The MQTT 5 reason code.
     reason: u8,
 }
@@ -299,9 +299,13 @@ impl Door {
     /// Why this publish is not taken, whatever its topic means; `fits`: its MQTT 5 properties have room in
     /// a record's header.
     fn refusal(&self, user: &User, p: &Publish<'_>, is_text: bool, fits: bool) -> Option<Refusal> {
-        let no = |name, detail, reason| Some(Refusal { name, detail, reason });
+        let no = |name, detail: &'static str, reason| Some(Refusal { name, detail: detail.into(), reason });
         if !self.access.may_publish(user, p.topic) {
-            no("forbidden", "the user may not publish on this topic", reason::NOT_AUTHORIZED)
+            let detail = match &*user.name {
+                "" => "who has not logged in may not publish on this topic".into(),
+                name => format!("the user `{name}` may not publish on this topic").into(),
+            };
+            Some(Refusal { name: "forbidden", detail, reason: reason::NOT_AUTHORIZED })
         } else if p.topic.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
             no("topic", "the topic has more than 128 levels", reason::TOPIC_INVALID)
         } else if is_text && std::str::from_utf8(p.payload).is_err() {

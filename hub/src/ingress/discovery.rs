@@ -341,7 +341,9 @@ impl Announcement<'_> {
             let first = id.and_then(|v| v.as_array().map_or(Some(v), |all| all.first()));
             [d.get("name"), first].into_iter().flatten().filter_map(Value::as_str).find(|t| !t.trim().is_empty())
         });
-        short(name.unwrap_or(self.object))
+        // One that names no device is called by its own name.
+        let own = || self.said.get("name").and_then(Value::as_str).filter(|t| !t.trim().is_empty());
+        short(name.or_else(own).unwrap_or(self.object))
     }
 
     fn parts(&self, found: &mut Read) {

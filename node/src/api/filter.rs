@@ -59,6 +59,15 @@ impl Wanted {
             let detail = format!("`{word}` is none of {}", event::GOVERNANCE.join(", "));
             return Err(Refusal::bad("bad-query", detail, "`governance` says by what something is governed"));
         }
+        for (name, wanted) in [("type", &self.event_type), ("source", &self.source)] {
+            let stem =
+                wanted.as_deref().map(|text| text.strip_suffix('*').unwrap_or(text)).filter(|stem| stem.contains('*'));
+            if let Some(stem) = stem {
+                let begins = &stem[..stem.find('*').unwrap_or(stem.len())];
+                let hint = format!("`{begins}*` takes all that begin so");
+                return Err(Refusal::bad("bad-query", format!("`{name}`: a `*` stands at the end only"), hint));
+            }
+        }
         let begins = self.origin.as_deref().map(|origin| origin.strip_suffix('*').unwrap_or(origin));
         let begins =
             begins.map(|origin| origin.strip_suffix('/').unwrap_or(origin)).filter(|origin| !origin.is_empty());
@@ -305,6 +314,16 @@ mod tests {
         ] {
             assert_eq!(with(text, Caller::Operator).wants(&header, payload(data).as_bytes()), want, "{text} {data}");
         }
+    }
+
+    #[test]
+    fn a_star_that_does_not_stand_at_the_end_is_refused() {
+        let check = |event_type: &str, source: &str| {
+            let (event_type, source) = (Some(event_type.to_owned()), Some(source.to_owned()));
+            Wanted { event_type, source, ..Wanted::default() }.check().is_ok()
+        };
+        assert!(check("city.*", "/c/x*") && check("*", "*") && check("city.air", "/x"));
+        assert!(!check("city.*.v1", "/x") && !check("city.**", "/x") && !check("city.*", "/*/x"));
     }
 
     #[test]

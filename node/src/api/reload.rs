@@ -120,8 +120,7 @@ fn doubts(brain: &Brain, before: &Config, after: &Config) -> Vec<String> {
         let time = s.ends.as_ref().or(s.starts.as_ref()).map_or("", String::as_str);
         format!("service {}: its time is past, {time}: who has booked it is told nothing", s.code)
     });
-    let nameless = brain.services.nameless(&brain.cases.categories()).into_iter();
-    nameless.chain(past).chain(windows_anew(before, after)).collect()
+    brain.nameless().into_iter().chain(past).chain(windows_anew(before, after)).collect()
 }
 
 /// What a window counts is another than before.

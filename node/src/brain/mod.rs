@@ -90,6 +90,12 @@ impl Brain {
         self.in_force = newer;
     }
 
+    /// What the node's own rules, services and scenes name and nobody here or above has, a sentence each.
+    pub fn nameless(&self) -> Vec<String> {
+        let known = self.cases.categories();
+        self.rules.nameless(&known).into_iter().chain(self.services.nameless(&known)).collect()
+    }
+
     fn parts(&self) -> [(u8, &dyn Policy); 4] {
         [(b'c', &self.cases), (RULES, &self.rules), (services::PART, &self.services), (b'w', &self.warnings)]
     }

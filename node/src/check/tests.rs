@@ -1,5 +1,6 @@
 use super::*;
-use citybrain_shared::config::all_keys;
+use crate::brain::rules::expression::NODE_FIELDS;
+use citybrain_shared::config::{all_keys, rule_keys};
 
 struct Dir(tempfile::TempDir);
 
@@ -273,6 +274,20 @@ fn rules_of_the_examples_open_cases_of_categories_that_there_are() {
     }
 }
 
+#[test]
+fn a_category_that_no_file_has_is_told_where_none_above_may_have_it() {
+    let dir = Dir::new();
+    let rule = "[[rule]]\nname = \"r\"\non = [\"t\"]\nthen = [{ case = { category = \"none\", title = \"x\" } }]\n";
+    let city = dir.file("city", "c", (41051, 41052), "");
+    let street = dir.file("street", "c/s", (41053, 41054), &format!("{}{rule}", parent(41051)));
+    let told = |files: &[PathBuf]| {
+        let notes = check(files, &Variables::new()).notes;
+        notes.iter().any(|note| note.contains("opens cases of `none`, which no `[[category]]` here is"))
+    };
+    assert!(told(&[city, street.clone()]), "all above are here");
+    assert!(!told(&[street]), "the city may have it");
+}
+
 /// Switched-off settings (`#key = …`) are switched on for this: they must be TOML too.
 #[test]
 fn every_key_stands_in_every_example() {
@@ -296,6 +311,19 @@ fn every_key_stands_in_every_example() {
             for key in keys {
                 assert!(has(key), "{}: [{section}] lacks `{key}`", path.display());
             }
+        }
+        let rules = || table["rule"].as_array().unwrap().iter();
+        let actions = || rules().flat_map(|rule| rule["then"].as_array().unwrap());
+        for (part, keys) in rule_keys() {
+            let parts: Vec<&toml::Value> = rules().chain(actions()).filter_map(|of| of.get(part)).collect();
+            // What is for nobody but a device is said once, where a device is commanded.
+            for key in keys.iter().filter(|key| part != "notice" || !["subject", "ttl"].contains(key)) {
+                assert!(parts.iter().any(|of| of.get(key).is_some()), "{}: `{part}` lacks `{key}`", path.display());
+            }
+        }
+        for field in NODE_FIELDS {
+            let of_rules = text.split_once("All keys of a rule:").unwrap().0.rsplit_once("\n\n").unwrap().1;
+            assert!(of_rules.contains(&format!("`{field}`")), "{}: `node` lacks `{field}`", path.display());
         }
     }
 }

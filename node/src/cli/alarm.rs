@@ -9,6 +9,9 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum Alarm {
     /// Those that are active, worst first
+    ///
+    /// Nodes right below that are not heard are named below the list. Of those farther down only `citybrain tree`
+    /// says who is heard: what is raised at one that is not is missing here.
     List(List),
     /// One, with all that is known of it
     Show {

@@ -5,7 +5,8 @@ use super::render::Ops;
 use super::{At, Fail, Output, Set, Through, own};
 use crate::api::ops::shown;
 use crate::config;
-use citybrain_shared::config::{Config as Parsed, Variables};
+use citybrain_shared::Address;
+use citybrain_shared::config::{Config as Parsed, Preset, Variables, presets};
 use citybrain_shared::view::{self, Answer, ConfigDifference};
 use clap::Subcommand;
 use serde_json::Value;
@@ -113,15 +114,115 @@ fn strip(value: &mut Value, defaults: &Value) {
     });
 }
 
+/// What tells the entries of a list apart, for the lists whose entries have such a thing.
+const NAMED: [(&str, &str); 10] = [
+    ("category", "code"),
+    ("listener", "listen"),
+    ("map", "filter"),
+    ("preset", "name"),
+    ("reach", "type"),
+    ("role", "name"),
+    ("rule", "name"),
+    ("scene", "code"),
+    ("service", "code"),
+    ("webhook", "name"),
+];
+
 fn diff(running: &Value, file: &Value) -> Vec<ConfigDifference> {
+    let (mut running, mut file) = (without_presets(running), without_presets(file));
     let (mut a, mut b) = (BTreeMap::new(), BTreeMap::new());
-    flatten("", running, &mut a);
-    flatten("", file, &mut b);
+    for (list, name) in NAMED {
+        let take = |of: &mut Value| of.as_object_mut().and_then(|m| m.remove(list)).unwrap_or_default();
+        compare(list, name, (entries(take(&mut running)), entries(take(&mut file))), (&mut a, &mut b));
+    }
+    flatten("", &running, &mut a);
+    flatten("", &file, &mut b);
     let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     keys.into_iter()
         .filter(|key| a.get(*key) != b.get(*key))
         .map(|key| ConfigDifference { key: key.clone(), running: a.get(key).cloned(), file: b.get(key).cloned() })
         .collect()
+}
+
+fn entries(list: Value) -> Vec<Value> {
+    if let Value::Array(all) = list { all } else { Vec::new() }
+}
+
+/// Two lists by what their entries name, so that one more in front makes no other of those behind it. What is the
+/// same on both sides is left out, unless its order is another one.
+fn compare(
+    list: &str,
+    name: &str,
+    (running, file): (Vec<Value>, Vec<Value>),
+    (a, b): (&mut BTreeMap<String, String>, &mut BTreeMap<String, String>),
+) {
+    let (same, running) = parted(running, &file);
+    let (same_there, file) = parted(file, &same);
+    if same != same_there {
+        let names = |of: &[Value]| of.iter().map(|entry| spelled(&entry[name])).collect::<Vec<_>>().join(", ");
+        let whole = |of: &[Value]| Value::from(of).to_string();
+        // Several may have one name.
+        let told = |of: &[Value]| if names(&same) == names(&same_there) { whole(of) } else { names(of) };
+        a.insert(format!("{list} (order)"), told(&same));
+        b.insert(format!("{list} (order)"), told(&same_there));
+    }
+    let (running, file) = (named(list, name, running), named(list, name, file));
+    for (these, others, out) in [(&running, &file, a), (&file, &running, b)] {
+        for (key, entry) in these {
+            // One that only one side has is told in a line.
+            if others.contains_key(key) {
+                flatten(key, entry, out);
+            } else {
+                out.insert(key.clone(), entry.to_string());
+            }
+        }
+    }
+}
+
+/// Those of `all` that `others` has too, each as often as it is there, and the rest.
+fn parted(all: Vec<Value>, others: &[Value]) -> (Vec<Value>, Vec<Value>) {
+    let mut left: Vec<&Value> = others.iter().collect();
+    all.into_iter().partition(|entry| {
+        let found = left.iter().position(|other| *other == entry);
+        found.map(|at| left.remove(at)).is_some()
+    })
+}
+
+/// By `LIST.NAME`; the second of one name by `LIST.NAME (2)`.
+fn named(list: &str, name: &str, all: Vec<Value>) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for entry in all {
+        let key = format!("{list}.{}", spelled(&entry[name]));
+        let next = (2..).map(|n| format!("{key} ({n})"));
+        let free = std::iter::once(key.clone()).chain(next).find(|key| !found.contains_key(key));
+        found.extend(free.map(|key| (key, entry)));
+    }
+    found
+}
+
+fn spelled(name: &Value) -> String {
+    name.as_str().map_or_else(|| name.to_string(), str::to_owned)
+}
+
+/// Without what its presets bring: `preset` says it.
+fn without_presets(config: &Value) -> Value {
+    let mut rest = config.clone();
+    let wanted: Option<Vec<Preset>> = serde_json::from_value(config["preset"].clone()).ok();
+    let address = config["node"]["address"].as_str().and_then(|address| Address::parse(address).ok());
+    let (Some(wanted), Some(address)) = (wanted, address) else { return rest };
+    let (map, rule) = presets::brought(&wanted, address.tier());
+    let none = citybrain_shared::config::parse("[node]\naddress = \"x\"\ndata = \"x\"\n", &Variables::new()).config;
+    let brought = none.map(|none| shown(&Parsed { map, rule, ..none })).unwrap_or_default();
+    let of = |list: &str| brought[list].as_array().map_or(&[][..], Vec::as_slice);
+    if let Some(Value::Array(maps)) = rest.get_mut("map")
+        && maps.ends_with(of("map"))
+    {
+        maps.truncate(maps.len() - of("map").len());
+    }
+    if let Some(Value::Array(rules)) = rest.get_mut("rule") {
+        rules.retain(|rule| !of("rule").contains(rule));
+    }
+    rest
 }
 
 fn flatten(key: &str, value: &Value, out: &mut BTreeMap<String, String>) {
@@ -159,7 +260,31 @@ mod tests {
         let got = diff(&value("[store]\nkeep_s = 7\n"), &value(&format!("[store]\nkeep_s = 8\n{map}")));
         let keep = got.iter().find(|d| d.key == "store.keep_s").unwrap();
         assert_eq!((keep.running.as_deref(), keep.file.as_deref()), (Some("7"), Some("8")));
-        assert!(got.iter().any(|d| d.key == "map.0.filter" && d.running.is_none()));
+        assert!(got.iter().any(|d| d.key == "map.a/#" && d.running.is_none()));
         assert_eq!(diff(&value(""), &value("")), []);
+    }
+
+    #[test]
+    fn entries_are_compared_by_what_they_name_and_those_of_presets_by_the_preset() {
+        let keys = |running: &str, file: &str| {
+            diff(&value(running), &value(file)).into_iter().map(|d| d.key).collect::<Vec<_>>()
+        };
+        let map = |filter: &str, kind: &str| {
+            format!("[[map]]\nfilter = \"{filter}\"\nformat = \"json\"\ntype = \"{kind}\"\n")
+        };
+        let [one, two, three] = [map("a", "t"), map("b", "t"), map("b", "u")];
+        let presets = |names: &str, more: &str| value(&format!("preset = [{names}]\n{more}"));
+        let changed = diff(&presets("\"thingsboard\"", ""), &presets("\"tasmota\"", ""));
+        assert_eq!(
+            changed.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(),
+            ["preset.tasmota", "preset.thingsboard"]
+        );
+        let fronted = diff(&presets("\"tasmota\"", &two), &presets("\"tasmota\"", &format!("{one}{two}")));
+        assert_eq!(fronted.len(), 1, "{fronted:?}");
+        assert_eq!((fronted[0].key.as_str(), &fronted[0].running), ("map.a", &None));
+        assert_eq!(keys(&two, &three), ["map.b.type"]);
+        assert_eq!(keys(&format!("{two}{three}"), &format!("{one}{three}{two}")), ["map (order)", "map.a"]);
+        assert_eq!(keys(&format!("{one}{two}"), &format!("{two}{one}")), ["map (order)"]);
+        assert_eq!(keys(&two, &format!("{two}{two}")), ["map.b"]);
     }
 }

@@ -39,7 +39,7 @@ pub mod watch;
 
 use crate::ask::{Direct, Through};
 use crate::bring::Import;
-use crate::replay::told_to_stop;
+use crate::replay::{USAGE, told_to_stop};
 use account::{Account, Record};
 use case_account::{CaseAccount, Expected};
 use citybrain_shared::Tier;
@@ -120,8 +120,8 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
             data::from_file(file, args.mapping.as_deref(), args.utc_offset.as_deref(), rows_max, nodes_max)?
         }
     };
-    eprintln!("{}", screen::introduce(&script, args.input.is_some(), args.seed));
     let dir = folder(args.dir.as_deref())?;
+    eprintln!("{}", screen::introduce(&script, args.input.is_some(), args.seed));
     let exe = std::env::current_exe().into_diagnostic().wrap_err("cannot find this program's own file")?;
     let hook = Hook::start().await.into_diagnostic().wrap_err("no port for the webhooks' receiver")?;
     let mut processes =
@@ -364,10 +364,14 @@ fn what_next(args: &DemoArgs, script: &Script, processes: &Processes, dir: &Path
 /// The folder to work in: a new one, or the one named if nothing is in it.
 fn folder(named: Option<&Path>) -> miette::Result<PathBuf> {
     if let Some(dir) = named {
-        std::fs::create_dir_all(dir).into_diagnostic().wrap_err_with(|| format!("cannot make {}", dir.display()))?;
-        let dir = dir.canonicalize().into_diagnostic()?;
-        if std::fs::read_dir(&dir).into_diagnostic()?.next().is_some() {
+        let unusable = |e: std::io::Error| {
+            miette!(code = USAGE, help = "name another folder", "cannot use {}: {e}", dir.display())
+        };
+        std::fs::create_dir_all(dir).map_err(unusable)?;
+        let dir = dir.canonicalize().map_err(unusable)?;
+        if std::fs::read_dir(&dir).map_err(unusable)?.next().is_some() {
             return Err(miette!(
+                code = USAGE,
                 help = "name a new folder; what older nodes left there would mix with this demo's",
                 "{} is not empty",
                 dir.display()
@@ -394,6 +398,10 @@ mod tests {
     fn a_folder_with_something_in_it_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         assert!(folder(Some(&dir.path().join("new"))).is_ok());
-        assert!(folder(Some(dir.path())).is_err());
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        for unusable in [dir.path().to_owned(), dir.path().join("file")] {
+            let report = folder(Some(&unusable)).unwrap_err();
+            assert_eq!(report.code().map(|code| code.to_string()).as_deref(), Some(USAGE), "{report}");
+        }
     }
 }

@@ -138,7 +138,8 @@ fn more(facts: &Facts) -> Vec<Finding> {
             "refused-logins",
             Warn,
             format!("accounts are refused at the front door: {}", node.refused_logins.join("; ")),
-            "`citybrain user passwd NAME --file USERS` here, and the same in the password file there",
+            "`citybrain user passwd NAME --file USERS` here, and the same in the password file there; an address with too \
+             many wrong passwords is let in again a minute later",
         );
     }
     if !node.alarms_left.is_empty() {

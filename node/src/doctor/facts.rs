@@ -118,7 +118,7 @@ pub struct Node {
     pub alarms_left_more: u64,
     /// Whose word it waits for, in place of a box that lost what it knew.
     pub awaits: Option<view::Awaited>,
-    /// What its own services and scenes name and nobody has, a sentence each.
+    /// What its own rules, services and scenes name and nobody has, a sentence each.
     pub nameless: Vec<String>,
     pub lost: u64,
     pub last_pos: Pos,

@@ -63,9 +63,7 @@ impl Running {
         // A folder alone does not say which rules are in force.
         let of_rules = ctx.offline.is_none().then(|| ctx.hub.state(left)).flatten();
         let (alarms_left, alarms_left_more) = of_rules.unwrap_or_default();
-        let nameless = ctx.hub.state(|state| {
-            Brain::of(state).map(|brain| brain.services.nameless(&brain.cases.categories())).unwrap_or_default()
-        });
+        let nameless = ctx.hub.state(|state| Brain::of(state).map(|brain| brain.nameless()).unwrap_or_default());
         let awaits = ctx.hub.state(|state| Brain::of(state)?.cases.awaited());
         let (children, calendar, days, dead_letters_open, lost) = ctx.hub.state(|state| {
             let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));

@@ -510,6 +510,20 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
     ]
 }
 
+/// What a rule is made of: its window and every action, with their keys.
+pub fn rule_keys() -> Vec<(&'static str, &'static [&'static str])> {
+    use super::rules::{Case, Clear, Directive, Emit, Raise, Window};
+    vec![
+        ("window", fields_of::<Window>()),
+        ("raise", fields_of::<Raise>()),
+        ("clear", fields_of::<Clear>()),
+        ("emit", fields_of::<Emit>()),
+        ("case", fields_of::<Case>()),
+        ("command", fields_of::<Directive>()),
+        ("notice", fields_of::<Directive>()),
+    ]
+}
+
 /// The candidate that was probably meant: the nearest, if a third of it or less is different; or else the
 /// nearest that only goes on.
 pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {

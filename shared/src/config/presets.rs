@@ -87,13 +87,7 @@ impl Definition {
 
     /// The rules that it brings, for a node of this tier.
     pub fn rules(&self, tier: Tier) -> Vec<Rule> {
-        let mut all: Vec<Rule> = rules().into_iter().filter(|r| self.rules.contains(&r.name)).collect();
-        for action in all.iter_mut().flat_map(|r| &mut r.then) {
-            if let Action::Raise(raise) = action {
-                raise.reach = raise.reach.min(tier);
-            }
-        }
-        all
+        rules().into_iter().filter(|r| self.rules.contains(&r.name)).map(|r| at(r, tier)).collect()
     }
 }
 
@@ -113,6 +107,28 @@ pub(super) fn expand(wanted: &[Preset], tier: Tier, maps: &mut Vec<Map>, rules: 
             rules.extend(fresh);
         }
     }
+}
+
+/// What these presets bring to a node of this tier whose file has nothing of its own.
+pub fn brought(wanted: &[Preset], tier: Tier) -> (Vec<Map>, Vec<Rule>) {
+    let (mut maps, mut rules) = (Vec::new(), Vec::new());
+    expand(wanted, tier, &mut maps, &mut rules);
+    (maps, rules)
+}
+
+/// Is it a rule that a preset brings to a node of this tier, word for word?
+pub fn brings(rule: &Rule, tier: Tier) -> bool {
+    rules().into_iter().any(|brought| at(brought, tier) == *rule)
+}
+
+/// No alarm is seen lower than it is raised.
+fn at(mut rule: Rule, tier: Tier) -> Rule {
+    for action in &mut rule.then {
+        if let Action::Raise(raise) = action {
+            raise.reach = raise.reach.min(tier);
+        }
+    }
+    rule
 }
 
 /// Filters of topics that begin with `$`, which `#` does not cover, each once: `$oc/#`.

@@ -186,6 +186,16 @@ pub enum Severity {
     Indeterminate,
 }
 
+impl Action {
+    /// The category of the case that it opens, unless an expression gives it.
+    pub fn opens(&self) -> Option<&str> {
+        match self {
+            Action::Case(x) if !x.category.contains("${") => Some(&x.category),
+            _ => None,
+        }
+    }
+}
+
 impl Rule {
     /// Does it ask for the hour or the day, which a calendar tells?
     pub fn goes_by_calendar(&self) -> bool {

@@ -325,7 +325,7 @@ impl Connection<'_> {
                 if r.is_forbidden() {
                     counters.forbidden.add(1);
                 }
-                self.refuse(r.name, r.detail, topic, p.payload);
+                self.refuse(r.name, &r.detail, topic, p.payload);
                 Taken { draft: None, reason: r.reason }
             }
             None => self.door.ingress.take(&publish),

@@ -58,8 +58,9 @@ async fn a_role_s_filters_are_all_that_its_users_may_and_the_rest_is_refused_and
     }
     let c = &house.door.counters;
     assert_eq!((c.forbidden.get(), c.forbidden_subscriptions.get()), (6, 10));
-    let letters = fake.letters().into_iter().filter(|reason| reason == "forbidden").count();
-    assert_eq!(letters, 6, "each refused publish can be looked at");
+    let said = fake.notes().into_iter().filter_map(|n| if let Note::DeadLetter(d) = n { Some(d.detail) } else { None });
+    let named = ["lamp", "lamp", "nobody"].map(|name| format!("the user `{name}` may not publish on this topic"));
+    assert_eq!(said.collect::<Vec<_>>(), [named.clone(), named].concat(), "each refused publish can be looked at");
     house.close().await;
 }
 

@@ -42,6 +42,17 @@ fn left_out(component: &str, announcement: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_part_that_names_no_device_is_called_by_its_own_name() {
+    let node = node();
+    let gas = |name: &str| format!(r#"{{{name}"dev_cla":"gas","stat_t":"alarms/k","pl_on":"1","pl_off":"0"}}"#);
+    for (name, called) in [(r#""name":"Kitchen","#, "Kitchen"), (r#""name":null,"#, "k"), ("", "k")] {
+        let announced = says(&node, "homeassistant/binary_sensor/k/config", &gas(name));
+        assert_eq!(announced, "-");
+        assert_eq!(says(&node, "alarms/k", "1"), format!("!city.gas.reading.v1 {called} {{\"gas\":true}}"));
+    }
+}
+
+#[test]
 fn a_smoke_alarm_that_announces_itself_needs_no_mapping() {
     let smoke = r#"{"name":null,"dev_cla":"smoke","~":"alarms/k1","stat_t":"~/state","val_tpl":"{{ value_json.smoke }}",
         "pl_on":true,"pl_off":false,"avty":[{"t":"~/lwt"}],"uniq_id":"k1_smoke","dev":{"ids":["k1"],"name":"Kitchen"}}"#;

@@ -96,6 +96,9 @@ fn zigbee2mqtt() {
                 r#"{"temperature":21.5,"humidity":40}"#,
                 r#"city.sensor.reading.v1 hall/north/air {"humidity":40,"temperature":21.5}"#,
             ),
+            // Before version 2.
+            ("zigbee2mqtt/kitchen/availability", "offline", r#"city.device.state.v1 kitchen {"online":false}"#),
+            ("zigbee2mqtt/sos/7-301/availability", "online", r#"city.device.state.v1 sos/7-301 {"online":true}"#),
             (
                 "zigbee2mqtt/kitchen/availability",
                 r#"{"state":"offline"}"#,

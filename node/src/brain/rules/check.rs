@@ -1,6 +1,8 @@
 //! What is wrong with rules before they run: expressions, names, dependencies, circles.
 
+use super::expression::Scope;
 use super::rule::{Above, Set};
+use super::template::Template;
 use citybrain_shared::case;
 use citybrain_shared::config::rules::{Action, Duration, Rule, Severity, Window, WindowKind};
 use citybrain_shared::config::{Config, Places, Problem, closest};
@@ -25,9 +27,9 @@ pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
 }
 
 /// What the file's own rules may have meant otherwise, a sentence each: attributes that an event may have and that
-/// are nearly those that every event has; alarms that are told apart where their conditions are not; categories that
-/// none of `known` is. Where no category is known, they are those of a node above.
-pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
+/// are nearly those that every event has; alarms that are told apart where their conditions are not; calls of people
+/// below, which do not climb; categories that none of `known` is, if those are told.
+pub fn doubts(config: &Config, places: &Places, known: Option<&[&str]>) -> Vec<String> {
     let (set, _) = Set::compile(config, &Above::new());
     let mut told: Vec<String> = set
         .doubts
@@ -42,11 +44,18 @@ pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
                 rule.name
             ));
         }
-        let opened = rule.then.iter().filter_map(|action| match action {
-            Action::Case(x) if !x.category.contains("${") => Some(x.category.as_str()),
-            _ => None,
-        });
-        for category in opened.filter(|c| !known.is_empty() && !known.contains(c)) {
+        if config.node.address.tier() < Tier::Neighbourhood
+            && !rule.on.is_empty()
+            && rule.on.iter().all(|on| hears_calls(on))
+        {
+            told.push(format!(
+                "rule `{}` hears calls of people, which stay at the node where they enter; of those below it hears \
+                 `city.brain.case.submitted`",
+                rule.name
+            ));
+        }
+        let Some(known) = known else { continue };
+        for category in rule.then.iter().filter_map(Action::opens).filter(|c| !known.contains(c)) {
             let near = closest(category, known.iter().copied());
             let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             told.push(format!(
@@ -56,6 +65,12 @@ pub fn doubts(config: &Config, places: &Places, known: &[&str]) -> Vec<String> {
         }
     }
     told
+}
+
+/// Does this pattern of `on` fit nothing but what people call with?
+fn hears_calls(on: &str) -> bool {
+    let stem = on.trim_end_matches(['*', '.']);
+    case::is_call(stem) || stem.strip_prefix(case::APPEAL).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// A window that does not read is said already: what else is wrong is looked for as if there were one.
@@ -232,14 +247,7 @@ impl Look<'_> {
             |reach: Tier| (reach > tier).then(|| format!("{reach} is below this {tier} node: events travel upward"));
         match action {
             Action::Raise(x) => {
-                if !x.severity.contains("${") && Severity::parse(&x.severity).is_none() {
-                    let known = Severity::ALL.map(Severity::as_str);
-                    let help = match closest(&x.severity, known.into_iter()) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("use one of {}", known.join(", ")),
-                    };
-                    self.bad(&format!("{at}.raise.severity"), format!("`{}` is no severity", x.severity), help);
-                }
+                self.severity(&format!("{at}.raise.severity"), rule, &x.severity);
                 if let Some(why) = above(x.reach) {
                     self.bad(
                         &format!("{at}.raise.reach"),
@@ -292,6 +300,19 @@ impl Look<'_> {
                     Ok(_) => {}
                 }
             }
+        }
+    }
+
+    /// One that cannot be read is said already.
+    fn severity(&mut self, path: &str, rule: &Rule, text: &str) {
+        let Ok(template) = Template::compile(text, Scope { window: rule.window.is_some() }) else { return };
+        for word in template.known().into_iter().filter(|word| Severity::parse(word).is_none()) {
+            let known = Severity::ALL.map(Severity::as_str);
+            let help = match closest(word, known.into_iter()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("use one of {}", known.join(", ")),
+            };
+            self.bad(path, format!("`{word}` is no severity"), help);
         }
     }
 

@@ -55,7 +55,7 @@ const MORE_FIELDS: [&str; 9] = [
     "sequence",
     "key",
 ];
-const NODE_FIELDS: [&str; 4] = ["address", "name", "tier", "labels"];
+pub const NODE_FIELDS: [&str; 4] = ["address", "name", "tier", "labels"];
 const WINDOW_FIELDS: [&str; 7] = ["count", "sum", "min", "max", "avg", "distinct", "within_s"];
 const FUNCTIONS: [&str; 22] = [
     "size",
@@ -163,6 +163,20 @@ impl Expression {
             citybrain_shared::config::closest(a, EVENT_FIELDS.into_iter()).or_else(goes_on)
         };
         unusual.filter_map(|a| Some((a.to_owned(), meant(a)?))).collect()
+    }
+
+    /// The words that it can give, where they stand in it: `a` and `b` of `x ? 'a' : 'b'`.
+    pub fn words(&self) -> Vec<&str> {
+        fn of<'e>(e: &'e IdedExpr, all: &mut Vec<&'e str>) {
+            match &e.expr {
+                Expr::Literal(LiteralValue::String(word)) => all.push(word.inner()),
+                Expr::Call(c) if c.func_name == "_?_:_" => c.args.iter().skip(1).for_each(|branch| of(branch, all)),
+                _ => {}
+            }
+        }
+        let mut all = Vec::new();
+        of(self.program.expression(), &mut all);
+        all
     }
 
     /// Does it ask how many different values the window has?

@@ -76,7 +76,9 @@ use alarms::Table;
 use boxes::Boxes;
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
-use citybrain_shared::config::Config;
+use citybrain_shared::config::cases::Category;
+use citybrain_shared::config::rules::{Action, Rule};
+use citybrain_shared::config::{Config, presets};
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
 use citybrain_shared::{Address, LogId, Pos};
@@ -227,6 +229,22 @@ impl Rules {
     /// before a backup was put back.
     pub fn newest_before(&self) -> i64 {
         self.newest_before
+    }
+
+    /// Of which categories the node's own rules open cases and nobody here or above has them, a sentence each.
+    pub fn nameless(&self, known: &[Category]) -> Vec<String> {
+        let lacks = |code: &&str| !known.iter().any(|c| c.code == *code || c.name == *code);
+        let named = |rule: &Rule, code: &str| {
+            let name = &rule.name;
+            format!("rule {name}: nobody here or above has a category `{code}`: its cases get no limits")
+        };
+        let of = |rule: &Rule| {
+            let told: Vec<String> =
+                rule.then.iter().filter_map(Action::opens).filter(lacks).map(|code| named(rule, code)).collect();
+            // What a preset brings is for nobody here to mend.
+            if told.is_empty() || presets::brings(rule, self.me.tier()) { Vec::new() } else { told }
+        };
+        self.config.rule.iter().flat_map(of).collect()
     }
 
     /// All of them.

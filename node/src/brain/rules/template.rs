@@ -94,6 +94,14 @@ impl Template {
         }
     }
 
+    /// The texts that it can give, as far as they stand in it: itself, or the words of the one expression that it is.
+    pub fn known(&self) -> Vec<&str> {
+        match &self.parts[..] {
+            [Part::Cel(cel)] => cel.words(),
+            _ => self.constant().into_iter().collect(),
+        }
+    }
+
     /// The text, if it needs nothing filled in.
     pub fn constant(&self) -> Option<&str> {
         match &self.parts[..] {

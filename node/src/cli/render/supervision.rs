@@ -54,7 +54,8 @@ pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result
         "LONGEST",
     ];
     let mut table = s.table(&head);
-    for r in v.rows.iter().chain(std::iter::once(&v.total)) {
+    // By `all` the one row is the total.
+    for r in v.rows.iter().filter(|_| v.by != view::GroupBy::All).chain(std::iter::once(&v.total)) {
         let mut row = vec![Cell::new(clean(&r.key))];
         let counts = [r.cases, r.open, r.closed, r.rejected, r.withdrawn, r.overdue, r.in_time, r.late, r.reopened];
         row.extend(counts.map(|n| right(grouped(n))));

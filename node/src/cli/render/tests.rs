@@ -15,6 +15,19 @@ fn text(screen: Screen, output: Output) -> (String, u8) {
     (String::from_utf8(out).unwrap(), code)
 }
 
+#[test]
+fn what_is_counted_by_nothing_is_one_row() {
+    let row = |key: &str| view::StatsRow { key: key.into(), cases: 3, ..view::StatsRow::default() };
+    let lines = |by: view::GroupBy, keys: &[&str]| {
+        let (rows, total) = (keys.iter().map(|key| row(key)).collect(), row("all"));
+        let (gone, awaits, away, at) = (None, None, Vec::new(), time_of(0));
+        let body = view::CaseStats { by, rows, total, gone, awaits, away, at };
+        text(PLAIN, Output::CaseStats(answer(body))).0.lines().filter(|line| line.contains("  3  ")).count()
+    };
+    assert_eq!(lines(view::GroupBy::All, &["all"]), 1);
+    assert_eq!(lines(view::GroupBy::Category, &["litter", "all"]), 3);
+}
+
 fn a(s: &str) -> Address {
     Address::parse(s).unwrap()
 }

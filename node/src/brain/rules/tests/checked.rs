@@ -18,7 +18,7 @@ fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt()
         let config = parsed.config.unwrap();
         let found = super::super::check::problems(&config, &parsed.places, &text);
         let found: Vec<String> = found.into_iter().map(|p| p.message).collect();
-        (found, super::super::check::doubts(&config, &parsed.places, &["F1", "smoke"]))
+        (found, super::super::check::doubts(&config, &parsed.places, Some(&["F1", "smoke"])))
     };
     for (more, about) in [
         ("window = { within = \"1m\" }\nwhen = \"window.avg > 3\"", "the window has none"),
@@ -40,6 +40,8 @@ fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt()
         let (found, doubts) = read(&more);
         assert!(found.is_empty() && doubts.len() == 1 && doubts[0].contains(meant), "{more}: {found:?} {doubts:?}");
     }
+    let chosen = "then = [{ raise = { severity = \"${event.data.v > 90 ? 'hig' : 'minor'}\", title = \"x\" } }]";
+    assert_eq!(read(chosen).0, ["`hig` is no severity"]);
     for good in [
         "window = { within = \"1m\" }\nwhen = \"window.count > 3 && event.subject.matches('[a-c]+')\"",
         "when = \"-event.data.x > 3 && event.place == 'y' && event.traceparent != ''\"",
@@ -50,6 +52,39 @@ fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt()
     let named =
         "then = [{ case = { category = \"smoke\", title = \"x\" } }, { case = { category = \"F1\", title = \"x\" } }]";
     assert_eq!(read(named), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn above_the_neighbourhood_a_rule_that_hears_nothing_but_calls_is_doubted() {
+    let doubts = |address: &str, on: &str| {
+        let text = format!(
+            "[node]\naddress = \"{address}\"\ndata = \"/x\"\n[[rule]]\nname = \"r\"\non = [{on}]\n\
+             then = [{{ raise = {{ title = \"x\" }} }}]\n"
+        );
+        let parsed = parse(&text, &Variables::new());
+        super::super::check::doubts(&parsed.config.unwrap(), &parsed.places, None).len()
+    };
+    for calls in ["\"city.appeal*\"", "\"city.appeal\", \"city.sos.*\"", "\"city.sos*\"", "\"city.sos.pressed.v1\""] {
+        assert_eq!((doubts("c/s", calls), doubts("c/s/m/n", calls)), (1, 0), "{calls}");
+    }
+    for others in ["\"city.*\"", "\"city.appeals\"", "\"city.appeal\", \"city.brain.case.submitted\"", "\"city.s*\""] {
+        assert_eq!(doubts("c/s", others), 0, "{others}");
+    }
+}
+
+#[test]
+fn a_rule_of_the_file_that_opens_cases_of_a_category_that_nobody_has_is_named() {
+    let text = "preset = [\"zigbee2mqtt\"]\n[node]\naddress = \"c/s\"\ndata = \"/x\"\n[[rule]]\nname = \"r\"\non = [\"t\"]\n\
+                then = [{ case = { category = \"none\", title = \"x\" } }]\n\
+                [[category]]\ncode = \"F1\"\nname = \"fire\"\ndepartment = \"d\"\n";
+    let named = |text: &str| {
+        let config = parse(text, &Variables::new()).config.unwrap();
+        Rules::new(&config).nameless(&config.category)
+    };
+    assert_eq!(named(text), ["rule r: nobody here or above has a category `none`: its cases get no limits"]);
+    for known in ["F1", "fire", "${event.data.category}"] {
+        assert_eq!(named(&text.replace("none", known)), Vec::<String>::new(), "{known}");
+    }
 }
 
 #[test]
