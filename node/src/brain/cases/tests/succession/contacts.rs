@@ -116,20 +116,22 @@ fn whom_to_call_comes_back_to_a_box_that_lost_it_from_those_above_who_know() {
 #[test]
 fn who_is_forgotten_while_his_case_is_on_its_way_to_a_box_that_burns_is_forgotten_there_too() {
     let (at, to) = ("c/s/a/n", "c/s/b");
-    let mut net = Net::new();
-    net.open_with_phone(at, CASE, "L");
-    assert!(net.ask(at, CASE, Verb::Accept, &by("w", Role::Worker)));
-    net.settle();
-    net.cut(to);
-    assert!(net.give(at, to));
-    net.settle();
-    assert!(net.ask("c/s", CASE, Verb::Forget, &by("boss", Role::Supervisor)));
-    net.settle();
-    net.replace(to, 0);
-    net.cut.clear();
-    net.settle();
-    assert_eq!(net.owners(CASE), [to]);
-    assert!(who_can_call(&net, CASE).is_empty());
-    let held = net.places["c/s"].cases.get(CASE).unwrap();
-    assert!(held.case.forgotten && held.wishes.is_empty(), "{held:#?}");
+    for from in ["c/s", "c"] {
+        let mut net = Net::new();
+        net.open_with_phone(at, CASE, "L");
+        assert!(net.ask(at, CASE, Verb::Accept, &by("w", Role::Worker)));
+        net.settle();
+        net.cut(to);
+        assert!(net.give(at, to));
+        net.settle();
+        assert!(net.ask(from, CASE, Verb::Forget, &by("boss", Role::Supervisor)));
+        net.settle();
+        net.replace(to, 0);
+        net.cut.clear();
+        net.settle();
+        assert_eq!(net.owners(CASE), [to]);
+        assert!(who_can_call(&net, CASE).is_empty());
+        let held = net.places[from].cases.get(CASE).unwrap();
+        assert!(held.case.forgotten && held.wishes.is_empty(), "{from}: {held:#?}");
+    }
 }
