@@ -81,6 +81,13 @@ impl Queue {
         self.dirty |= before > 0;
     }
 
+    /// All that came before that position is a backup's: what it is to lead to may be done.
+    pub fn begin_anew(&mut self, first: Pos) {
+        let before = self.waiting.iter_mut().filter(|intent| intent.pos < first);
+        before.flat_map(|intent| intent.what.held_mut()).for_each(|held| held.had_before = true);
+        self.dirty = true;
+    }
+
     /// A record has come that rules hear.
     pub fn forget_stale(&mut self, now_us: i64) {
         let is_late = |i: &Intent| i.at_us < now_us - STALE_US;
@@ -205,6 +212,21 @@ pub enum Conclusion {
 }
 
 impl Conclusion {
+    /// The event that it speaks of.
+    fn held_mut(&mut self) -> Option<&mut Held> {
+        match self {
+            Conclusion::Fire { held, .. }
+            | Conclusion::Change { held, .. }
+            | Conclusion::Over { held, .. }
+            | Conclusion::Meet(Meet { held, .. }) => Some(held),
+            Conclusion::Ask(_)
+            | Conclusion::Return(_)
+            | Conclusion::HandOn(_)
+            | Conclusion::GoOn(_)
+            | Conclusion::Repeat(_) => None,
+        }
+    }
+
     /// The rule and the key that it is of.
     pub fn of(&self) -> Option<(&str, &str)> {
         match self {

@@ -10,6 +10,7 @@ use super::rule::{Dependency, Rule};
 use super::said::Outcome;
 use super::timing::{again, emptied, fading, holding, is_time, time_to_fire, wait_to_fire};
 use super::window::Summary;
+use citybrain_shared::Pos;
 use citybrain_shared::view::Alarm;
 
 /// What an event makes of a rule's state for one key.
@@ -274,6 +275,25 @@ pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, du
         // late that was looked at.
         (_, What::Over) => state.due = fading(rule, state, due.at_us - rule.calm_us),
     }
+}
+
+/// What came before that position is a backup's: what it waits for may have come since, and may be over. Is it still to
+/// be remembered? What it raises goes on.
+pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos) -> bool {
+    let held = state.held.as_ref().map(|held| held.pos);
+    if Some(state.concluded).max(held) >= Some(first) {
+        return true;
+    }
+    if rule.absent_us.is_some() {
+        // Whoever is silent is told by an alarm. What else follows may be done.
+        state.held.iter_mut().for_each(|held| held.had_before = true);
+        return true;
+    }
+    state.retitle_us = None;
+    if state.ended.take().is_some() {
+        state.due = fading(rule, state, state.last_us);
+    }
+    state.on
 }
 
 /// Somebody has ended what it raises: it may raise that again.
