@@ -205,7 +205,7 @@ pub enum Conclusion {
     Return(Box<Alarm>),
     /// The alarm of that id is of a rule that is not there any more, and another raises it.
     HandOn(String),
-    /// An alarm that others have raised here is raised by one more, of whom the parent has told.
+    /// An alarm that others have raised here is raised by one more, of whom the parent has told; or it was over there.
     GoOn(Box<Alarm>),
     /// The alarm of that id is told once more as it is: a node above may have lost its disk.
     Repeat(String),

@@ -69,6 +69,7 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
     let Met { facts, window, grew, faded, held, now, free } = *met;
     if let Some(absent) = rule.absent_us {
         let was_on = state.on;
+        state.from_backup = false;
         let first = end(state);
         state.held = Some(held().kept());
         state.due = Some(Due { at_us: now + absent, what: What::Absent });
@@ -79,12 +80,14 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
         Some(when) => when.truth(facts, window)?,
         None => true,
     };
+    state.from_backup &= !holds;
     if state.on {
         state.held.get_or_insert_with(|| held().kept());
         let over = match &rule.clear {
             Some(clear) => clear.truth(facts, window)?,
             None => !rule.raises() && !holds,
         };
+        state.from_backup &= !over;
         if over && rule.calm_us > 0 {
             let calm = Due { at_us: now + rule.calm_us, what: What::Over };
             // It may be calm for a while already: since an event before this, or by the window's emptying.
@@ -196,6 +199,7 @@ fn is_renamed(rule: &Rule, key: &str, state: &KeyState, raised: &[Raised]) -> bo
 /// It is on from now on, by what these facts say.
 fn begin(rule: &Rule, key: &str, state: &mut KeyState, facts: Option<&Facts>, window: Option<&Summary>, now: i64) {
     (state.on, state.since_us, state.fired_us) = (true, None, Some(now));
+    state.from_backup = false;
     state.raised = facts.map(|facts| rule.raised(key, facts, window)).unwrap_or_default();
     (state.title, state.retitle_us) = (None, None);
     let title = facts.and_then(|facts| rule.titles(facts, window));
@@ -284,6 +288,7 @@ pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos) -> bool {
     if Some(state.concluded).max(held) >= Some(first) {
         return true;
     }
+    state.from_backup = true;
     if rule.absent_us.is_some() {
         // Whoever is silent is told by an alarm. What else follows may be done.
         state.held.iter_mut().for_each(|held| held.had_before = true);
@@ -307,7 +312,7 @@ pub fn rest(state: &mut KeyState) {
 
 /// It goes on raising these, though it remembers nothing of it.
 pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64) {
-    (state.on, state.text, state.hears) = (true, rule.text, rule.hears);
+    (state.on, state.text, state.hears, state.from_backup) = (true, rule.text, rule.hears, false);
     // It may have been edited since it raised them.
     (state.edited, state.since_us, state.ended) = (true, None, None);
     // What it has heard since then was calm already, and has nothing to end any more.

@@ -951,6 +951,123 @@ fn what_a_restored_box_had_said_since_its_backup_is_as_it_had_said_it() {
     }
 }
 
+/// Alarms that several share, each as bad as they say.
+const SHARED: &str = r#"
+[[rule]]
+name = "bld"
+on = ["s"]
+by = "event.subject"
+when = "event.data.v > 5"
+clear = "event.data.v < 2"
+then = [{ raise = { key = "${event.data.b}", severity = "${event.data.v > 50 ? 'critical' : 'minor'}", title = "${event.subject} ${event.data.v}" } }]
+"#;
+
+#[test]
+fn what_a_restored_box_or_a_person_says_of_an_alarm_is_no_word_of_whoever_was_not_heard_since() {
+    use Severity::{Critical, Minor};
+    let mut node = Node::new(SHARED);
+    let hear = |node: &mut Node, at: &str, alarm: &str, level: i64| {
+        node.wait(S);
+        node.hear("s", at, &json!({"v": level, "b": alarm}));
+    };
+    for alarm in ["seen", "over", "ended", "shared", "passed", "left", "again"] {
+        hear(&mut node, alarm, alarm, 20);
+    }
+    hear(&mut node, "falls", "falls", 60);
+    let backup = backup_of(&mut node);
+    for alarm in ["seen", "ended", "shared", "passed"] {
+        hear(&mut node, alarm, alarm, 60);
+    }
+    for alarm in ["over", "left", "again"] {
+        hear(&mut node, alarm, alarm, 1);
+    }
+    hear(&mut node, "falls", "falls", 20);
+    let mut parent = parent_of(&node);
+    let mut node = restored(&node, backup);
+    let newest = node.rules.newest_before();
+    let from = node.log.len();
+    let ask = |node: &mut Node, alarm: &str, wish: Wish| {
+        let id = node.alarm("bld", alarm).unwrap().id.clone();
+        let (_, drafts) = node.rules.ask(&id, wish, "Li", node.now).unwrap();
+        drafts.into_iter().for_each(|d| node.commit(d));
+        node.settle();
+    };
+    // A person sees what the backup has; others of an alarm are heard, or its own says once more what it said.
+    for alarm in ["seen", "over"] {
+        ask(&mut node, alarm, Wish::Acknowledge);
+    }
+    ask(&mut node, "ended", Wish::Clear);
+    hear(&mut node, "other", "shared", 21);
+    for level in [21, 1] {
+        hear(&mut node, "another", "passed", level);
+    }
+    hear(&mut node, "third", "left", 60);
+    hear(&mut node, "again", "again", 20);
+    hear(&mut node, "falls", "falls", 60);
+    parent.now = node.now;
+    only_climb(&node, &mut parent, from);
+    only_want(&mut parent, NEW_BOX, newest);
+    parent.settle();
+    node.wait(S);
+    let said = node.log.len();
+    carry(&parent, alarms::KNOWN, "c", &mut node);
+    climb(&node, &mut parent, said);
+    for (alarm, is_active, severity, title) in [
+        ("seen", true, Critical, "seen 60"),
+        ("over", false, Minor, "over 20"),
+        ("ended", true, Critical, "ended 60"),
+        ("shared", true, Critical, "shared 60"),
+        ("passed", true, Critical, "passed 60"),
+        ("left", true, Critical, "third 60"),
+        ("again", true, Minor, "again 20"),
+        ("falls", true, Critical, "falls 60"),
+    ] {
+        let a = node.alarm("bld", alarm).unwrap();
+        assert_eq!((a.active, a.severity, a.title.as_str()), (is_active, severity, title), "{alarm}");
+        assert!(!a.active || !a.acknowledged, "{alarm}: worse than what was seen");
+    }
+    let all = |rules: &Rules| rules.alarms.iter().cloned().collect::<Vec<_>>();
+    assert_eq!(all(&node.rules), all(&parent.rules), "the box and its parent show the same");
+    // Each ends with the last who raises it.
+    node.write_rows();
+    node.restart();
+    hear(&mut node, "other", "shared", 1);
+    assert_eq!(node.alarm("bld", "shared").map(|a| (a.active, a.severity)), Some((true, Critical)));
+    for (at, alarm) in [
+        ("seen", "seen"),
+        ("ended", "ended"),
+        ("shared", "shared"),
+        ("passed", "passed"),
+        ("third", "left"),
+        ("again", "again"),
+        ("falls", "falls"),
+    ] {
+        hear(&mut node, at, alarm, 1);
+        assert!(!node.alarm("bld", alarm).unwrap().active, "{alarm}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_of_a_restored_alarm_stays_where_it_was_no_worse() {
+    let mut node = Node::new(TOWER);
+    node.hear("s", "d1", &json!(20));
+    let backup = backup_of(&mut node);
+    node.wait(S);
+    node.hear("s", "d1", &json!(1));
+    node.hear("s", "d2", &json!(20));
+    let mut parent = parent_of(&node);
+    let mut node = restored(&node, backup);
+    let id = node.alarm("bld", "TOWER").unwrap().id.clone();
+    let (_, drafts) = node.rules.ask(&id, Wish::Acknowledge, "Li", node.now).unwrap();
+    drafts.into_iter().for_each(|d| node.commit(d));
+    node.settle();
+    only_want(&mut parent, NEW_BOX, node.rules.newest_before());
+    parent.settle();
+    assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut node), 1);
+    let here = node.alarm("bld", "TOWER").unwrap();
+    assert!(here.active && here.acknowledged, "{here:?}");
+}
+
 #[test]
 fn what_was_over_before_a_new_box_heard_of_it_ends_when_it_does() {
     for (more, waits) in [("", 0), ("calm = \"1m\"\n", 60)] {
