@@ -34,8 +34,9 @@ pub trait Policy: Any + Send + Sync {
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]);
 
     /// The node's log has a new history, of that name: the first of a folder, or another, because what is known
-    /// here may be older than what the node has said. Part of the fold, as a record is.
-    fn begin_history(&mut self, _: LogId) {}
+    /// here may be older than what the node has said. It begins at that position; what came before may be a backup's.
+    /// Part of the fold, as a record is.
+    fn begin_history(&mut self, _: LogId, _first: Pos) {}
 
     /// Rows that changed since the last call.
     fn take_rows(&mut self) -> Vec<Row>;

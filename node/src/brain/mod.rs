@@ -181,9 +181,9 @@ impl Policy for Brain {
         }
     }
 
-    fn begin_history(&mut self, log: LogId) {
+    fn begin_history(&mut self, log: LogId, first: Pos) {
         for (_, part) in self.parts_mut() {
-            part.begin_history(log);
+            part.begin_history(log, first);
         }
     }
 

@@ -249,7 +249,7 @@ impl Policy for Cases {
         }
     }
 
-    fn begin_history(&mut self, log: LogId) {
+    fn begin_history(&mut self, log: LogId, _: Pos) {
         self.begin_succession(log);
     }
 

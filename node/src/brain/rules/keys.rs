@@ -71,6 +71,9 @@ pub struct KeyState {
     /// raised it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calm_us: Option<i64>,
+    /// It is as a backup has it: nothing was heard since that says how it stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_backup: bool,
     /// Its rule was edited while it was on, and has not said yet what it makes of the alarm now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub edited: bool,

@@ -6,9 +6,10 @@ use super::json;
 use super::keys::{Due, KeyState};
 use super::raisers::{Raised, Raisers};
 use super::rule::Set;
+use super::step;
 use super::timing::plan_anew;
 use citybrain_hub::policy::Row;
-use citybrain_shared::words;
+use citybrain_shared::{Pos, words};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -162,6 +163,23 @@ impl Memories {
         }
         for (key, before, after) in changed {
             self.changed(rule, &key, &before, &after);
+        }
+    }
+
+    /// All that came before that position is a backup's.
+    pub fn begin_anew(&mut self, set: &Set, first: Pos) {
+        for (index, rule) in (0..).zip(&set.rules) {
+            let mut gone = Vec::new();
+            self.change_each(index, |key, state| {
+                if !step::begin_anew(rule, state, first) {
+                    gone.push(key.to_owned());
+                }
+                true
+            });
+            for key in gone {
+                let Some(state) = self.all[index as usize].keys.remove(&key) else { continue };
+                self.changed(index, &key, &Marks::of(&state), &Marks::default());
+            }
         }
     }
 

@@ -294,9 +294,11 @@ impl Policy for Rules {
         group
     }
 
-    fn begin_history(&mut self, _: LogId) {
+    fn begin_history(&mut self, _: LogId, first: Pos) {
         self.newest_before = self.alarms.iter().filter(|a| a.origin == self.me).map(|a| a.rev).max().unwrap_or(0);
         self.dirty_newest_before = true;
+        self.memories.begin_anew(&self.set, first);
+        self.waiting.begin_anew(first);
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {

@@ -81,6 +81,13 @@ impl Queue {
         self.dirty |= before > 0;
     }
 
+    /// All that came before that position is a backup's: what it is to lead to may be done.
+    pub fn begin_anew(&mut self, first: Pos) {
+        let before = self.waiting.iter_mut().filter(|intent| intent.pos < first);
+        before.flat_map(|intent| intent.what.held_mut()).for_each(|held| held.had_before = true);
+        self.dirty = true;
+    }
+
     /// A record has come that rules hear.
     pub fn forget_stale(&mut self, now_us: i64) {
         let is_late = |i: &Intent| i.at_us < now_us - STALE_US;
@@ -198,13 +205,28 @@ pub enum Conclusion {
     Return(Box<Alarm>),
     /// The alarm of that id is of a rule that is not there any more, and another raises it.
     HandOn(String),
-    /// An alarm that others have raised here is raised by one more, of whom the parent has told.
+    /// An alarm that others have raised here is raised by one more, of whom the parent has told; or it was over there.
     GoOn(Box<Alarm>),
     /// The alarm of that id is told once more as it is: a node above may have lost its disk.
     Repeat(String),
 }
 
 impl Conclusion {
+    /// The event that it speaks of.
+    fn held_mut(&mut self) -> Option<&mut Held> {
+        match self {
+            Conclusion::Fire { held, .. }
+            | Conclusion::Change { held, .. }
+            | Conclusion::Over { held, .. }
+            | Conclusion::Meet(Meet { held, .. }) => Some(held),
+            Conclusion::Ask(_)
+            | Conclusion::Return(_)
+            | Conclusion::HandOn(_)
+            | Conclusion::GoOn(_)
+            | Conclusion::Repeat(_) => None,
+        }
+    }
+
     /// The rule and the key that it is of.
     pub fn of(&self) -> Option<(&str, &str)> {
         match self {

@@ -7,6 +7,7 @@ use super::Rules;
 use super::alarms;
 use super::keys::KeyState;
 use super::queue::Conclusion;
+use super::raisers::Raiser;
 use super::{drafts, step};
 use citybrain_shared::record::Header;
 use citybrain_shared::view::Alarm;
@@ -53,32 +54,74 @@ impl Rules {
             return rule.into_iter().for_each(|rule| self.take_up(rule, &key, now_us));
         };
         // As it is since the backup, this box has said nothing of it: all that is known goes on from there.
-        if own.rev <= self.newest_before {
-            if known.rev > own.rev {
-                self.catch_up(rule, known, now_us);
-            }
+        let is_as_before = own.rev <= self.newest_before;
+        if is_as_before && known.rev <= own.rev {
             return;
         }
-        // What this box has said of it itself is newer: by the word of the same rule and key, or of a person. Of
-        // another's word it is the alarm as well, and as bad as the worse of both says.
-        let is_unheard = |state: &KeyState| !state.on && state.fired_us.is_none() && state.calm_us.is_none();
-        let is_new = |rule: &u32| self.memories.get(*rule, &key).is_none_or(is_unheard);
-        let is_by_rule = own.active || own.cleared_by.as_deref().is_some_and(|by| by.starts_with("rule:"));
-        let Some(rule) = rule.filter(is_new).filter(|_| known.active && is_by_rule) else { return };
-        self.go_on(rule, &key, std::slice::from_ref(&known), now_us);
+        match (known.active, is_as_before) {
+            (true, true) => self.catch_up(pos, rule, known, now_us),
+            (true, false) => self.go_on_beside(pos, rule, known, now_us),
+            (false, _) => self.known_over(pos, is_as_before, known, now_us),
+        }
+    }
+
+    /// What this node had said behind the backup that was put back is how it stands, but for those who were heard since.
+    fn catch_up(&mut self, pos: Pos, rule: Option<u32>, known: Alarm, now_us: i64) {
+        let (id, key) = (known.id.clone(), known.rule_key.clone());
+        let is_heard = self.is_raised_since(&known);
+        self.changing(now_us, |table| table.fold(known));
+        let is_on = |state: &KeyState| state.on && !state.from_backup;
+        if let Some(rule) = rule.filter(|rule| !self.memories.get(*rule, &key).is_some_and(is_on)) {
+            self.go_on(rule, &key, &self.own_of(rule, &key), now_us);
+        }
+        if is_heard {
+            self.waiting.push(pos, now_us, Conclusion::HandOn(id));
+        }
+    }
+
+    /// What this box has said of it itself is newer: by the word of the same rule and key, or of a person who has ended
+    /// it. Of another's word it is the alarm as well, and as bad as the worse of both says.
+    fn go_on_beside(&mut self, pos: Pos, rule: Option<u32>, known: Alarm, now_us: i64) {
+        let is_unheard =
+            |state: &KeyState| state.from_backup || !state.on && state.fired_us.is_none() && state.calm_us.is_none();
+        let is_new = |rule: &u32| self.memories.get(*rule, &known.rule_key).is_none_or(is_unheard);
+        let is_by_rule = |a: &Alarm| a.active || a.cleared_by.as_deref().is_some_and(|by| by.starts_with("rule:"));
+        // Whoever has ended it has not seen that it was worse.
+        let is_open = self.alarms.get(&known.id).is_some_and(|own| is_by_rule(own) || known.severity < own.severity);
+        let Some(rule) = rule.filter(is_new).filter(|_| is_open) else { return };
+        self.go_on(rule, &known.rule_key, std::slice::from_ref(&known), now_us);
         self.waiting.push(pos, now_us, Conclusion::GoOn(Box::new(known)));
     }
 
-    /// What this node had said behind the backup that was put back is how it stands.
-    fn catch_up(&mut self, rule: Option<u32>, known: Alarm, now_us: i64) {
-        let raised = rule.filter(|_| known.active).map(|rule| (rule, known.rule_key.clone()));
-        if !known.active {
-            self.rest_all(&known);
+    /// It was over: so are all who raise it by what the backup has. It is of those who were heard since.
+    fn known_over(&mut self, pos: Pos, is_as_before: bool, known: Alarm, now_us: i64) {
+        let rested = self.rest_unheard(&known);
+        if is_as_before {
+            self.changing(now_us, |table| table.fold(known.clone()));
         }
-        self.changing(now_us, |table| table.fold(known));
-        if let Some((rule, key)) = raised {
-            self.go_on(rule, &key, &self.own_of(rule, &key), now_us);
+        if rested || is_as_before && self.is_raised_since(&known) {
+            self.waiting.push(pos, now_us, Conclusion::GoOn(Box::new(known)));
         }
+    }
+
+    /// Does one raise it who was heard since a backup was put back?
+    fn is_raised_since(&self, alarm: &Alarm) -> bool {
+        let is_heard = |r: &Raiser| self.memories.get(r.rule, &r.key).is_some_and(|state| !state.from_backup);
+        self.memories.raisers().of(alarms::hash(&alarm.name, &alarm.key)).any(is_heard)
+    }
+
+    /// Those who raise it and were not heard since are at rest. Are there any?
+    fn rest_unheard(&mut self, alarm: &Alarm) -> bool {
+        let is_of_backup = |r: &&Raiser| self.memories.get(r.rule, &r.key).is_some_and(|state| state.from_backup);
+        let all = self.memories.raisers().of(alarms::hash(&alarm.name, &alarm.key)).filter(is_of_backup);
+        let all: Vec<_> = all.map(|r| (r.rule, r.key.clone())).collect();
+        for (rule, key) in &all {
+            self.memories.change(*rule, key, |state| {
+                step::rest(state);
+                state.from_backup = false;
+            });
+        }
+        !all.is_empty()
     }
 
     /// The box that was here has said more than this one, by its clock, can follow: what is said from now on, and what

@@ -10,6 +10,7 @@ use super::rule::{Dependency, Rule};
 use super::said::Outcome;
 use super::timing::{again, emptied, fading, holding, is_time, time_to_fire, wait_to_fire};
 use super::window::Summary;
+use citybrain_shared::Pos;
 use citybrain_shared::view::Alarm;
 
 /// What an event makes of a rule's state for one key.
@@ -68,6 +69,7 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
     let Met { facts, window, grew, faded, held, now, free } = *met;
     if let Some(absent) = rule.absent_us {
         let was_on = state.on;
+        state.from_backup = false;
         let first = end(state);
         state.held = Some(held().kept());
         state.due = Some(Due { at_us: now + absent, what: What::Absent });
@@ -78,12 +80,14 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
         Some(when) => when.truth(facts, window)?,
         None => true,
     };
+    state.from_backup &= !holds;
     if state.on {
         state.held.get_or_insert_with(|| held().kept());
         let over = match &rule.clear {
             Some(clear) => clear.truth(facts, window)?,
             None => !rule.raises() && !holds,
         };
+        state.from_backup &= !over;
         if over && rule.calm_us > 0 {
             let calm = Due { at_us: now + rule.calm_us, what: What::Over };
             // It may be calm for a while already: since an event before this, or by the window's emptying.
@@ -195,6 +199,7 @@ fn is_renamed(rule: &Rule, key: &str, state: &KeyState, raised: &[Raised]) -> bo
 /// It is on from now on, by what these facts say.
 fn begin(rule: &Rule, key: &str, state: &mut KeyState, facts: Option<&Facts>, window: Option<&Summary>, now: i64) {
     (state.on, state.since_us, state.fired_us) = (true, None, Some(now));
+    state.from_backup = false;
     state.raised = facts.map(|facts| rule.raised(key, facts, window)).unwrap_or_default();
     (state.title, state.retitle_us) = (None, None);
     let title = facts.and_then(|facts| rule.titles(facts, window));
@@ -276,6 +281,26 @@ pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, du
     }
 }
 
+/// What came before that position is a backup's: what it waits for may have come since, and may be over. Is it still to
+/// be remembered? What it raises goes on.
+pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos) -> bool {
+    let held = state.held.as_ref().map(|held| held.pos);
+    if Some(state.concluded).max(held) >= Some(first) {
+        return true;
+    }
+    state.from_backup = true;
+    if rule.absent_us.is_some() {
+        // Whoever is silent is told by an alarm. What else follows may be done.
+        state.held.iter_mut().for_each(|held| held.had_before = true);
+        return true;
+    }
+    state.retitle_us = None;
+    if state.ended.take().is_some() {
+        state.due = fading(rule, state, state.last_us);
+    }
+    state.on
+}
+
 /// Somebody has ended what it raises: it may raise that again.
 pub fn rest(state: &mut KeyState) {
     (state.on, state.since_us, state.raised, state.ended) = (false, None, Vec::new(), None);
@@ -287,7 +312,7 @@ pub fn rest(state: &mut KeyState) {
 
 /// It goes on raising these, though it remembers nothing of it.
 pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64) {
-    (state.on, state.text, state.hears) = (true, rule.text, rule.hears);
+    (state.on, state.text, state.hears, state.from_backup) = (true, rule.text, rule.hears, false);
     // It may have been edited since it raised them.
     (state.edited, state.since_us, state.ended) = (true, None, None);
     // What it has heard since then was calm already, and has nothing to end any more.

@@ -185,9 +185,13 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// One more raises it, as it was known above. If that is the worse word it is the one that counts.
+    /// One more raises it, as it was known above, if it was active there. If that is the worse word it is the one that
+    /// counts.
     pub fn go_on(&mut self, known: &Alarm) {
         let who = Identity::of(known);
+        if !known.active {
+            return self.go_on_without(&who, known);
+        }
         let Alarm { severity, title, reach, rule, rule_key, place, .. } = known.clone();
         let told = Told { severity, title, reach, rule, rule_key, place };
         match self.active(&who).map(|a| a.severity) {
@@ -195,6 +199,18 @@ impl<'a> Telling<'a> {
             Some(_) => drop(self.step(&who, Step::HandOn(told), 1)),
             None => drop(self.step(&who, Step::Raise(told), 1)),
         }
+    }
+
+    /// It was over above: whoever raises it now has it, or it is over here, too.
+    fn go_on_without(&mut self, who: &Identity, known: &Alarm) {
+        let step = match self.worst_other(who, None) {
+            Some(other) => {
+                let Some(told) = self.as_told_by(&other, who, known.reach) else { return };
+                if self.active(who).is_some() { Step::HandOn(told) } else { Step::Raise(told) }
+            }
+            None => Step::Clear { by: known.cleared_by.clone().unwrap_or_else(|| format!("rule:{}", known.rule)) },
+        };
+        self.step(who, step, 1);
     }
 
     /// To its node, which has lost it.

@@ -118,8 +118,17 @@ impl Node {
         self.rows_upto = self.log.len();
     }
 
+    fn next_pos(&self) -> Pos {
+        Pos(self.log.len() as u64 + 1)
+    }
+
     /// What is left of it after a kill: the log, and rows that are a little older.
     fn restart(&mut self) {
+        self.read_back();
+        self.start();
+    }
+
+    fn read_back(&mut self) {
         self.rules = Rules::new(&self.config);
         for (key, value) in &self.rows {
             self.rules.load_row(key, value).unwrap();
@@ -128,6 +137,9 @@ impl Node {
             let (header, payload) = Header::decode(bytes).unwrap();
             self.rules.apply(Pos(i as u64 + 1), &header, payload);
         }
+    }
+
+    fn start(&mut self) {
         let presence = json!({"id": format!("x-{}", self.state.me.boot.counter)}).to_string();
         let presence = Draft::new(&Header::local(Kind::Presence, "city.brain.node"), presence.as_bytes()).unwrap();
         self.commit(presence);

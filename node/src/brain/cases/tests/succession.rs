@@ -11,7 +11,7 @@ mod restored;
 use super::*;
 use citybrain_hub::state::Peer;
 use citybrain_shared::wire::Epoch;
-use citybrain_shared::{Inc, Lane};
+use citybrain_shared::{Inc, Lane, Pos};
 
 const TREE: [&str; 6] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n", "c/s/a/k"];
 const CASE: &str = "20261120-0";
@@ -112,7 +112,7 @@ impl Net {
         self.next += 1;
         let place = self.places.get_mut(at).unwrap();
         place.log = LogId(self.next.into());
-        place.cases.begin_history(place.log);
+        place.cases.begin_history(place.log, Pos(1));
     }
 
     fn start(&mut self, at: &str) {

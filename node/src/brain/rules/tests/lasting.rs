@@ -757,6 +757,143 @@ fn an_alarm_that_ends_by_its_windows_emptying_ends_so_whatever_was_forgotten_of_
     }
 }
 
+type Backup = (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Vec<u8>>);
+
+fn backup_of(node: &mut Node) -> Backup {
+    node.write_rows();
+    (node.rows.clone(), node.log.clone())
+}
+
+/// The same node, with what the backup has.
+fn restored(lost: &Node, (rows, log): Backup) -> Node {
+    let mut node = Node::new("");
+    (node.config, node.now) = (lost.config.clone(), lost.now + S);
+    (node.rows, node.rows_upto, node.log) = (rows, log.len(), log);
+    node.read_back();
+    node.rules.begin_history(NEW_BOX, node.next_pos());
+    node.start();
+    node
+}
+
+/// What waits for a time, a count or another alarm, and what waits to be said: each does something beside its alarm.
+const WAITING: &str = r#"
+[[rule]]
+name = "gw"
+on = ["gw"]
+when = "event.data == 0"
+clear = "event.data == 1"
+then = [{ raise = { title = "gateway" } }]
+[[rule]]
+name = "long"
+on = ["long"]
+by = "event.subject"
+when = "event.data > 5"
+for = "4s"
+clear = "event.data < 2"
+then = [{ raise = { title = "x" } }, { emit = { type = "did", reach = "street" } }]
+[[rule]]
+name = "behind"
+on = ["behind"]
+when = "event.data > 5"
+while_alarm = "gw"
+clear = "event.data < 2"
+then = [{ raise = { title = "x" } }, { emit = { type = "did", reach = "street" } }]
+[[rule]]
+name = "seldom"
+on = ["seldom"]
+when = "event.data > 5"
+clear = "event.data < 2"
+quiet = "10s"
+then = [{ raise = { title = "x" } }, { emit = { type = "did", reach = "street" } }]
+[[rule]]
+name = "many"
+on = ["many"]
+window = { within = "1h" }
+when = "window.count >= 3"
+then = [{ raise = { title = "x" } }, { emit = { type = "did", reach = "street" } }]
+[[rule]]
+name = "silent"
+on = ["beat"]
+absent = "4s"
+then = [{ raise = { title = "x" } }, { emit = { type = "did", reach = "street" } }]
+"#;
+
+#[test]
+fn what_waits_in_a_backup_may_have_come_or_ended_since_and_begins_anew() {
+    let mut node = Node::new(WAITING);
+    for level in [9, 1] {
+        node.hear("seldom", "x", &json!(level));
+    }
+    for (kind, at) in [("long", "x"), ("long", "y"), ("behind", "x"), ("seldom", "x"), ("many", "x"), ("many", "x")] {
+        node.hear(kind, at, &json!(9));
+    }
+    node.hear("beat", "x", &json!(0));
+    let backup = backup_of(&mut node);
+    let mut node = restored(&node, backup);
+    let before = node.events("did").len();
+    node.write_rows();
+    node.restart();
+    node.hear("gw", "x", &json!(0));
+    node.hear("many", "x", &json!(9));
+    node.wait(60 * S);
+    let active = |node: &Node| -> Vec<String> {
+        node.rules.alarms.iter().filter(|a| a.active).map(|a| format!("{}/{}", a.name, a.key)).collect()
+    };
+    let mut raised = active(&node);
+    raised.sort();
+    assert_eq!(raised, ["gw/", "silent/"], "{:?}", node.said());
+    assert_eq!(node.events("did").len(), before, "who is silent is told by an alarm alone");
+    // What comes now is news.
+    for (kind, at) in [("long", "x"), ("behind", "x"), ("seldom", "x"), ("many", "x"), ("many", "x")] {
+        node.hear(kind, at, &json!(9));
+    }
+    node.wait(4 * S - 1);
+    assert_eq!(node.events("did").len(), before + 3);
+    node.wait(1);
+    assert_eq!(node.events("did").len(), before + 4);
+    assert!(node.alarm("long", "y").is_none());
+}
+
+#[test]
+fn what_waits_to_be_said_in_a_backup_is_raised_and_nothing_else_is_done_of_it() {
+    let mut node = doing(PARENT);
+    let event = json!({"specversion": "1.0", "id": "b", "source": "/d", "type": "leak", "subject": "a", "data": 9});
+    let header = Header { direction: Direction::Up, ..Header::local(Kind::Event, "leak") };
+    node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+    let backup = backup_of(&mut node);
+    let mut node = restored(&node, backup);
+    assert!(node.alarm("valve", "a").unwrap().active);
+    assert_eq!(done(&node), [0; 4]);
+    hear_again(&mut node, "a", &json!(1), false);
+    hear_again(&mut node, "a", &json!(9), false);
+    assert_eq!(done(&node), [1, 1, 1, 0]);
+}
+
+#[test]
+fn what_was_about_to_end_in_a_backup_may_have_gone_on_since() {
+    let mut node = Node::new(&SMOKE.replace("when =", "calm = \"1m\"\nwhen ="));
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    node.hear("city.smoke.v1", "f", &json!({"on": false}));
+    let backup = backup_of(&mut node);
+    let mut node = restored(&node, backup);
+    node.wait(600 * S);
+    assert!(node.alarm("smoke", "f").unwrap().active);
+    node.hear("city.smoke.v1", "f", &json!({"on": false}));
+    node.wait(60 * S);
+    assert!(!node.alarm("smoke", "f").unwrap().active);
+}
+
+#[test]
+fn what_has_come_since_a_backup_was_put_back_waits_on_when_the_parent_knows_more() {
+    let mut node = Node::new(WAITING);
+    node.hear("long", "x", &json!(9));
+    let first = node.next_pos();
+    node.hear("long", "y", &json!(9));
+    node.rules.begin_history(NEW_BOX, first);
+    node.wait(4 * S);
+    assert!(node.alarm("long", "x").is_none() && node.alarm("long", "y").is_some());
+}
+
 #[test]
 fn what_a_restored_box_had_said_since_its_backup_is_as_it_had_said_it() {
     for asks_first in [true, false] {
@@ -770,8 +907,7 @@ fn what_a_restored_box_had_said_since_its_backup_is_as_it_had_said_it() {
         for at in ["worse", "ends", "stays"] {
             level(&mut node, at, 20);
         }
-        node.write_rows();
-        let backup = (node.rows.clone(), node.log.clone());
+        let backup = backup_of(&mut node);
         level(&mut node, "worse", 60);
         level(&mut node, "ends", 1);
         level(&mut node, "begins", 20);
@@ -779,10 +915,7 @@ fn what_a_restored_box_had_said_since_its_backup_is_as_it_had_said_it() {
         level(&mut node, "short", 1);
         let mut parent = parent_of(&node);
         let lost = node;
-        let mut node = Node::new(&rules);
-        (node.rows, node.log, node.rows_upto, node.now) = (backup.0, backup.1.clone(), backup.1.len(), lost.now + S);
-        node.restart();
-        node.rules.begin_history(NEW_BOX);
+        let mut node = restored(&lost, backup);
         let newest = node.rules.newest_before();
         let from = node.log.len();
         // What it says itself meanwhile is newer.
@@ -816,6 +949,123 @@ fn what_a_restored_box_had_said_since_its_backup_is_as_it_had_said_it() {
         level(&mut node, "ends", 20);
         assert_eq!(node.alarm("bld", "ends").map(|a| (a.active, a.raises)), Some((true, 2)));
     }
+}
+
+/// Alarms that several share, each as bad as they say.
+const SHARED: &str = r#"
+[[rule]]
+name = "bld"
+on = ["s"]
+by = "event.subject"
+when = "event.data.v > 5"
+clear = "event.data.v < 2"
+then = [{ raise = { key = "${event.data.b}", severity = "${event.data.v > 50 ? 'critical' : 'minor'}", title = "${event.subject} ${event.data.v}" } }]
+"#;
+
+#[test]
+fn what_a_restored_box_or_a_person_says_of_an_alarm_is_no_word_of_whoever_was_not_heard_since() {
+    use Severity::{Critical, Minor};
+    let mut node = Node::new(SHARED);
+    let hear = |node: &mut Node, at: &str, alarm: &str, level: i64| {
+        node.wait(S);
+        node.hear("s", at, &json!({"v": level, "b": alarm}));
+    };
+    for alarm in ["seen", "over", "ended", "shared", "passed", "left", "again"] {
+        hear(&mut node, alarm, alarm, 20);
+    }
+    hear(&mut node, "falls", "falls", 60);
+    let backup = backup_of(&mut node);
+    for alarm in ["seen", "ended", "shared", "passed"] {
+        hear(&mut node, alarm, alarm, 60);
+    }
+    for alarm in ["over", "left", "again"] {
+        hear(&mut node, alarm, alarm, 1);
+    }
+    hear(&mut node, "falls", "falls", 20);
+    let mut parent = parent_of(&node);
+    let mut node = restored(&node, backup);
+    let newest = node.rules.newest_before();
+    let from = node.log.len();
+    let ask = |node: &mut Node, alarm: &str, wish: Wish| {
+        let id = node.alarm("bld", alarm).unwrap().id.clone();
+        let (_, drafts) = node.rules.ask(&id, wish, "Li", node.now).unwrap();
+        drafts.into_iter().for_each(|d| node.commit(d));
+        node.settle();
+    };
+    // A person sees what the backup has; others of an alarm are heard, or its own says once more what it said.
+    for alarm in ["seen", "over"] {
+        ask(&mut node, alarm, Wish::Acknowledge);
+    }
+    ask(&mut node, "ended", Wish::Clear);
+    hear(&mut node, "other", "shared", 21);
+    for level in [21, 1] {
+        hear(&mut node, "another", "passed", level);
+    }
+    hear(&mut node, "third", "left", 60);
+    hear(&mut node, "again", "again", 20);
+    hear(&mut node, "falls", "falls", 60);
+    parent.now = node.now;
+    only_climb(&node, &mut parent, from);
+    only_want(&mut parent, NEW_BOX, newest);
+    parent.settle();
+    node.wait(S);
+    let said = node.log.len();
+    carry(&parent, alarms::KNOWN, "c", &mut node);
+    climb(&node, &mut parent, said);
+    for (alarm, is_active, severity, title) in [
+        ("seen", true, Critical, "seen 60"),
+        ("over", false, Minor, "over 20"),
+        ("ended", true, Critical, "ended 60"),
+        ("shared", true, Critical, "shared 60"),
+        ("passed", true, Critical, "passed 60"),
+        ("left", true, Critical, "third 60"),
+        ("again", true, Minor, "again 20"),
+        ("falls", true, Critical, "falls 60"),
+    ] {
+        let a = node.alarm("bld", alarm).unwrap();
+        assert_eq!((a.active, a.severity, a.title.as_str()), (is_active, severity, title), "{alarm}");
+        assert!(!a.active || !a.acknowledged, "{alarm}: worse than what was seen");
+    }
+    let all = |rules: &Rules| rules.alarms.iter().cloned().collect::<Vec<_>>();
+    assert_eq!(all(&node.rules), all(&parent.rules), "the box and its parent show the same");
+    // Each ends with the last who raises it.
+    node.write_rows();
+    node.restart();
+    hear(&mut node, "other", "shared", 1);
+    assert_eq!(node.alarm("bld", "shared").map(|a| (a.active, a.severity)), Some((true, Critical)));
+    for (at, alarm) in [
+        ("seen", "seen"),
+        ("ended", "ended"),
+        ("shared", "shared"),
+        ("passed", "passed"),
+        ("third", "left"),
+        ("again", "again"),
+        ("falls", "falls"),
+    ] {
+        hear(&mut node, at, alarm, 1);
+        assert!(!node.alarm("bld", alarm).unwrap().active, "{alarm}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_of_a_restored_alarm_stays_where_it_was_no_worse() {
+    let mut node = Node::new(TOWER);
+    node.hear("s", "d1", &json!(20));
+    let backup = backup_of(&mut node);
+    node.wait(S);
+    node.hear("s", "d1", &json!(1));
+    node.hear("s", "d2", &json!(20));
+    let mut parent = parent_of(&node);
+    let mut node = restored(&node, backup);
+    let id = node.alarm("bld", "TOWER").unwrap().id.clone();
+    let (_, drafts) = node.rules.ask(&id, Wish::Acknowledge, "Li", node.now).unwrap();
+    drafts.into_iter().for_each(|d| node.commit(d));
+    node.settle();
+    only_want(&mut parent, NEW_BOX, node.rules.newest_before());
+    parent.settle();
+    assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut node), 1);
+    let here = node.alarm("bld", "TOWER").unwrap();
+    assert!(here.active && here.acknowledged, "{here:?}");
 }
 
 #[test]
