@@ -17,7 +17,8 @@
 //! sent before the cancellation and comes after it is not taken. And a cancellation that is
 //! older than the update in force is no more than an [`ANSWER`]. One that refers to what this node does not
 //! know goes to all below: it may have lost its disk, and who does not know it either does nothing.
-//! A child that has lost its disk is told again what is in force there.
+//! A child that has lost its disk, or was restored, is told again what is in force there, and what is cancelled:
+//! those below it bring their old words again.
 //! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
 //! worse would overtake its alert, and the alert would then take it back.
 //!
@@ -107,29 +108,33 @@ type Holders = BTreeMap<Address, DateTime<Utc>>;
 enum Outcome {
     /// It is in force now.
     Holds(Holders),
-    /// It is cancelled, and stays so.
+    /// It is cancelled for all that have it, and stays so.
     Ends,
-    /// It has expired, or is cancelled at all below at whom it came in.
+    /// It has expired.
     Lapses,
     /// What is in force goes on; more may be known of who has it.
     GoesOn(Option<Holders>),
 }
 
-/// A warning that was cancelled.
+/// A warning that was cancelled, by this node or by those below it that had it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Cancelled {
-    /// When the cancellation was sent.
-    cancelled: DateTime<Utc>,
-    expires: DateTime<Utc>,
+    /// The newest cancellation; until it expires somebody may believe what it cancels.
+    told: Told,
     /// Messages of the chain.
     keys: Vec<String>,
+    /// For whom, each with all below it: others may have the warning still.
+    of: Vec<Address>,
 }
 
+/// A row: what is cancelled at some may be in force at others.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Kept {
-    Warning(Box<Warning>),
-    Cancelled(Cancelled),
+#[serde(deny_unknown_fields)]
+struct Kept {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warning: Option<Warning>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled: Option<Cancelled>,
 }
 
 /// A message as it came in, and what it is about beside its [`Told::root`].
@@ -194,6 +199,12 @@ pub struct Warnings {
     /// By the first message.
     cancelled: BTreeMap<String, Cancelled>,
     dirty: BTreeSet<String>,
+}
+
+impl Cancelled {
+    fn is_of(&self, node: &Address) -> bool {
+        self.of.iter().any(|of| of.covers(node))
+    }
 }
 
 impl Warnings {
@@ -323,13 +334,19 @@ impl Warnings {
         self.cancelled.iter().find(|(_, c)| keys.iter().any(|key| c.keys.contains(key))).map(|(root, _)| root)
     }
 
+    /// With all below this node?
     fn was_cancelled(&self, key: &String) -> bool {
-        self.cancelled.values().any(|c| c.keys.contains(key))
+        self.cancelled.values().any(|c| c.is_of(&self.me) && c.keys.contains(key))
     }
 
-    /// When the cancellation was sent that is newer than this message of the warning.
+    /// When the cancellation was sent that is newer than this message of the warning, which comes in here.
     pub fn cancelled(&self, told: &Told) -> Option<DateTime<Utc>> {
-        self.cancelled.get(&told.root).map(|c| c.cancelled).filter(|at| told.sent <= *at)
+        self.cancelled_at(&self.me, told)
+    }
+
+    fn cancelled_at(&self, by: &Address, told: &Told) -> Option<DateTime<Utc>> {
+        let cancelled = self.cancelled.get(&told.root).filter(|c| c.is_of(by));
+        cancelled.map(|c| c.told.sent).filter(|at| told.sent <= *at)
     }
 
     /// Is what is in force of the warning newer than this message of it?
@@ -377,7 +394,8 @@ impl Warnings {
         Event { kind: NOTICE, id, source: &source, way: Direction::Down, target, told, now_us }.draft()
     }
 
-    /// To a child whose disk is empty: what is in force there, for it and for those whom it may not have told yet.
+    /// To a child whose disk is empty or older than what it knew: what is in force there, and what is cancelled, for
+    /// it and for those whom it may not have told yet.
     fn told_again(&self, child: &Address, now_us: i64) -> Vec<Draft> {
         let mut drafts = Vec::new();
         for warning in self.table.values().filter(|w| w.told.expires.timestamp_micros() > now_us) {
@@ -391,6 +409,16 @@ impl Warnings {
             for target in targets {
                 let id = format!("{}.again.{now_us:x}.for.{}", warning.told.key, target.trim_end_matches("/**"));
                 drafts.extend(self.notice(&id, &target, &warning.told, now_us));
+            }
+        }
+        // Last: what others have still is over for those who have cancelled it.
+        for Cancelled { told, of, .. } in self.cancelled.values() {
+            let mut nodes: Vec<Address> = of.iter().filter_map(|node| within(child, node)).collect();
+            nodes.retain(|_| told.expires.timestamp_micros() > now_us);
+            areas::topmost(&mut nodes);
+            for node in nodes {
+                let id = format!("{}.again.{now_us:x}.for.{node}.{}", told.key, told.root);
+                drafts.extend(self.notice(&id, &format!("{node}/**"), told, now_us));
             }
         }
         drafts
@@ -420,11 +448,14 @@ impl Warnings {
 
     fn outcome(&self, by: &Address, told: &Told) -> Outcome {
         let is_below = is_below(&self.me, by);
+        let is_word_of_it = !matches!(told.msg_type.as_str(), "Cancel" | "Expired");
+        if is_word_of_it && self.cancelled_at(by, told).is_some() {
+            return Outcome::GoesOn(None);
+        }
         let Some(known) = self.table.get(&told.root) else {
             return match told.msg_type.as_str() {
                 "Cancel" if !is_below => Outcome::Ends,
                 "Cancel" | "Expired" => Outcome::GoesOn(None),
-                _ if self.cancelled(told).is_some() => Outcome::GoesOn(None),
                 _ => Outcome::Holds(Holders::from([(by.clone(), told.sent)])),
             };
         };
@@ -433,7 +464,7 @@ impl Warnings {
             "Cancel" if is_below => {
                 let others = known.holders.iter().filter(|(node, _)| !by.covers(node));
                 let others: Holders = others.map(|(node, sent)| (node.clone(), *sent)).collect();
-                if others.is_empty() { Outcome::Lapses } else { Outcome::GoesOn(Some(others)) }
+                if others.is_empty() { Outcome::Ends } else { Outcome::GoesOn(Some(others)) }
             }
             "Cancel" if self.is_overtaken(told) => Outcome::GoesOn(None),
             "Cancel" => Outcome::Ends,
@@ -480,23 +511,42 @@ impl Warnings {
         }
     }
 
-    fn cancel(&mut self, told: &Told) {
-        let mut keys = self.table.get(&told.root).map(|w| w.keys.clone()).unwrap_or_default();
-        self.remove(&told.root);
+    /// Keeps that it is cancelled at that node and below; what is in force at others is not touched.
+    fn cancel(&mut self, by: &Address, told: &Told) {
+        let known = self.table.get(&told.root);
+        let mut keys = known.map(|w| w.keys.clone()).unwrap_or_default();
+        let believed = known.map(|w| w.told.expires);
         let earlier = self.cancelled.remove(&told.root);
         keys.extend(earlier.iter().flat_map(|c| c.keys.iter().cloned()).chain([told.root.clone(), told.key.clone()]));
         keys.sort_by(|a, b| (sent_at(a), a).cmp(&(sent_at(b), b)));
         keys.dedup();
         bound(&mut keys, &told.root);
-        let newest = earlier.map_or(told.sent, |c| c.cancelled.max(told.sent));
-        let cancelled = Cancelled { cancelled: newest, expires: told.expires, keys };
-        self.cancelled.insert(told.root.clone(), cancelled);
+        // One from above is for all of this node.
+        let of = within(&self.me, by).into_iter().collect();
+        let of = joined(&self.me, earlier.as_ref().map_or(&[], |c| &c.of), of);
+        let expires = [believed, earlier.as_ref().map(|c| c.told.expires)].into_iter().flatten();
+        let expires = expires.fold(told.expires, DateTime::max);
+        let told = Told { message: Value::Null, xml: String::new(), ..told.clone() };
+        let newest = earlier.map(|c| c.told).filter(|c| c.sent > told.sent).unwrap_or(told);
+        let root = newest.root.clone();
+        self.dirty.insert(root.clone());
+        self.cancelled.insert(root, Cancelled { told: Told { expires, ..newest }, keys, of });
         if self.cancelled.len() > WARNINGS_MAX
-            && let Some(first) = self.cancelled.iter().min_by_key(|(_, c)| c.expires).map(|(root, _)| root.clone())
+            && let Some(first) = self.cancelled.iter().min_by_key(|(_, c)| c.told.expires).map(|(root, _)| root.clone())
         {
             self.cancelled.remove(&first);
             self.dirty.insert(first);
         }
+    }
+
+    /// A newer message of that node, for it and all below it.
+    fn uncancel(&mut self, by: &Address, root: &str) {
+        let Some(cancelled) = self.cancelled.get_mut(root) else { return };
+        cancelled.of.retain(|of| !of.covers(by) && !by.covers(of));
+        if cancelled.of.is_empty() {
+            self.cancelled.remove(root);
+        }
+        self.dirty.insert(root.to_owned());
     }
 
     fn remove(&mut self, root: &str) {
@@ -644,38 +694,38 @@ impl Policy for Warnings {
 
     fn apply(&mut self, _: Pos, header: &Header<'_>, payload: &[u8]) {
         let Some((by, told)) = self.said(header, payload) else { return };
-        match self.outcome(&by, &told) {
+        let outcome = self.outcome(&by, &told);
+        if matches!(outcome, Outcome::Ends | Outcome::Holds(_) | Outcome::GoesOn(Some(_))) {
+            match told.msg_type.as_str() {
+                "Cancel" => self.cancel(&by, &told),
+                _ => self.uncancel(&by, &told.root),
+            }
+        }
+        match outcome {
             Outcome::GoesOn(None) => {}
             Outcome::GoesOn(Some(holders)) => self.note(&told.root, told.nodes, holders),
-            Outcome::Ends => self.cancel(&told),
-            Outcome::Lapses => self.remove(&told.root),
-            Outcome::Holds(holders) => {
-                self.cancelled.remove(&told.root);
-                self.put(told, &by, holders);
-            }
+            Outcome::Ends | Outcome::Lapses => self.remove(&told.root),
+            Outcome::Holds(holders) => self.put(told, &by, holders),
         }
     }
 
     fn take_rows(&mut self) -> Vec<Row> {
         let row = |root: String| {
-            let warning = self.table.get(&root).map(|w| Kept::Warning(Box::new(w.clone())));
-            let kept = warning.or(self.cancelled.get(&root).cloned().map(Kept::Cancelled));
+            let (warning, cancelled) = (self.table.get(&root).cloned(), self.cancelled.get(&root).cloned());
+            let kept = (warning.is_some() || cancelled.is_some()).then_some(Kept { warning, cancelled });
             (root.into_bytes(), kept.map(|k| serde_json::to_vec(&k).expect("rows have string keys only")))
         };
         std::mem::take(&mut self.dirty).into_iter().map(row).collect()
     }
 
     fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let warning = match serde_json::from_slice(value).map_err(|e| e.to_string())? {
-            Kept::Warning(warning) => *warning,
-            Kept::Cancelled(cancelled) => {
-                self.cancelled.insert(String::from_utf8_lossy(key).into_owned(), cancelled);
-                return Ok(());
-            }
-        };
-        let root = warning.told.root.clone();
-        self.ends.insert((warning.told.expires.timestamp_micros(), root.clone()));
-        self.table.insert(root, warning);
+        let Kept { warning, cancelled } = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+        let root = String::from_utf8_lossy(key).into_owned();
+        if let Some(warning) = warning {
+            self.ends.insert((warning.told.expires.timestamp_micros(), root.clone()));
+            self.table.insert(root.clone(), warning);
+        }
+        self.cancelled.extend(cancelled.map(|cancelled| (root, cancelled)));
         Ok(())
     }
 
@@ -845,6 +895,76 @@ mod tests {
         // And again to nobody.
         hears(&mut warnings, "c", &told("Cancel", 9, Severity::Major));
         assert_eq!(follows(&warnings, cancellation(&two[..1])), wanted("")[..1]);
+    }
+
+    fn node(address: &str) -> Warnings {
+        Warnings { me: a(address), ..city() }
+    }
+
+    /// The child's disk is empty or old: what its parent tells it again comes there.
+    fn is_told_again(parent: &Warnings, child: &mut Warnings) {
+        for draft in parent.told_again(&child.me, at(20).timestamp_micros()) {
+            let sent = draft.header();
+            let origin = Some(Origin { address: parent.me.as_str(), log: LogId(1), pos: Pos(1) });
+            let target = Address::parse(sent.target.trim_end_matches("/**")).unwrap();
+            assert!(child.me.covers(&target), "{target} is not of {}", child.me);
+            child.apply(Pos(1), &Header { origin, ..sent }, draft.payload());
+        }
+    }
+
+    #[test]
+    fn a_box_that_was_lost_or_restored_hears_of_what_was_cancelled_above_it_at_it_and_below_it() {
+        for (posted, cancelled) in [("c/s/m", "c/s"), ("c/s", "c/s"), ("c/s/m", "c"), ("c/s/m", "c/s/m"), ("c", "c")] {
+            let mut parent = city();
+            hears(&mut parent, posted, &told("Alert", 1, Severity::Major));
+            assert!(hears(&mut parent, cancelled, &told("Cancel", 3, Severity::Major)), "{cancelled} ends it");
+            // Its parent's memory is on a disk.
+            let mut again = city();
+            for (key, row) in parent.take_rows() {
+                again.load_row(&key, &row.unwrap()).unwrap();
+            }
+            let mut lost = node("c/s");
+            is_told_again(&again, &mut lost);
+            assert!(
+                !hears(&mut lost, "c/s/m", &told("Alert", 1, Severity::Major)),
+                "{posted}, {cancelled}: an old word"
+            );
+            assert_eq!(level(&lost), None);
+            let mut restored = node("c/s");
+            hears(&mut restored, posted, &told("Alert", 1, Severity::Major));
+            is_told_again(&again, &mut restored);
+            assert_eq!(level(&restored), None, "{posted}, {cancelled}");
+            assert!(hears(&mut restored, "c/s", &told("Update", 4, Severity::Minor)), "a newer word");
+        }
+        let mut parent = city();
+        hears(&mut parent, "c/s", &told("Alert", 1, Severity::Major));
+        hears(&mut parent, "c/s", &Told { expires: at(9), ..told("Cancel", 3, Severity::Major) });
+        let us = told("Alert", 1, Severity::Major).expires.timestamp_micros();
+        assert_eq!(parent.told_again(&a("c/s"), us - 1).len(), 1, "as long as the warning would be believed");
+        assert!(parent.told_again(&a("c/s"), us).is_empty());
+    }
+
+    #[test]
+    fn what_one_below_has_cancelled_comes_again_from_another_and_is_over_for_the_first() {
+        let mut parent = city();
+        for from in ["c/s", "c/t"] {
+            hears(&mut parent, from, &Told { nodes: vec![a(from)], ..told("Alert", 1, Severity::Major) });
+        }
+        hears(&mut parent, "c/s", &told("Cancel", 3, Severity::Major));
+        let over = |parent: &Warnings, address: &str| {
+            let mut lost = node(address);
+            is_told_again(parent, &mut lost);
+            level(&lost).is_none()
+        };
+        assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, false]);
+        assert!(!hears(&mut parent, "c/s/m", &told("Alert", 1, Severity::Critical)), "it was cancelled there");
+        hears(&mut parent, "c/t", &told("Cancel", 3, Severity::Major));
+        assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, true]);
+        // The line of a third was cut.
+        assert!(hears(&mut parent, "c/u", &told("Alert", 1, Severity::Major)), "it is in force there");
+        assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, true]);
+        assert!(hears(&mut parent, "c", &told("Update", 4, Severity::Minor)));
+        assert!(parent.cancelled.is_empty(), "the newest word is for all");
     }
 
     #[test]
