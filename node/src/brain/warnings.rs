@@ -84,6 +84,10 @@ pub struct Told {
     /// Nodes that are told, each with all below it.
     #[serde(default)]
     pub nodes: Vec<Address>,
+    /// To a box that has lost its disk: where it came in, if only at it and below it. Else it is the word of
+    /// whoever tells it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub came_in: Vec<Address>,
     /// The whole message, with CAP's names.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub message: Value,
@@ -281,6 +285,7 @@ impl Warnings {
             urgent: is_actual,
             expires,
             nodes,
+            came_in: Vec::new(),
             root,
             key,
             msg_type,
@@ -406,9 +411,13 @@ impl Warnings {
             if !nodes.contains(child) && warning.holders.keys().any(|node| child.covers(node)) {
                 targets.push(child.to_string());
             }
+            // What came in there and nowhere else it may end for all.
+            let is_theirs = warning.holders.keys().all(|node| child.covers(node));
+            let came_in = warning.holders.keys().filter(|_| is_theirs).cloned().collect();
+            let told = Told { came_in, ..warning.told.clone() };
             for target in targets {
-                let id = format!("{}.again.{now_us:x}.for.{}", warning.told.key, target.trim_end_matches("/**"));
-                drafts.extend(self.notice(&id, &target, &warning.told, now_us));
+                let id = format!("{}.again.{now_us:x}.for.{}", told.key, target.trim_end_matches("/**"));
+                drafts.extend(self.notice(&id, &target, &told, now_us));
             }
         }
         // Last: what others have still is over for those who have cancelled it.
@@ -456,7 +465,7 @@ impl Warnings {
             return match told.msg_type.as_str() {
                 "Cancel" if !is_below => Outcome::Ends,
                 "Cancel" | "Expired" => Outcome::GoesOn(None),
-                _ => Outcome::Holds(Holders::from([(by.clone(), told.sent)])),
+                _ => Outcome::Holds(moved_on(&self.me, &Holders::new(), by, told)),
             };
         };
         match told.msg_type.as_str() {
@@ -474,7 +483,7 @@ impl Warnings {
                 let waits = is_below && is_newer && known.holders.iter().any(is_behind);
                 // Of one message the worst word counts: areas of several levels are told each their own.
                 let is_milder = told.key == known.told.key && told.level > known.told.level;
-                let holders = moved_on(&self.me, &known.holders, by, told.sent);
+                let holders = moved_on(&self.me, &known.holders, by, told);
                 let goes_on = waits || is_milder || self.is_overtaken(told);
                 if goes_on { Outcome::GoesOn(Some(holders)) } else { Outcome::Holds(holders) }
             }
@@ -491,7 +500,7 @@ impl Warnings {
     }
 
     fn put(&mut self, told: Told, by: &Address, holders: Holders) {
-        let told = Told { message: Value::Null, xml: String::new(), ..told };
+        let told = Told { message: Value::Null, xml: String::new(), came_in: Vec::new(), ..told };
         let known = self.table.get(&told.root).filter(|_| *by != self.me);
         let nodes = known.map(|w| joined(&self.me, &w.told.nodes, told.nodes.clone()));
         let told = Told { nodes: nodes.unwrap_or(told.nodes), ..told };
@@ -581,10 +590,13 @@ fn joined(me: &Address, known: &[Address], more: Vec<Address>) -> Vec<Address> {
     if nodes.len() > TARGETS_MAX { vec![me.clone()] } else { nodes }
 }
 
-/// With the word of this node, which all below it have heard.
-fn moved_on(me: &Address, holders: &Holders, by: &Address, sent: DateTime<Utc>) -> Holders {
-    let mut holders = holders.clone();
-    holders.entry(by.clone()).or_insert(sent);
+/// With the word of this node, which all below it have heard, or of those for whom it speaks.
+fn moved_on(me: &Address, holders: &Holders, by: &Address, told: &Told) -> Holders {
+    let (mut holders, sent) = (holders.clone(), told.sent);
+    let theirs = if told.came_in.is_empty() { std::slice::from_ref(by) } else { &told.came_in };
+    for node in theirs {
+        holders.entry(node.clone()).or_insert(sent);
+    }
     for (_, known) in holders.iter_mut().filter(|(node, _)| by.covers(node)) {
         *known = sent.max(*known);
     }
@@ -772,6 +784,7 @@ mod tests {
             urgent: true,
             expires: "2026-07-01T06:00:00Z".parse().unwrap(),
             nodes: Vec::new(),
+            came_in: Vec::new(),
             message: Value::Null,
             xml: String::new(),
         }
@@ -942,6 +955,31 @@ mod tests {
         let us = told("Alert", 1, Severity::Major).expires.timestamp_micros();
         assert_eq!(parent.told_again(&a("c/s"), us - 1).len(), 1, "as long as the warning would be believed");
         assert!(parent.told_again(&a("c/s"), us).is_empty());
+    }
+
+    #[test]
+    fn what_came_in_at_a_lost_box_goes_on_above_only_if_others_have_it() {
+        for (posted, above) in [
+            (&["c/s"][..], None),
+            (&["c/s/m"], None),
+            (&["c/s", "c/s/m"], None),
+            (&["c/s", "c/t"], Some("c")),
+            (&["c"], Some("c")),
+            (&["c/s", "c"], Some("c")),
+        ] {
+            let mut parent = city();
+            for from in posted {
+                let nodes = vec![a(from)];
+                hears(&mut parent, from, &Told { nodes, ..told("Alert", 1, Severity::Major) });
+            }
+            let mut lost = node("c/s");
+            is_told_again(&parent, &mut lost);
+            assert_eq!(level(&lost), Some(Severity::Major));
+            let read = lost.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
+            assert_eq!(read.above, above.map(a), "it came in at {posted:?}");
+            hears(&mut parent, "c/s", &told("Cancel", 9, Severity::Major));
+            assert_eq!(level(&parent).is_some(), above.is_some(), "it came in at {posted:?}");
+        }
     }
 
     #[test]
