@@ -271,7 +271,9 @@ impl Warnings {
         let deep = nodes.iter().map(|node| (node, true));
         let alone = alone.iter().map(|node| (node, false));
         let below = deep.chain(alone).map(|(node, deep)| Below { node: node.clone(), deep, words: words(node) });
-        let mut below: Vec<Below> = below.collect();
+        // An update of other areas alone says nothing to those it has left: there it goes on as it was.
+        let is_left = |node: &Address| msg_type == "Update" && is_elsewhere(&infos, node);
+        let mut below: Vec<Below> = below.filter(|below| !is_left(&below.node)).collect();
         // Who is on the way to several hears the worst first.
         below.sort_by(|a, b| (a.words.level, &a.node).cmp(&(b.words.level, &b.node)));
         let is_above = |node: &&Address| **node != self.me && node.covers(&self.me);
@@ -566,12 +568,22 @@ impl Warnings {
     }
 }
 
-/// What is said of the node, of one above it or below it; of no node at all, it may be of any. If nothing is, all.
-fn concerning<'m>(infos: &[(&'m Message, Option<Vec<Address>>)], node: &Address) -> Vec<&'m Message> {
+/// Is it of the node, of one above it or below it? Of no node at all, it may be of any.
+fn is_of(places: Option<&[Address]>, node: &Address) -> bool {
     let meets = |place: &Address| place.covers(node) || node.covers(place);
-    let is_of = |places: &Option<Vec<Address>>| places.as_ref().is_none_or(|places| places.iter().any(meets));
-    let of: Vec<&Message> = infos.iter().filter(|(_, places)| is_of(places)).map(|(info, _)| *info).collect();
-    if of.is_empty() { infos.iter().map(|(info, _)| *info).collect() } else { of }
+    places.is_none_or(|places| places.iter().any(meets))
+}
+
+/// What is said of the node. If nothing is, all.
+fn concerning<'m>(infos: &[(&'m Message, Option<Vec<Address>>)], node: &Address) -> Vec<&'m Message> {
+    let all = || infos.iter().map(|(info, _)| *info).collect();
+    let of = infos.iter().filter(|(_, places)| is_of(places.as_deref(), node)).map(|(info, _)| *info);
+    Some(of.collect()).filter(|of: &Vec<_>| !of.is_empty()).unwrap_or_else(all)
+}
+
+/// Is all that is said of others?
+fn is_elsewhere(infos: &[(&Message, Option<Vec<Address>>)], node: &Address) -> bool {
+    !infos.is_empty() && infos.iter().all(|(_, places)| !is_of(places.as_deref(), node))
 }
 
 fn is_below(me: &Address, node: &Address) -> bool {
@@ -1003,6 +1015,46 @@ mod tests {
         assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, true]);
         assert!(hears(&mut parent, "c", &told("Update", 4, Severity::Minor)));
         assert!(parent.cancelled.is_empty(), "the newest word is for all");
+    }
+
+    /// A message of the chain, one `info` for each area.
+    fn of_areas(msg_type: &str, second: u32, infos: &[(&str, &str)]) -> Message {
+        let info = |(area, severity): &(&str, &str)| {
+            json!({"event": "暴雨", "severity": severity, "headline": severity,
+                "area": [{"areaDesc": area, "geocode": [{"valueName": "citybrain-address", "value": area}]}]})
+        };
+        let infos: Vec<Value> = infos.iter().map(info).collect();
+        let references = if second == 1 { "" } else { "a@b,1,2026-07-01T00:00:01+00:00" };
+        let message = json!({"sender": "a@b", "identifier": second.to_string(),
+            "sent": format!("2026-07-01T00:00:{second:02}+00:00"), "status": "Actual", "msgType": msg_type,
+            "references": references, "info": infos});
+        message.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn an_update_of_other_areas_raises_nothing_in_those_it_has_left_and_its_cancellation_reaches_them() {
+        let known = ["c", "c/s", "c/s/m", "c/t", "c/t/m", "c/t/n"].map(|node| (a(node), None));
+        let mut city = city();
+        city.notify = Notify::Areas;
+        let mut says = |message: Message| {
+            let read = city.read(message, "", &known);
+            hears(&mut city, "c", &read.told);
+            let told = |below: &Below| (below.node.to_string(), below.words.headline.clone());
+            read.below.iter().map(told).collect::<Vec<_>>()
+        };
+        let pair = |(node, headline): (&str, &str)| (node.to_owned(), headline.to_owned());
+        assert_eq!(says(of_areas("Alert", 1, &[("c/s", "Minor")])), [("c/s", "Minor")].map(pair));
+        let moved = of_areas("Update", 2, &[("c/t/m", "Severe"), ("c/t/n", "Minor")]);
+        assert_eq!(says(moved), [("c/t/m", "Severe"), ("c/t/n", "Minor")].map(pair));
+        let of_both = of_areas("Update", 3, &[("c/t/m", "Minor"), ("c/s/m", "Minor")]);
+        assert_eq!(says(of_both), [("c/s", "Minor"), ("c/t/m", "Minor")].map(pair));
+        // What names no area may be of anybody.
+        let bare = json!({"event": "暴雨", "severity": "Severe", "headline": "all"});
+        let mut of_none = of_areas("Update", 4, &[]);
+        of_none.insert("info".into(), json!([bare]));
+        assert_eq!(says(of_none), [("c/s", "all"), ("c/t/m", "all"), ("c/t/n", "all")].map(pair));
+        let nodes: Vec<String> = says(of_areas("Cancel", 9, &[("c/t/m", "Severe")])).into_iter().map(|b| b.0).collect();
+        assert_eq!(nodes, ["c/s", "c/t/m", "c/t/n"]);
     }
 
     #[test]
