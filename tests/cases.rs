@@ -428,6 +428,11 @@ fn what_lost_disks_owned_is_worked_to_its_close_by_the_boxes_in_their_place_and_
         refused(tree.node(COMMUNITY), &appeals[1], "resolve", &json!({"by": "老赵", "text": "好了"})),
         "not-yet"
     );
+    let request = |id: &str| {
+        let path = format!("/open311/v2/requests/{id}.json");
+        tree.node(COMMUNITY).asker().ask("GET", &path, &[], "").status
+    };
+    assert_eq!(request(&appeals[1]), 503, "a client that is told 404 forgets it");
     // The neighbourhood's disk is lost, too.
     std::fs::remove_dir_all(&tree.node(LEAF).data).expect("its disk is gone");
     tree.start_node(LEAF);
@@ -436,6 +441,10 @@ fn what_lost_disks_owned_is_worked_to_its_close_by_the_boxes_in_their_place_and_
             c["id"] == case.as_str() && c["owner"] == at && c["handing_to"].is_null()
         });
     }
+    wait_for("nobody is waited for", || {
+        let path = "/open311/v2/requests/20200101-nobody.json";
+        (tree.node(COMMUNITY).asker().ask("GET", path, &[], "").status == 404).then_some(())
+    });
     let now = history(tree.node(COMMUNITY), &appeals[1]);
     assert_eq!((&now[..before.len()], now.last().map(String::as_str)), (&before[..], Some("recovered")));
     finish(tree.node(COMMUNITY), &appeals[1]);

@@ -291,6 +291,7 @@ fn a_node_whose_outside_broker_is_away_says_so_and_why_to_whoever_asks() {
     });
     ask(&tree, "c", "why").code(1).has("c cannot reach its broker mqtt://127.0.0.1:").has("does the broker run");
     ask(&tree, "c", "status").has(": not reached for ");
+    ask(&tree, "c", "tree").has("its broker is not reached: ");
     ask(&tree, "c", "doctor").code(1).has("and not reached: ");
     broker.run();
     is_away("it is back", false);

@@ -98,10 +98,11 @@ fn say(node: &mut TreeNode, health: &view::Health) {
     if let Some(state) = health.parent_state.as_ref().filter(|_| node.state == "known") {
         node.state.clone_from(state);
     }
-    node.health = Some(match (health.ready, cut_off) {
-        (false, _) => format!("not ready: {}", health.reasons.join("; ")),
-        (true, Some(state)) => format!("cut off: its parent's link is {state}"),
-        (true, None) => "well".into(),
+    node.health = Some(match (health.ready, &health.broker_away, cut_off) {
+        (false, ..) => format!("not ready: {}", health.reasons.join("; ")),
+        (true, Some(why), _) => format!("its broker is not reached: {why}"),
+        (true, None, Some(state)) => format!("cut off: its parent's link is {state}"),
+        (true, None, None) => "well".into(),
     });
 }
 
@@ -116,6 +117,7 @@ fn own_health(ctx: &Ctx) -> view::Health {
     ctx.hub.state(|state| view::Health {
         ready: ready.ready,
         reasons: ready.reasons,
+        broker_away: (ctx.door)().lost().map(str::to_owned),
         uptime_s: ctx.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION").into(),
         behind: up.as_ref().map_or(0, |l| l.behind().0),

@@ -33,8 +33,6 @@ const OF_LINKS: [&str; 3] = [reason::TOO_LARGE_FOR_LINK, reason::POISON, reason:
 /// As long, with nothing to wait for: a node in session says at least every four minutes that it is there.
 const SILENT_IDLE_MS: u64 = 600_000;
 const STARTING_S: u64 = 10;
-/// A start, or a broker's restart, is as long without it.
-const BROKER_AWAY_MIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -127,11 +125,7 @@ fn of_disk(ctx: &Ctx) -> Option<Symptom> {
 /// Of a node whose broker is an outside one.
 fn of_broker(ctx: &Ctx) -> Option<Symptom> {
     let (door, me) = ((ctx.door)(), &ctx.config.node.address);
-    let since = Duration::from_millis(door.away_ms.unwrap_or_default());
-    if since < BROKER_AWAY_MIN {
-        return None;
-    }
-    let (why, url, since) = (door.away?, door.address, words::span(since.as_millis() as u64));
+    let (why, url, since) = (door.lost()?, &door.address, words::span(door.away_ms.unwrap_or_default()));
     let sentence =
         format!("{me} cannot reach its broker {url}, for {since}: {why}; nothing comes in by it or goes out");
     let remedy = "it tries again by itself; does the broker run, and are broker.url and the account right?";

@@ -80,6 +80,9 @@ pub struct Unanswered {
 pub struct Health {
     pub ready: bool,
     pub reasons: Vec<String>,
+    /// Why the outside broker that it uses is not reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_away: Option<String>,
     pub uptime_s: u64,
     pub version: String,
     /// State of the link to the parent, if one is configured.

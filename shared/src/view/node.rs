@@ -209,6 +209,16 @@ pub struct Door {
     pub refused: u64,
 }
 
+impl Door {
+    /// A start, or a restart of an outside broker, is as long without it.
+    const AWAY_MIN_MS: u64 = 2_000;
+
+    /// Why an outside broker is not reached, if that is more than a moment.
+    pub fn lost(&self) -> Option<&str> {
+        self.away.as_deref().filter(|_| self.away_ms >= Some(Self::AWAY_MIN_MS))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tree {

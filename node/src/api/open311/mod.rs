@@ -361,8 +361,15 @@ impl Desk {
 
     fn look<T>(&self, id: &str, part: &Part, look: impl FnOnce(&Cases, &Held) -> T) -> Result<T, Vec<Wrong>> {
         let is_shown = |held: &&Held| held.case.is_public() && part.has(&held.case);
-        let found = cases::look(&self.ctx, |all| all.get(id).filter(is_shown).map(|held| look(all, held)));
-        found.map_err(refused)?.ok_or_else(|| vec![wrong(404, format!("service_request_id {id} was not found"))])
+        let found = cases::look(&self.ctx, |all| match all.get(id).filter(is_shown) {
+            Some(held) => Ok(look(all, held)),
+            // It may be one that the box had which stood here before; a client that is told 404 forgets it.
+            None if all.awaited().is_some() => {
+                Err((503, format!("service_request_id {id} is not known here yet: ask again later")))
+            }
+            None => Err((404, format!("service_request_id {id} was not found"))),
+        });
+        found.map_err(refused)?.map_err(|(code, text)| vec![wrong(code, text)])
     }
 
     /// Newest first.

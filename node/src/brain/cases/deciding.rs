@@ -441,9 +441,11 @@ impl Cases {
             return (None, false);
         }
         let letters = self.inbox.handing(&case.id).chain(self.waiting.handing(&case.id));
-        let letters = letters.filter(|letter| letter.to == self.me);
+        // Of the box that was here before the one above may know it, too.
+        let letters = letters.chain(self.waiting.back_of(&case.id)).filter(|letter| letter.to == self.me);
         let given = letters.filter_map(|letter| match &letter.body {
-            Body::HandOver { case, contact: Some(contact), .. } => Some((case, contact.clone())),
+            Body::HandOver { case, contact: Some(contact), .. }
+            | Body::Returned { case, contact: Some(contact), .. } => Some((case, contact.clone())),
             _ => None,
         });
         let newest = given.max_by_key(|(given, _)| given.order());
@@ -573,7 +575,10 @@ impl Cases {
     fn done_before(&self, case: &str, letter: &Letter, now: DateTime<Utc>) -> Option<Vec<Draft>> {
         let held = self.held.get(case)?;
         let wish = machine::cut(&letter.id, WISH_ID_MAX);
-        let done = held.history.iter().find(|e| e.wish.as_deref() == Some(&wish))?;
+        // Who is forgotten is, whoever has asked for it first.
+        let is_forget = matches!(&letter.body, Body::Ask { verb: Verb::Forget, .. });
+        let is_done = |e: &&Entry| e.wish.as_deref() == Some(&wish) || is_forget && e.step == Verb::Forget.done();
+        let done = held.history.iter().find(is_done)?;
         let (case, history) = (held.case.clone(), letter::sent(&held.history));
         let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
         let told = self.letter(format!("{}.done", letter.id_of_time()), &letter.from, letter.urgent, body);
@@ -753,8 +758,8 @@ impl Cases {
     ) -> Vec<Draft> {
         let is_lost = |held: &Held, w: &Wish| {
             let has_come = had.is_none_or(|had| w.pos <= had[slot(letter::lane(held.case.urgent))]);
-            let is_said_otherwise =
-                held.coming.iter().any(|c| c.wish == w.id) || w.verb == Verb::Comment && w.to == *node;
+            let is_done_anew = [Verb::Comment, Verb::Forget].contains(&w.verb) && w.to == *node;
+            let is_said_otherwise = held.coming.iter().any(|c| c.wish == w.id) || is_done_anew;
             w.refused.is_none() && node.covers(&w.to) && has_come && !is_said_otherwise
         };
         let pen = Pen { me: &self.me, now };
@@ -801,11 +806,14 @@ impl Cases {
     }
 
     /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
-    /// it; and whoever comes to a press is not kept from it, nor from taking it back. Another step may be out of date.
+    /// it; whoever comes to a press is not kept from it, nor from taking it back; and who is to be forgotten is.
+    /// Another step may be out of date.
     fn still_wanted(&self, letter: &Letter, verb: Verb, ask: &Ask) -> Option<Verb> {
         let is_press = || self.held.get(letter.body.case()).is_some_and(|held| held.case.urgent);
         match verb {
             Verb::Accept if is_press() => Some(verb),
+            // Done twice it is done once.
+            Verb::Forget => Some(verb),
             Verb::Escalate if !letter.takes_back.is_empty() => Some(verb),
             _ => (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment),
         }

@@ -44,6 +44,12 @@ fn line(e: &Entry) -> impl Ord + '_ {
     (e.term, e.version, e.at, &e.node, &e.step, &e.by)
 }
 
+/// Does the category name that node among those above the owner who are to know whom to call?
+pub(super) fn is_named(node: &Address, case: &Case) -> bool {
+    let reach = case.terms.as_ref().and_then(|terms| terms.contact_reach);
+    node.covers(&case.owner) && reach.is_some_and(|reach| reach <= node.tier())
+}
+
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
@@ -144,8 +150,7 @@ impl Cases {
     pub(super) fn is_to_know(&self, held: &Held) -> bool {
         let case = &held.case;
         let is_here = case.owner == self.me || case.handing_to.as_ref() == Some(&self.me);
-        let reach = case.terms.as_ref().and_then(|terms| terms.contact_reach);
-        let is_named = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
+        let is_named = is_named(&self.me, case);
         let stays = !self.settings.contact_travels && case.opened_at == self.me;
         let has_come = case.contact_came || !case.has_contact;
         !held.is_forgotten() && (is_here || is_named || stays || !has_come)
@@ -410,8 +415,8 @@ impl Cases {
             let Some(Posted { letter: was, .. }) = self.waiting.remove(pos) else { return };
             let case = was.body.case().to_owned();
             let was = Some(was).filter(|_| is_believed);
-            if let Some(Letter { body: Body::Returned { case, history, sent_back, .. }, .. }) = &was {
-                self.fold_returned(case, history, *sent_back);
+            if let Some(Letter { body: Body::Returned { case, history, sent_back, contact, .. }, .. }) = &was {
+                self.fold_returned(case, history, *sent_back, contact.as_ref());
             }
             self.keep_contact(was);
             self.prove(&case);
@@ -700,11 +705,11 @@ impl Cases {
                 if header.direction == Direction::Up
                     && case.owner != self.me
                     && !succession::may_return(case, letter.sender()) => {}
-            Body::Returned { log, case, history, coming, sent_back } => {
+            Body::Returned { log, case, history, coming, sent_back, contact } => {
                 if self.is_for(*log) && self.was_here(case) {
                     self.post(pos, posted, true);
                 } else if self.is_for(*log) {
-                    self.fold_returned(case, history, *sent_back);
+                    self.fold_returned(case, history, *sent_back, contact.as_ref());
                     if header.direction == Direction::Down {
                         coming.iter().for_each(|coming| self.note_coming_now(&case.id, coming.clone()));
                     }
@@ -752,10 +757,20 @@ impl Cases {
     }
 
     /// What others know of a case that the box that was here may have known better.
-    fn fold_returned(&mut self, case: &Case, history: &[Entry], sent_back: Option<(u32, u32)>) {
+    fn fold_returned(
+        &mut self,
+        case: &Case,
+        history: &[Entry],
+        sent_back: Option<(u32, u32)>,
+        contact: Option<&Contact>,
+    ) {
         self.fold(case, history);
+        let is_to_know = self.held.get(&case.id).is_some_and(|held| self.is_to_know(held));
         if let Some(held) = self.held.get_mut(&case.id) {
             held.sent_back = held.sent_back.max(sent_back);
+            if is_to_know {
+                held.contact = joined(held.contact.take(), contact.cloned());
+            }
         }
         self.were_called(&case.id, history);
     }

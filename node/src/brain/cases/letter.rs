@@ -157,6 +157,9 @@ pub enum Body {
         /// The hand-over, by (term, version), that went back: it is not to be taken.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sent_back: Option<(u32, u32)>,
+        /// Whom to call, if the node that has asked is to know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contact: Option<Contact>,
     },
     /// It was not done.
     Refused {

@@ -22,6 +22,7 @@
 //! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
 //! The top of the tree has nobody to ask.
 
+use super::folding::is_named;
 use super::letter::{self, Body, Letter, PREFIX, Pen};
 use super::letters::Posted;
 use super::machine::{Refusal, Stepped};
@@ -315,7 +316,8 @@ impl Cases {
         let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
         let urgent = case.urgent;
         let (coming, sent_back) = (held.coming.clone(), held.sent_back);
-        self.letter(id, to, urgent, Body::Returned { log, case, history, coming, sent_back })
+        let contact = held.contact.clone().filter(|_| to == case.bound_for() || is_named(to, &case));
+        self.letter(id, to, urgent, Body::Returned { log, case, history, coming, sent_back, contact })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of an event; each call names them in one line")]

@@ -1,6 +1,6 @@
 //! What follows from a record: each is met once, live or in a replay, in the order of the log.
 //!
-//! The only code that changes anything: what it decides is in [`step`](super::step), what it changes belongs to
+//! The only code that changes anything: what it decides is in [`step`], what it changes belongs to
 //! [`Memories`](super::memory::Memories), the queue, the table of alarms and [`Uptime`](super::uptime::Uptime).
 
 use super::Rules;

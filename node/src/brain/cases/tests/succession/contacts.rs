@@ -88,3 +88,48 @@ fn whom_to_call_stays_with_nobody_on_a_way_up_that_the_case_has_left() {
     net.settle();
     assert_eq!(who_can_call(&net, CASE), ["c"]);
 }
+
+#[test]
+fn whom_to_call_comes_back_to_a_box_that_lost_it_from_those_above_who_know() {
+    let at = "c/s/a/n";
+    for is_restored in [false, true] {
+        let mut net = Net::new();
+        let backup = net.backup(at);
+        net.open_with_phone(at, CASE, "R");
+        net.settle();
+        net.now += 1_000_000;
+        match is_restored {
+            true => net.restore(&backup),
+            false => net.replace(at, 0),
+        }
+        net.settle();
+        assert_eq!(who_can_call(&net, CASE), ["c/s", "c/s/a", "c/s/a/n"], "restored: {is_restored}");
+        let case = &net.places["c"].cases.get(CASE).unwrap().case;
+        assert_eq!((case.contact_came, &case.contact_lost), (true, &None));
+        assert!(net.ask(at, CASE, Verb::Accept, &by("w", Role::Worker)) && net.give(at, "c/s/b"));
+        net.settle();
+        assert_eq!(who_can_call(&net, CASE), ["c/s", "c/s/b"], "restored: {is_restored}");
+        belong(&net).unwrap();
+    }
+}
+
+#[test]
+fn who_is_forgotten_while_his_case_is_on_its_way_to_a_box_that_burns_is_forgotten_there_too() {
+    let (at, to) = ("c/s/a/n", "c/s/b");
+    let mut net = Net::new();
+    net.open_with_phone(at, CASE, "L");
+    assert!(net.ask(at, CASE, Verb::Accept, &by("w", Role::Worker)));
+    net.settle();
+    net.cut(to);
+    assert!(net.give(at, to));
+    net.settle();
+    assert!(net.ask("c/s", CASE, Verb::Forget, &by("boss", Role::Supervisor)));
+    net.settle();
+    net.replace(to, 0);
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), [to]);
+    assert!(who_can_call(&net, CASE).is_empty());
+    let held = net.places["c/s"].cases.get(CASE).unwrap();
+    assert!(held.case.forgotten && held.wishes.is_empty(), "{held:#?}");
+}

@@ -435,7 +435,7 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     // It says of itself that it had it; nobody else does.
     let mut history = net.held("c/s").history.clone();
     history.iter_mut().for_each(|line| (line.node, line.term) = (a("c/s/a/n"), 98));
-    let body = letter::Body::Returned { log, case, history, coming: Vec::new(), sent_back: None };
+    let body = letter::Body::Returned { log, case, history, coming: Vec::new(), sent_back: None, contact: None };
     let letter = Letter {
         id: "f".into(),
         from: a("c/s/a/n"),
