@@ -17,7 +17,8 @@
 //! sent before the cancellation and comes after it is not taken. And a cancellation that is
 //! older than the update in force is no more than an [`ANSWER`]. One that refers to what this node does not
 //! know goes to all below: it may have lost its disk, and who does not know it either does nothing.
-//! A child that has lost its disk is told again what is in force there.
+//! A child that has lost its disk, or was restored, is told again what is in force there, and what is cancelled:
+//! those below it bring their old words again.
 //! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
 //! worse would overtake its alert, and the alert would then take it back.
 //!
@@ -83,6 +84,10 @@ pub struct Told {
     /// Nodes that are told, each with all below it.
     #[serde(default)]
     pub nodes: Vec<Address>,
+    /// To a box that has lost its disk: where it came in, if only at it and below it. Else it is the word of
+    /// whoever tells it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub came_in: Vec<Address>,
     /// The whole message, with CAP's names.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub message: Value,
@@ -107,29 +112,33 @@ type Holders = BTreeMap<Address, DateTime<Utc>>;
 enum Outcome {
     /// It is in force now.
     Holds(Holders),
-    /// It is cancelled, and stays so.
+    /// It is cancelled for all that have it, and stays so.
     Ends,
-    /// It has expired, or is cancelled at all below at whom it came in.
+    /// It has expired.
     Lapses,
     /// What is in force goes on; more may be known of who has it.
     GoesOn(Option<Holders>),
 }
 
-/// A warning that was cancelled.
+/// A warning that was cancelled, by this node or by those below it that had it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Cancelled {
-    /// When the cancellation was sent.
-    cancelled: DateTime<Utc>,
-    expires: DateTime<Utc>,
+    /// The newest cancellation; until it expires somebody may believe what it cancels.
+    told: Told,
     /// Messages of the chain.
     keys: Vec<String>,
+    /// For whom, each with all below it: others may have the warning still.
+    of: Vec<Address>,
 }
 
+/// A row: what is cancelled at some may be in force at others.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Kept {
-    Warning(Box<Warning>),
-    Cancelled(Cancelled),
+#[serde(deny_unknown_fields)]
+struct Kept {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warning: Option<Warning>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled: Option<Cancelled>,
 }
 
 /// A message as it came in, and what it is about beside its [`Told::root`].
@@ -196,6 +205,12 @@ pub struct Warnings {
     dirty: BTreeSet<String>,
 }
 
+impl Cancelled {
+    fn is_of(&self, node: &Address) -> bool {
+        self.of.iter().any(|of| of.covers(node))
+    }
+}
+
 impl Warnings {
     pub fn new(config: &Config) -> Warnings {
         Warnings {
@@ -256,7 +271,9 @@ impl Warnings {
         let deep = nodes.iter().map(|node| (node, true));
         let alone = alone.iter().map(|node| (node, false));
         let below = deep.chain(alone).map(|(node, deep)| Below { node: node.clone(), deep, words: words(node) });
-        let mut below: Vec<Below> = below.collect();
+        // An update of other areas alone says nothing to those it has left: there it goes on as it was.
+        let is_left = |node: &Address| msg_type == "Update" && is_elsewhere(&infos, node);
+        let mut below: Vec<Below> = below.filter(|below| !is_left(&below.node)).collect();
         // Who is on the way to several hears the worst first.
         below.sort_by(|a, b| (a.words.level, &a.node).cmp(&(b.words.level, &b.node)));
         let is_above = |node: &&Address| **node != self.me && node.covers(&self.me);
@@ -270,6 +287,7 @@ impl Warnings {
             urgent: is_actual,
             expires,
             nodes,
+            came_in: Vec::new(),
             root,
             key,
             msg_type,
@@ -323,13 +341,19 @@ impl Warnings {
         self.cancelled.iter().find(|(_, c)| keys.iter().any(|key| c.keys.contains(key))).map(|(root, _)| root)
     }
 
+    /// With all below this node?
     fn was_cancelled(&self, key: &String) -> bool {
-        self.cancelled.values().any(|c| c.keys.contains(key))
+        self.cancelled.values().any(|c| c.is_of(&self.me) && c.keys.contains(key))
     }
 
-    /// When the cancellation was sent that is newer than this message of the warning.
+    /// When the cancellation was sent that is newer than this message of the warning, which comes in here.
     pub fn cancelled(&self, told: &Told) -> Option<DateTime<Utc>> {
-        self.cancelled.get(&told.root).map(|c| c.cancelled).filter(|at| told.sent <= *at)
+        self.cancelled_at(&self.me, told)
+    }
+
+    fn cancelled_at(&self, by: &Address, told: &Told) -> Option<DateTime<Utc>> {
+        let cancelled = self.cancelled.get(&told.root).filter(|c| c.is_of(by));
+        cancelled.map(|c| c.told.sent).filter(|at| told.sent <= *at)
     }
 
     /// Is what is in force of the warning newer than this message of it?
@@ -377,7 +401,8 @@ impl Warnings {
         Event { kind: NOTICE, id, source: &source, way: Direction::Down, target, told, now_us }.draft()
     }
 
-    /// To a child whose disk is empty: what is in force there, for it and for those whom it may not have told yet.
+    /// To a child whose disk is empty or older than what it knew: what is in force there, and what is cancelled, for
+    /// it and for those whom it may not have told yet.
     fn told_again(&self, child: &Address, now_us: i64) -> Vec<Draft> {
         let mut drafts = Vec::new();
         for warning in self.table.values().filter(|w| w.told.expires.timestamp_micros() > now_us) {
@@ -388,9 +413,23 @@ impl Warnings {
             if !nodes.contains(child) && warning.holders.keys().any(|node| child.covers(node)) {
                 targets.push(child.to_string());
             }
+            // What came in there and nowhere else it may end for all.
+            let is_theirs = warning.holders.keys().all(|node| child.covers(node));
+            let came_in = warning.holders.keys().filter(|_| is_theirs).cloned().collect();
+            let told = Told { came_in, ..warning.told.clone() };
             for target in targets {
-                let id = format!("{}.again.{now_us:x}.for.{}", warning.told.key, target.trim_end_matches("/**"));
-                drafts.extend(self.notice(&id, &target, &warning.told, now_us));
+                let id = format!("{}.again.{now_us:x}.for.{}", told.key, target.trim_end_matches("/**"));
+                drafts.extend(self.notice(&id, &target, &told, now_us));
+            }
+        }
+        // Last: what others have still is over for those who have cancelled it.
+        for Cancelled { told, of, .. } in self.cancelled.values() {
+            let mut nodes: Vec<Address> = of.iter().filter_map(|node| within(child, node)).collect();
+            nodes.retain(|_| told.expires.timestamp_micros() > now_us);
+            areas::topmost(&mut nodes);
+            for node in nodes {
+                let id = format!("{}.again.{now_us:x}.for.{node}.{}", told.key, told.root);
+                drafts.extend(self.notice(&id, &format!("{node}/**"), told, now_us));
             }
         }
         drafts
@@ -420,12 +459,15 @@ impl Warnings {
 
     fn outcome(&self, by: &Address, told: &Told) -> Outcome {
         let is_below = is_below(&self.me, by);
+        let is_word_of_it = !matches!(told.msg_type.as_str(), "Cancel" | "Expired");
+        if is_word_of_it && self.cancelled_at(by, told).is_some() {
+            return Outcome::GoesOn(None);
+        }
         let Some(known) = self.table.get(&told.root) else {
             return match told.msg_type.as_str() {
                 "Cancel" if !is_below => Outcome::Ends,
                 "Cancel" | "Expired" => Outcome::GoesOn(None),
-                _ if self.cancelled(told).is_some() => Outcome::GoesOn(None),
-                _ => Outcome::Holds(Holders::from([(by.clone(), told.sent)])),
+                _ => Outcome::Holds(moved_on(&self.me, &Holders::new(), by, told)),
             };
         };
         match told.msg_type.as_str() {
@@ -433,7 +475,7 @@ impl Warnings {
             "Cancel" if is_below => {
                 let others = known.holders.iter().filter(|(node, _)| !by.covers(node));
                 let others: Holders = others.map(|(node, sent)| (node.clone(), *sent)).collect();
-                if others.is_empty() { Outcome::Lapses } else { Outcome::GoesOn(Some(others)) }
+                if others.is_empty() { Outcome::Ends } else { Outcome::GoesOn(Some(others)) }
             }
             "Cancel" if self.is_overtaken(told) => Outcome::GoesOn(None),
             "Cancel" => Outcome::Ends,
@@ -443,7 +485,7 @@ impl Warnings {
                 let waits = is_below && is_newer && known.holders.iter().any(is_behind);
                 // Of one message the worst word counts: areas of several levels are told each their own.
                 let is_milder = told.key == known.told.key && told.level > known.told.level;
-                let holders = moved_on(&self.me, &known.holders, by, told.sent);
+                let holders = moved_on(&self.me, &known.holders, by, told);
                 let goes_on = waits || is_milder || self.is_overtaken(told);
                 if goes_on { Outcome::GoesOn(Some(holders)) } else { Outcome::Holds(holders) }
             }
@@ -460,7 +502,7 @@ impl Warnings {
     }
 
     fn put(&mut self, told: Told, by: &Address, holders: Holders) {
-        let told = Told { message: Value::Null, xml: String::new(), ..told };
+        let told = Told { message: Value::Null, xml: String::new(), came_in: Vec::new(), ..told };
         let known = self.table.get(&told.root).filter(|_| *by != self.me);
         let nodes = known.map(|w| joined(&self.me, &w.told.nodes, told.nodes.clone()));
         let told = Told { nodes: nodes.unwrap_or(told.nodes), ..told };
@@ -480,23 +522,42 @@ impl Warnings {
         }
     }
 
-    fn cancel(&mut self, told: &Told) {
-        let mut keys = self.table.get(&told.root).map(|w| w.keys.clone()).unwrap_or_default();
-        self.remove(&told.root);
+    /// Keeps that it is cancelled at that node and below; what is in force at others is not touched.
+    fn cancel(&mut self, by: &Address, told: &Told) {
+        let known = self.table.get(&told.root);
+        let mut keys = known.map(|w| w.keys.clone()).unwrap_or_default();
+        let believed = known.map(|w| w.told.expires);
         let earlier = self.cancelled.remove(&told.root);
         keys.extend(earlier.iter().flat_map(|c| c.keys.iter().cloned()).chain([told.root.clone(), told.key.clone()]));
         keys.sort_by(|a, b| (sent_at(a), a).cmp(&(sent_at(b), b)));
         keys.dedup();
         bound(&mut keys, &told.root);
-        let newest = earlier.map_or(told.sent, |c| c.cancelled.max(told.sent));
-        let cancelled = Cancelled { cancelled: newest, expires: told.expires, keys };
-        self.cancelled.insert(told.root.clone(), cancelled);
+        // One from above is for all of this node.
+        let of = within(&self.me, by).into_iter().collect();
+        let of = joined(&self.me, earlier.as_ref().map_or(&[], |c| &c.of), of);
+        let expires = [believed, earlier.as_ref().map(|c| c.told.expires)].into_iter().flatten();
+        let expires = expires.fold(told.expires, DateTime::max);
+        let told = Told { message: Value::Null, xml: String::new(), ..told.clone() };
+        let newest = earlier.map(|c| c.told).filter(|c| c.sent > told.sent).unwrap_or(told);
+        let root = newest.root.clone();
+        self.dirty.insert(root.clone());
+        self.cancelled.insert(root, Cancelled { told: Told { expires, ..newest }, keys, of });
         if self.cancelled.len() > WARNINGS_MAX
-            && let Some(first) = self.cancelled.iter().min_by_key(|(_, c)| c.expires).map(|(root, _)| root.clone())
+            && let Some(first) = self.cancelled.iter().min_by_key(|(_, c)| c.told.expires).map(|(root, _)| root.clone())
         {
             self.cancelled.remove(&first);
             self.dirty.insert(first);
         }
+    }
+
+    /// A newer message of that node, for it and all below it.
+    fn uncancel(&mut self, by: &Address, root: &str) {
+        let Some(cancelled) = self.cancelled.get_mut(root) else { return };
+        cancelled.of.retain(|of| !of.covers(by) && !by.covers(of));
+        if cancelled.of.is_empty() {
+            self.cancelled.remove(root);
+        }
+        self.dirty.insert(root.to_owned());
     }
 
     fn remove(&mut self, root: &str) {
@@ -507,12 +568,22 @@ impl Warnings {
     }
 }
 
-/// What is said of the node, of one above it or below it; of no node at all, it may be of any. If nothing is, all.
-fn concerning<'m>(infos: &[(&'m Message, Option<Vec<Address>>)], node: &Address) -> Vec<&'m Message> {
+/// Is it of the node, of one above it or below it? Of no node at all, it may be of any.
+fn is_of(places: Option<&[Address]>, node: &Address) -> bool {
     let meets = |place: &Address| place.covers(node) || node.covers(place);
-    let is_of = |places: &Option<Vec<Address>>| places.as_ref().is_none_or(|places| places.iter().any(meets));
-    let of: Vec<&Message> = infos.iter().filter(|(_, places)| is_of(places)).map(|(info, _)| *info).collect();
-    if of.is_empty() { infos.iter().map(|(info, _)| *info).collect() } else { of }
+    places.is_none_or(|places| places.iter().any(meets))
+}
+
+/// What is said of the node. If nothing is, all.
+fn concerning<'m>(infos: &[(&'m Message, Option<Vec<Address>>)], node: &Address) -> Vec<&'m Message> {
+    let all = || infos.iter().map(|(info, _)| *info).collect();
+    let of = infos.iter().filter(|(_, places)| is_of(places.as_deref(), node)).map(|(info, _)| *info);
+    Some(of.collect()).filter(|of: &Vec<_>| !of.is_empty()).unwrap_or_else(all)
+}
+
+/// Is all that is said of others?
+fn is_elsewhere(infos: &[(&Message, Option<Vec<Address>>)], node: &Address) -> bool {
+    !infos.is_empty() && infos.iter().all(|(_, places)| !is_of(places.as_deref(), node))
 }
 
 fn is_below(me: &Address, node: &Address) -> bool {
@@ -531,10 +602,13 @@ fn joined(me: &Address, known: &[Address], more: Vec<Address>) -> Vec<Address> {
     if nodes.len() > TARGETS_MAX { vec![me.clone()] } else { nodes }
 }
 
-/// With the word of this node, which all below it have heard.
-fn moved_on(me: &Address, holders: &Holders, by: &Address, sent: DateTime<Utc>) -> Holders {
-    let mut holders = holders.clone();
-    holders.entry(by.clone()).or_insert(sent);
+/// With the word of this node, which all below it have heard, or of those for whom it speaks.
+fn moved_on(me: &Address, holders: &Holders, by: &Address, told: &Told) -> Holders {
+    let (mut holders, sent) = (holders.clone(), told.sent);
+    let theirs = if told.came_in.is_empty() { std::slice::from_ref(by) } else { &told.came_in };
+    for node in theirs {
+        holders.entry(node.clone()).or_insert(sent);
+    }
     for (_, known) in holders.iter_mut().filter(|(node, _)| by.covers(node)) {
         *known = sent.max(*known);
     }
@@ -644,38 +718,38 @@ impl Policy for Warnings {
 
     fn apply(&mut self, _: Pos, header: &Header<'_>, payload: &[u8]) {
         let Some((by, told)) = self.said(header, payload) else { return };
-        match self.outcome(&by, &told) {
+        let outcome = self.outcome(&by, &told);
+        if matches!(outcome, Outcome::Ends | Outcome::Holds(_) | Outcome::GoesOn(Some(_))) {
+            match told.msg_type.as_str() {
+                "Cancel" => self.cancel(&by, &told),
+                _ => self.uncancel(&by, &told.root),
+            }
+        }
+        match outcome {
             Outcome::GoesOn(None) => {}
             Outcome::GoesOn(Some(holders)) => self.note(&told.root, told.nodes, holders),
-            Outcome::Ends => self.cancel(&told),
-            Outcome::Lapses => self.remove(&told.root),
-            Outcome::Holds(holders) => {
-                self.cancelled.remove(&told.root);
-                self.put(told, &by, holders);
-            }
+            Outcome::Ends | Outcome::Lapses => self.remove(&told.root),
+            Outcome::Holds(holders) => self.put(told, &by, holders),
         }
     }
 
     fn take_rows(&mut self) -> Vec<Row> {
         let row = |root: String| {
-            let warning = self.table.get(&root).map(|w| Kept::Warning(Box::new(w.clone())));
-            let kept = warning.or(self.cancelled.get(&root).cloned().map(Kept::Cancelled));
+            let (warning, cancelled) = (self.table.get(&root).cloned(), self.cancelled.get(&root).cloned());
+            let kept = (warning.is_some() || cancelled.is_some()).then_some(Kept { warning, cancelled });
             (root.into_bytes(), kept.map(|k| serde_json::to_vec(&k).expect("rows have string keys only")))
         };
         std::mem::take(&mut self.dirty).into_iter().map(row).collect()
     }
 
     fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let warning = match serde_json::from_slice(value).map_err(|e| e.to_string())? {
-            Kept::Warning(warning) => *warning,
-            Kept::Cancelled(cancelled) => {
-                self.cancelled.insert(String::from_utf8_lossy(key).into_owned(), cancelled);
-                return Ok(());
-            }
-        };
-        let root = warning.told.root.clone();
-        self.ends.insert((warning.told.expires.timestamp_micros(), root.clone()));
-        self.table.insert(root, warning);
+        let Kept { warning, cancelled } = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+        let root = String::from_utf8_lossy(key).into_owned();
+        if let Some(warning) = warning {
+            self.ends.insert((warning.told.expires.timestamp_micros(), root.clone()));
+            self.table.insert(root.clone(), warning);
+        }
+        self.cancelled.extend(cancelled.map(|cancelled| (root, cancelled)));
         Ok(())
     }
 
@@ -722,6 +796,7 @@ mod tests {
             urgent: true,
             expires: "2026-07-01T06:00:00Z".parse().unwrap(),
             nodes: Vec::new(),
+            came_in: Vec::new(),
             message: Value::Null,
             xml: String::new(),
         }
@@ -845,6 +920,141 @@ mod tests {
         // And again to nobody.
         hears(&mut warnings, "c", &told("Cancel", 9, Severity::Major));
         assert_eq!(follows(&warnings, cancellation(&two[..1])), wanted("")[..1]);
+    }
+
+    fn node(address: &str) -> Warnings {
+        Warnings { me: a(address), ..city() }
+    }
+
+    /// The child's disk is empty or old: what its parent tells it again comes there.
+    fn is_told_again(parent: &Warnings, child: &mut Warnings) {
+        for draft in parent.told_again(&child.me, at(20).timestamp_micros()) {
+            let sent = draft.header();
+            let origin = Some(Origin { address: parent.me.as_str(), log: LogId(1), pos: Pos(1) });
+            let target = Address::parse(sent.target.trim_end_matches("/**")).unwrap();
+            assert!(child.me.covers(&target), "{target} is not of {}", child.me);
+            child.apply(Pos(1), &Header { origin, ..sent }, draft.payload());
+        }
+    }
+
+    #[test]
+    fn a_box_that_was_lost_or_restored_hears_of_what_was_cancelled_above_it_at_it_and_below_it() {
+        for (posted, cancelled) in [("c/s/m", "c/s"), ("c/s", "c/s"), ("c/s/m", "c"), ("c/s/m", "c/s/m"), ("c", "c")] {
+            let mut parent = city();
+            hears(&mut parent, posted, &told("Alert", 1, Severity::Major));
+            assert!(hears(&mut parent, cancelled, &told("Cancel", 3, Severity::Major)), "{cancelled} ends it");
+            // Its parent's memory is on a disk.
+            let mut again = city();
+            for (key, row) in parent.take_rows() {
+                again.load_row(&key, &row.unwrap()).unwrap();
+            }
+            let mut lost = node("c/s");
+            is_told_again(&again, &mut lost);
+            assert!(
+                !hears(&mut lost, "c/s/m", &told("Alert", 1, Severity::Major)),
+                "{posted}, {cancelled}: an old word"
+            );
+            assert_eq!(level(&lost), None);
+            let mut restored = node("c/s");
+            hears(&mut restored, posted, &told("Alert", 1, Severity::Major));
+            is_told_again(&again, &mut restored);
+            assert_eq!(level(&restored), None, "{posted}, {cancelled}");
+            assert!(hears(&mut restored, "c/s", &told("Update", 4, Severity::Minor)), "a newer word");
+        }
+        let mut parent = city();
+        hears(&mut parent, "c/s", &told("Alert", 1, Severity::Major));
+        hears(&mut parent, "c/s", &Told { expires: at(9), ..told("Cancel", 3, Severity::Major) });
+        let us = told("Alert", 1, Severity::Major).expires.timestamp_micros();
+        assert_eq!(parent.told_again(&a("c/s"), us - 1).len(), 1, "as long as the warning would be believed");
+        assert!(parent.told_again(&a("c/s"), us).is_empty());
+    }
+
+    #[test]
+    fn what_came_in_at_a_lost_box_goes_on_above_only_if_others_have_it() {
+        for (posted, above) in [
+            (&["c/s"][..], None),
+            (&["c/s/m"], None),
+            (&["c/s", "c/s/m"], None),
+            (&["c/s", "c/t"], Some("c")),
+            (&["c"], Some("c")),
+            (&["c/s", "c"], Some("c")),
+        ] {
+            let mut parent = city();
+            for from in posted {
+                let nodes = vec![a(from)];
+                hears(&mut parent, from, &Told { nodes, ..told("Alert", 1, Severity::Major) });
+            }
+            let mut lost = node("c/s");
+            is_told_again(&parent, &mut lost);
+            assert_eq!(level(&lost), Some(Severity::Major));
+            let read = lost.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
+            assert_eq!(read.above, above.map(a), "it came in at {posted:?}");
+            hears(&mut parent, "c/s", &told("Cancel", 9, Severity::Major));
+            assert_eq!(level(&parent).is_some(), above.is_some(), "it came in at {posted:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_below_has_cancelled_comes_again_from_another_and_is_over_for_the_first() {
+        let mut parent = city();
+        for from in ["c/s", "c/t"] {
+            hears(&mut parent, from, &Told { nodes: vec![a(from)], ..told("Alert", 1, Severity::Major) });
+        }
+        hears(&mut parent, "c/s", &told("Cancel", 3, Severity::Major));
+        let over = |parent: &Warnings, address: &str| {
+            let mut lost = node(address);
+            is_told_again(parent, &mut lost);
+            level(&lost).is_none()
+        };
+        assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, false]);
+        assert!(!hears(&mut parent, "c/s/m", &told("Alert", 1, Severity::Critical)), "it was cancelled there");
+        hears(&mut parent, "c/t", &told("Cancel", 3, Severity::Major));
+        assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, true]);
+        // The line of a third was cut.
+        assert!(hears(&mut parent, "c/u", &told("Alert", 1, Severity::Major)), "it is in force there");
+        assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, true]);
+        assert!(hears(&mut parent, "c", &told("Update", 4, Severity::Minor)));
+        assert!(parent.cancelled.is_empty(), "the newest word is for all");
+    }
+
+    /// A message of the chain, one `info` for each area.
+    fn of_areas(msg_type: &str, second: u32, infos: &[(&str, &str)]) -> Message {
+        let info = |(area, severity): &(&str, &str)| {
+            json!({"event": "暴雨", "severity": severity, "headline": severity,
+                "area": [{"areaDesc": area, "geocode": [{"valueName": "citybrain-address", "value": area}]}]})
+        };
+        let infos: Vec<Value> = infos.iter().map(info).collect();
+        let references = if second == 1 { "" } else { "a@b,1,2026-07-01T00:00:01+00:00" };
+        let message = json!({"sender": "a@b", "identifier": second.to_string(),
+            "sent": format!("2026-07-01T00:00:{second:02}+00:00"), "status": "Actual", "msgType": msg_type,
+            "references": references, "info": infos});
+        message.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn an_update_of_other_areas_raises_nothing_in_those_it_has_left_and_its_cancellation_reaches_them() {
+        let known = ["c", "c/s", "c/s/m", "c/t", "c/t/m", "c/t/n"].map(|node| (a(node), None));
+        let mut city = city();
+        city.notify = Notify::Areas;
+        let mut says = |message: Message| {
+            let read = city.read(message, "", &known);
+            hears(&mut city, "c", &read.told);
+            let told = |below: &Below| (below.node.to_string(), below.words.headline.clone());
+            read.below.iter().map(told).collect::<Vec<_>>()
+        };
+        let pair = |(node, headline): (&str, &str)| (node.to_owned(), headline.to_owned());
+        assert_eq!(says(of_areas("Alert", 1, &[("c/s", "Minor")])), [("c/s", "Minor")].map(pair));
+        let moved = of_areas("Update", 2, &[("c/t/m", "Severe"), ("c/t/n", "Minor")]);
+        assert_eq!(says(moved), [("c/t/m", "Severe"), ("c/t/n", "Minor")].map(pair));
+        let of_both = of_areas("Update", 3, &[("c/t/m", "Minor"), ("c/s/m", "Minor")]);
+        assert_eq!(says(of_both), [("c/s", "Minor"), ("c/t/m", "Minor")].map(pair));
+        // What names no area may be of anybody.
+        let bare = json!({"event": "暴雨", "severity": "Severe", "headline": "all"});
+        let mut of_none = of_areas("Update", 4, &[]);
+        of_none.insert("info".into(), json!([bare]));
+        assert_eq!(says(of_none), [("c/s", "all"), ("c/t/m", "all"), ("c/t/n", "all")].map(pair));
+        let nodes: Vec<String> = says(of_areas("Cancel", 9, &[("c/t/m", "Severe")])).into_iter().map(|b| b.0).collect();
+        assert_eq!(nodes, ["c/s", "c/t/m", "c/t/n"]);
     }
 
     #[test]
