@@ -581,9 +581,10 @@ fn concerning<'m>(infos: &[(&'m Message, Option<Vec<Address>>)], node: &Address)
     Some(of.collect()).filter(|of: &Vec<_>| !of.is_empty()).unwrap_or_else(all)
 }
 
-/// Is all that is said of others?
+/// Is all that is said of others? What names no node that is known here may be of one above.
 fn is_elsewhere(infos: &[(&Message, Option<Vec<Address>>)], node: &Address) -> bool {
-    !infos.is_empty() && infos.iter().all(|(_, places)| !is_of(places.as_deref(), node))
+    let names_some = infos.iter().any(|(_, places)| places.iter().flatten().next().is_some());
+    names_some && infos.iter().all(|(_, places)| !is_of(places.as_deref(), node))
 }
 
 fn is_below(me: &Address, node: &Address) -> bool {
@@ -1053,6 +1054,9 @@ mod tests {
         let mut of_none = of_areas("Update", 4, &[]);
         of_none.insert("info".into(), json!([bare]));
         assert_eq!(says(of_none), [("c/s", "all"), ("c/t/m", "all"), ("c/t/n", "all")].map(pair));
+        // Nor is it known whose an area is that no node here has.
+        let of_unknown = of_areas("Update", 5, &[("c/z", "Minor")]);
+        assert_eq!(says(of_unknown), [("c/s", "Minor"), ("c/t/m", "Minor"), ("c/t/n", "Minor")].map(pair));
         let nodes: Vec<String> = says(of_areas("Cancel", 9, &[("c/t/m", "Severe")])).into_iter().map(|b| b.0).collect();
         assert_eq!(nodes, ["c/s", "c/t/m", "c/t/n"]);
     }
