@@ -159,7 +159,7 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
     let old = std::fs::read_to_string(&config).expect("the config is read");
     std::fs::write(&config, format!("{more}{old}")).expect("it is written");
     let diff = run(&["config", "diff", text(&config), "--node", &url]);
-    diff.says(1, &["map.0.filter", "in/new/#", "a restart takes what the file says"]);
+    diff.says(1, &["map.in/new/#", "a restart takes what the file says"]);
     tree.kill9("c/s");
     tree.start_node("c/s");
     tree.wait_ready();
