@@ -112,12 +112,13 @@ pub async fn health(From(ctx): From<Arc<Ctx>>) -> Response {
 }
 
 fn own_health(ctx: &Ctx) -> view::Health {
-    let ready = (ctx.ready)();
+    // Not under the state's lock: they may look at the state themselves.
+    let (ready, door) = ((ctx.ready)(), (ctx.door)());
     let up = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up);
     ctx.hub.state(|state| view::Health {
         ready: ready.ready,
         reasons: ready.reasons,
-        broker_away: (ctx.door)().lost().map(str::to_owned),
+        broker_away: door.lost().map(str::to_owned),
         uptime_s: ctx.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION").into(),
         behind: up.as_ref().map_or(0, |l| l.behind().0),
