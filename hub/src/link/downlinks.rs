@@ -29,6 +29,7 @@ const HANDSHAKES_MAX: usize = 64;
 const CHILDREN_MAX: usize = 20_000;
 /// A holder of an address that was not heard for so long, and said no bye, is taken for dead, ms.
 const ALIVE_WITHIN_MS: Ms = 10 * 60 * 1000;
+const LEFT: &str = "the child said bye, or its connection broke";
 /// Frames under way for so long without any acknowledgement: the child is asked for a hello, ms.
 const PROGRESS_AFTER_MS: Ms = 10_000;
 
@@ -114,7 +115,10 @@ struct Child {
     heard: Option<Instant>,
     heard_ms: Option<Ms>,
     is_gone: bool,
-    is_greeting: bool,
+    /// Whose hello is being answered.
+    greeting: Option<Party>,
+    /// Who said bye while it was: its session would be one with nobody.
+    left: Option<Party>,
     /// Came while another hello of this child was being answered; the newest counts.
     next_hello: Option<Box<Hello>>,
     /// When to say to it that this node is there.
@@ -288,7 +292,7 @@ impl Driver {
             child.outbound.note_due(now, &reader, is_place.then_some(&mut has));
             let limit =
                 PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.outbound.sender.patience_ms());
-            if child.outbound.sender.waiting_ms(now) > limit && !child.is_greeting {
+            if child.outbound.sender.waiting_ms(now) > limit && child.greeting.is_none() {
                 let why = Lost::no_progress();
                 child.ask_for_hello(&cx, address, outlet, &why.text.clone(), why).await?;
             }
@@ -340,7 +344,8 @@ impl Driver {
                 heard: None,
                 heard_ms: None,
                 is_gone: false,
-                is_greeting: false,
+                greeting: None,
+                left: None,
                 next_hello: None,
                 alive_at: 0,
                 shown: false,
@@ -411,7 +416,7 @@ impl Driver {
             (Verb::DownAck, Word::Alive(party)) => {
                 if child.outbound.session().is_some_and(|s| s.party == party) {
                     child.hear(now);
-                } else if !child.is_greeting {
+                } else if child.greeting.is_none() {
                     // It believes in a session that is over, as after a copy of it was here and went.
                     let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
                     let refuse = Refuse::new(me, party.boot, Reason::Unknown, "this session is over");
@@ -421,12 +426,16 @@ impl Driver {
             (Verb::Hello, Word::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
             (Verb::Hello, Word::Bye(party)) => {
                 let holder = cx.hub.state(|s| s.peers.get(&address).and_then(|p| p.party));
+                if child.greeting == Some(party) {
+                    child.left = Some(party);
+                }
+                child.next_hello.take_if(|hello| hello.from == party);
                 // The will of an older connection comes late; it is not about the present one.
                 let is_asking = child.view.asking.as_ref().is_some_and(|a| a.inc == party.inc);
                 if holder == Some(party) || is_asking {
                     child.is_gone = true;
                     child.view.asking = None;
-                    child.end(&cx.hub, Stage::Away, Lost::because("the child said bye, or its connection broke"));
+                    child.end(&cx.hub, Stage::Away, Lost::because(LEFT));
                 }
             }
             _ => child.view.bad_messages += 1,
@@ -439,13 +448,13 @@ impl Driver {
         let (cx, minting, done) = (self.cx.clone(), self.minting.clone(), self.greeted_tx.clone());
         let greetings = self.greetings.clone();
         let Some(child) = self.child(&address) else { return };
-        if child.is_greeting {
+        if child.greeting.is_some() {
             child.next_hello = Some(Box::new(hello));
             return;
         }
         // Nobody is kept waiting in memory: whoever finds no place says hello again, with a jitter.
         let Ok(permit) = greetings.try_acquire_owned() else { return };
-        child.is_greeting = true;
+        (child.greeting, child.left) = (Some(hello.from), None);
         let alive = !child.is_gone && child.heard_ms.is_some_and(|at| now.saturating_sub(at) < ALIVE_WITHIN_MS);
         let holder = Holder { alive };
         tokio::spawn(async move {
@@ -459,9 +468,15 @@ impl Driver {
         let (cx, now) = (self.cx.clone(), self.cx.now());
         let address = greeted.child;
         let Some(child) = self.child(&address) else { return Ok(()) };
-        child.is_greeting = false;
+        let (greeted_to, left) = (child.greeting.take(), child.left.take());
+        let has_left = left.is_some() && left == greeted_to;
         child.shown = false;
         let word = match greeted.outcome {
+            Ok(Greeting::Welcome { .. }) if has_left => {
+                child.is_gone = true;
+                child.end(&cx.hub, Stage::Away, Lost::because(LEFT));
+                return self.greet_next(address, now);
+            }
             Ok(Greeting::Welcome { hello, welcome, session }) => {
                 child.hear(now);
                 child.is_gone = false;
@@ -492,10 +507,14 @@ impl Driver {
                 return Ok(());
             }
         };
-        let next = child.next_hello.take();
-        self.touched.insert(address.clone());
         publish(outlet, cx.topic(Verb::UpAck, &address), word.encode()).await?;
-        if let Some(hello) = next {
+        self.greet_next(address, now)
+    }
+
+    /// Whoever has said hello meanwhile.
+    fn greet_next(&mut self, address: Address, now: Ms) -> Result<(), End> {
+        self.touched.insert(address.clone());
+        if let Some(hello) = self.child(&address).and_then(|child| child.next_hello.take()) {
             self.greet(address, *hello, now);
         }
         Ok(())

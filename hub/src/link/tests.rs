@@ -369,6 +369,29 @@ fn a_child_whose_session_a_late_will_has_ended_gets_a_new_one() {
 }
 
 #[test]
+fn who_is_gone_before_its_hello_is_answered_does_not_keep_another_box_out() {
+    run(async {
+        let (city, street, new) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (broker, nowhere) = (Broker::default(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &nowhere);
+        until("both have spoken", || nowhere.0.lock().retained.is_some() && broker.0.lock().to_parent.is_some()).await;
+        let party = child.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+        let (topic, hello) = nowhere.0.lock().retained.clone().unwrap();
+        child.close().await;
+        let to = broker.0.lock().to_parent.clone().unwrap();
+        to.send((topic.clone(), hello)).await.unwrap();
+        to.send((topic, Word::Bye(party).encode().into())).await.unwrap();
+        let is_up = |n: &Node| n.link().is_some_and(|l| l.stage == Stage::Up);
+        let other = Node::start(new.path(), "c/s", &broker);
+        until("another box has a session", || is_up(&parent) && is_up(&other)).await;
+        other.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
 fn what_is_not_sent_because_its_time_was_over_is_counted() {
     run(async {
         let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
