@@ -193,14 +193,13 @@ fn a_box_restored_from_a_backup_does_not_give_its_devices_again_the_commands_sin
     before.subscribe("cmd/#", 1);
     open(&tree, 1);
     assert_eq!(done_by(&mut before), Some(1));
-    let (data, backup) = (tree.node(LEAF).data.display().to_string(), tree.dir().join("backup").display().to_string());
-    run(&["store", "snapshot", &data, &backup]).says(0, &[]);
+    tree.back_up(LEAF);
     for n in 2..4 {
         open(&tree, n);
         assert_eq!(done_by(&mut before), Some(n));
     }
     tree.kill9(LEAF);
-    run(&["store", "restore", &backup, &data, "--yes"]).says(0, &[]);
+    tree.restore(LEAF);
     tree.start_node(LEAF);
     tree.wait_ready();
     open(&tree, 4);

@@ -267,16 +267,15 @@ fn wait_done(tree: &Tree, all: &[u64]) {
 #[test]
 fn a_restored_node_does_nothing_again_that_it_had_done_since_its_backup() {
     let mut tree = street_tree();
-    let (data, backup) = (tree.node("c/s").data.display().to_string(), tree.dir().join("backup").display().to_string());
     (0..2).for_each(|n| open(&tree, n));
     wait_done(&tree, &[0, 1]);
-    run(&["store", "snapshot", &data, &backup]).says(0, &[]);
+    tree.back_up("c/s");
     (2..4).for_each(|n| open(&tree, n));
     leak(&tree, "l0", true);
     wait_alarm(tree.node("c"), "sees the leak", |a| a["active"] == true);
     wait_done(&tree, &[0, 1, 2, 3]);
     tree.kill9("c/s");
-    run(&["store", "restore", &backup, &data, "--yes"]).says(0, &[]);
+    tree.restore("c/s");
     open(&tree, 4);
     leak(&tree, "l1", false);
     tree.start_node("c/s");

@@ -18,9 +18,7 @@ fn a_restored_box_has_its_cases_steps_and_bookings_from_after_the_backup_again()
     };
     let new = ["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--json"];
     let before = id(&at(&tree, COMMUNITY, &new, 0)["case"]);
-    let backup = tree.dir().join("backup");
-    let (data, backup) = (tree.node(COMMUNITY).data.display().to_string(), backup.display().to_string());
-    run(&["store", "snapshot", &data, &backup]).says(0, &[]);
+    tree.back_up(COMMUNITY);
     at(&tree, COMMUNITY, &["case", "accept", &before, "--by", "小李"], 0);
     let after = id(&at(&tree, COMMUNITY, &new, 0)["case"]);
     let book = ["service", "request", "opera", "--of", COMMUNITY, "--by", "甲", "--form", "health=好", "--json"];
@@ -28,7 +26,7 @@ fn a_restored_box_has_its_cases_steps_and_bookings_from_after_the_backup_again()
     wait_case(tree.node("c"), "has heard of all", |c| c["id"] == booked && c["booking"]["state"] == "booked");
     wait_case(tree.node("c"), "has heard of all", |c| c["id"] == before && c["status"] == "accepted");
     tree.kill9(COMMUNITY);
-    run(&["store", "restore", &backup, &data, "--yes"]).says(0, &[]);
+    tree.restore(COMMUNITY);
     tree.start_node(COMMUNITY);
     tree.wait_ready();
     let node = tree.node(COMMUNITY);
@@ -100,14 +98,12 @@ fn a_restored_box_shows_a_case_as_it_stood_then_and_offers_no_step_that_it_refus
     let case = ["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--json"];
     let (_, out, err) = cli(tree.node(COMMUNITY), &case);
     let case = id(&serde_json::from_str::<Value>(&out).expect(&err)["case"]);
-    let (data, backup) = (tree.node(COMMUNITY).data.display().to_string(), tree.dir().join("backup"));
-    let backup = backup.display().to_string();
-    run(&["store", "snapshot", &data, &backup]).says(0, &[]);
+    tree.back_up(COMMUNITY);
     super::step(tree.node(COMMUNITY), &case, "accept", &json!({"by": "小李"}));
     wait_case(tree.node("c/s"), "has heard of it", |c| c["status"] == "accepted");
     tree.kill9("c/s");
     tree.kill9(COMMUNITY);
-    run(&["store", "restore", &backup, &data, "--yes"]).says(0, &[]);
+    tree.restore(COMMUNITY);
     tree.start_node(COMMUNITY);
     tree.wait_ready();
     let path = format!("/v1/cases/{case}");
@@ -124,6 +120,7 @@ fn a_restored_box_shows_a_case_as_it_stood_then_and_offers_no_step_that_it_refus
     let (code, out, _) = cli(tree.node(COMMUNITY), &["case", "comment", &case, "--by", "王", "--text", "见"]);
     assert!(code == 3 && out.contains("it waits here with the case; its answer"), "{out}");
     tree.kill9(COMMUNITY);
+    let data = tree.node(COMMUNITY).data.display().to_string();
     run(&["case", "show", &case, "--offline", &data]).says(0, &["how it stood then"]);
     tree.start_node(COMMUNITY);
     tree.start_node("c/s");

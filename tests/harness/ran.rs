@@ -33,6 +33,26 @@ impl Ran {
     }
 }
 
+impl Tree {
+    /// Backs a node's folder up, while it runs.
+    pub fn back_up(&self, address: &str) {
+        run(&["store", "snapshot", &self.folder(address), &self.backup()]).says(0, &[]);
+    }
+
+    /// Puts the backup back, at the node that is stopped.
+    pub fn restore(&self, address: &str) {
+        run(&["store", "restore", &self.backup(), &self.folder(address), "--yes"]).says(0, &[]);
+    }
+
+    fn folder(&self, address: &str) -> String {
+        self.node(address).data.display().to_string()
+    }
+
+    fn backup(&self) -> String {
+        self.dir().join("backup").display().to_string()
+    }
+}
+
 /// Without a terminal, and asking whom the arguments name alone.
 pub fn run(args: &[&str]) -> Ran {
     run_with(args, &[])

@@ -60,10 +60,8 @@ impl Wanted {
             return Err(Refusal::bad("bad-query", detail, "`governance` says by what something is governed"));
         }
         for (name, wanted) in [("type", &self.event_type), ("source", &self.source)] {
-            let stem =
-                wanted.as_deref().map(|text| text.strip_suffix('*').unwrap_or(text)).filter(|stem| stem.contains('*'));
-            if let Some(stem) = stem {
-                let begins = &stem[..stem.find('*').unwrap_or(stem.len())];
+            let text = wanted.as_deref().unwrap_or_default();
+            if let Some((begins, _)) = text.strip_suffix('*').unwrap_or(text).split_once('*') {
                 let hint = format!("`{begins}*` takes all that begin so");
                 return Err(Refusal::bad("bad-query", format!("`{name}`: a `*` stands at the end only"), hint));
             }

@@ -276,8 +276,8 @@ impl Warnings {
         let mut below: Vec<Below> = below.filter(|below| !is_left(&below.node)).collect();
         // Who is on the way to several hears the worst first.
         below.sort_by(|a, b| (a.words.level, &a.node).cmp(&(b.words.level, &b.node)));
-        let is_above = |node: &&Address| **node != self.me && node.covers(&self.me);
-        let above = held.iter().filter(|_| is_step).flat_map(|w| w.holders.keys()).find(is_above).cloned();
+        let mut holders = held.iter().filter(|_| is_step).flat_map(|w| w.holders.keys());
+        let above = holders.find(|node| is_below(node, &self.me)).cloned();
         let told = Told {
             sent,
             status: word("status"),
@@ -387,11 +387,12 @@ impl Warnings {
         let way = if self.me.tier() == Tier::City { Direction::Local } else { Direction::Up };
         let first = Event { kind, id, source: &source, way, target: "", told, now_us }.draft()?;
         let mut drafts = vec![first];
+        let mut below = Told { xml: String::new(), ..told.clone() };
         for Below { node, deep, words } in read.below.iter().filter(|_| !is_late) {
             let Words { level, event, headline } = words.clone();
-            let told = Told { level, event, headline, xml: String::new(), ..told.clone() };
+            (below.level, below.event, below.headline) = (level, event, headline);
             let target = if *deep { format!("{node}/**") } else { node.to_string() };
-            drafts.push(self.notice(&format!("{id}.for.{node}"), &target, &told, now_us)?);
+            drafts.push(self.notice(&format!("{id}.for.{node}"), &target, &below, now_us)?);
         }
         Ok(drafts)
     }
@@ -406,8 +407,7 @@ impl Warnings {
     fn told_again(&self, child: &Address, now_us: i64) -> Vec<Draft> {
         let mut drafts = Vec::new();
         for warning in self.table.values().filter(|w| w.told.expires.timestamp_micros() > now_us) {
-            let mut nodes: Vec<Address> = warning.told.nodes.iter().filter_map(|node| within(child, node)).collect();
-            areas::topmost(&mut nodes);
+            let nodes = all_within(child, &warning.told.nodes);
             let mut targets: Vec<String> = nodes.iter().map(|node| format!("{node}/**")).collect();
             // What comes up is held by all on its way.
             if !nodes.contains(child) && warning.holders.keys().any(|node| child.covers(node)) {
@@ -423,11 +423,9 @@ impl Warnings {
             }
         }
         // Last: what others have still is over for those who have cancelled it.
-        for Cancelled { told, of, .. } in self.cancelled.values() {
-            let mut nodes: Vec<Address> = of.iter().filter_map(|node| within(child, node)).collect();
-            nodes.retain(|_| told.expires.timestamp_micros() > now_us);
-            areas::topmost(&mut nodes);
-            for node in nodes {
+        let cancelled = self.cancelled.values().filter(|c| c.told.expires.timestamp_micros() > now_us);
+        for Cancelled { told, of, .. } in cancelled {
+            for node in all_within(child, of) {
                 let id = format!("{}.again.{now_us:x}.for.{node}.{}", told.key, told.root);
                 drafts.extend(self.notice(&id, &format!("{node}/**"), told, now_us));
             }
@@ -443,9 +441,11 @@ impl Warnings {
             NOTICE => header.origin.is_some() && header.direction == Direction::Down,
             _ => false,
         };
+        if !counts || header.kind != Kind::Event {
+            return None;
+        }
         let by = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok())?;
-        let told = if counts && header.kind == Kind::Event { data::<Told>(payload)? } else { return None };
-        Some((by, told))
+        Some((by, data::<Told>(payload)?))
     }
 
     /// Is it for rules, too? Not if what is in force goes on behind it, nor where it is only passed on.
@@ -589,6 +589,13 @@ fn is_elsewhere(infos: &[(&Message, Option<Vec<Address>>)], node: &Address) -> b
 
 fn is_below(me: &Address, node: &Address) -> bool {
     me != node && me.covers(node)
+}
+
+/// What of these nodes, each with all below it, is at or below this one.
+fn all_within(me: &Address, nodes: &[Address]) -> Vec<Address> {
+    let mut nodes = nodes.iter().filter_map(|node| within(me, node)).collect();
+    areas::topmost(&mut nodes);
+    nodes
 }
 
 /// What of the node, and all below it, is at or below this one.

@@ -90,11 +90,14 @@ pub(super) fn reload(at: &Through, yes: &Yes) -> Result<Output, Fail> {
     node.post("/v1/reload", &serde_json::json!({})).map(Output::Reloaded)
 }
 
-/// A config in which only what has no default is set; its `node` counts as said.
+/// A config in which only what has no default is set.
+fn bare() -> Option<Parsed> {
+    citybrain_shared::config::parse("[node]\naddress = \"x\"\ndata = \"x\"\n", &Variables::new()).config
+}
+
+/// That one, as it is shown; its `node` counts as said.
 fn defaults() -> Value {
-    let parsed: Option<Parsed> =
-        citybrain_shared::config::parse("[node]\naddress = \"x\"\ndata = \"x\"\n", &Variables::new()).config;
-    let mut value = parsed.as_ref().map(shown).unwrap_or_default();
+    let mut value = bare().as_ref().map(shown).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         map.remove("node");
     }
@@ -211,8 +214,7 @@ fn without_presets(config: &Value) -> Value {
     let address = config["node"]["address"].as_str().and_then(|address| Address::parse(address).ok());
     let (Some(wanted), Some(address)) = (wanted, address) else { return rest };
     let (map, rule) = presets::brought(&wanted, address.tier());
-    let none = citybrain_shared::config::parse("[node]\naddress = \"x\"\ndata = \"x\"\n", &Variables::new()).config;
-    let brought = none.map(|none| shown(&Parsed { map, rule, ..none })).unwrap_or_default();
+    let brought = bare().map(|bare| shown(&Parsed { map, rule, ..bare })).unwrap_or_default();
     let of = |list: &str| brought[list].as_array().map_or(&[][..], Vec::as_slice);
     if let Some(Value::Array(maps)) = rest.get_mut("map")
         && maps.ends_with(of("map"))

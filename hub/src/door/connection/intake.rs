@@ -19,15 +19,12 @@ use citybrain_shared::topic;
 /// that reads.
 const PACKETS_AT_ONCE: usize = 512;
 
-/// Bytes of topics and payloads taken at once: by an alias a topic of 64 KiB costs its
-/// sender nine bytes.
-const BATCH_BYTES_MAX: usize = 1024 * 1024;
-
 /// Publishes of a client that may wait for room in the engine's queues while it is read on, so that what is urgent
-/// behind them comes past them: as many as it may have under way unless the file says otherwise. Of bytes as
-/// many as are taken at once, so that a full queue makes a connection no larger.
+/// behind them comes past them: as many as it may have under way unless the file says otherwise.
 const WAITING_MAX: usize = 1024;
-const WAITING_BYTES_MAX: usize = BATCH_BYTES_MAX;
+/// Bytes of their topics and payloads, with those that are taken at once: by an alias a topic of 64 KiB costs its
+/// sender nine bytes, and a full queue makes a connection no larger.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
 /// Topic aliases that a client may set.
 pub(super) const ALIASES_MAX: u16 = 32;

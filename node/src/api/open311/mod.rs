@@ -364,7 +364,7 @@ impl Desk {
         let found = cases::look(&self.ctx, |all| match all.get(id).filter(is_shown) {
             Some(held) => Ok(look(all, held)),
             // It may be one that the box had which stood here before; a client that is told 404 forgets it.
-            None if all.awaited().is_some() => {
+            None if !all.knows_all() => {
                 Err((503, format!("service_request_id {id} is not known here yet: ask again later")))
             }
             None => Err((404, format!("service_request_id {id} was not found"))),

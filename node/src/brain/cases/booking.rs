@@ -148,10 +148,14 @@ impl Cases {
         self.may_step(&case.id) || self.is_at_another(case) && held.offer_told.as_ref() != Some(&offer_id(case, &now))
     }
 
+    /// What that case asks this node for, and has no answer to yet.
+    pub(super) fn asks_here<'c>(&self, case: &'c Case) -> Option<&'c Booking> {
+        case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Asked)
+    }
+
     /// Was it asked for here while nobody knew which seats were given, and can be answered now?
     fn awaits_seat(&self, case: &Case) -> bool {
-        let is_asked = case.booking.as_ref().is_some_and(|b| b.node == self.me && b.state == Booked::Asked);
-        is_asked && case.status.is_open() && self.may_step(&case.id) && self.knows_all()
+        self.asks_here(case).is_some() && case.status.is_open() && self.may_step(&case.id) && self.knows_all()
     }
 
     /// Does another node have it, or will have? What comes here is told when it is here, and what goes from here
@@ -267,7 +271,7 @@ impl Cases {
 
     /// The answer to a request for a service of this node that has none yet; none before it knows which seats are given.
     pub(super) fn booked(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
-        let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Asked)?;
+        let booking = self.asks_here(case)?;
         if !self.knows_all() {
             return None;
         }

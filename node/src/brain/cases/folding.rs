@@ -149,11 +149,10 @@ impl Cases {
     /// case away has it no longer than until it was taken, and it has come with the case; and so those above him.
     pub(super) fn is_to_know(&self, held: &Held) -> bool {
         let case = &held.case;
-        let is_here = case.owner == self.me || case.handing_to.as_ref() == Some(&self.me);
         let is_named = is_named(&self.me, case);
         let stays = !self.settings.contact_travels && case.opened_at == self.me;
         let has_come = case.contact_came || !case.has_contact;
-        !held.is_forgotten() && (is_here || is_named || stays || !has_come)
+        !held.is_forgotten() && (self.is_here(case) || is_named || stays || !has_come)
     }
 
     /// Those that have been over for the longest give way, and are counted nowhere any more.

@@ -117,20 +117,27 @@ impl Letters {
 
     /// All that bring this case back.
     pub fn back_of(&self, case: &str) -> impl Iterator<Item = &Letter> {
-        let theirs = (case.to_owned(), 0)..=(case.to_owned(), u64::MAX);
-        self.back.iter().flat_map(move |back| back.range(theirs.clone())).map(|(_, pos)| &self.all[pos].letter)
+        self.back.iter().flat_map(move |back| self.theirs(back, case)).map(|(_, posted)| &posted.letter)
     }
 
     /// All that wish something of this case.
     pub fn wishes_of(&self, case: &str) -> impl Iterator<Item = (u64, &Posted)> {
-        let theirs = self.wishes.range((case.to_owned(), 0)..=(case.to_owned(), u64::MAX));
-        theirs.map(|(_, pos)| (*pos, &self.all[pos]))
+        self.theirs(&self.wishes, case)
     }
 
     /// All that hand this case over.
     pub fn handing(&self, case: &str) -> impl Iterator<Item = &Letter> {
-        let theirs = self.handed.range((case.to_owned(), 0)..=(case.to_owned(), u64::MAX));
-        theirs.map(|(_, pos)| &self.all[pos].letter)
+        self.theirs(&self.handed, case).map(|(_, posted)| &posted.letter)
+    }
+
+    /// Those of that case in one of the tables.
+    fn theirs<'a>(
+        &'a self,
+        table: &'a BTreeSet<(String, u64)>,
+        case: &str,
+    ) -> impl Iterator<Item = (u64, &'a Posted)> + use<'a> {
+        let theirs = table.range((case.to_owned(), 0)..=(case.to_owned(), u64::MAX));
+        theirs.map(|(_, pos)| (*pos, &self.all[pos]))
     }
 
     /// Of each case of that lane that is brought back its newest word, for some cases.

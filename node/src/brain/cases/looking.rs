@@ -168,6 +168,11 @@ impl Cases {
         self.held.get(id).is_some_and(|held| self.is_own(held))
     }
 
+    /// Is it this node's, or on its way here?
+    pub(super) fn is_here(&self, case: &Case) -> bool {
+        case.owner == self.me || case.handing_to.as_ref() == Some(&self.me)
+    }
+
     pub(super) fn is_own(&self, held: &Held) -> bool {
         held.case.owner == self.me && held.case.handing_to.is_none() && !(held.unproven && self.has_parent)
     }

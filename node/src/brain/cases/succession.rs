@@ -30,7 +30,7 @@ use super::{Cases, Dirty, Held, TOGETHER};
 use crate::brain::Brain;
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Booked, Case, Entry, Role, Verb, step};
+use citybrain_shared::case::{Ask, Case, Entry, Role, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::view::Awaited;
 use citybrain_shared::{Address, Lane, LogId, Pos, Tier};
@@ -191,7 +191,7 @@ impl Cases {
 
     /// Does this node know all that was known at its address before: what to tell those below, and which seats were
     /// given here?
-    pub(super) fn knows_all(&self) -> bool {
+    pub fn knows_all(&self) -> bool {
         self.is_settled() && !self.waiting.bring_back_any()
     }
 
@@ -521,8 +521,8 @@ impl Cases {
         if !knows_some || !self.has_parent {
             return;
         }
-        let is_here = |held: &Held| held.case.owner == self.me || held.case.handing_to.as_ref() == Some(&self.me);
-        let here: Vec<String> = self.held.iter().filter(|(_, h)| is_here(h)).map(|(id, _)| id.clone()).collect();
+        let here = self.held.iter().filter(|(_, h)| self.is_here(&h.case));
+        let here: Vec<String> = here.map(|(id, _)| id.clone()).collect();
         for id in here {
             self.index(&id, false);
             if let Some(held) = self.held.get_mut(&id) {
@@ -724,9 +724,9 @@ impl Cases {
 
     /// What that case waits for: its next step, or the answer to what it asks this node for.
     pub fn case_awaits(&self, held: &Held) -> Option<Awaited> {
-        let is_asked = held.case.booking.as_ref().is_some_and(|b| b.node == self.me && b.state == Booked::Asked);
-        let waits = self.is_unproven(&held.case.id) || is_asked && held.case.status.is_open();
-        self.awaited().filter(|_| waits)
+        let is_asked = self.asks_here(&held.case).is_some() && held.case.status.is_open();
+        let waits = self.is_unproven(&held.case.id) || is_asked;
+        waits.then(|| self.awaited()).flatten()
     }
 
     /// What a case takes now; one that may have gone on, only what waits with it.

@@ -43,7 +43,7 @@ pub fn is_id(text: &str) -> bool {
 
 /// Of a name and a key.
 pub fn hash(name: &str, key: &str) -> u64 {
-    xxh3_64(format!("{name}\0{key}").as_bytes())
+    xxh3_64([name, "\0", key].concat().as_bytes())
 }
 
 /// What makes an alarm what it is.

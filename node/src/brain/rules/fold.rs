@@ -163,15 +163,15 @@ impl Rules {
         };
         let Some(met) = self.memories.change(index, &key, meets) else { return Ok(()) };
         let (step, now, window, grew, faded) = met?;
-        let name = rule.name.clone();
+        let name = || rule.name.clone();
         let what = match step {
             Step::Nothing => return Ok(()),
-            Step::Later => Conclusion::Meet(Meet { rule: name, key, held: held(), window, grew, faded }),
-            Step::Fire => Conclusion::Fire { rule: name, key, held: held(), window },
-            Step::Change => Conclusion::Change { rule: name, key, held: held(), window },
+            Step::Later => Conclusion::Meet(Meet { rule: name(), key, held: held(), window, grew, faded }),
+            Step::Fire => Conclusion::Fire { rule: name(), key, held: held(), window },
+            Step::Change => Conclusion::Change { rule: name(), key, held: held(), window },
             Step::Over(first) => {
                 let over = held();
-                Conclusion::Over { rule: name, key, held: first.unwrap_or_else(|| over.clone()), over, window }
+                Conclusion::Over { rule: name(), key, held: first.unwrap_or_else(|| over.clone()), over, window }
             }
         };
         self.waiting.push(pos, now, what);
@@ -335,8 +335,8 @@ impl Rules {
                 continue;
             }
             let looks = |key: &str, state: &mut KeyState| {
-                let free = step::depends(rule, key, |name, key| self.alarms.is_active(name, key));
-                step::look_again(rule, state, free, now_us)
+                let is_free = || step::depends(rule, key, |name, key| self.alarms.is_active(name, key));
+                step::look_again(rule, state, is_free, now_us)
             };
             match key {
                 Some(key) => self.memories.change_if(index, key, looks),
@@ -389,8 +389,9 @@ impl Rules {
             tally.fired += 1;
             tally.last_fired_us = Some(said.at_us);
         }
+        let Some(due_us) = said.due_us else { return };
         let due = self.memories.get(index, &said.key).and_then(KeyState::next);
-        let Some(due) = due.filter(|due| said.due_us == Some(due.at_us)) else { return };
+        let Some(due) = due.filter(|due| due.at_us == due_us) else { return };
         let rule = &self.set.rules[index as usize];
         let settles = |state: &mut KeyState| step::settle(rule, &said.key, state, said.what, due, said.at_us);
         self.memories.change(index, &said.key, settles);
@@ -402,7 +403,7 @@ fn grown(rule: &Rule, state: &mut KeyState, value: Option<&Json>, now: i64) -> (
     let Some(w) = &rule.window else { return (None, false) };
     let number = value.and_then(Json::as_f64).unwrap_or(0.0);
     let hash = w.distinct.then(|| xxh3_64(value.map(told_apart).unwrap_or_default().as_bytes()));
-    state.counts = w.counts();
+    state.counts = w.counts;
     let window = state.window.get_or_insert_default();
     let grew = window.add(w.span, Seen { at: now, value: number, hash });
     (Some(window.summary(w.span, now)), grew)

@@ -78,17 +78,12 @@ enum By {
 pub struct Window {
     pub span: Span,
     pub value: Option<Expression>,
+    /// Of what it counts: the text of its value.
+    pub counts: u64,
     /// Some expression asks how many different values there were.
     pub distinct: bool,
     /// Some expression asks for what is computed of the values: they must be numbers.
     pub numbers: bool,
-}
-
-impl Window {
-    /// Of what it counts: the text of its value.
-    pub fn counts(&self) -> u64 {
-        self.value.as_ref().map_or(0, |value| xxh3_64(value.text.as_bytes()))
-    }
 }
 
 /// Calendars of nodes above, as their catalogues say.
@@ -499,14 +494,14 @@ impl Compiler<'_> {
             let help = "add `value = \"event.data\"`, or whatever stands for the number; `window.count` needs none";
             self.faults.push(("window".into(), Fault { message, at: 0..0, help: help.into() }));
         }
-        let window = r.window.as_ref().map(|w| Window {
-            span: match w.kind {
+        let window = r.window.as_ref().map(|w| {
+            let span = match w.kind {
                 WindowKind::Sliding => Span::Sliding { within: w.within.us() },
                 WindowKind::Tumbling => Span::Tumbling { within: w.within.us(), offset: self.holding.offset_us() },
-            },
-            value: cel(self, "window.value", &w.value, before, Wants::Anything),
-            distinct: self.distinct,
-            numbers: self.numbers,
+            };
+            let value = cel(self, "window.value", &w.value, before, Wants::Anything);
+            let counts = value.as_ref().map_or(0, |value: &Expression| xxh3_64(value.text.as_bytes()));
+            Window { span, value, counts, distinct: self.distinct, numbers: self.numbers }
         });
         let hours = self.hours(&r.hours);
         let days = r.goes_by_calendar().then_some(&self.holding.days);

@@ -324,12 +324,13 @@ pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64
     state.raised = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();
 }
 
-/// An alarm has begun or ended, and leaves the rule `free` to fire now, or not: it waits on, or begins to count how long
+/// An alarm has begun or ended, and leaves the rule free to fire now, or not: it waits on, or begins to count how long
 /// its condition holds. Does that change anything?
-pub fn look_again(rule: &Rule, state: &mut KeyState, free: bool, now_us: i64) -> bool {
+pub fn look_again(rule: &Rule, state: &mut KeyState, is_free: impl FnOnce() -> bool, now_us: i64) -> bool {
     if state.on || state.held.is_none() {
         return false;
     }
+    let free = is_free();
     let before = (state.due, state.since_us);
     if let Some(absent) = rule.absent_us {
         // Put off for as long once more, it has been silent for long enough all the same.

@@ -15,7 +15,7 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         return;
     }
     let (now, was_due) = (state.last_us, state.due.take());
-    let begins_anew = rule.window.as_ref().is_some_and(|w| w.value.is_some() && w.counts() != state.counts);
+    let begins_anew = rule.window.as_ref().is_some_and(|w| w.value.is_some() && w.counts != state.counts);
     if begins_anew {
         // What it counts is another: sums of both would be of neither.
         state.window = None;

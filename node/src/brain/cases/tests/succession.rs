@@ -348,6 +348,13 @@ impl Net {
         self.commit(at, drafts, None);
     }
 
+    /// By a button, of nobody who can be called.
+    fn press(&mut self, at: &str, id: &str) {
+        let new = Opening { sos: true, button: Some("b".into()), ..opening(id, "") };
+        let (_, drafts) = self.places[at].cases.open(new, Contact::default(), self.now);
+        self.commit(at, drafts, None);
+    }
+
     /// Of somebody who can be called.
     fn open_with_phone(&mut self, at: &str, id: &str, category: &str) {
         let new = Opening { has_contact: true, ..opening(id, category) };
@@ -389,9 +396,7 @@ impl Net {
     /// A press at that node, from which nothing goes or comes any more; at the desk somebody says that he comes.
     fn pressed_and_accepted(at: &str, desk: &str) -> Net {
         let mut net = Net::new();
-        let new = Opening { sos: true, button: Some("b".into()), ..opening(CASE, "") };
-        let (_, drafts) = net.places[at].cases.open(new, Contact::default(), net.now);
-        net.commit(at, drafts, None);
+        net.press(at, CASE);
         net.settle();
         net.cut(at);
         assert!(net.ask(desk, CASE, Verb::Accept, &by("街长", Role::Worker)));

@@ -181,9 +181,7 @@ proptest! {
     #[test]
     fn a_wish_is_done_once_and_a_press_to_which_nobody_comes_has_called_everybody(acts in all(), burns in any::<bool>()) {
         let mut net = Net::new();
-        let new = Opening { sos: true, button: Some("b".into()), ..opening(PRESS, "") };
-        let (_, drafts) = net.places[BOX].cases.open(new, Contact::default(), net.now);
-        net.commit(BOX, drafts, None);
+        net.press(BOX, PRESS);
         net.open(WORKERS[0], WORK, "L");
         assert!(net.ask(WORKERS[0], WORK, Verb::Accept, &by("w", Role::Worker)));
         net.settle();

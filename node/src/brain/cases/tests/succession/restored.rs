@@ -58,9 +58,7 @@ fn a_restored_box_has_again_what_it_did_after_its_backup_and_goes_on_from_there(
 fn climbs_again(first: impl FnOnce(&mut Net)) -> (Vec<String>, Vec<String>) {
     let at = "c/s/a";
     let mut net = Net::new();
-    let new = Opening { sos: true, button: Some("b".into()), ..opening(CASE, "") };
-    let (_, drafts) = net.places[at].cases.open(new, Contact::default(), net.now);
-    net.commit(at, drafts, None);
+    net.press(at, CASE);
     net.settle();
     let backup = net.backup(at);
     first(&mut net);
@@ -114,9 +112,7 @@ fn what_nobody_has_stepped_since_the_backup_is_as_it_was_and_says_nothing_of_it(
 fn somebody_who_comes_to_a_press_of_a_restored_box_is_heard_and_accepted_once_it_knows_how_it_stands() {
     let at = "c/s/a";
     let mut net = Net::new();
-    let new = Opening { sos: true, button: Some("b".into()), ..opening(CASE, "") };
-    let (_, drafts) = net.places[at].cases.open(new, Contact::default(), net.now);
-    net.commit(at, drafts, None);
+    net.press(at, CASE);
     net.settle();
     let backup = net.backup(at);
     net.cut(at);
