@@ -39,8 +39,7 @@ impl Warnings {
         for Below { node, deep, words } in read.below.iter().filter(|_| !is_late) {
             let Words { level, event, headline } = words.clone();
             (below.level, below.event, below.headline) = (level, event, headline);
-            let target = if *deep { format!("{node}/**") } else { node.to_string() };
-            drafts.push(self.notice(&format!("{id}.for.{node}"), &target, &below, now_us)?);
+            drafts.push(self.notice(&format!("{id}.for.{node}"), &reaching(node, *deep), &below, now_us)?);
         }
         Ok(drafts)
     }
@@ -56,18 +55,22 @@ impl Warnings {
         let mut drafts = Vec::new();
         for warning in self.held.in_force().filter(|w| w.told.expires.timestamp_micros() > now_us) {
             let nodes = all_within(child, &warning.told.nodes);
-            let mut targets: Vec<String> = nodes.iter().map(|node| format!("{node}/**")).collect();
+            let mut targets: Vec<(&Address, bool)> = nodes.iter().map(|node| (node, true)).collect();
             // What comes up is held by all on its way.
             if !nodes.contains(child) && warning.holders.keys().any(|node| child.covers(node)) {
-                targets.push(child.to_string());
+                targets.push((child, false));
             }
-            // What came in there and nowhere else it may end for all.
-            let is_theirs = warning.holders.keys().all(|node| child.covers(node));
-            let came_in = warning.holders.keys().filter(|_| is_theirs).cloned().collect();
-            let told = Told { came_in, ..warning.told.clone() };
-            for target in targets {
-                let id = format!("{}.again.{now_us:x}.for.{}", told.key, target.trim_end_matches("/**"));
-                drafts.extend(self.notice(&id, &target, &told, now_us));
+            for (node, deep) in targets {
+                // As it was known there before: who has it beside, only those above know.
+                let concerns = |holder: &&Address| holder.covers(node) || node.covers(holder);
+                let came_in: Vec<Address> = warning.holders.keys().filter(concerns).cloned().collect();
+                if came_in.is_empty() {
+                    // Whoever had told it of that has cancelled it.
+                    continue;
+                }
+                let told = Told { came_in, ..warning.told.clone() };
+                let id = format!("{}.again.{now_us:x}.for.{node}", told.key);
+                drafts.extend(self.notice(&id, &reaching(node, deep), &told, now_us));
             }
         }
         // Last: what others have still is over for those who have cancelled it.
@@ -75,11 +78,17 @@ impl Warnings {
         for Cancelled { told, of, .. } in cancelled {
             for node in all_within(child, of) {
                 let id = format!("{}.again.{now_us:x}.for.{node}.{}", told.key, told.root);
-                drafts.extend(self.notice(&id, &format!("{node}/**"), told, now_us));
+                let told = Told { came_in: vec![node.clone()], ..told.clone() };
+                drafts.extend(self.notice(&id, &reaching(&node, true), &told, now_us));
             }
         }
         drafts
     }
+}
+
+/// The node, with all below it or alone.
+fn reaching(node: &Address, deep: bool) -> String {
+    if deep { format!("{node}/**") } else { node.to_string() }
 }
 
 /// CloudEvents' `source` of a message: its sender, wherever it came in.

@@ -144,7 +144,7 @@ impl Held {
         }
         let Some(known) = self.table.get(&told.root) else {
             return match told.msg_type.as_str() {
-                "Cancel" if !is_below => Outcome::Ends,
+                "Cancel" if !is_below || !told.came_in.is_empty() => Outcome::Ends,
                 "Cancel" | "Expired" => Outcome::GoesOn(None),
                 _ => Outcome::Holds(moved_on(&self.me, &Holders::new(), by, told)),
             };
@@ -232,7 +232,7 @@ impl Held {
         let of = joined(&self.me, earlier.as_ref().map_or(&[], |c| &c.of), of);
         let expires = [believed, earlier.as_ref().map(|c| c.told.expires)].into_iter().flatten();
         let expires = expires.fold(told.expires, DateTime::max);
-        let told = Told { message: Value::Null, xml: String::new(), ..told.clone() };
+        let told = Told { message: Value::Null, xml: String::new(), came_in: Vec::new(), ..told.clone() };
         let newest = earlier.map(|c| c.told).filter(|c| c.sent > told.sent).unwrap_or(told);
         let root = newest.root.clone();
         self.dirty.insert(root.clone());

@@ -99,8 +99,8 @@ pub struct Told {
     /// Nodes that are told, each with all below it.
     #[serde(default)]
     pub nodes: Vec<Address>,
-    /// To a box that has lost its disk: where it came in, if only at it and below it. Else it is the word of
-    /// whoever tells it.
+    /// To a box that has lost its disk: where it came in, of it, those above it and those below it; of a cancellation,
+    /// for whom it is. None: it is the word of whoever tells it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub came_in: Vec<Address>,
     /// The whole message, with CAP's names.
@@ -155,7 +155,10 @@ impl Warnings {
             return None;
         }
         let by = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok())?;
-        Some((by, data::<Told>(payload)?))
+        let told = data::<Told>(payload)?;
+        // Told again, it ends no more than it did.
+        let of = told.came_in.first().filter(|_| header.name == NOTICE && told.msg_type == "Cancel");
+        Some((of.cloned().unwrap_or(by), told))
     }
 
     /// Is it for rules, too? Not if what is in force goes on behind it, nor where it is only passed on.

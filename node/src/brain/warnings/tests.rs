@@ -211,14 +211,15 @@ fn a_box_that_was_lost_or_restored_hears_of_what_was_cancelled_above_it_at_it_an
 }
 
 #[test]
-fn what_came_in_at_a_lost_box_goes_on_above_only_if_others_have_it() {
-    for (posted, above) in [
-        (&["c/s"][..], None),
-        (&["c/s/m"], None),
-        (&["c/s", "c/s/m"], None),
-        (&["c/s", "c/t"], Some("c")),
-        (&["c"], Some("c")),
-        (&["c/s", "c"], Some("c")),
+fn a_lost_box_says_that_what_came_in_at_it_goes_on_above_only_if_it_had_come_from_there() {
+    for (posted, above, goes_on) in [
+        (&["c/s"][..], None, false),
+        (&["c/s/m"], None, false),
+        (&["c/s", "c/s/m"], None, false),
+        // Of a neighbour's it was never told, and who has it by then only those above know.
+        (&["c/s", "c/t"], None, true),
+        (&["c"], Some("c"), true),
+        (&["c/s", "c"], Some("c"), true),
     ] {
         let mut parent = city();
         for from in posted {
@@ -231,8 +232,27 @@ fn what_came_in_at_a_lost_box_goes_on_above_only_if_others_have_it() {
         let read = lost.read(cancellation(&["a@b,1,2026-07-01T00:00:01+00:00"]), "", &[]);
         assert_eq!(read.above, above.map(a), "it came in at {posted:?}");
         hears(&mut parent, "c/s", &told("Cancel", 9, Severity::Major));
-        assert_eq!(level(&parent).is_some(), above.is_some(), "it came in at {posted:?}");
+        assert_eq!(level(&parent).is_some(), goes_on, "it came in at {posted:?}");
     }
+}
+
+#[test]
+fn what_came_in_below_a_lost_box_and_beside_it_is_over_there_when_the_one_below_cancels_it() {
+    let mut parent = city();
+    for from in ["c/s/m", "c/t"] {
+        hears(&mut parent, from, &Told { nodes: vec![a(from)], ..told("Alert", 1, Severity::Major) });
+    }
+    let mut lost = node("c/s");
+    is_told_again(&parent, &mut lost);
+    assert_eq!(level(&lost), Some(Severity::Major));
+    assert!(hears(&mut lost, "c/s/m", &told("Cancel", 9, Severity::Major)));
+    assert_eq!(level(&lost), None);
+    // What the parent has told as its own goes on.
+    hears(&mut parent, "c", &Told { nodes: vec![a("c")], ..told("Update", 4, Severity::Major) });
+    let mut lost = node("c/s");
+    is_told_again(&parent, &mut lost);
+    assert!(!hears(&mut lost, "c/s/m", &told("Cancel", 9, Severity::Major)));
+    assert_eq!(level(&lost), Some(Severity::Major));
 }
 
 #[test]
@@ -256,6 +276,22 @@ fn what_one_below_has_cancelled_comes_again_from_another_and_is_over_for_the_fir
     assert_eq!([over(&parent, "c/s"), over(&parent, "c/t")], [true, true]);
     assert!(hears(&mut parent, "c", &told("Update", 4, Severity::Minor)));
     assert!(parent.held.cancelled().next().is_none(), "the newest word is for all");
+}
+
+#[test]
+fn what_one_below_a_lost_box_has_cancelled_goes_on_there_while_another_below_it_has_it() {
+    let mut parent = city();
+    for from in ["c/s/m", "c/s/n"] {
+        hears(&mut parent, from, &Told { nodes: vec![a(from)], ..told("Alert", 1, Severity::Major) });
+    }
+    hears(&mut parent, "c/s/m", &told("Cancel", 3, Severity::Major));
+    let mut lost = node("c/s");
+    is_told_again(&parent, &mut lost);
+    assert_eq!(level(&lost), Some(Severity::Major), "the other has it");
+    hears(&mut lost, "c/s/m", &told("Alert", 1, Severity::Critical));
+    assert_eq!(level(&lost), Some(Severity::Major), "an old word of whoever has cancelled it");
+    assert!(hears(&mut lost, "c/s/n", &told("Cancel", 3, Severity::Major)));
+    assert_eq!(level(&lost), None);
 }
 
 /// A message of the chain, one `info` for each area.
