@@ -57,8 +57,14 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
     tree.start_node(COMMUNITY);
     let says = |tree: &Tree, why: &str| {
         let node = tree.node(COMMUNITY);
-        for line in [["rates"].as_slice(), &["supervision"], &["case", "stats"], &["case", "list"], &["alarm", "list"]]
-        {
+        for line in [
+            ["rates"].as_slice(),
+            &["supervision"],
+            &["case", "stats"],
+            &["case", "list"],
+            &["alarm", "list"],
+            &["cap", "list"],
+        ] {
             let (_, out, err) = cli(node, line);
             assert!(
                 out.contains("some may be missing here, or old: c/s/m ") && out.contains(why),

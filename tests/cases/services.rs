@@ -373,3 +373,39 @@ fn a_reload_and_doctor_say_what_of_the_services_can_hardly_be_meant() {
     let doctor = ran(community, &["doctor"]).out;
     assert!(doctor.contains(nobody), "{doctor}");
 }
+
+#[test]
+fn a_new_box_whose_parent_is_away_says_that_what_those_above_offer_is_missing() {
+    let mut tree = neighbourhood();
+    for gone in ["c/s", COMMUNITY] {
+        tree.kill9(gone);
+    }
+    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is gone");
+    tree.start_node(COMMUNITY);
+    tree.wait_ready();
+    let node = tree.node(COMMUNITY);
+    let waits = |what: &str| {
+        format!("c/s/m is new; its {what} from above wait until the parent has said what it knows of them")
+    };
+    let missing = |what: &str| format!("some may be missing here, or old: {}\n", waits(what));
+    ran(node, &["service", "list"]).says(0, &["sports-day", &missing("services")]);
+    ran(node, &["service", "list", "--search", "nobody"]).says(0, &["nothing that fits", &missing("services")]);
+    ran(node, &["scene", "list"]).says(0, &["silver", &missing("scenes")]);
+    let features = node.get("/v1/scenes.geojson").expect("a collection");
+    assert_eq!(features["awaits"]["parent"], serde_json::json!(true), "{features}");
+    for line in [["service", "show", "notary"].as_slice(), &["service", "request", "notary", "--by", "王大妈"]] {
+        ran(node, line).says(1, &["knows no service `notary`, as far", &waits("services"), "`citybrain why c/s/m`"]);
+    }
+    let own = ran(node, &["service", "show", "notary", "--of", COMMUNITY]);
+    own.says(1, &["knows no service `notary` of c/s/m"]);
+    assert!(!own.err.contains("as far as is known"), "it knows its own: {}", own.err);
+    tree.start_node("c/s");
+    let node = tree.node(COMMUNITY);
+    wait_for("nothing is missing any more", || {
+        let all = node.get("/v1/services")?;
+        (all["awaits"].is_null() && all["services"].as_array()?.len() == 4).then_some(())
+    });
+    ran(node, &["service", "show", "notary"]).says(0, &[]);
+    let shown = ran(node, &["scene", "list"]);
+    assert!(!shown.out.contains("missing"), "{}", shown.out);
+}
