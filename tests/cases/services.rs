@@ -375,6 +375,26 @@ fn a_reload_and_doctor_say_what_of_the_services_can_hardly_be_meant() {
 }
 
 #[test]
+fn doctor_and_the_log_name_a_booked_activity_that_the_file_of_a_start_puts_into_the_past() {
+    let mut tree = neighbourhood();
+    let asked = ["service", "request", "sports-day", "--by", "王大妈", "--json"];
+    let case = id(&ran(tree.node(COMMUNITY), &asked).says(0, &[]).json()["case"]);
+    wait_case(tree.node(COMMUNITY), "is booked", |c| c["id"] == case && c["booking"]["state"] == "booked");
+    tree.kill9(COMMUNITY);
+    tree.edit(COMMUNITY, |text| text.replace("2099-12-05", "2019-12-05"));
+    tree.start_node(COMMUNITY);
+    tree.wait_ready();
+    let past = "service sports-day: its time is past, 2019-12-05 12:00: who has booked it is told nothing";
+    let doctor = || ran(tree.node(COMMUNITY), &["doctor"]).out;
+    assert!(doctor().contains(past), "{}", doctor());
+    assert!(tree.node(COMMUNITY).output().contains(past), "{}", tree.node(COMMUNITY).output());
+    let text = std::fs::read_to_string(&tree.node(COMMUNITY).config).expect("the config reads");
+    write(tree.node(COMMUNITY), &text.replace("2019-12-05", "2099-12-06"));
+    ran(tree.node(COMMUNITY), &["config", "reload", "--yes"]).says(0, &["changed  service sports-day"]);
+    assert!(!doctor().contains("its time is past"), "{}", doctor());
+}
+
+#[test]
 fn a_new_box_whose_parent_is_away_says_that_what_those_above_offer_is_missing() {
     let mut tree = neighbourhood();
     for gone in ["c/s", COMMUNITY] {
