@@ -245,6 +245,11 @@ impl Awaited {
         format!("{} {why}; {}", self.node, self.sentence(what))
     }
 
+    /// What to type, to see how far it is.
+    pub fn hint(&self) -> String {
+        format!("`citybrain why {}` says how far that is", self.node)
+    }
+
     /// For whoever is told nothing of the nodes.
     pub fn without_nodes(self) -> Awaited {
         Awaited { cases: 0, nodes: Vec::new(), nodes_more: 0, ..self }
