@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
 use citybrain_shared::limits;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The query string, typed.
@@ -21,6 +22,11 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
     };
     Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
 }
+
+/// What a request has that says nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
 
 /// A change's body, typed; an empty one is `{}`. `such_as` is what one looks like.
 pub(super) fn parse<T: DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {
