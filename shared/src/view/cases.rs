@@ -372,7 +372,7 @@ counts! {
     response_kept,
     /// Those with a response limit.
     response_of,
-    /// Of them: still in time.
+    /// Of them: their limit still runs. The rate has them as not kept until somebody has called.
     response_open,
     response_without_limit,
     solved,
