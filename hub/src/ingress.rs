@@ -4,8 +4,8 @@
 //! events. Whatever fails on the way is kept as a dead letter with its reason; nothing is dropped
 //! in silence, and nothing here can fail for another client.
 //!
-//! What is no UTF-8 is neither JSON nor text, and is refused, unless it opens a case: that is taken with what
-//! does not read marked in it, by whichever way it comes.
+//! What is no UTF-8 is neither JSON nor text, and is refused, unless it is urgent or opens a case: that is taken
+//! with what does not read marked in it, by whichever way it comes.
 
 mod discovery;
 mod making;
@@ -146,15 +146,15 @@ impl Ingress {
         }
     }
 
-    /// What is made of a publish that announces nothing. What opens a case as soon as it is read as a text is read so:
+    /// What is made of a publish that announces nothing. What is urgent, or opens a case, if it is read as a text, is read so:
     /// a device with another encoding hears of no refusal, and whoever presses it hears of none at all.
     fn draft_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         let as_sent = self.made_of(p);
-        if words::utf8(p.payload).is_ok() || opens_case(&as_sent) {
+        if words::utf8(p.payload).is_ok() || must_be_heard(&as_sent) {
             return as_sent;
         }
         let mended = self.made_of(&Publish { payload: words::readable(p.payload).as_bytes(), ..*p });
-        if opens_case(&mended) { mended } else { as_sent }
+        if must_be_heard(&mended) { mended } else { as_sent }
     }
 
     fn made_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
@@ -371,10 +371,10 @@ impl Ingress {
     }
 }
 
-fn opens_case(made: &Result<Option<Draft>, Refusal>) -> bool {
+fn must_be_heard(made: &Result<Option<Draft>, Refusal>) -> bool {
     let Ok(Some(draft)) = made else { return false };
     let (header, payload) = draft.parts();
-    header.kind == Kind::Event && case::opens_case(header.name, header.lane == Lane::Urgent, payload)
+    header.lane == Lane::Urgent || header.kind == Kind::Event && case::opens_case(header.name, false, payload)
 }
 
 impl crate::door::Ingress for Ingress {

@@ -284,7 +284,7 @@ fn what_is_no_utf8_is_refused_wherever_it_stands_with_its_place() {
 }
 
 #[test]
-fn a_call_for_help_that_is_no_utf8_is_read_all_the_same_by_whichever_way_it_comes() {
+fn what_is_urgent_and_no_utf8_is_read_all_the_same_by_whichever_way_it_comes() {
     let maps = "[[map]]\nfilter = \"in/sos/+\"\nformat = \"text\"\ntype = \"city.sos.pressed.v1\"\nsubject = \"{3}\"\n\
                 [[map]]\nfilter = \"z/+\"\nformat = \"json\"\nhas = { \"/action\" = [\"sos\"] }\ntype = \"city.sos\"\n\
                 [[map]]\nfilter = \"u/+\"\nformat = \"json\"\npriority = \"urgent\"\n";
@@ -300,8 +300,11 @@ fn a_call_for_help_that_is_no_utf8_is_read_all_the_same_by_whichever_way_it_come
         assert_eq!(draft.header().lane, Lane::Urgent);
         serde_json::from_str::<Value>(std::str::from_utf8(draft.payload()).unwrap()).unwrap()["data"].clone()
     };
+    let smoke = event("city.smoke", b"\"priority\":\"urgent\",\"data\":{\"smoke\":1,\"title\":\"\xb1\xb1\"}");
+    let pressed = b"{\"sos\":true,\"title\":\"\xb1\xb1\"}".as_slice();
+    let burns = b"{\"smoke\":true,\"title\":\"\xb1\xb1\"}".as_slice();
     for (topic, payload) in
-        [("in/ce", sos.as_slice()), ("in/ce", &says_so), ("u/1", b"{\"sos\":true,\"title\":\"\xb1\xb1\"}")]
+        [("in/ce", sos.as_slice()), ("in/ce", &says_so), ("in/ce", &smoke), ("u/1", pressed), ("u/2", burns)]
     {
         let publish = publish(topic, payload);
         assert!(node.is_urgent(&publish), "it waits behind nothing that is not");

@@ -81,7 +81,7 @@ fn binary(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Wrong> {
     let as_sent = composed(headers, body, |bytes| words::utf8(&bytes).map(str::to_owned));
     as_sent.map(Bytes::from).or_else(|wrong| {
         let mended = composed(headers, words::readable(body).as_bytes(), |bytes| Ok(words::readable(&bytes)));
-        mended.ok().filter(|event| case::is_opening(event)).map(Bytes::from).ok_or(wrong)
+        mended.ok().filter(|event| case::must_be_heard(event)).map(Bytes::from).ok_or(wrong)
     })
 }
 

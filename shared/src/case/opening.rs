@@ -58,18 +58,17 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
         && serde_json::from_slice::<Event>(payload).is_ok_and(|e| says_sos(&e.data.sos))
 }
 
-/// An event that opens a case though not all of it is UTF-8: as a text, with what does not read marked in it. A device
+/// An event that must be heard though not all of it is UTF-8: as a text, with what does not read marked in it. A device
 /// with another encoding hears of no refusal, and whoever presses it hears of none at all. `None`: it is UTF-8, or
-/// opens no case, and is what it is.
+/// nothing hangs on it, and is what it is.
 pub fn mended(event: &[u8]) -> Option<String> {
     words::utf8(event).err()?;
-    Some(words::readable(event)).filter(|text| is_opening(text.as_bytes()))
+    Some(words::readable(event)).filter(|text| must_be_heard(text.as_bytes()))
 }
 
-/// Does this event, as it stands, open a case?
-pub fn is_opening(event: &[u8]) -> bool {
-    let is_urgent = |read: &Envelope<'_>| read.priority() == Priority::Urgent;
-    Envelope::parse(event).is_ok_and(|read| opens_case(&read.kind, is_urgent(&read), event))
+/// Is this event, as it stands, urgent, or does it open a case?
+pub fn must_be_heard(event: &[u8]) -> bool {
+    Envelope::parse(event).is_ok_and(|read| read.priority() == Priority::Urgent || opens_case(&read.kind, false, event))
 }
 
 /// Who gets an event outside of the tree of nodes, a webhook's endpoint or the sink of a replay.
