@@ -597,6 +597,13 @@ fn a_call_for_help_by_http_is_taken_with_what_can_be_read_of_it_and_known_again_
         shown(&id(&serde_json::from_str::<Value>(&answer).expect("JSON")["case"]))
     };
     let odd = oddly(odd);
+    // The same in GBK, as a system that knows no other encoding writes it.
+    let request = ureq::post(format!("{}/v1/cases", node.url())).header("content-type", "application/json");
+    let gbk = b"{\"sos\":true,\"title\":\"\xbe\xc8\xc3\xfc\",\"place\":\"6\xb6\xb0\",\"phone\":\"13900000000\"}";
+    let answer = request.send(gbk.as_slice()).expect("it is taken").body_mut().read_to_string().expect("a text");
+    let gbk = shown(&id(&serde_json::from_str::<Value>(&answer).expect("JSON")["case"]));
+    assert_eq!(gbk["case"]["title"], "\u{fffd}BE\u{fffd}C8\u{fffd}C3\u{fffd}FC", "what was sent can still be told");
+    assert_eq!((&gbk["case"]["urgent"], &gbk["contact"]["phone"]), (&json!(true), &json!("13900000000")), "{gbk}");
     assert!(odd["case"]["place"]["text"] == "9栋" && odd["contact"]["phone"] == "13900000000", "{odd}");
     for (i, sos) in [json!(1), json!(1.0), json!("1"), json!("true")].into_iter().enumerate() {
         let case = oddly(json!({"sos": sos, "title": 7, "place": format!("{i}号")}));

@@ -5,7 +5,7 @@
 
 use super::commit::{self, Late};
 use super::guard::{Caller, Name};
-use super::input::{Path, Sent, parse, query};
+use super::input::{Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
 use super::supervision::awaited;
 use super::{Ctx, Refusal, etag, nodes, now, several, with_next};
@@ -81,7 +81,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let wanted: Wanted = query(&uri)?;
     let at = now();
     let behind = wanted.after.as_deref().map(read).transpose()?;
-    let limit = wanted.limit.map_or(ALARMS_DEFAULT, NonZeroUsize::get).min(ALARMS_MAX);
+    let limit = limited(wanted.limit, ALARMS_DEFAULT, ALARMS_MAX)?;
     let links = (ctx.links)();
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {

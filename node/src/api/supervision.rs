@@ -2,7 +2,7 @@
 
 use super::cases::SLICE;
 use super::guard::Caller;
-use super::input::query;
+use super::input::{limited, query};
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
 use crate::brain::cases::counts::{self, District, OfCategory, Scope};
@@ -189,12 +189,8 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let now = ctx.as_of();
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
-    let question = Question {
-        scope,
-        again,
-        limit: limit.map_or(LIST_DEFAULT, NonZeroUsize::get).min(LIST_MAX),
-        shown: caller.sees_persons(),
-    };
+    let question =
+        Question { scope, again, limit: limited(limit, LIST_DEFAULT, LIST_MAX)?, shown: caller.sees_persons() };
     let mut watching = Watching::new(question, now);
     sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
     // A hundred thousand places are sorted for longer than a runtime's thread may be held.

@@ -23,6 +23,7 @@ pub mod services;
 mod tests;
 pub mod warnings;
 
+use chrono::{DateTime, Utc};
 use citybrain_hub::policy::{Make, Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
@@ -94,6 +95,11 @@ impl Brain {
     pub fn nameless(&self) -> Vec<String> {
         let known = self.cases.categories();
         self.rules.nameless(&known).into_iter().chain(self.services.nameless(&known)).collect()
+    }
+
+    /// Activities of this node that are booked and still to come, and past by its config, a sentence each.
+    pub fn past_by_a_slip(&self, now: DateTime<Utc>) -> Vec<String> {
+        self.cases.past_by_a_slip(now).map(services::request::past_in_words).collect()
     }
 
     fn parts(&self) -> [(u8, &dyn Policy); 4] {

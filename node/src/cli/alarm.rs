@@ -54,7 +54,7 @@ pub struct List {
     /// Also those that are on the shelf
     #[arg(long)]
     pub shelved: bool,
-    /// At most this many
+    /// At most this many, 1 to 5000
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub limit: usize,
     /// Goes on behind the page that named this as its next

@@ -349,7 +349,7 @@ pub struct Which {
 pub struct List {
     #[command(flatten)]
     pub which: Which,
-    /// At most this many
+    /// At most this many, 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
     /// Go on behind this id

@@ -245,6 +245,11 @@ impl Awaited {
         format!("{} {why}; {}", self.node, self.sentence(what))
     }
 
+    /// What to type, to see how far it is.
+    pub fn hint(&self) -> String {
+        format!("`citybrain why {}` says how far that is", self.node)
+    }
+
     /// For whoever is told nothing of the nodes.
     pub fn without_nodes(self) -> Awaited {
         Awaited { cases: 0, nodes: Vec::new(), nodes_more: 0, ..self }
@@ -367,7 +372,7 @@ counts! {
     response_kept,
     /// Those with a response limit.
     response_of,
-    /// Of them: still in time.
+    /// Of them: their limit still runs. The rate has them as not kept until somebody has called.
     response_open,
     response_without_limit,
     solved,

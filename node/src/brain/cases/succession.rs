@@ -738,9 +738,9 @@ impl Cases {
 
     /// What becomes of a case that was here before depends on what others know of it.
     pub(super) fn not_yet(&self, id: &str) -> Refusal {
-        let why = self.awaited().map_or_else(String::new, |a| a.sentence("cases"));
+        let (why, hint) = self.awaited().map(|a| (a.sentence("cases"), a.hint())).unwrap_or_default();
         let detail = format!("{} has lost some of what it knew, and `{id}` may have gone on: {why}", self.me);
-        Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
+        Refusal::new("not-yet", detail, hint)
     }
 
     /// There is no such case here; or it is one that the lost node had.
@@ -750,7 +750,7 @@ impl Cases {
             Some(awaited) => {
                 let detail =
                     format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence("cases"));
-                Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
+                Refusal::new("not-yet", detail, awaited.hint())
             }
             None => Refusal::new(
                 "not-found",

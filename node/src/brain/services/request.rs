@@ -187,6 +187,12 @@ pub fn is_over(service: &Service, calendar: &Calendar, now: DateTime<Utc>) -> bo
     activity(service, calendar).is_some_and(|(starts, ends)| ends.unwrap_or(starts) <= now)
 }
 
+/// Of one that has been, and hardly is meant to have.
+pub fn past_in_words(service: &Service) -> String {
+    let time = service.ends.as_ref().or(service.starts.as_ref()).map_or("", String::as_str);
+    format!("service {}: its time is past, {time}: who has booked it is told nothing", service.code)
+}
+
 type Span2 = (DateTime<Utc>, Option<DateTime<Utc>>);
 
 /// Is that the begin of an appointment that is given, and not over?
