@@ -130,7 +130,7 @@ impl Running {
             ahead: None,
         };
         let in_force = ctx.hub.state(|state| Brain::of(state).map(Brain::in_force));
-        Running { node, in_force: in_force.unwrap_or_else(|| ctx.config.clone()), reader }
+        Running { node, in_force: in_force.unwrap_or_else(|| Arc::new(ctx.config.clone())), reader }
     }
 }
 
