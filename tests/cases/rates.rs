@@ -220,7 +220,7 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     slip(&["--under", "c/s/m3"], &["c knows no node `c/s/m3`", "did you mean `c/s/m"]);
     for line in [["case", "list", "--owner", "c/s/m3"], ["alarm", "list", "--address", "c/s/m3"]] {
         let done = run(&[&line[..], &["--node", &city.url()]].concat());
-        done.says(1, &["c knows no node `c/s/m3`", "did you mean `c/s/m"]);
+        done.says(2, &["c knows no node `c/s/m3`", "did you mean `c/s/m"]);
     }
     run(&["alarm", "list", "--address", "c/t", "--node", &city.url()]).says(0, &["no alarms that fit"]);
     run(&["rates", "--category", "litter", "--under", "c/t", "--node", &city.url()])
