@@ -68,6 +68,7 @@ pub mod supervision;
 #[cfg(test)]
 mod tests;
 
+pub use asking::names_reporter;
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
 pub use succession::{is_present, is_wanted, newest_alarm, tells_again};
