@@ -2,7 +2,7 @@
 
 use super::{Alarm, GroupBy};
 use crate::Address;
-use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Status, Verb, Words};
+use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Role, Status, Verb, Words};
 use crate::config::cases::Cases as Settings;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -152,6 +152,10 @@ pub struct CaseNew {
     pub media: Vec<String>,
     pub contact: Contact,
     pub by: String,
+    /// As what he speaks. Of an operator who says whom to call, and not by which name, it is the resident's own
+    /// word unless this says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// Of the asker's own; asked twice with the same one, today or tomorrow, it opens one case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,

@@ -388,6 +388,15 @@ pub(super) fn takes_back(from: &Address, ask: &Ask, coming: &Coming) -> bool {
     is_he || ask.role == Some(Role::Supervisor) && from.covers(&coming.node)
 }
 
+/// Who says whom to call, and not by which name, speaks of himself, unless he says that he works on it: his name goes
+/// where the telephone number is, and with it.
+pub fn names_reporter(by: &str, role: Option<Role>, contact: &mut Contact) {
+    let is_his = role.map_or(!contact.is_empty(), |role| role == Role::Resident);
+    if is_his && contact.name.trim().is_empty() && machine::is_name(by) {
+        by.trim().clone_into(&mut contact.name);
+    }
+}
+
 /// Who opens it, or presses again, as others may read it: whoever is the one to call is named nowhere else.
 pub(super) fn who(by: String, contact: &Contact) -> String {
     let is_he = !contact.name.trim().is_empty() && machine::is_same_person(&contact.name, &by);

@@ -3,7 +3,7 @@
 //! | type | way | what |
 //! |---|---|---|
 //! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, and its line of history |
-//! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, what is offered otherwise, a refusal |
+//! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, what has become of one, what is offered otherwise, a refusal |
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
@@ -147,6 +147,8 @@ pub enum Body {
     SentBack { case: String, term: u32, version: u32, why: String },
     /// Its giver wants the case again, which `case` shows on its way; `asker` is the node where he said so who asked.
     Recall { case: Case, history: Vec<Entry>, by: String, why: String, asker: Address },
+    /// Somebody at `from` wants to know what has become of that wish of his, which may be lost; `how` says with what.
+    WhatOf { case: String, verb: Verb, wish: String, hops: u8, how: String },
     /// What the parent knows of a case of the node that has asked, for that history of its log; and who comes to it.
     Returned {
         log: LogId,
@@ -246,7 +248,7 @@ impl Pen<'_> {
         // case may pass one node several times: under one id it would be taken for known below.
         let id = letter.id_of_time();
         let id = match &letter.body {
-            Body::Ask { hops, .. } if *hops > 0 => format!("{id}/{}.{hops}", self.me),
+            Body::Ask { hops, .. } | Body::WhatOf { hops, .. } if *hops > 0 => format!("{id}/{}.{hops}", self.me),
             _ if letter.from == *self.me && letter.via.is_none() => id,
             _ => format!("{id}/{}", self.me),
         };
@@ -403,7 +405,8 @@ impl Body {
         match self {
             Body::HandOver { case, .. } | Body::Copy { case, .. } => &case.id,
             Body::Recall { case, .. } | Body::Returned { case, .. } => &case.id,
-            Body::Ask { case, .. } | Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
+            Body::Ask { case, .. } | Body::WhatOf { case, .. } => case,
+            Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
         }
     }
 }

@@ -36,7 +36,7 @@ impl Policy for Cases {
             }
             "forget" => self.forgotten_here(header, payload, state),
             "call" | "contact" | "answered" | "coming" => Vec::new(),
-            succession::WANTED => self.lost_by(header, payload, state, now),
+            succession::WANTED => self.lost_by(header, payload, now),
             succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => {
