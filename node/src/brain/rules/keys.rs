@@ -161,7 +161,8 @@ impl KeyState {
     /// What was written while the clock was ahead, as if it had been right: all of it comes `by` earlier.
     pub fn shift(&mut self, by: i64) {
         self.last_us -= by;
-        let moments = [&mut self.since_us, &mut self.fired_us, &mut self.calm_us, &mut self.retitle_us, &mut self.whole_us];
+        let moments =
+            [&mut self.since_us, &mut self.fired_us, &mut self.calm_us, &mut self.retitle_us, &mut self.whole_us];
         for at in moments.into_iter().flatten() {
             *at -= by;
         }

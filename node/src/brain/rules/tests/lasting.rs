@@ -815,7 +815,9 @@ fn a_window_that_began_anew_under_an_alarm_ends_it_when_it_is_whole_again() {
     let is_active = |node: &Node| node.alarm("noise", "").unwrap().active;
     let mut lost = Node::new(NOISE);
     hear(&mut lost, 11);
-    for how in ["known", "heard before it was known", "out of the file", "out of the file and edited", "counts otherwise"] {
+    for how in
+        ["known", "heard before it was known", "out of the file", "out of the file and edited", "counts otherwise"]
+    {
         for goes_on in [false, true] {
             let mut node = Node::new(NOISE);
             if how.contains("known") {
