@@ -669,7 +669,7 @@ fn what_people_did_with_an_alarm_stands_though_another_device_was_heard_before_a
         assert_eq!(here.acknowledged_by.as_deref(), is_seen.then_some("Li"), "{how}");
         let since = |a: &Alarm| (a.raised_at, a.first_raised_at, a.raises);
         assert_eq!(since(here), since(&before), "{how}");
-        assert_eq!(here.changed_at.first().is_some_and(|at| *at > here.raised_at), true, "{how}");
+        assert!(here.changed_at.first().is_some_and(|at| *at > here.raised_at), "{how}");
         assert_eq!(city_of(&anew).alarms.iter().next(), Some(here), "the same at every tier");
     }
 }
