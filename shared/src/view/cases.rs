@@ -46,7 +46,7 @@ pub struct Cases {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
-fn is_zero(n: &u64) -> bool {
+pub(super) fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
@@ -191,7 +191,7 @@ pub struct Rates {
     pub at: DateTime<Utc>,
 }
 
-/// A child whose link is not up: what it, and those below it, have done since it was heard last is not in it.
+/// A node that its parent does not hear: what it, and those below it, have done since it was heard last is not in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Away {
