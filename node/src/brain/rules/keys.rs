@@ -77,6 +77,9 @@ pub struct KeyState {
     /// Its rule was edited while it was on, and has not said yet what it makes of the alarm now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub edited: bool,
+    /// Its row is to be written; [`Memories`](super::memory::Memories) alone says so.
+    #[serde(skip)]
+    pub is_dirty: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

@@ -11,7 +11,7 @@ use super::timing::plan_anew;
 use citybrain_hub::policy::Row;
 use citybrain_shared::{Pos, words};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 /// Keys that one rule keeps apart: more than any tier has children or a neighbourhood devices.
 /// Beyond it the ones longest unheard of give way, those that are on last of all.
@@ -26,8 +26,8 @@ pub struct Memories {
     /// When something is due, and for which rule and key.
     due: BTreeSet<(i64, u32, String)>,
     raisers: Raisers,
-    dirty_keys: HashSet<(u32, String)>,
-    dirty_tallies: HashSet<u32>,
+    /// Keys whose rows are not as they are here; some stand twice.
+    dirty: Vec<(u32, String)>,
     gone_rows: Vec<Vec<u8>>,
 }
 
@@ -36,6 +36,7 @@ pub struct Memories {
 struct Memory {
     keys: HashMap<String, KeyState>,
     tally: Tally,
+    is_tally_dirty: bool,
 }
 
 /// What a rule has done since the data folder was made.
@@ -89,8 +90,9 @@ impl Memories {
 
     /// To count something more.
     pub fn tally_mut(&mut self, rule: u32) -> &mut Tally {
-        self.dirty_tallies.insert(rule);
-        &mut self.all[rule as usize].tally
+        let memory = &mut self.all[rule as usize];
+        memory.is_tally_dirty = true;
+        &mut memory.tally
     }
 
     /// When something is due, and for which rule and key, the first first.
@@ -112,10 +114,10 @@ impl Memories {
             return;
         }
         for (gone, state) in self.make_room(rule) {
-            self.changed(rule, &gone, &Marks::of(&state), &Marks::default());
+            self.gone(rule, gone, &state);
         }
-        self.all[rule as usize].keys.insert(key.to_owned(), KeyState::default());
-        self.dirty_keys.insert((rule, key.to_owned()));
+        self.all[rule as usize].keys.insert(key.to_owned(), KeyState { is_dirty: true, ..KeyState::default() });
+        self.dirty.push((rule, key.to_owned()));
     }
 
     /// Gives what gave way.
@@ -137,8 +139,8 @@ impl Memories {
         let state = self.all[rule as usize].keys.get_mut(key)?;
         let before = Marks::of(state);
         let out = change(state);
-        let after = Marks::of(state);
-        self.changed(rule, key, &before, &after);
+        let (after, was_dirty) = (Marks::of(state), std::mem::replace(&mut state.is_dirty, true));
+        self.changed(rule, key, &before, &after, was_dirty);
         Some(out)
     }
 
@@ -147,8 +149,8 @@ impl Memories {
         let Some(state) = self.all[rule as usize].keys.get_mut(key) else { return };
         let before = Marks::of(state);
         if change(key, state) {
-            let after = Marks::of(state);
-            self.changed(rule, key, &before, &after);
+            let (after, was_dirty) = (Marks::of(state), std::mem::replace(&mut state.is_dirty, true));
+            self.changed(rule, key, &before, &after, was_dirty);
         }
     }
 
@@ -158,11 +160,12 @@ impl Memories {
         for (key, state) in &mut self.all[rule as usize].keys {
             let before = Marks::of(state);
             if change(key, state) {
-                changed.push((key.clone(), before, Marks::of(state)));
+                let was_dirty = std::mem::replace(&mut state.is_dirty, true);
+                changed.push((key.clone(), before, Marks::of(state), was_dirty));
             }
         }
-        for (key, before, after) in changed {
-            self.changed(rule, &key, &before, &after);
+        for (key, before, after, was_dirty) in changed {
+            self.changed(rule, &key, &before, &after, was_dirty);
         }
     }
 
@@ -178,14 +181,21 @@ impl Memories {
             });
             for key in gone {
                 let Some(state) = self.all[index as usize].keys.remove(&key) else { continue };
-                self.changed(index, &key, &Marks::of(&state), &Marks::default());
+                self.gone(index, key, &state);
             }
         }
     }
 
-    fn changed(&mut self, rule: u32, key: &str, before: &Marks, after: &Marks) {
+    fn changed(&mut self, rule: u32, key: &str, before: &Marks, after: &Marks, was_dirty: bool) {
         self.mark(rule, key, before, after);
-        self.dirty_keys.insert((rule, key.to_owned()));
+        if !was_dirty {
+            self.dirty.push((rule, key.to_owned()));
+        }
+    }
+
+    fn gone(&mut self, rule: u32, key: String, state: &KeyState) {
+        self.mark(rule, &key, &Marks::of(state), &Marks::default());
+        self.dirty.push((rule, key));
     }
 
     fn mark(&mut self, rule: u32, key: &str, old: &Marks, new: &Marks) {
@@ -205,7 +215,7 @@ impl Memories {
     pub fn adopt(&mut self, old: Set, new: &Set) {
         let memories = std::mem::take(&mut self.all);
         // What gave way, and is not written yet, must not be there again at the next start.
-        for (index, key) in std::mem::take(&mut self.dirty_keys) {
+        for (index, key) in std::mem::take(&mut self.dirty) {
             let Some(rule) = old.rules.get(index as usize) else { continue };
             if !memories[index as usize].keys.contains_key(&key) {
                 self.gone_rows.push(key_row(&rule.name, &key));
@@ -222,23 +232,33 @@ impl Memories {
         for (i, memory) in (0..).zip(&mut self.all) {
             for (key, state) in &mut memory.keys {
                 plan_anew(&new.rules[i as usize], state);
-                self.dirty_keys.insert((i, key.clone()));
+                state.is_dirty = true;
+                self.dirty.push((i, key.clone()));
                 self.due.extend(state.next().map(|d| (d.at_us, i, key.clone())));
                 self.raisers.add(i, key, &state.raised);
             }
-            self.dirty_tallies.insert(i);
+            memory.is_tally_dirty = true;
         }
     }
 
     pub fn take_rows(&mut self, set: &Set) -> Vec<Row> {
         let mut rows: Vec<Row> = std::mem::take(&mut self.gone_rows).into_iter().map(|key| (key, None)).collect();
-        for (index, key) in std::mem::take(&mut self.dirty_keys) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
+        dirty.dedup();
+        for (index, key) in dirty {
             let Some(rule) = set.rules.get(index as usize) else { continue };
-            rows.push((key_row(&rule.name, &key), self.get(index, &key).map(KeyState::row)));
+            let state = self.all[index as usize].keys.get_mut(&key);
+            let row = state.map(|state| {
+                state.is_dirty = false;
+                state.row()
+            });
+            rows.push((key_row(&rule.name, &key), row));
         }
-        for index in std::mem::take(&mut self.dirty_tallies) {
-            let Some(rule) = set.rules.get(index as usize) else { continue };
-            rows.push((tally_row(&rule.name), Some(json(self.tally(index)))));
+        for (memory, rule) in self.all.iter_mut().zip(&set.rules) {
+            if std::mem::take(&mut memory.is_tally_dirty) {
+                rows.push((tally_row(&rule.name), Some(json(&memory.tally))));
+            }
         }
         rows
     }
