@@ -32,7 +32,7 @@ pub struct Clock {
     pub limit: String,
     #[serde(deserialize_with = "moment")]
     pub started: DateTime<Utc>,
-    /// `None` while it is suspended that had not passed, and when it was sent back in time.
+    /// `None` while one that had not passed is suspended, and when it was sent back in time.
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
     /// What was left of it when it was suspended, in the time of its own kind.
