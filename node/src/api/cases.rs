@@ -76,7 +76,7 @@ pub struct Wanted {
     overdue: bool,
     /// Closed once, and open again or closed again.
     reopened: bool,
-    /// Open, and its clock stands still.
+    /// Open and suspended: its clock stands still, if it had not run out before.
     suspended: bool,
     /// Open, and somebody above its owner supervises it.
     escalated: bool,

@@ -322,7 +322,7 @@ pub struct Which {
     /// Closed once, and open again or closed again
     #[arg(long)]
     pub reopened: bool,
-    /// Suspended 挂账: its clock stands still until somebody resumes it
+    /// Suspended 挂账: its clock stands still until somebody resumes it, if it had not run out before
     #[arg(long)]
     pub suspended: bool,
     /// Open, and escalated: somebody above its owner supervises it 督办

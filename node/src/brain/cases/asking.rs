@@ -75,7 +75,8 @@ impl Cases {
                     } else {
                         became.changed += 1
                     }
-                    drafts.push(pen.step(&stepped, None));
+                    let known = self.held.get(&id).map(|h| h.history.as_slice()).unwrap_or_default();
+                    drafts.push(pen.step(&stepped, known, None));
                     newest.insert(id, stepped.case);
                 }
                 Err(refusal) => refuse(told, refusal),
@@ -298,7 +299,7 @@ impl Cases {
         drafts: &mut Vec<Draft>,
     ) {
         let pen = Pen { me: &self.me, now };
-        drafts.push(pen.step(stepped, answers));
+        drafts.push(pen.step(stepped, known, answers));
         let Some(to) = &stepped.case.handing_to else { return };
         let mut history = letter::sent(known);
         history.push(stepped.entry.clone());

@@ -224,7 +224,7 @@ impl Cases {
     /// others, a word to one who did not know that the case is gone.
     pub(super) fn seen(&self, step: &Step, state: &State, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
-        let Step { case, entry, answers } = step;
+        let Step { case, entry, history, answers } = step;
         let mut drafts = Vec::new();
         if let Some(known) = self.held.get(&case.id)
             && entry.node != self.me
@@ -274,7 +274,9 @@ impl Cases {
             // Those above the owner see its records; the others are told by the node above both.
             let is_mine = !to.covers(&entry.node) && common(&entry.node, to).as_ref() == Some(&self.me);
             if is_mine && *to != self.me {
-                drafts.extend(self.copy_to(to, case, Some(entry), known, answers.as_deref(), now));
+                // Where it is heard of for the first time, its step tells more of it.
+                let lines = if history.is_empty() { known } else { history };
+                drafts.extend(self.copy_to(to, case, Some(entry), lines, answers.as_deref(), now));
                 let is_summoned = entry.step == Verb::Assist.done() && entry.calls.contains(to);
                 if is_summoned && !self.may_be_there(to, state) {
                     drafts.extend(pen.letter(&self.of_nobody(case, to)));

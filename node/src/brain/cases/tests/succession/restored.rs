@@ -233,7 +233,7 @@ proptest! {
             let mut copy = node("c");
             for (pos, i) in order.enumerate() {
                 let (case, entry) = &steps[i];
-                let stepped = Step { case: case.clone(), entry: entry.clone(), answers: None };
+                let stepped = Step { case: case.clone(), entry: entry.clone(), history: Vec::new(), answers: None };
                 let stepped = serde_json::json!({"data": stepped}).to_string();
                 let origin = Some(Origin { address: "c/s/a", log: LogId(1), pos: Pos(1) });
                 let name = format!("{PREFIX}commented");
