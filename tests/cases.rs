@@ -539,6 +539,33 @@ fn the_command_line_does_and_shows_it() {
 }
 
 #[test]
+fn who_gives_a_number_and_no_other_name_is_no_name_in_the_history_and_is_forgotten_with_it() {
+    let tree = tree(&["c/s/m"]);
+    let (city, owner) = (tree.node("c"), tree.node(COMMUNITY));
+    let shown = |node: &Node, case: &str| node.get(&format!("/v1/cases/{case}"));
+    for (more, by, name) in [
+        (&[][..], "resident", json!("赵大妈")),
+        (&["--role", "worker"], "赵大妈", json!(null)),
+        (&["--name", "王大妈"], "赵大妈", json!("王大妈")),
+    ] {
+        let new =
+            [&["case", "new", "--category", "暴露垃圾", "--by", "赵大妈", "--phone", "139", "--json"], more].concat();
+        let (code, out, err) = cli(owner, &new);
+        assert_eq!(code, 0, "{err}");
+        let case = id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"]);
+        let above = wait_for("the city has it", || shown(city, &case));
+        assert_eq!(above["history"][0]["by"], by, "{more:?}");
+        assert_eq!(shown(owner, &case).expect("its own")["contact"]["name"], name, "{more:?}");
+        let (code, _, err) = cli(owner, &["case", "forget", &case, "--by", "丙", "--yes"]);
+        assert_eq!(code, 0, "{err}");
+        let said = shown(owner, &case).expect("its own").to_string();
+        assert_eq!(said.contains("赵大妈"), by == "赵大妈", "{said}");
+    }
+    let (_, out, _) = cli(owner, &["sos", "7栋301", "--by", "赵大妈", "--phone", "139"]);
+    assert!(out.contains("to call     赵大妈, 139") && out.contains("  resident"), "{out}");
+}
+
+#[test]
 fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
     let tree = tree(&["c/s/m"]);
     let (city, owner) = (tree.node("c"), tree.node(COMMUNITY));

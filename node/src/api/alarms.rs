@@ -104,7 +104,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         let asked = |a: &&Address| wanted.address.as_ref().is_none_or(|w| w.covers(a));
         let mut silent = super::status::unheard(state, &ctx.config, &links).filter(asked).cloned();
         let unheard: Vec<Address> = silent.by_ref().take(UNHEARD_SHOWN).collect();
-        let unheard_more = silent.count() as u64;
+        let asked_whole = |l: &&view::Link| wanted.address.as_ref().is_none_or(|w| w.covers(&l.peer));
+        let untold: u64 = links.iter().filter(asked_whole).map(|l| l.unheard_more).sum();
+        let unheard_more = silent.count() as u64 + untold;
         let table = &brain.rules.alarms;
         let fits = |a: &&Alarm| {
             (!wanted.active.unwrap_or(true) || a.active)

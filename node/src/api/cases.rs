@@ -76,7 +76,7 @@ pub struct Wanted {
     overdue: bool,
     /// Closed once, and open again or closed again.
     reopened: bool,
-    /// Open, and its clock stands still.
+    /// Open and suspended: its clock stands still, if it had not run out before.
     suspended: bool,
     /// Open, and somebody above its owner supervises it.
     escalated: bool,
@@ -416,6 +416,10 @@ pub async fn open(
     let read = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}");
     let mut new: view::CaseNew = read.or_else(|refusal| as_press(&ctx, &body).ok_or(refusal))?;
     new.by = caller.acts_as(new.by)?;
+    // A worker's token has his name, and an app's that of no person.
+    if caller == Caller::Operator {
+        cases::names_reporter(&new.by, new.role, &mut new.contact);
+    }
     new.key = new.key.map(|key| name.own(key));
     let made = match repeat.made(&ctx)? {
         Some(made) => made,

@@ -62,6 +62,8 @@ fn link(role: LinkRole, peer: &str, state: &str, unsent: u64, heard: Option<u64>
         resent_frames: 0,
         expired_records: 0,
         round_trip_us: (state == "up").then_some(410),
+        unheard: Vec::new(),
+        unheard_more: 0,
     }
 }
 
