@@ -33,7 +33,7 @@ pub(super) fn config(f: &Facts) -> Answer {
         ([], parts) => say(
             Note,
             format!("{file} says otherwise than what the node goes by: {}", parts.join(", ")),
-            &format!(
+            format!(
                 "`citybrain config diff {file}` shows how; `citybrain config reload` puts rules, services, scenes, \
                  categories and the calendar in force, a start all of it"
             ),
@@ -41,7 +41,7 @@ pub(super) fn config(f: &Facts) -> Answer {
         (all, _) if c.file.is_some() => {
             let problems = counted(all.len() as u64, "problem");
             let found = format!("{file} has {problems} by now, and the next start would fail: {}", all.join("; "));
-            say(Bad, found, &format!("mend it before the node stops; `citybrain check {file}` shows what is wrong"))
+            say(Bad, found, format!("mend it before the node stops; `citybrain check {file}` shows what is wrong"))
         }
         (all, _) => say(Bad, all.join("; "), "`citybrain check FILE` shows where"),
     }
