@@ -529,6 +529,43 @@ fn a_box_that_has_lost_its_disk_is_warned_again() {
 }
 
 #[test]
+fn a_box_in_place_of_a_lost_one_says_that_its_parent_has_not_told_it_yet_what_is_in_force() {
+    let mut tree = city();
+    let (sent, expires) = (at(-60), at(3600));
+    assert_eq!(post(tree.node("c"), &Warning::alert("met-1", &sent, "x", &expires).xml()).status, 202);
+    stands(tree.node("c/s"), Some("major"));
+    for gone in ["c", "c/s"] {
+        tree.kill9(gone);
+    }
+    std::fs::remove_dir_all(&tree.node("c/s").data).expect("its disk is gone");
+    tree.start_node("c/s");
+    tree.wait_ready();
+    let street = tree.node("c/s");
+    let url = street.url();
+    // Why it waits, its child may have told it by now.
+    let missing = "no warning is in force\nsome may be missing here, or old: c/s ";
+    let waits = "; its warnings wait until the parent has said what it knows of them";
+    run(&["cap", "list", "--node", &url]).says(0, &[missing, waits]);
+    assert_eq!(street.get("/v1/cap").expect("warnings")["awaits"]["parent"], json!(true));
+    run(&["cap", "show", "met-1", "--node", &url])
+        .says(1, &["`met-1`, as far as is known", waits, "`citybrain why c/s`"]);
+    run(&["cap", "cancel", "met-1", "--yes", "--node", &url]).says(1, &["`met-1`, as far as is known", waits]);
+    let atom = street.asker().get("/v1/cap.atom");
+    let says = part(&atom.text, "subtitle xml:lang=\"en\"").to_owned();
+    let whole = says.starts_with("some may be missing here, or old: c/s ") && says.contains("; its alarms wait until");
+    assert!(whole, "{says}");
+    tree.start_node("c");
+    tree.wait_ready();
+    let street = tree.node("c/s");
+    stands(street, Some("major"));
+    wait_for("nothing is missing any more", || street.get("/v1/cap")?["awaits"].is_null().then_some(()));
+    assert!(!street.asker().get("/v1/cap.atom").text.contains("subtitle"));
+    let shown = run(&["cap", "list", "--node", &street.url()]);
+    shown.says(0, &["met-1"]);
+    assert!(!shown.out.contains("missing"), "{}", shown.out);
+}
+
+#[test]
 fn of_several_areas_each_node_is_told_the_worst_that_is_said_of_it() {
     let tree = city();
     let (sent, expires) = (at(-60), at(3600));

@@ -145,6 +145,14 @@ fn tell_left(hub: &Hub) {
     }
 }
 
+/// An activity may have been moved to a wrong year while the node was down.
+fn tell_past(ctx: &Ctx) {
+    let past = ctx.hub.state(|s| Brain::of(s).map(|brain| brain.past_by_a_slip(ctx.as_of())));
+    for sentence in past.unwrap_or_default() {
+        tracing::warn!(sentence, "What is booked is past by the config.");
+    }
+}
+
 async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miette::Result<()> {
     tell_left(&hub);
     let (stop, stopped) = watch::channel(false);
@@ -225,6 +233,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         turns: Default::default(),
         stop: stopped.clone(),
     });
+    tell_past(&ctx);
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let tls = ClientFiles::of_parent(parent);
         let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref(), tls)?;

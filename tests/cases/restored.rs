@@ -57,8 +57,14 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
     tree.start_node(COMMUNITY);
     let says = |tree: &Tree, why: &str| {
         let node = tree.node(COMMUNITY);
-        for line in [["rates"].as_slice(), &["supervision"], &["case", "stats"], &["case", "list"], &["alarm", "list"]]
-        {
+        for line in [
+            ["rates"].as_slice(),
+            &["supervision"],
+            &["case", "stats"],
+            &["case", "list"],
+            &["alarm", "list"],
+            &["cap", "list"],
+        ] {
             let (_, out, err) = cli(node, line);
             assert!(
                 out.contains("some may be missing here, or old: c/s/m ") && out.contains(why),
@@ -85,8 +91,10 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
     assert_eq!((code, &asked["awaits"]["nodes"]), (3, &json!([LEAF])), "{out}{err}");
     tree.start_node(LEAF);
     wait_case(tree.node(COMMUNITY), "has answered", |c| c["id"] == asked["case"]["id"] && c["status"] == "rejected");
-    let free = tree.node(COMMUNITY).get("/v1/services/opera?of=c/s/m").expect("the service");
-    assert_eq!((&free["free"]["places"], &free["awaits"]), (&json!(0), &Value::Null), "{free}");
+    wait_for("it counts its seats again", || {
+        let shown = tree.node(COMMUNITY).get("/v1/services/opera?of=c/s/m")?;
+        (shown["free"]["places"] == json!(0) && shown["awaits"].is_null()).then_some(())
+    });
     assert!(tree.node(COMMUNITY).get("/v1/rates").expect("rates")["awaits"].is_null());
 }
 

@@ -373,3 +373,61 @@ fn a_reload_and_doctor_say_what_of_the_services_can_hardly_be_meant() {
     let doctor = ran(community, &["doctor"]).out;
     assert!(doctor.contains(nobody), "{doctor}");
 }
+
+#[test]
+fn doctor_and_the_log_name_a_booked_activity_that_the_file_of_a_start_puts_into_the_past() {
+    let mut tree = neighbourhood();
+    let asked = ["service", "request", "sports-day", "--by", "王大妈", "--json"];
+    let case = id(&ran(tree.node(COMMUNITY), &asked).says(0, &[]).json()["case"]);
+    wait_case(tree.node(COMMUNITY), "is booked", |c| c["id"] == case && c["booking"]["state"] == "booked");
+    tree.kill9(COMMUNITY);
+    tree.edit(COMMUNITY, |text| text.replace("2099-12-05", "2019-12-05"));
+    tree.start_node(COMMUNITY);
+    tree.wait_ready();
+    let past = "service sports-day: its time is past, 2019-12-05 12:00: who has booked it is told nothing";
+    let doctor = || ran(tree.node(COMMUNITY), &["doctor"]).out;
+    assert!(doctor().contains(past), "{}", doctor());
+    assert!(tree.node(COMMUNITY).output().contains(past), "{}", tree.node(COMMUNITY).output());
+    let text = std::fs::read_to_string(&tree.node(COMMUNITY).config).expect("the config reads");
+    write(tree.node(COMMUNITY), &text.replace("2019-12-05", "2099-12-06"));
+    ran(tree.node(COMMUNITY), &["config", "reload", "--yes"]).says(0, &["changed  service sports-day"]);
+    assert!(!doctor().contains("its time is past"), "{}", doctor());
+}
+
+#[test]
+fn a_new_box_whose_parent_is_away_says_that_what_those_above_offer_is_missing() {
+    let mut tree = neighbourhood();
+    for gone in ["c/s", COMMUNITY] {
+        tree.kill9(gone);
+    }
+    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is gone");
+    tree.start_node(COMMUNITY);
+    tree.wait_ready();
+    let node = tree.node(COMMUNITY);
+    // Why it waits, its child may have told it by now.
+    let missing = "some may be missing here, or old: c/s/m ";
+    let waits = |what: &str| format!("; its {what} from above wait until the parent has said what it knows of them");
+    ran(node, &["service", "list"]).says(0, &["sports-day", missing, &waits("services")]);
+    ran(node, &["service", "list", "--search", "nobody"]).says(0, &["nothing that fits", missing, &waits("services")]);
+    ran(node, &["scene", "list"]).says(0, &["silver", missing, &waits("scenes")]);
+    let features = node.get("/v1/scenes.geojson").expect("a collection");
+    assert_eq!(features["awaits"]["parent"], serde_json::json!(true), "{features}");
+    for line in [["service", "show", "notary"].as_slice(), &["service", "request", "notary", "--by", "王大妈"]] {
+        ran(node, line).says(
+            1,
+            &["knows no service `notary`, as far as is known: c/s/m ", &waits("services"), "`citybrain why c/s/m`"],
+        );
+    }
+    let own = ran(node, &["service", "show", "notary", "--of", COMMUNITY]);
+    own.says(1, &["knows no service `notary` of c/s/m"]);
+    assert!(!own.err.contains("as far as is known"), "it knows its own: {}", own.err);
+    tree.start_node("c/s");
+    let node = tree.node(COMMUNITY);
+    wait_for("nothing is missing any more", || {
+        let all = node.get("/v1/services")?;
+        (all["awaits"].is_null() && all["services"].as_array()?.len() == 4).then_some(())
+    });
+    ran(node, &["service", "show", "notary"]).says(0, &[]);
+    let shown = ran(node, &["scene", "list"]);
+    assert!(!shown.out.contains("missing"), "{}", shown.out);
+}

@@ -10,6 +10,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::config::Map;
 use citybrain_shared::record::Draft;
+use citybrain_shared::words;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -173,7 +174,8 @@ pub fn structured<'a>(
     if payload.is_empty() {
     } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
         // As it stands: a number may have more digits than any of ours.
-        let data: &RawValue = serde_json::from_slice(payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
+        let text = words::utf8(payload).map_err(|why| bad(format!("the data is not JSON: {why}")))?;
+        let data: &RawValue = serde_json::from_str(text).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
         json.remove("data");
         let mut event = serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))?;
         event.pop();

@@ -11,11 +11,12 @@ use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::{Halt, Outbound};
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
+use super::unheard;
 use super::view::{Asking, LinkView, Lost, Role, Stage};
 use crate::engine::{self, Error, Haste, Hub, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome, Word};
+use citybrain_shared::wire::{Alive, Hello, Message, Party, Reason, Refuse, Welcome, Word};
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, LogId, Pos};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -311,7 +312,7 @@ impl Driver {
             if now >= child.alive_at && child.outbound.session().is_some() {
                 child.alive_at = now + cx.alive_every_ms();
                 let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-                publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(me).encode()).await?;
+                publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(Alive::of(me)).encode()).await?;
             }
             if is_show || !child.shown {
                 child.shown = true;
@@ -413,9 +414,12 @@ impl Driver {
                     child.ask_for_hello(&cx, &address, outlet, told, Lost::because(told)).await?;
                 }
             }
-            (Verb::DownAck, Word::Alive(party)) => {
+            (Verb::DownAck, Word::Alive(Alive { from: party, unheard, unheard_more })) => {
                 if child.outbound.session().is_some_and(|s| s.party == party) {
                     child.hear(now);
+                    child.view.unheard = unheard::believed(&address, unheard);
+                    child.view.unheard_more = unheard_more;
+                    child.shown = false;
                 } else if child.greeting.is_none() {
                     // It believes in a session that is over, as after a copy of it was here and went.
                     let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
@@ -567,6 +571,7 @@ impl Child {
         self.outbound.leave(hub);
         self.view.stage = stage;
         (self.view.last_reason, self.view.refused_another) = (Some(why), None);
+        (self.view.unheard, self.view.unheard_more) = (Vec::new(), 0);
         self.shown = false;
     }
 

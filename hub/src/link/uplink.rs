@@ -11,6 +11,7 @@ use super::handshake::{self, OnRefuse, OnWelcome, Saying};
 use super::outbound::{Halt, Outbound};
 use super::pipe::{self, Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
+use super::unheard;
 use super::view::{LinkView, Lost, Role, Stage};
 use crate::broker::Broker;
 use crate::engine::{Error, Haste};
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use citybrain_shared::Address;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Ack, Hello, Message, Party, Refuse, Welcome, Word};
+use citybrain_shared::wire::{Ack, Alive, Hello, Message, Party, Refuse, Welcome, Word};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -257,7 +258,10 @@ impl Link {
             self.alive_at = now + self.cx.alive_every_ms();
             let party = Party { inc: self.me.inc, boot: self.me.boot };
             let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
-            let said = outlet.publish(topic, Word::Alive(party).encode(), false).await;
+            let links = self.cx.links.links();
+            let (unheard, unheard_more) = self.cx.hub.state(|s| unheard::told(s, &self.cx.address, &links));
+            let alive = Alive { from: party, unheard, unheard_more };
+            let said = outlet.publish(topic, Word::Alive(alive).encode(), false).await;
             said.map_err(End::again)?;
         }
         if now >= self.shown_at + SHOW_EVERY_MS {
@@ -359,7 +363,7 @@ impl Link {
             Word::Ack(ack) => self.on_ack(&ack),
             Word::Welcome(welcome) => return self.on_welcome(&welcome).await,
             Word::Refuse(refuse) => return self.on_refuse(refuse).await,
-            Word::Alive(party) => self.on_alive(party),
+            Word::Alive(alive) => self.on_alive(alive.from),
             Word::Hello(_) | Word::Bye(_) => self.view.bad_messages += 1,
         }
         Ok(())
@@ -404,6 +408,8 @@ impl Link {
             OnWelcome::Up { notes, session } => {
                 cx.commit(notes, Haste::Lazy).await.map_err(End::again)?;
                 self.saying = Saying { id: self.saying.id, ..Saying::default() };
+                // With the session the parent hears who below is not heard.
+                self.alive_at = now;
                 (self.awaiting, self.hellos) = (false, 0);
                 self.refusals.reset();
                 let party = Party { inc: self.me.inc, boot: self.me.boot };

@@ -1,5 +1,6 @@
 //! What engineers see of a node's links.
 
+use citybrain_shared::view::Unheard;
 use citybrain_shared::wire::Reason;
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Inc, Pos};
@@ -130,6 +131,9 @@ pub struct LinkView {
     pub last_reason: Option<Lost>,
     /// Why another node was turned away that has this child's address.
     pub refused_another: Option<String>,
+    /// Who below a child is not heard, as the child says: the topmost of them, and how many more there are.
+    pub unheard: Vec<Unheard>,
+    pub unheard_more: u64,
     /// A child that an operator has to let in, for as long as it is connected.
     pub asking: Option<Asking>,
 }
@@ -165,6 +169,8 @@ impl LinkView {
             reconnects: 0,
             last_reason: None,
             refused_another: None,
+            unheard: Vec::new(),
+            unheard_more: 0,
             asking: None,
         }
     }

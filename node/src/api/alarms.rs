@@ -5,7 +5,7 @@
 
 use super::commit::{self, Late};
 use super::guard::{Caller, Name};
-use super::input::{Path, Sent, parse, query};
+use super::input::{Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
 use super::{Ctx, Refusal, etag, now, several, with_next};
 use crate::brain::Brain;
@@ -80,7 +80,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let wanted: Wanted = query(&uri)?;
     let at = now();
     let behind = wanted.after.as_deref().map(read).transpose()?;
-    let limit = wanted.limit.map_or(ALARMS_DEFAULT, NonZeroUsize::get).min(ALARMS_MAX);
+    let limit = limited(wanted.limit, ALARMS_DEFAULT, ALARMS_MAX)?;
     let links = (ctx.links)();
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {
@@ -103,7 +103,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         let asked = |a: &&Address| wanted.address.as_ref().is_none_or(|w| w.covers(a));
         let mut silent = super::status::unheard(state, &ctx.config, &links).filter(asked).cloned();
         let unheard: Vec<Address> = silent.by_ref().take(UNHEARD_SHOWN).collect();
-        let unheard_more = silent.count() as u64;
+        let asked_whole = |l: &&view::Link| wanted.address.as_ref().is_none_or(|w| w.covers(&l.peer));
+        let untold: u64 = links.iter().filter(asked_whole).map(|l| l.unheard_more).sum();
+        let unheard_more = silent.count() as u64 + untold;
         let table = &brain.rules.alarms;
         let fits = |a: &&Alarm| {
             (!wanted.active.unwrap_or(true) || a.active)

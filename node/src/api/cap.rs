@@ -1,6 +1,7 @@
 //! The Common Alerting Protocol 1.2: alarms out, as messages and as an Atom feed; messages in, as
 //! events ([`crate::brain::warnings`]); what is in force, and a cancellation of it by this node.
 
+use super::cases::look_by;
 use super::input::{Path, Sent, parse};
 use super::intake::{offer, placed, refuse};
 use super::ops::{Operator, operator};
@@ -42,9 +43,9 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<R
 
 /// `GET /v1/cap.atom` (RFC 4287): active alarms of this node and of all below, by their newest message.
 pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
-    let mut active: Vec<Alarm> = ctx.hub.state(|state| {
-        let all = Brain::of(state).map(|b| b.rules.alarms.iter().filter(|a| a.active).cloned().collect());
-        all.unwrap_or_default()
+    let (mut active, awaits): (Vec<Alarm>, _) = ctx.hub.state(|state| {
+        let active = |b: &Brain| b.rules.alarms.iter().filter(|a| a.active).cloned().collect();
+        Brain::of(state).map(|b| (active(b), b.cases.awaited())).unwrap_or_default()
     });
     active.sort_by_key(|a| (std::cmp::Reverse(updated(a)), a.id.clone()));
     active.truncate(ENTRIES_MAX);
@@ -62,6 +63,13 @@ pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
     feed.element("title", &format!("{name}: CAP"));
     feed.element("updated", &view::rfc3339(newest));
     feed.link("self", "application/atom+xml", &format!("{base}/v1/cap.atom"));
+    // An answer of nothing would hold back what is raised here meanwhile.
+    if let Some(awaits) = awaits {
+        let lacking = format!("some may be missing here, or old: {}", awaits.whole("alarms"));
+        feed.0.push_str("<subtitle xml:lang=\"en\">");
+        escape(&lacking, &mut feed.0);
+        feed.0.push_str("</subtitle>\n");
+    }
     for alarm in &active {
         feed.0.push_str("<entry>\n");
         let at = updated(alarm);
@@ -118,11 +126,10 @@ pub async fn take(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Sen
 
 /// `GET /v1/cap`: what is in force here, worst first.
 pub async fn list(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let warnings = in_force(&ctx)?;
-    Ok(etag::answer(&ctx, &headers, view::CapWarnings { warnings }))
+    Ok(etag::answer(&ctx, &headers, in_force(&ctx)?))
 }
 
-fn in_force(ctx: &Ctx) -> Result<Vec<view::CapWarning>, Refusal> {
+fn in_force(ctx: &Ctx) -> Result<view::CapWarnings, Refusal> {
     let shown = |(told, keys): (&Told, &[String])| view::CapWarning {
         about: told.root.clone(),
         level: told.level,
@@ -133,10 +140,10 @@ fn in_force(ctx: &Ctx) -> Result<Vec<view::CapWarning>, Refusal> {
         nodes: told.nodes.clone(),
         messages: keys.to_vec(),
     };
-    let all = ctx.hub.state(|state| Brain::of(state).map(|b| b.warnings.in_force().map(shown).collect()));
-    let mut all: Vec<view::CapWarning> = all.ok_or_else(super::cases::no_brain)?;
-    all.sort_by(|a, b| (a.level, &a.about).cmp(&(b.level, &b.about)));
-    Ok(all)
+    let (mut warnings, awaits): (Vec<view::CapWarning>, _) =
+        look_by(ctx, |brain| (brain.warnings.in_force().map(shown).collect(), brain.cases.awaited()))?;
+    warnings.sort_by(|a, b| (a.level, &a.about).cmp(&(b.level, &b.about)));
+    Ok(view::CapWarnings { warnings, awaits })
 }
 
 /// `POST /v1/cap/cancel`: a cancellation by this node, of a warning that is in force. It goes to those
@@ -145,11 +152,15 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     let wanted: view::CapCancel = parse(&body, "{\"about\":\"sender,identifier,sent\",\"note\":\"…\"}")?;
     let all = in_force(&ctx)?;
     let about = crate::cap::key_of(wanted.about.trim());
-    let mut fits = all.iter().filter(|w| !about.is_empty() && w.messages.iter().any(|m| m.contains(&about)));
+    let mut fits = all.warnings.iter().filter(|w| !about.is_empty() && w.messages.iter().any(|m| m.contains(&about)));
     let hint = "`citybrain cap list` shows those in force";
     let warning = match (fits.next(), fits.next()) {
         (Some(one), None) => one,
-        (None, _) => return Err(Refusal::not_found(format!("no warning in force is `{}`", wanted.about), hint)),
+        (None, _) => {
+            let (error, detail, hint) = all.none_is(&wanted.about);
+            let status = if all.awaits.is_some() { StatusCode::CONFLICT } else { StatusCode::NOT_FOUND };
+            return Err(Refusal::new(status, error, detail, hint));
+        }
         _ => return Err(Refusal::bad("ambiguous", format!("`{}` may be several warnings", wanted.about), hint)),
     };
     let now = super::now();

@@ -5,7 +5,7 @@
 
 use super::commit::{self, Late};
 use super::guard::{Caller, Name};
-use super::input::{Path, Sent, parse, query};
+use super::input::{Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, resident, supervision, with_next};
@@ -76,7 +76,7 @@ pub struct Wanted {
     overdue: bool,
     /// Closed once, and open again or closed again.
     reopened: bool,
-    /// Open, and its clock stands still.
+    /// Open and suspended: its clock stands still, if it had not run out before.
     suspended: bool,
     /// Open, and somebody above its owner supervises it.
     escalated: bool,
@@ -90,6 +90,7 @@ pub struct Wanted {
     service: Option<String>,
     /// Whose service, where several nodes have one of that code.
     of: Option<Address>,
+    /// At most so many, 1 to 1000; default 100.
     limit: Option<NonZeroUsize>,
     /// Cases behind the one with this id.
     after: Option<String>,
@@ -102,7 +103,7 @@ pub async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.map_or(CASES_DEFAULT, NonZeroUsize::get).min(CASES_MAX);
+    let limit = limited(wanted.limit, CASES_DEFAULT, CASES_MAX)?;
     let status = wanted.status.as_deref().filter(|s| !["open", "all"].contains(s));
     let status: Option<Status> = status.map(str::parse).transpose().map_err(|e| bad_word(e, &wanted))?;
     let now = ctx.as_of();
@@ -412,6 +413,10 @@ pub async fn open(
     let read = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}");
     let mut new: view::CaseNew = read.or_else(|refusal| as_press(&ctx, &body).ok_or(refusal))?;
     new.by = caller.acts_as(new.by)?;
+    // A worker's token has his name, and an app's that of no person.
+    if caller == Caller::Operator {
+        cases::names_reporter(&new.by, new.role, &mut new.contact);
+    }
     new.key = new.key.map(|key| name.own(key));
     let made = match repeat.made(&ctx)? {
         Some(made) => made,
@@ -427,7 +432,7 @@ pub(super) fn is_call(ctx: &Ctx, category: &str) -> bool {
 
 /// A call for help that is written otherwise than it should be: what can be read of it.
 fn as_press(ctx: &Ctx, body: &Bytes) -> Option<view::CaseNew> {
-    let said: Value = serde_json::from_slice(body).ok()?;
+    let said: Value = serde_json::from_str(&words::readable(body)).ok()?;
     let text = |name: &str| intake::word(&said[name]).unwrap_or_default();
     let is_call = case::says_sos(&said["sos"]) || look(ctx, |cases| cases.is_call(&text("category"))).ok()?;
     is_call.then(|| view::CaseNew {

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
 use citybrain_shared::limits;
 use serde::de::DeserializeOwned;
+use std::num::NonZeroUsize;
 
 /// The query string, typed.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
@@ -20,6 +21,15 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
         Refusal::bad("bad-query", text, hint)
     };
     Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
+}
+
+/// How much of a list is wanted: as many as it may have at most, and more is refused, so that nobody takes what is there
+/// for all of it.
+pub(super) fn limited(limit: Option<NonZeroUsize>, default: usize, max: usize) -> Result<usize, Refusal> {
+    match limit.map_or(default, NonZeroUsize::get) {
+        limit if limit <= max => Ok(limit),
+        limit => Err(Refusal::bad("bad-query", format!("`limit` is {limit}"), format!("1 to {max}"))),
+    }
 }
 
 /// A change's body, typed; an empty one is `{}`. `such_as` is what one looks like.

@@ -116,10 +116,8 @@ pub async fn file_again(hub: &Hub) -> Result<view::Reloaded, String> {
 fn doubts(brain: &Brain, before: &Config, after: &Config) -> Vec<String> {
     let (calendar, now) = (brain.cases.calendar(), super::now());
     let is_new = |s: &&Service| !before.service.contains(s);
-    let past = after.service.iter().filter(is_new).filter(|s| request::is_over(s, calendar, now)).map(|s| {
-        let time = s.ends.as_ref().or(s.starts.as_ref()).map_or("", String::as_str);
-        format!("service {}: its time is past, {time}: who has booked it is told nothing", s.code)
-    });
+    let past = after.service.iter().filter(is_new).filter(|s| request::is_over(s, calendar, now));
+    let past = past.map(request::past_in_words);
     brain.nameless().into_iter().chain(past).chain(windows_anew(before, after)).collect()
 }
 

@@ -5,11 +5,13 @@ use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{self, Made, Repeat};
 use super::{Ctx, Refusal, etag};
-use crate::brain::cases::machine;
+use crate::brain::Brain;
+use crate::brain::cases::{self, machine, names_reporter};
 use crate::brain::services::request;
 use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
+use citybrain_shared::case::Role;
 use citybrain_shared::config::services::Service;
 use citybrain_shared::{Address, Lane, view};
 use serde::Deserialize;
@@ -37,7 +39,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     }
     let word = wanted.search.unwrap_or_default().to_lowercase();
     let now = ctx.as_of();
-    let services = look_by(&ctx, |brain| {
+    let (services, awaits) = look_by(&ctx, |brain| {
         let is_over = |node: &Address, s: &Service| request::is_over(s, &brain.services.calendar_of(node), now);
         let fits = |(node, s): &(&Address, &Service)| {
             let place = s.place.as_ref().map(|place| &place.text);
@@ -48,9 +50,27 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
                 && texts.any(|t| t.to_lowercase().contains(&word))
         };
         let offer = |(node, s): (&Address, &Service)| view::Offer { node: node.clone(), service: s.clone() };
-        brain.services.services().filter(fits).map(offer).collect()
+        (brain.services.services().filter(fits).map(offer).collect(), from_above(brain))
     })?;
-    Ok(etag::answer(&ctx, &headers, view::Services { services }))
+    Ok(etag::answer(&ctx, &headers, view::Services { services, awaits }))
+}
+
+/// Why some of what those above offer may be missing here.
+fn from_above(brain: &Brain) -> Option<view::Awaited> {
+    brain.cases.awaited().filter(|awaits| awaits.parent).map(view::Awaited::without_nodes)
+}
+
+/// A service that nobody is known to offer may be one of those.
+fn not_yet(brain: &Brain, of: Option<&Address>, unknown: cases::Refusal) -> cases::Refusal {
+    let may_be_above = of != Some(&brain.in_force().node.address);
+    match from_above(brain).filter(|_| may_be_above && unknown.error == "not-found") {
+        Some(awaits) => {
+            let detail =
+                format!("{}, as far as is known: {}", unknown.detail, awaits.whole(view::Services::FROM_ABOVE));
+            cases::Refusal::new("not-yet", detail, awaits.hint())
+        }
+        None => unknown,
+    }
 }
 
 /// # Errors
@@ -79,7 +99,8 @@ pub async fn show(
     let Whose { of } = query(&uri)?;
     let now = ctx.as_of();
     let shown = look_by(&ctx, |brain| {
-        let (node, service) = brain.services.find(&code, of.as_ref())?;
+        let found = brain.services.find(&code, of.as_ref());
+        let (node, service) = found.map_err(|unknown| not_yet(brain, of.as_ref(), unknown))?;
         let own = *node == ctx.config.node.address;
         let awaits = brain.cases.awaited().filter(|_| own);
         let free = (own && awaits.is_none()).then(|| brain.cases.free(service, now));
@@ -120,14 +141,13 @@ pub async fn request(
             Ok(known) => return Ok((Made::known(known), Vec::new())),
             Err(new) => new,
         };
-        let offered = brain.services.offered(&code, wanted.of.as_ref())?;
+        let offered = brain.services.offered(&code, wanted.of.as_ref());
+        let offered = offered.map_err(|unknown| not_yet(brain, wanted.of.as_ref(), unknown))?;
         let free = |at| brain.cases.may_be_free(&offered, at);
         let (mut opening, mut contact) = request::opening(&offered, &wanted, id, free, now)?;
         // Nobody's token: whoever asks for a service is who gets it, and his name is kept with the number alone.
         if caller_speaks_for_others {
-            if contact.name.is_empty() {
-                contact.name.clone_from(&opening.by);
-            }
+            names_reporter(&opening.by, Some(Role::Resident), &mut contact);
             opening.by = machine::RESIDENT.into();
         }
         brain.cases.has_room(opening.sos)?;
@@ -156,20 +176,20 @@ fn is_repeated(ctx: &Ctx, (wanted, code): &(view::ServiceRequest, String), case:
     }
 }
 
-fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {
+fn all(ctx: &Ctx) -> Result<view::Scenes, Refusal> {
     look_by(ctx, |brain| {
         let shown = brain.services.scenes().map(|(node, s)| view::SceneShown { node: node.clone(), scene: s.clone() });
-        shown.collect()
+        view::Scenes { scenes: shown.collect(), awaits: from_above(brain) }
     })
 }
 
 pub async fn scenes(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    Ok(etag::answer(&ctx, &headers, view::Scenes { scenes: all(&ctx)? }))
+    Ok(etag::answer(&ctx, &headers, all(&ctx)?))
 }
 
 /// One feature a scene, for any map: RFC 7946.
 pub async fn geojson(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let scenes = view::Scenes { scenes: all(&ctx)? };
+    let scenes = all(&ctx)?;
     let tag = etag::tag("", &scenes);
     if etag::is_known(&headers, &tag) {
         return Ok(etag::unchanged(tag));
@@ -185,6 +205,10 @@ pub async fn geojson(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Re
         })
     };
     let features: Vec<_> = scenes.scenes.into_iter().map(feature).collect();
-    let text = json!({"type": "FeatureCollection", "features": features}).to_string();
-    Ok(etag::tagged(([(header::CONTENT_TYPE, "application/geo+json")], text).into_response(), tag))
+    let mut all = json!({"type": "FeatureCollection", "features": features});
+    // A foreign member, as RFC 7946 allows.
+    if let Some(awaits) = scenes.awaits {
+        all["awaits"] = json!(awaits);
+    }
+    Ok(etag::tagged(([(header::CONTENT_TYPE, "application/geo+json")], all.to_string()).into_response(), tag))
 }

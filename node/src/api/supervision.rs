@@ -2,7 +2,7 @@
 
 use super::cases::SLICE;
 use super::guard::Caller;
-use super::input::query;
+use super::input::{limited, query};
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
 use crate::brain::cases::counts::{self, District, OfCategory, Scope};
@@ -225,12 +225,8 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let now = ctx.as_of();
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
-    let question = Question {
-        scope,
-        again,
-        limit: limit.map_or(LIST_DEFAULT, NonZeroUsize::get).min(LIST_MAX),
-        shown: caller.sees_persons(),
-    };
+    let question =
+        Question { scope, again, limit: limited(limit, LIST_DEFAULT, LIST_MAX)?, shown: caller.sees_persons() };
     let mut watching = Watching::new(question, now);
     sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
     // A hundred thousand places are sorted for longer than a runtime's thread may be held.
@@ -266,24 +262,33 @@ async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> 
     }
 }
 
-/// Children whose links are not up, above or below the node that is asked about. A folder's answer says for itself
+/// The topmost nodes that are not heard, above or below the node that is asked about. A folder's answer says for itself
 /// of when it is. To the second, so that the same answer twice is the same.
 pub(super) fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
     if ctx.offline.is_some() {
         return Vec::new();
     }
     let (me, links) = (&ctx.config.node.address, (ctx.links)());
-    let is_asked = |child: &Address| under.is_none_or(|under| under.covers(child) || child.covers(under));
+    let is_asked = |top: &Address| under.is_none_or(|under| under.covers(top) || top.covers(under));
     let now = super::now();
     ctx.hub.state(|state| {
         let mut away: BTreeMap<Address, DateTime<Utc>> = BTreeMap::new();
         for node in super::status::unheard(state, &ctx.config, &links) {
-            let Some(child) = me.child_towards(node).filter(is_asked) else { continue };
+            let Some(child) = me.child_towards(node) else { continue };
             let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == child);
-            let by_link = link.and_then(|l| l.last_heard_ms_ago).and_then(|ms| TimeDelta::try_milliseconds(ms as i64));
+            // Of one farther down its parent says it.
+            let said = link.filter(|l| l.state == "up").and_then(|l| l.unheard.iter().find(|u| u.node.covers(node)));
+            let (top, ago) = match said {
+                Some(said) => (said.node.clone(), said.last_heard_ms_ago),
+                None => (child, link.and_then(|l| l.last_heard_ms_ago)),
+            };
+            if !is_asked(&top) {
+                continue;
+            }
+            let by_link = ago.and_then(|ms| TimeDelta::try_milliseconds(ms as i64));
             let by_presence = state.registry.get(node).map(|known| view::time_of(known.last_heard_us));
             let heard = by_link.map(|ago| now - ago).max(by_presence).unwrap_or_default();
-            let last = away.entry(child).or_insert(heard);
+            let last = away.entry(top).or_insert(heard);
             *last = heard.max(*last);
         }
         away.into_iter().map(|(node, last_heard)| Away { node, last_heard: last_heard.trunc_subsecs(0) }).collect()

@@ -11,8 +11,9 @@
 //!
 //! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part tells another
 //! something only by events: a rule that opens a case writes an event that [`cases`] reads in the same
-//! commit. What they share of [`cases`] is its calendar, its letters and its ids; and [`warnings`] says which
-//! of its events rules hear.
+//! commit. One number is looked up: how new the alarms are that [`rules`] know, for the question that a box asks its
+//! parent, which [`cases`] write for both. What they share of [`cases`] is its calendar, its letters and its ids; and
+//! [`warnings`] says which of its events rules hear.
 
 pub mod cases;
 pub mod form;
@@ -23,6 +24,7 @@ pub mod services;
 mod tests;
 pub mod warnings;
 
+use chrono::{DateTime, Utc};
 use citybrain_hub::policy::{Make, Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
@@ -94,6 +96,11 @@ impl Brain {
     pub fn nameless(&self) -> Vec<String> {
         let known = self.cases.categories();
         self.rules.nameless(&known).into_iter().chain(self.services.nameless(&known)).collect()
+    }
+
+    /// Activities of this node that are booked and still to come, and past by its config, a sentence each.
+    pub fn past_by_a_slip(&self, now: DateTime<Utc>) -> Vec<String> {
+        self.cases.past_by_a_slip(now).map(services::request::past_in_words).collect()
     }
 
     fn parts(&self) -> [(u8, &dyn Policy); 4] {

@@ -3,17 +3,9 @@
 use super::{ADDRESS, DIVISION, Message, parts, values};
 use citybrain_shared::Address;
 
-/// The topmost nodes that the areas of all `info` name by a geocode, in the order of the tree. `known`: `me`, and all
-/// below it, with their division codes.
-pub fn named(message: &Message, me: &Address, known: &[(Address, Option<String>)]) -> Vec<Address> {
-    let mut found = parts(message, "info").filter_map(|info| places(info, me, known)).flatten().collect();
-    topmost(&mut found);
-    found
-}
-
 /// The nodes that the areas of an `info` name by a geocode: [`ADDRESS`] names a node and all below it;
 /// [`DIVISION`] all nodes of that division, or, where it is finer than the tree, the deepest node whose division it
-/// lies in. `None`: it has no such geocode.
+/// lies in. `None`: it has no such geocode. `known`: `me`, and all below it, with their division codes.
 pub fn places(info: &Message, me: &Address, known: &[(Address, Option<String>)]) -> Option<Vec<Address>> {
     let mut found: Vec<Address> = Vec::new();
     let mut is_coded = false;
@@ -82,7 +74,7 @@ mod tests {
 
     fn of(geocodes: &[(&str, &str)]) -> Vec<String> {
         let geocode: Vec<_> = geocodes.iter().map(|(n, v)| json!({"valueName": n, "value": v})).collect();
-        let message = json!({"info": [{"area": [{"areaDesc": "x"}, {"areaDesc": "y", "geocode": geocode}]}]});
+        let info = json!({"area": [{"areaDesc": "x"}, {"areaDesc": "y", "geocode": geocode}]});
         let node = |address: &str, code: &str| {
             (Address::parse(address).unwrap(), Some(code.to_owned()).filter(|c| !c.is_empty()))
         };
@@ -95,7 +87,9 @@ mod tests {
             node("c/d", ""),
         ];
         let me = Address::parse("c").unwrap();
-        named(message.as_object().unwrap(), &me, &known).iter().map(ToString::to_string).collect()
+        let mut nodes = places(info.as_object().unwrap(), &me, &known).unwrap_or_default();
+        topmost(&mut nodes);
+        nodes.iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -61,8 +61,8 @@ impl Cap {
                 let key = crate::cap::key_of(id.trim());
                 answer.body.warnings.retain(|w| w.messages.iter().any(|m| m.contains(&key)));
                 if answer.body.warnings.is_empty() {
-                    let hint = "`citybrain cap list` shows those in force";
-                    return Err(Fail::no("not-found", format!("no warning in force is `{id}`"), hint));
+                    let (error, detail, hint) = answer.body.none_is(&id);
+                    return Err(Fail::no(error, detail, hint));
                 }
                 Ok(Output::CapShown(answer))
             }

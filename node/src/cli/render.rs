@@ -239,9 +239,13 @@ impl Screen {
             Output::Rates(a, show) => {
                 self.of_below(&a, (&a.body.away, &a.body.awaits), out, |v, s, out| rates::rates(v, show, s, out))?
             }
-            Output::Services(a) => self.answer(&a, out, services::services)?,
+            Output::Services(a) => {
+                self.awaiting(&a, (&a.body.awaits, view::Services::FROM_ABOVE), out, services::services)?
+            }
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
-            Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
+            Output::Scenes(a) => {
+                self.awaiting(&a, (&a.body.awaits, view::Scenes::FROM_ABOVE), out, services::scenes)?
+            }
             Output::Counts(a) => self.answer(&a, out, inspect::counts)?,
             Output::Shown(a) => self.answer(&a, out, events::shown)?,
             Output::Sent(a) => self.answer(&a, out, directives::sent)?,
@@ -265,7 +269,7 @@ impl Screen {
             Output::Many(many) => return self.many(many, out),
             Output::Alarms(a) => self.answer(&a, out, |v, s, out| rules::alarms(v, a.head.as_of, s, out))?,
             Output::Alarm(a) => self.answer(&a, out, |v, s, out| rules::alarm(v, a.head.as_of, s, out))?,
-            Output::CapWarnings(a) => self.answer(&a, out, rules::warnings)?,
+            Output::CapWarnings(a) => self.awaiting(&a, (&a.body.awaits, "warnings"), out, rules::warnings)?,
             Output::CapShown(a) => self.answer(&a, out, rules::warning)?,
             Output::CapTaken(a) => self.answer(&a, out, rules::cap_taken)?,
             Output::Rules(a) => self.answer(&a, out, rules::rules)?,
@@ -294,6 +298,20 @@ impl Screen {
         }
         table(&answer.body, self, out)?;
         if answer.head.node.is_empty() { Ok(()) } else { footer(&answer.head, self, out) }
+    }
+
+    /// What lacks something that others know ends with whose word that waits for.
+    fn awaiting<T: View>(
+        &self,
+        answer: &Answer<T>,
+        (awaits, what): (&Option<view::Awaited>, &str),
+        out: &mut dyn Write,
+        table: impl Fn(&T, &Screen, &mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.answer(answer, out, |v, s, out| {
+            table(v, s, out)?;
+            supervision::awaits(awaits.as_ref(), what, out)
+        })
     }
 
     /// What is told of nodes below too ends with what of them it lacks.

@@ -165,6 +165,14 @@ fn more(facts: &Facts) -> Vec<Finding> {
             "put it into the config here or above, or name another; then `citybrain config reload`",
         );
     }
+    for sentence in &node.past {
+        add(
+            "services",
+            Warn,
+            sentence.clone(),
+            "correct its `starts` and `ends`, or take it out, which is told; then `citybrain config reload`",
+        );
+    }
     for webhook in &node.webhooks {
         let since =
             webhook.stands.iter().map(|s| s.since).chain(webhook.not_agreed_since).chain(webhook.gone_since).min();

@@ -120,6 +120,8 @@ pub struct Node {
     pub awaits: Option<view::Awaited>,
     /// What its own rules, services and scenes name and nobody has, a sentence each.
     pub nameless: Vec<String>,
+    /// Activities that are booked and still to come, and past by the file, a sentence each.
+    pub past: Vec<String>,
     pub lost: u64,
     pub last_pos: Pos,
     pub snapshot_pos: Pos,

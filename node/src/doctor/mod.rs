@@ -64,6 +64,8 @@ impl Running {
         let of_rules = ctx.offline.is_none().then(|| ctx.hub.state(left)).flatten();
         let (alarms_left, alarms_left_more) = of_rules.unwrap_or_default();
         let nameless = ctx.hub.state(|state| Brain::of(state).map(|brain| brain.nameless()).unwrap_or_default());
+        let now = ctx.as_of();
+        let past = ctx.hub.state(|state| Brain::of(state).map(|brain| brain.past_by_a_slip(now)).unwrap_or_default());
         let awaits = ctx.hub.state(|state| Brain::of(state)?.cases.awaited());
         let (children, calendar, days, dead_letters_open, lost) = ctx.hub.state(|state| {
             let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));
@@ -106,6 +108,7 @@ impl Running {
             alarms_left_more,
             awaits,
             nameless,
+            past,
             lost,
             last_pos: reader.last(),
             snapshot_pos,

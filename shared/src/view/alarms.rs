@@ -309,6 +309,21 @@ impl AlarmLeft {
 pub struct CapWarnings {
     /// Worst first.
     pub warnings: Vec<CapWarning>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
+}
+
+impl CapWarnings {
+    /// Why nothing in the list is called so: a word for programs, a sentence, and what to type.
+    pub fn none_is(&self, word: &str) -> (&'static str, String, String) {
+        let none = format!("no warning in force is `{word}`");
+        match &self.awaits {
+            Some(awaits) => {
+                ("not-yet", format!("{none}, as far as is known: {}", awaits.whole("warnings")), awaits.hint())
+            }
+            None => ("not-found", none, "`citybrain cap list` shows those in force".to_owned()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

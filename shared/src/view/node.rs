@@ -272,6 +272,16 @@ pub enum LinkRole {
     Down,
 }
 
+/// A node that its parent does not hear, nor any below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Unheard {
+    pub node: Address,
+    /// `None`: never in the life of its parent's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_heard_ms_ago: Option<u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Link {
@@ -312,6 +322,12 @@ pub struct Link {
     pub expired_records: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
+    /// Nodes below a child that it does not hear, as it said last; the topmost, at most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Unheard>,
+    /// How many more there are.
+    #[serde(default, skip_serializing_if = "super::cases::is_zero")]
+    pub unheard_more: u64,
 }
 
 impl Link {

@@ -19,6 +19,14 @@ views! {
 pub struct Services {
     /// The node's own first, then those of the nodes above it, nearest first.
     pub services: Vec<Offer>,
+    /// Why some of those above may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
+}
+
+impl Services {
+    /// What a list lacks that [`awaits`](Services::awaits), in words.
+    pub const FROM_ABOVE: &str = "services from above";
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +107,14 @@ pub struct ServiceRequest {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Scenes {
     pub scenes: Vec<SceneShown>,
+    /// Why some of those above may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
+}
+
+impl Scenes {
+    /// What a list lacks that [`awaits`](Scenes::awaits), in words.
+    pub const FROM_ABOVE: &str = "scenes from above";
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

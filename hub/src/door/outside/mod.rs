@@ -34,6 +34,7 @@ use citybrain_shared::record::Header;
 use citybrain_shared::{Pos, topic};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -138,6 +139,10 @@ struct Flight {
 }
 
 impl Flights {
+    fn have_room(&self) -> bool {
+        self.flying.len() < WINDOW
+    }
+
     fn sent(&mut self, id: u16) {
         if let Some(f) = self.flying.iter_mut().find(|f| f.id.is_none()) {
             f.id = Some(id);
@@ -154,6 +159,66 @@ impl Flights {
             settled = self.flying.pop_front().map(|f| f.settles);
         }
         settled
+    }
+}
+
+/// What goes to the broker on one connection.
+struct Going {
+    /// Records up to here were looked at.
+    looked: Pos,
+    ready: VecDeque<(Pos, String, Vec<u8>)>,
+    flights: Flights,
+    /// How far everything is settled, if the log does not say so yet.
+    settled: Option<Pos>,
+    noted: Pos,
+    /// It is to be noted, however little it is.
+    is_due: bool,
+    noting: Option<Noting>,
+}
+
+impl Going {
+    fn behind(pos: Pos) -> Going {
+        let (ready, flights) = (VecDeque::new(), Flights::default());
+        Going { looked: pos, ready, flights, settled: None, noted: pos, is_due: false, noting: None }
+    }
+
+    /// Of many records without a message nothing is acknowledged.
+    fn pass_over(&mut self) {
+        if self.ready.is_empty() && self.flights.flying.is_empty() && self.looked.0 >= self.noted.0 + NOTE_RECORDS {
+            self.settled = Some(self.looked);
+        }
+    }
+
+    fn note(&mut self, core: &impl Core) {
+        let is_wanted = |upto: &mut Pos| self.is_due || upto.0 >= self.noted.0 + NOTE_RECORDS;
+        if self.noting.is_none()
+            && let Some(upto) = self.settled.take_if(is_wanted)
+        {
+            self.is_due = false;
+            self.noted = upto;
+            let offering = core.note(vec![Note::settled(SESSION, upto, Vec::new())], Haste::Lazy);
+            // A note that was not written only means that some is published again.
+            self.noting = Some(Box::pin(async move { drop(super::settled(offering.await).await) }));
+        }
+    }
+}
+
+/// Why a connection is over.
+enum Over {
+    For(String),
+    /// The client takes nothing more, and says why.
+    Busy,
+}
+
+impl From<String> for Over {
+    fn from(why: String) -> Over {
+        Over::For(why)
+    }
+}
+
+impl From<client::Busy> for Over {
+    fn from(_: client::Busy) -> Over {
+        Over::Busy
     }
 }
 
@@ -234,9 +299,13 @@ impl<C: Core> Outside<C> {
 
     /// One connection, until it ends; why it did. `has`: the filters that the broker's session certainly has.
     async fn connection(&self, has: &mut Filters) -> String {
-        match self.begin(has).await {
-            Ok(client) => self.serve(client, has).await,
-            Err(why) => why,
+        let mut client = match self.begin(has).await {
+            Ok(client) => client,
+            Err(why) => return why,
+        };
+        match self.serve(&mut client, has).await {
+            Err(Over::Busy) => client.why_busy().await,
+            Err(Over::For(why)) => why,
         }
     }
 
@@ -324,136 +393,88 @@ impl<C: Core> Outside<C> {
         Ok(())
     }
 
-    async fn serve(&self, mut client: Client, has: &mut Filters) -> String {
-        let mut looked = match self.cursor().await {
-            Ok(pos) => pos,
-            Err(error) => return error.to_string(),
-        };
-        let mut noted = looked;
-        match self.ask(&client, has) {
-            Ok(false) => {}
-            Ok(true) => {
-                if let Err(why) = self.open(&client, has).await {
-                    return why;
-                }
-            }
-            Err(client::Busy) => return client.why_busy().await,
+    /// Takes and gives until the connection is over.
+    async fn serve(&self, client: &mut Client, has: &mut Filters) -> Result<Infallible, Over> {
+        let mut going = Going::behind(self.cursor().await.map_err(|e| e.to_string())?);
+        if self.ask(client, has)? {
+            self.open(client, has).await?;
         }
         let mut committed = self.core.committed();
-        let mut flights = Flights::default();
-        let mut ready: VecDeque<(Pos, String, Vec<u8>)> = VecDeque::new();
         let mut held: Kept<client::Message> = Kept::new();
         let mut first = None;
-        let mut settled: Option<Pos> = None;
-        let mut noting: Option<Noting> = None;
-        let mut is_due = false;
         let mut clock = tokio::time::interval(NOTE_WITHIN);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let last = *committed.borrow_and_update();
-            while flights.flying.len() < WINDOW {
-                if ready.is_empty() && looked < last {
-                    looked = match self.read(looked, last, &mut ready) {
-                        Some(upto) => upto,
-                        None => return "the log cannot be read".into(),
-                    };
-                    if ready.is_empty() && flights.flying.is_empty() && looked.0 >= noted.0 + NOTE_RECORDS {
-                        settled = Some(looked);
-                    }
-                    continue;
-                }
-                let Some((settles, topic, payload)) = ready.pop_front() else { break };
-                if client.publish(topic, payload).is_err() {
-                    return client.why_busy().await;
-                }
-                self.seen.delivered.fetch_add(1, Ordering::Relaxed);
-                flights.flying.push_back(Flight { settles, id: None, acknowledged: false });
-            }
-            if noting.is_none()
-                && let Some(upto) = settled.take_if(|upto| is_due || upto.0 >= noted.0 + NOTE_RECORDS)
-            {
-                is_due = false;
-                let offering = self.core.note(vec![Note::settled(SESSION, upto, Vec::new())], Haste::Lazy);
-                noted = upto;
-                // A note that was not written only means that some is published again.
-                noting = Some(Box::pin(async move { drop(super::settled(offering.await).await) }));
-            }
-            let mut batch = Vec::new();
+            self.give(client, &mut going, last)?;
+            going.note(&self.core);
             let next = async {
                 match first.take() {
                     Some(event) => event,
                     None => client.event().await,
                 }
             };
-            tokio::select! {
+            let event = tokio::select! {
                 biased;
-                done = held.next(), if !held.is_empty() => match done {
-                    Ok(messages) => {
-                        if messages.iter().any(|m| client.acknowledge(m).is_err()) {
-                            return client.why_busy().await;
-                        }
-                        continue;
-                    }
-                    // Not acknowledged, so the broker sends them again on the next connection.
-                    Err(error) => return error.to_string(),
-                },
-                _ = clock.tick(), if settled.is_some() => {
-                    is_due = true;
+                done = held.next(), if !held.is_empty() => {
+                    // What failed is not acknowledged, so the broker sends it again on the next connection.
+                    done.map_err(|e| e.to_string())?.iter().try_for_each(|m| client.acknowledge(m))?;
                     continue;
                 }
-                () = written(&mut noting), if noting.is_some() => {
-                    noting = None;
+                _ = clock.tick(), if going.settled.is_some() => {
+                    going.is_due = true;
                     continue;
                 }
-                changed = committed.changed(), if ready.is_empty() && flights.flying.len() < WINDOW => {
-                    if changed.is_err() {
-                        return "the node stops".into();
-                    }
+                () = written(&mut going.noting), if going.noting.is_some() => {
+                    going.noting = None;
                     continue;
                 }
-                event = next, if held.has_room() => match event {
-                    Event::Began { .. } => {}
-                    Event::Subscribed(granted) => {
-                        let open = match self.granted(&granted, has).await {
-                            Ok(()) => self.open(&client, has).await,
-                            refused => refused,
-                        };
-                        if let Err(why) = open {
-                            return why;
-                        }
-                    }
-                    Event::Message(message) => batch.push(message),
-                    Event::Sent(id) => flights.sent(id),
-                    Event::Acknowledged(id) => if let Some(upto) = flights.acknowledged(id) {
+                changed = committed.changed(), if going.ready.is_empty() && going.flights.have_room() => {
+                    changed.map_err(|_| "the node stops".to_owned())?;
+                    continue;
+                }
+                event = next, if held.has_room() => event,
+            };
+            match event {
+                Event::Began { .. } => {}
+                Event::Subscribed(granted) => {
+                    self.granted(&granted, has).await?;
+                    self.open(client, has).await?;
+                }
+                Event::Message(message) => {
+                    let batch = batch(client, message, &mut first);
+                    // Also where nothing was made of them: acknowledgements keep the order of the messages.
+                    let drafts: Vec<_> = batch.iter().filter_map(|m| self.take(m)).map(Offered::from).collect();
+                    held.put(&self.core, drafts, batch);
+                }
+                Event::Sent(id) => going.flights.sent(id),
+                Event::Acknowledged(id) => {
+                    if let Some(upto) = going.flights.acknowledged(id) {
                         self.acknowledged.store(upto.0, Ordering::Relaxed);
                         self.core.jot(SESSION, upto);
-                        settled = Some(upto);
-                    },
-                    Event::Ended(why) | Event::Refused(why) => return why,
-                },
-            }
-            // What has come meanwhile joins the commit.
-            let mut bytes = 0;
-            while !batch.is_empty() && batch.len() < BATCH && bytes < BATCH_BYTES {
-                match client.event_now() {
-                    Some(Event::Message(message)) => {
-                        bytes += message.payload().len();
-                        batch.push(message);
+                        going.settled = Some(upto);
                     }
-                    Some(other) => {
-                        first = Some(other);
-                        break;
-                    }
-                    None => break,
                 }
+                Event::Ended(why) | Event::Refused(why) => return Err(why.into()),
             }
-            if batch.is_empty() {
+        }
+    }
+
+    /// Publishes what is committed, as much as may be under way.
+    fn give(&self, client: &Client, going: &mut Going, last: Pos) -> Result<(), Over> {
+        while going.flights.have_room() {
+            if going.ready.is_empty() && going.looked < last {
+                let upto = self.read(going.looked, last, &mut going.ready);
+                going.looked = upto.ok_or_else(|| "the log cannot be read".to_owned())?;
+                going.pass_over();
                 continue;
             }
-            // Also where nothing was made of them: acknowledgements keep the order of the messages.
-            let drafts: Vec<_> = batch.iter().filter_map(|m| self.take(m)).map(Offered::from).collect();
-            held.put(&self.core, drafts, batch);
+            let Some((settles, topic, payload)) = going.ready.pop_front() else { break };
+            client.publish(topic, payload)?;
+            self.seen.delivered.fetch_add(1, Ordering::Relaxed);
+            going.flights.flying.push_back(Flight { settles, id: None, acknowledged: false });
         }
+        Ok(())
     }
 
     /// What the log keeps of a message; `None`: it is none of ours.
@@ -512,6 +533,24 @@ impl<C: Core> Outside<C> {
         }
         Some(chunk.upto)
     }
+}
+
+/// A message, with those that have come meanwhile and join its commit; what else has come is next.
+fn batch(client: &mut Client, message: client::Message, first: &mut Option<Event>) -> Vec<client::Message> {
+    let (mut batch, mut bytes) = (vec![message], 0);
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        match client.event_now() {
+            Some(Event::Message(message)) => {
+                bytes += message.payload().len();
+                batch.push(message);
+            }
+            other => {
+                *first = other;
+                break;
+            }
+        }
+    }
+    batch
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -23,6 +23,11 @@ pub(super) struct Edition {
 }
 
 impl Edition {
+    /// Nothing that is still to come is moved to a time that is past.
+    fn is_slip(&self, starts: DateTime<Utc>, until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        self.until > now && until <= now && self.begins.last() != Some(&starts)
+    }
+
     fn move_to(&mut self, begin: DateTime<Utc>, until: DateTime<Utc>) {
         self.begins.retain(|at| *at != begin);
         self.begins.push(begin);
@@ -75,9 +80,8 @@ impl Cases {
             let until = ends.unwrap_or(starts);
             self.dirty.insert((Dirty::Edition, service.code.clone()));
             match self.editions.get_mut(&service.code) {
-                // Nothing that is still to come is moved to a time that is past: that is a slip, of which nobody is
-                // told, and the seats wait for the time that is meant.
-                Some(edition) if edition.until > now && until <= now && edition.begins.last() != Some(&starts) => {}
+                // Of a slip nobody is told, and the seats wait for the time that is meant.
+                Some(edition) if edition.is_slip(starts, until, now) => {}
                 Some(edition) if edition.until > now || edition.begins.contains(&starts) => {
                     edition.move_to(starts, until);
                 }
@@ -85,6 +89,21 @@ impl Cases {
             }
         }
         self.look_at_bookings();
+    }
+
+    /// Activities that are booked and still to come, and past by what is offered now: a slip.
+    pub fn past_by_a_slip(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Service> {
+        let is_booked = move |service: &Service| {
+            let mut asks = self.asking_for(&service.code, None);
+            let has_one = |b: &Booking| b.node == self.me && b.state == Booked::Booked;
+            asks.any(|held| held.case.booking.as_ref().is_some_and(has_one) && lies_ahead(&held.case, now))
+        };
+        self.services.iter().filter(move |service| {
+            let activity = request::activity(service, &self.calendar);
+            let moved = activity.zip(self.editions.get(&service.code));
+            moved.is_some_and(|((starts, ends), edition)| edition.is_slip(starts, ends.unwrap_or(starts), now))
+                && is_booked(service)
+        })
     }
 
     /// Other clocks count from now on, and what was said to begin at nine still does.

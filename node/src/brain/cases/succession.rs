@@ -17,7 +17,8 @@
 //! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is
 //! recovered by one step in this node's own log, as the newest copy has it, in a term that the lost node
 //! cannot have used; old letters follow. What residents and workers asked of the lost node is refused; comments are
-//! written, and whoever comes to a press is accepted.
+//! written, and whoever comes to a press is accepted. What had come no farther than to the lost disk, those who asked
+//! for it ask after ([`Cases::ask_after`]).
 //!
 //! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
 //! The top of the tree has nobody to ask.
@@ -549,13 +550,11 @@ impl Cases {
     }
 
     /// A node below has lost some of what it knew.
-    pub(super) fn lost_by(&self, header: &Header<'_>, payload: &[u8], state: &State, now: DateTime<Utc>) -> Vec<Draft> {
+    pub(super) fn lost_by(&self, header: &Header<'_>, payload: &[u8], now: DateTime<Utc>) -> Vec<Draft> {
         let node = header.origin.and_then(|o| Address::parse(o.address).ok());
-        let Some((node, roll)) = node.zip(letter::data::<Roll>(payload).filter(|roll| roll.knows_some)) else {
-            return Vec::new();
-        };
-        let had = state.peers.get(&node).map(|peer| peer.furthest);
-        self.lost_with(&node, true, had, &roll.log.to_string(), now)
+        let roll = letter::data::<Roll>(payload).filter(|roll| roll.knows_some);
+        let lost = node.zip(roll);
+        lost.map_or_else(Vec::new, |(node, roll)| self.ask_after(&node, true, &roll.log.to_string(), now))
     }
 
     pub(super) fn knows_some(&self) -> bool {
@@ -738,9 +737,9 @@ impl Cases {
 
     /// What becomes of a case that was here before depends on what others know of it.
     pub(super) fn not_yet(&self, id: &str) -> Refusal {
-        let why = self.awaited().map_or_else(String::new, |a| a.sentence("cases"));
+        let (why, hint) = self.awaited().map(|a| (a.sentence("cases"), a.hint())).unwrap_or_default();
         let detail = format!("{} has lost some of what it knew, and `{id}` may have gone on: {why}", self.me);
-        Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
+        Refusal::new("not-yet", detail, hint)
     }
 
     /// There is no such case here; or it is one that the lost node had.
@@ -750,7 +749,7 @@ impl Cases {
             Some(awaited) => {
                 let detail =
                     format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence("cases"));
-                Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
+                Refusal::new("not-yet", detail, awaited.hint())
             }
             None => Refusal::new(
                 "not-found",
