@@ -51,6 +51,8 @@ impl House {
 
 /// Two devices of one name: who sends, and where.
 type Pair = [(&'static str, &'static str); 2];
+/// Under which presets, which two, and how they say it.
+type Case<'c> = (&'c str, Pair, &'c dyn Fn(bool) -> String);
 
 #[test]
 fn of_two_devices_with_one_name_each_ends_its_own_alarm() {
@@ -68,7 +70,7 @@ fn of_two_devices_with_one_name_each_ends_its_own_alarm() {
     let word = |on: bool| if on { "ON" } else { "OFF" }.to_owned();
     let bases =
         "[[preset]]\nname = \"zigbee2mqtt\"\nbase = \"z2m/a\"\n[[preset]]\nname = \"zigbee2mqtt\"\nbase = \"z2m/b\"\n";
-    let cases: [(&str, Pair, &dyn Fn(bool) -> String); 6] = [
+    let cases: [Case<'_>; 6] = [
         (bases, [("g", "z2m/a/kitchen"), ("g", "z2m/b/kitchen")], &smoke),
         (
             "preset = \"chirpstack\"",
