@@ -539,6 +539,33 @@ fn the_command_line_does_and_shows_it() {
 }
 
 #[test]
+fn who_gives_a_number_and_no_other_name_is_no_name_in_the_history_and_is_forgotten_with_it() {
+    let tree = tree(&["c/s/m"]);
+    let (city, owner) = (tree.node("c"), tree.node(COMMUNITY));
+    let shown = |node: &Node, case: &str| node.get(&format!("/v1/cases/{case}"));
+    for (more, by, name) in [
+        (&[][..], "resident", json!("赵大妈")),
+        (&["--role", "worker"], "赵大妈", json!(null)),
+        (&["--name", "王大妈"], "赵大妈", json!("王大妈")),
+    ] {
+        let new =
+            [&["case", "new", "--category", "暴露垃圾", "--by", "赵大妈", "--phone", "139", "--json"], more].concat();
+        let (code, out, err) = cli(owner, &new);
+        assert_eq!(code, 0, "{err}");
+        let case = id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"]);
+        let above = wait_for("the city has it", || shown(city, &case));
+        assert_eq!(above["history"][0]["by"], by, "{more:?}");
+        assert_eq!(shown(owner, &case).expect("its own")["contact"]["name"], name, "{more:?}");
+        let (code, _, err) = cli(owner, &["case", "forget", &case, "--by", "丙", "--yes"]);
+        assert_eq!(code, 0, "{err}");
+        let said = shown(owner, &case).expect("its own").to_string();
+        assert_eq!(said.contains("赵大妈"), by == "赵大妈", "{said}");
+    }
+    let (_, out, _) = cli(owner, &["sos", "7栋301", "--by", "赵大妈", "--phone", "139"]);
+    assert!(out.contains("to call     赵大妈, 139") && out.contains("  resident"), "{out}");
+}
+
+#[test]
 fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
     let tree = tree(&["c/s/m"]);
     let (city, owner) = (tree.node("c"), tree.node(COMMUNITY));
@@ -597,6 +624,13 @@ fn a_call_for_help_by_http_is_taken_with_what_can_be_read_of_it_and_known_again_
         shown(&id(&serde_json::from_str::<Value>(&answer).expect("JSON")["case"]))
     };
     let odd = oddly(odd);
+    // The same in GBK, as a system that knows no other encoding writes it.
+    let request = ureq::post(format!("{}/v1/cases", node.url())).header("content-type", "application/json");
+    let gbk = b"{\"sos\":true,\"title\":\"\xbe\xc8\xc3\xfc\",\"place\":\"6\xb6\xb0\",\"phone\":\"13900000000\"}";
+    let answer = request.send(gbk.as_slice()).expect("it is taken").body_mut().read_to_string().expect("a text");
+    let gbk = shown(&id(&serde_json::from_str::<Value>(&answer).expect("JSON")["case"]));
+    assert_eq!(gbk["case"]["title"], "\u{fffd}BE\u{fffd}C8\u{fffd}C3\u{fffd}FC", "what was sent can still be told");
+    assert_eq!((&gbk["case"]["urgent"], &gbk["contact"]["phone"]), (&json!(true), &json!("13900000000")), "{gbk}");
     assert!(odd["case"]["place"]["text"] == "9栋" && odd["contact"]["phone"] == "13900000000", "{odd}");
     for (i, sos) in [json!(1), json!(1.0), json!("1"), json!("true")].into_iter().enumerate() {
         let case = oddly(json!({"sos": sos, "title": 7, "place": format!("{i}号")}));

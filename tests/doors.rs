@@ -198,6 +198,9 @@ fn a_client_s_certificate_is_its_user() {
         assert_eq!(let_in, None, "{why}");
     }
     wait_for("all three are counted", || (counter(&tree, "citybrain_door_handshakes_failed_total") == 3).then_some(()));
+    let told = || tree.node("c").output().matches("A client's certificate was refused in the TLS handshake.").count();
+    wait_for("somebody can read of a certificate that is refused", || (told() > 0).then_some(()));
+    assert_eq!(told(), 1, "once a minute for each address");
 }
 
 #[test]

@@ -112,6 +112,35 @@ fn an_alarm_climbs_is_acknowledged_at_the_city_and_clears_by_its_rule() {
 }
 
 #[test]
+fn lists_name_who_is_not_heard_however_far_below() {
+    let mut tree = Tree::with(&[LEAF], &Default::default(), "[link]\nkeep_alive_s = 1\n");
+    tree.start();
+    tree.wait_all_known();
+    let wait = |tree: &Tree, at: &str, unheard: &[&str], away: &[&str]| {
+        let node = tree.node(at);
+        wait_for(&format!("{at} knows that {unheard:?} are not heard\n{}", node.output()), || {
+            let (alarms, cases) = (node.get("/v1/alarms")?, node.get("/v1/cases")?);
+            let named = |list: &Value| list.as_array().cloned().unwrap_or_default();
+            let nodes = named(&cases["away"]).into_iter().map(|one| one["node"].clone()).collect::<Vec<_>>();
+            (named(&alarms["unheard"]) == unheard && nodes == away).then_some(())
+        });
+    };
+    let above = ["c/s/m", "c/s", "c"];
+    above.iter().for_each(|at| wait(&tree, at, &[], &[]));
+    tree.kill9(LEAF);
+    above.iter().for_each(|at| wait(&tree, at, &[LEAF], &[LEAF]));
+    // What is not asked about is not named.
+    let asked = tree.node("c").get("/v1/alarms?address=c/s/other").expect("an answer");
+    assert!(asked.get("unheard").is_none(), "{asked}");
+    tree.kill9("c/s/m");
+    above[1..].iter().for_each(|at| wait(&tree, at, &["c/s/m", LEAF], &["c/s/m"]));
+    tree.start_node("c/s/m");
+    above.iter().for_each(|at| wait(&tree, at, &[LEAF], &[LEAF]));
+    tree.start_node(LEAF);
+    above.iter().for_each(|at| wait(&tree, at, &[], &[]));
+}
+
+#[test]
 fn an_acknowledgement_made_while_the_node_is_cut_off_arrives_later() {
     let mut tree = tree();
     say(tree.node(LEAF), "s1", "city.smoke", "flat-3", &json!({"smoke": true}));

@@ -3,6 +3,9 @@
 //! Devices rarely speak CloudEvents, so config's `[[map]]` tables say how a topic's messages become
 //! events. Whatever fails on the way is kept as a dead letter with its reason; nothing is dropped
 //! in silence, and nothing here can fail for another client.
+//!
+//! What is no UTF-8 is neither JSON nor text, and is refused, unless it is urgent or opens a case: that is taken
+//! with what does not read marked in it, by whichever way it comes.
 
 mod discovery;
 mod making;
@@ -24,7 +27,7 @@ use citybrain_shared::config::{Config, Format, Map, Priority as ConfigPriority};
 use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::selector::Selector;
-use citybrain_shared::{Address, Lane, topic};
+use citybrain_shared::{Address, Lane, topic, words};
 use discovery::Announced;
 use making::binary_mode;
 use mapping::Body;
@@ -143,8 +146,18 @@ impl Ingress {
         }
     }
 
-    /// What is made of a publish that announces nothing.
+    /// What is made of a publish that announces nothing. What is urgent, or opens a case, if it is read as a text, is read so:
+    /// a device with another encoding hears of no refusal, and whoever presses it hears of none at all.
     fn draft_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
+        let as_sent = self.made_of(p);
+        if words::utf8(p.payload).is_ok() || must_be_heard(&as_sent) {
+            return as_sent;
+        }
+        let mended = self.made_of(&Publish { payload: words::readable(p.payload).as_bytes(), ..*p });
+        if must_be_heard(&mended) { mended } else { as_sent }
+    }
+
+    fn made_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         let body = Body::new(p.payload);
         // Nothing at all, retained, is MQTT's way to take a retained message back.
         let is_removal = p.retain && p.payload.is_empty();
@@ -220,6 +233,8 @@ impl Ingress {
     /// # Errors
     /// [`Refusal`] with the reason in the sender's words.
     pub fn accept(&self, json: &[u8]) -> Result<Draft, Refusal> {
+        let mended = case::mended(json);
+        let json = mended.as_ref().map_or(json, |text| text.as_bytes());
         self.event(json, None, Defaults::default())
     }
 
@@ -354,6 +369,12 @@ impl Ingress {
         });
         hit.map_or(Tier::City, |(_, tier)| *tier)
     }
+}
+
+fn must_be_heard(made: &Result<Option<Draft>, Refusal>) -> bool {
+    let Ok(Some(draft)) = made else { return false };
+    let (header, payload) = draft.parts();
+    header.lane == Lane::Urgent || header.kind == Kind::Event && case::opens_case(header.name, false, payload)
 }
 
 impl crate::door::Ingress for Ingress {

@@ -9,10 +9,12 @@ use crate::stamp::Stamp;
 use citybrain_shared::config::{self, ClientName};
 use citybrain_shared::words::with_causes;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::rustls::client::VerifierBuilderError;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -23,6 +25,11 @@ pub use tokio_rustls::server::TlsStream as Stream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+
+/// The log tells of an address whose certificate is refused so often, ...
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// ... and of so many addresses within that time.
+const TOLD_MAX: usize = 1_000;
 
 /// Files that cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -229,6 +236,7 @@ impl Pair {
 pub struct Server {
     files: ServerFiles,
     current: Mutex<(Stamps, TlsAcceptor)>,
+    told: Told,
 }
 
 type Stamps = Vec<Option<Stamp>>;
@@ -245,7 +253,7 @@ impl Server {
     pub fn open(files: ServerFiles) -> Result<Server, Error> {
         let stamps = files.stamps();
         let acceptor = files.acceptor()?;
-        Ok(Server { files, current: Mutex::new((stamps, acceptor)) })
+        Ok(Server { files, current: Mutex::new((stamps, acceptor)), told: Told::default() })
     }
 
     /// For a new connection: with the files as they are now, if they are good.
@@ -268,6 +276,17 @@ impl Server {
         current.1.clone()
     }
 
+    /// Tells the log of a handshake that failed. Whoever shows a certificate means to come in, and somebody must know
+    /// that he does not: such a line comes once a minute for each address, as a device tries again and again. Of all
+    /// others, who may be anybody, only `debug` tells.
+    pub fn tell_failed(&self, peer: IpAddr, error: &io::Error) {
+        if is_refused_certificate(error) && self.told.is_news(peer) {
+            tracing::warn!(%peer, %error, "A client's certificate was refused in the TLS handshake.");
+        } else {
+            tracing::debug!(%peer, %error, "A TLS or WebSocket handshake failed.");
+        }
+    }
+
     /// The handshake, and the name in the client's certificate if it has shown one.
     ///
     /// # Errors
@@ -281,13 +300,37 @@ impl Server {
             None => None,
             Some(certificate) => match client_name(certificate, self.files.client_name) {
                 Some(name) => Some(name.into()),
-                // A certificate that names nobody is no user.
-                None => return Err(io::Error::other("the client's certificate has no name of the configured kind")),
+                None => return Err(io::Error::other(Nameless)),
             },
         };
         Ok((stream, name))
     }
 }
+
+/// Addresses of whose refused certificates the log has lately told.
+#[derive(Default)]
+struct Told(Mutex<HashMap<IpAddr, Instant>>);
+
+impl Told {
+    fn is_news(&self, peer: IpAddr) -> bool {
+        let mut told = self.0.lock();
+        told.retain(|_, at| at.elapsed() < TOLD_EVERY);
+        told.len() < TOLD_MAX && told.insert(peer, Instant::now()).is_none()
+    }
+}
+
+/// Has the other side shown a certificate that is not taken?
+fn is_refused_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref();
+    let by_rustls =
+        cause.and_then(|e| e.downcast_ref()).is_some_and(|e| matches!(e, rustls::Error::InvalidCertificate(_)));
+    by_rustls || cause.is_some_and(|e| e.is::<Nameless>())
+}
+
+/// A certificate that names nobody is no user.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's certificate has no name of the configured kind")]
+struct Nameless;
 
 impl ServerFiles {
     fn stamps(&self) -> Stamps {

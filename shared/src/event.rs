@@ -100,7 +100,7 @@ impl<'a> Envelope<'a> {
         if json.len() > limits::EVENT_BYTES_MAX {
             return Err(Error::TooLarge { bytes: json.len(), max: limits::EVENT_BYTES_MAX });
         }
-        let mut de = serde_json::Deserializer::from_slice(json);
+        let mut de = serde_json::Deserializer::from_str(text(json)?);
         let raw = de.deserialize_map(RawVisitor).map_err(said)?;
         de.end().map_err(said)?;
         raw.check()
@@ -196,7 +196,7 @@ pub fn identity(json: &[u8]) -> Result<Identity<'_>, Error> {
             Ok(all)
         }
     }
-    let mut de = serde_json::Deserializer::from_slice(json);
+    let mut de = serde_json::Deserializer::from_str(text(json)?);
     let [kind, source, id] = de.deserialize_map(IdentityVisitor).map_err(said)?.map(|v| v.filter(|t| !t.is_empty()));
     de.end().map_err(said)?;
     Ok(Identity {
@@ -227,7 +227,7 @@ pub fn rewrite(json: &[u8], set: &[(&str, &str)], drop: &[&str]) -> Result<Vec<u
             Ok(Members(all))
         }
     }
-    let mut de = serde_json::Deserializer::from_slice(json);
+    let mut de = serde_json::Deserializer::from_str(text(json)?);
     let members = de.deserialize_map(MembersVisitor).map_err(said)?;
     de.end().map_err(said)?;
     let quoted = |s: &str| serde_json::to_string(s).expect("a string always serialises");
@@ -266,6 +266,11 @@ pub fn with_origin(json: &[u8], origin: &str) -> Vec<u8> {
     let comma = if more { "," } else { "" };
     // An address needs no escapes.
     [format!("{{\"origin\":\"{origin}\"{comma}").as_bytes(), &json[at..]].concat()
+}
+
+/// JSON is UTF-8, also where nobody here reads it: a value that is skipped is handed on as it is.
+fn text(json: &[u8]) -> Result<&str, Error> {
+    words::utf8(json).map_err(Error::NotJson)
 }
 
 fn said(e: serde_json::Error) -> Error {

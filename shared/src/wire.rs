@@ -21,7 +21,7 @@ mod session;
 mod tests;
 
 pub use frame::{Ack, Carried, Frame, FrameBuilder, FrameHead};
-pub use session::{BootMark, Cursor, Epoch, Hello, Party, Reason, Refuse, Welcome};
+pub use session::{Alive, BootMark, Cursor, Epoch, Hello, Party, Reason, Refuse, Welcome};
 
 use crate::ids::{Boot, Inc, Lane, LogId, Pos};
 use crate::limits;
@@ -85,7 +85,7 @@ pub enum Word {
     /// The sender ends its session on purpose.
     Bye(Party),
     /// The sender is there, and may have nothing else to say.
-    Alive(Party),
+    Alive(Alive),
 }
 
 impl Word {

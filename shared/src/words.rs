@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use std::error::Error;
+use std::fmt::Write;
 
 /// An error and its causes, in one line. A cause that a message before it has said already is not said
 /// again: other people's errors often carry it in their own text.
@@ -87,6 +88,30 @@ pub fn beginning(text: &str, chars_max: usize) -> &str {
     text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
 }
 
+/// Bytes as the text that they are.
+///
+/// # Errors
+/// Where they are none, in words.
+pub fn utf8(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        let at = e.valid_up_to();
+        format!("byte {} (0x{:02X}) is no UTF-8", at + 1, bytes[at])
+    })
+}
+
+/// Bytes as a text in any case: whichever is no UTF-8 stands as U+FFFD with its two digits behind it. So what was
+/// sent can still be told, and two things that differed still do.
+pub fn readable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(out, "{}{byte:02X}", char::REPLACEMENT_CHARACTER);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +134,15 @@ mod tests {
         assert_eq!(with_causes(&said(&["no link"])), "no link");
         assert_eq!(with_causes(&said(&["no link", "no socket", "port in use"])), "no link: no socket: port in use");
         assert_eq!(with_causes(&said(&["no link: refused", "refused", "by whom"])), "no link: refused: by whom");
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_told_by_its_place_and_still_read() {
+        assert_eq!(utf8("温 1".as_bytes()), Ok("温 1"));
+        assert_eq!(utf8(b"ab\xc8\xcb").unwrap_err(), "byte 3 (0xC8) is no UTF-8");
+        assert_eq!(utf8(b"\xe6\xb8").unwrap_err(), "byte 1 (0xE6) is no UTF-8", "it ends within a character");
+        assert_eq!(readable(b"ab\xc8\xcb c\xff"), "ab\u{fffd}C8\u{fffd}CB c\u{fffd}FF");
+        assert_eq!(readable("温".as_bytes()), "温");
     }
 
     #[test]

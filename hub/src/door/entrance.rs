@@ -121,7 +121,10 @@ impl Wrap {
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
         door.counters.handshakes_failed.add(1);
-        tracing::debug!(%ip, %error, "A TLS or WebSocket handshake failed.");
+        match &self.tls {
+            Some(tls) => tls.tell_failed(ip, &error),
+            None => tracing::debug!(peer = %ip, %error, "A WebSocket handshake failed."),
+        }
         None
     }
 

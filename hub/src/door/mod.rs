@@ -296,8 +296,8 @@ impl Door {
             })
     }
 
-    /// Why this publish is not taken, whatever its topic means; `fits`: its MQTT 5 properties have room in
-    /// a record's header.
+    /// Why this publish is not taken, whatever its topic means (but what is urgent, and no text though it is said to
+    /// be one, is the ingress' to judge); `fits`: its MQTT 5 properties have room in a record's header.
     fn refusal(&self, user: &User, p: &Publish<'_>, is_text: bool, fits: bool) -> Option<Refusal> {
         let no = |name, detail: &'static str, reason| Some(Refusal { name, detail: detail.into(), reason });
         if !self.access.may_publish(user, p.topic) {
@@ -308,7 +308,7 @@ impl Door {
             Some(Refusal { name: "forbidden", detail, reason: reason::NOT_AUTHORIZED })
         } else if p.topic.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
             no("topic", "the topic has more than 128 levels", reason::TOPIC_INVALID)
-        } else if is_text && std::str::from_utf8(p.payload).is_err() {
+        } else if is_text && std::str::from_utf8(p.payload).is_err() && !self.ingress.is_urgent(p) {
             no("payload-format", "the payload is said to be UTF-8 and is not", reason::PAYLOAD_FORMAT)
         } else if !fits {
             no("too-large", "the MQTT 5 properties are larger than 64 KiB together", reason::QUOTA)

@@ -84,12 +84,17 @@ impl Ingress {
             None => {}
         }
         if let Some(pointer) = &map.time
-            && let Some(value) = body.pointer(pointer)
+            && let Some(value) = body.pointer(pointer).filter(|value| !value.is_null())
         {
-            let time = time_of(value).ok_or_else(|| {
-                bad("bad-time", format!("what stands at `{pointer}`, the map's `time`, is no time: {value}"))
-            })?;
-            put("time", time.into());
+            match time_of(value) {
+                Some(time) => put("time", time.into()),
+                // A clock that is not set holds no alarm up: its time is when it came.
+                None if defaults.urgent => None,
+                None => {
+                    let detail = format!("what stands at `{pointer}`, the map's `time`, is no time: {value}");
+                    return Err(bad("bad-time", detail));
+                }
+            };
         }
         json.insert("data".into(), data);
         let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;
@@ -179,7 +184,8 @@ pub fn structured<'a>(
     if payload.is_empty() {
     } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
         // As it stands: a number may have more digits than any of ours.
-        let data: &RawValue = serde_json::from_slice(payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
+        let text = words::utf8(payload).map_err(|why| bad(format!("the data is not JSON: {why}")))?;
+        let data: &RawValue = serde_json::from_str(text).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
         json.remove("data");
         let mut event = serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))?;
         event.pop();

@@ -1,6 +1,7 @@
 //! How a `[[map]]` looks at a payload: what must be there, what becomes data, what templates say.
 
 use citybrain_shared::config::{Format, Map};
+use citybrain_shared::words;
 use serde_json::{Number, Value};
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -8,7 +9,7 @@ use std::cell::OnceCell;
 /// What was published, read at most once, whatever number of entries look at it.
 pub(super) struct Body<'a> {
     payload: &'a [u8],
-    json: OnceCell<Result<Value, serde_json::Error>>,
+    json: OnceCell<Result<Value, String>>,
 }
 
 impl<'a> Body<'a> {
@@ -23,13 +24,16 @@ impl<'a> Body<'a> {
     /// What it is not, and what it should be.
     pub(super) fn value(&self, format: Format) -> Result<Cow<'_, Value>, (&'static str, String)> {
         if format == Format::Text {
-            let text = std::str::from_utf8(self.payload).map_err(|_| ("not-text", "UTF-8 text".to_owned()))?.trim();
+            let text = words::utf8(self.payload).map_err(|why| ("not-text", format!("UTF-8 text: {why}")))?.trim();
             let is_integer = text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
             let number = text.parse::<Number>().ok().filter(|n| !is_integer || is_exact(n));
             return Ok(Cow::Owned(number.map_or_else(|| text.into(), Value::Number)));
         }
-        let json = self.json.get_or_init(|| serde_json::from_slice(self.payload));
-        json.as_ref().map(Cow::Borrowed).map_err(|e| ("not-json", format!("JSON: {e}")))
+        let json = self.json.get_or_init(|| {
+            let text = words::utf8(self.payload)?;
+            serde_json::from_str(text).map_err(|e| e.to_string())
+        });
+        json.as_ref().map(Cow::Borrowed).map_err(|why| ("not-json", format!("JSON: {why}")))
     }
 
     /// Is there what the entry's `has` asks for? What does not read has nothing.

@@ -277,3 +277,75 @@ fn plain_messages_stay_messages() {
     let t = ingress("").take(&Publish { qos: 0, ..publish("chat/room", b"hi") });
     assert!(t.draft.is_none() && t.reason == 0);
 }
+
+#[test]
+fn what_is_no_utf8_is_refused_wherever_it_stands_with_its_place() {
+    let maps = "[[map]]\nfilter = \"in/t/#\"\nformat = \"text\"\n[[map]]\nfilter = \"in/j/#\"\nformat = \"json\"\n";
+    let node = ingress(maps);
+    let event =
+        |rest: &[u8]| [b"{\"specversion\":\"1.0\",\"source\":\"a\",\"type\":\"t\"".as_slice(), rest, b"}"].concat();
+    let good = node.accept(&event(",\"id\":\"1\",\"data\":\"温\"".as_bytes())).unwrap();
+    assert_eq!(good.header().name, "t");
+    for rest in [b",\"data\":\"\xb1\"".as_slice(), b",\"data\":{\"\xb1\":1},\"id\":\"1\"", b",\"own\":\"\xb1\""] {
+        let event = event(rest);
+        let at = event.iter().position(|b| *b == 0xb1).unwrap() + 1;
+        let refusal = node.accept(&event).unwrap_err();
+        assert_eq!(
+            (refusal.reason, refusal.detail),
+            ("not-json", format!("it is not JSON: byte {at} (0xB1) is no UTF-8"))
+        );
+        let said = letter(&node.take(&publish("in/ce", &event)));
+        assert!(said.detail.contains(&format!("byte {at} (0xB1)")), "{}", said.detail);
+    }
+    for (topic, reason, detail) in [
+        ("in/t/1", "not-text", "the map for `in/t/#` expects UTF-8 text: byte 2 (0xFF) is no UTF-8"),
+        ("in/j/1", "not-json", "the map for `in/j/#` expects JSON: byte 2 (0xFF) is no UTF-8"),
+    ] {
+        let said = letter(&node.take(&publish(topic, b"\"\xff\"")));
+        assert_eq!((said.reason.as_str(), said.detail.as_str()), (reason, detail));
+    }
+}
+
+#[test]
+fn what_is_urgent_and_no_utf8_is_read_all_the_same_by_whichever_way_it_comes() {
+    let maps = "[[map]]\nfilter = \"in/sos/+\"\nformat = \"text\"\ntype = \"city.sos.pressed.v1\"\nsubject = \"{3}\"\n\
+                [[map]]\nfilter = \"z/+\"\nformat = \"json\"\nhas = { \"/action\" = [\"sos\"] }\ntype = \"city.sos\"\n\
+                [[map]]\nfilter = \"u/+\"\nformat = \"json\"\npriority = \"urgent\"\n";
+    let node = ingress(maps);
+    let event = |kind: &str, rest: &[u8]| {
+        [format!("{{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"a\",\"type\":\"{kind}\",").as_bytes(), rest, b"}"]
+            .concat()
+    };
+    let sos = event("city.sos", b"\"data\":{\"title\":\"\xb1\xb1\"}");
+    let says_so = event("acme", b"\"priority\":\"urgent\",\"data\":{\"sos\":1,\"title\":\"\xb1\xb1\"}");
+    let title = serde_json::json!("\u{fffd}B1\u{fffd}B1");
+    let data_of = |draft: &Draft| {
+        assert_eq!(draft.header().lane, Lane::Urgent);
+        serde_json::from_str::<Value>(std::str::from_utf8(draft.payload()).unwrap()).unwrap()["data"].clone()
+    };
+    let smoke = event("city.smoke", b"\"priority\":\"urgent\",\"data\":{\"smoke\":1,\"title\":\"\xb1\xb1\"}");
+    let pressed = b"{\"sos\":true,\"title\":\"\xb1\xb1\"}".as_slice();
+    let burns = b"{\"smoke\":true,\"title\":\"\xb1\xb1\"}".as_slice();
+    for (topic, payload) in
+        [("in/ce", sos.as_slice()), ("in/ce", &says_so), ("in/ce", &smoke), ("u/1", pressed), ("u/2", burns)]
+    {
+        let publish = publish(topic, payload);
+        assert!(node.is_urgent(&publish), "it waits behind nothing that is not");
+        let taken = node.take(&publish);
+        assert_eq!((taken.reason, &data_of(&taken.draft.unwrap())["title"]), (0, &title), "{topic}");
+    }
+    assert_eq!(data_of(&node.accept(&sos).unwrap())["title"], title);
+    assert_eq!(data_of(&node.take(&publish("in/sos/7", b"\x01\xff\xfe")).draft.unwrap()), "\u{1}\u{fffd}FF\u{fffd}FE");
+    let pressed = data_of(&node.take(&publish("z/b", b"{\"action\":\"sos\",\"x\":\"\xc8\xcb\"}")).draft.unwrap());
+    assert_eq!(pressed["action"], "sos");
+    // What a call for help says as bytes stays what it is.
+    let properties = user_properties(&[("specversion", "1.0"), ("source", "a"), ("type", "city.sos"), ("id", "2")]);
+    let binary = |content_type| Publish {
+        content_type: Some(content_type),
+        user_properties: Properties::parse(&properties).unwrap().user(),
+        ..publish("in/b", b"{\"title\":\"\xb1\xb1\"}")
+    };
+    assert_eq!(data_of(&node.take(&binary("application/json")).draft.unwrap())["title"], title);
+    let picture = node.take(&binary("image/png")).draft.unwrap();
+    assert!(String::from_utf8_lossy(picture.payload()).contains("data_base64"));
+}

@@ -5,17 +5,18 @@
 
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
 use super::downward::Downward;
-use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
+use super::driver::{self, ALIVE_WITHIN_MS, Backoff, Context, End, Intake, SHOW_EVERY_MS, Watch, random_u128};
 use super::frames::Audience;
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::{Halt, Outbound};
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
+use super::unheard;
 use super::view::{Asking, LinkView, Lost, Role, Stage};
 use crate::engine::{self, Error, Haste, Hub, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome, Word};
+use citybrain_shared::wire::{Alive, Hello, Message, Party, Reason, Refuse, Welcome, Word};
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, LogId, Pos};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,8 +28,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 const HANDSHAKES_MAX: usize = 64;
 /// Children of one node, seen on the pipe. Far above any plan's 5,000.
 const CHILDREN_MAX: usize = 20_000;
-/// A holder of an address that was not heard for so long, and said no bye, is taken for dead, ms.
-const ALIVE_WITHIN_MS: Ms = 10 * 60 * 1000;
 const LEFT: &str = "the child said bye, or its connection broke";
 /// Frames under way for so long without any acknowledgement: the child is asked for a hello, ms.
 const PROGRESS_AFTER_MS: Ms = 10_000;
@@ -159,6 +158,7 @@ pub struct Driver {
     /// Two children that show the same lost past must not mint twice.
     minting: Arc<Semaphore>,
     shown_at: Ms,
+    watch: Watch,
     /// Children with something new since the last look at them.
     touched: BTreeSet<Address>,
     /// All children are looked at then, or once something new goes down.
@@ -184,6 +184,7 @@ impl Driver {
             greetings: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             minting: Arc::new(Semaphore::new(1)),
             shown_at: 0,
+            watch: Watch::default(),
             touched: BTreeSet::new(),
             wake_at: 0,
             goal: Pos::ZERO,
@@ -258,6 +259,7 @@ impl Driver {
     /// Timers, and whatever can be sent.
     async fn work(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
         let cx = self.cx.clone();
+        self.watch.look(now);
         let reader = cx.hub.reader();
         let mut told = Pos::ZERO;
         match self.downward.fill(&reader) {
@@ -296,6 +298,10 @@ impl Driver {
                 let why = Lost::no_progress();
                 child.ask_for_hello(&cx, address, outlet, &why.text.clone(), why).await?;
             }
+            if child.is_silent(&self.watch) {
+                let told = "nothing was heard of this child";
+                child.ask_for_hello(&cx, address, outlet, told, Lost::silent()).await?;
+            }
             loop {
                 match child.outbound.send_next(&cx, &reader, Some(&self.downward), outlet).await {
                     Ok(true) => continue,
@@ -309,9 +315,9 @@ impl Driver {
                 break;
             }
             if now >= child.alive_at && child.outbound.session().is_some() {
-                child.alive_at = now + cx.alive_every_ms();
+                child.alive_at = now + cx.terms.alive_every_ms;
                 let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-                publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(me).encode()).await?;
+                publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(Alive::of(me)).encode()).await?;
             }
             if is_show || !child.shown {
                 child.shown = true;
@@ -413,9 +419,12 @@ impl Driver {
                     child.ask_for_hello(&cx, &address, outlet, told, Lost::because(told)).await?;
                 }
             }
-            (Verb::DownAck, Word::Alive(party)) => {
+            (Verb::DownAck, Word::Alive(Alive { from: party, unheard, unheard_more })) => {
                 if child.outbound.session().is_some_and(|s| s.party == party) {
                     child.hear(now);
+                    child.view.unheard = unheard::believed(&address, unheard);
+                    child.view.unheard_more = unheard_more;
+                    child.shown = false;
                 } else if child.greeting.is_none() {
                     // It believes in a session that is over, as after a copy of it was here and went.
                     let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
@@ -563,10 +572,16 @@ impl Child {
         self.heard_ms = Some(now);
     }
 
+    fn is_silent(&self, watch: &Watch) -> bool {
+        let session = self.outbound.session().filter(|_| self.greeting.is_none());
+        session.is_some_and(|s| watch.is_silent(self.heard_ms.unwrap_or_default(), s.alive_every_ms))
+    }
+
     fn end(&mut self, hub: &Hub, stage: Stage, why: Lost) {
         self.outbound.leave(hub);
         self.view.stage = stage;
         (self.view.last_reason, self.view.refused_another) = (Some(why), None);
+        (self.view.unheard, self.view.unheard_more) = (Vec::new(), 0);
         self.shown = false;
     }
 
@@ -622,8 +637,7 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
                     engine::wait(ticket).await?;
                 }
                 cx.commit(notes, Haste::Now).await?;
-                let (bytes_max, credit) = (cx.terms.message_bytes_max, cx.terms.credit);
-                let session = handshake::session_of(peer.as_ref(), &hello, &welcome, bytes_max, credit);
+                let session = handshake::session_of(peer.as_ref(), &hello, &welcome, &cx.terms);
                 return Ok(Greeting::Welcome { hello: Box::new(hello), welcome, session });
             }
             // Look again once it is our turn: another child may have shown the same.

@@ -23,6 +23,7 @@
 //! | [`downlinks`] | the driver towards all children |
 //! | [`driver`] | what both drivers share |
 //! | [`pipe`] | the MQTT client, as a pipe only |
+//! | [`unheard`] | who below is not heard, as each node tells its parent; never stored |
 //! | [`ask`] | questions down the tree, answers up; never stored |
 //! | [`view`] | what engineers see |
 //! | [`backlog`] | what waits for whom, counted in the log |
@@ -48,6 +49,7 @@ pub mod pipe;
 pub(crate) mod sender;
 #[cfg(test)]
 mod tests;
+pub(crate) mod unheard;
 pub(crate) mod uplink;
 pub mod view;
 

@@ -5,12 +5,13 @@
 
 use super::ask::{self, AskError, Handler, OUTSTANDING_MAX, Question};
 use super::downlinks::Downlinks;
-use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS};
+use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, Watch};
 use super::frames::Audience;
 use super::handshake::{self, OnRefuse, OnWelcome, Saying};
 use super::outbound::{Halt, Outbound};
 use super::pipe::{self, Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
+use super::unheard;
 use super::view::{LinkView, Lost, Role, Stage};
 use crate::broker::Broker;
 use crate::engine::{Error, Haste};
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use citybrain_shared::Address;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::topic::{self, Verb};
-use citybrain_shared::wire::{Ack, Hello, Message, Party, Refuse, Welcome, Word};
+use citybrain_shared::wire::{Ack, Alive, Hello, Message, Party, Refuse, Welcome, Word};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -96,6 +97,8 @@ struct Link {
     outbound: Outbound,
     view: LinkView,
     heard: Option<std::time::Instant>,
+    heard_ms: Ms,
+    watch: Watch,
     me: Me,
     saying: Saying,
     said: Option<Hello>,
@@ -119,6 +122,8 @@ impl Link {
             outbound: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
             view: LinkView::new(up.parent.clone(), Role::Up),
             heard: None,
+            heard_ms: 0,
+            watch: Watch::default(),
             me: Me::default(),
             saying: Saying::default(),
             said: None,
@@ -225,6 +230,7 @@ impl Link {
     /// Timers.
     async fn tick(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
         self.outbound.sender.on_tick(now);
+        self.watch.look(now);
         let limit = PROGRESS_AFTER_MS
             .max(2 * self.cx().config.resend_after_ms)
             .max(2 * self.outbound.sender.patience_ms())
@@ -236,6 +242,9 @@ impl Link {
                 return Err(End::again(Lost::because(why)));
             }
             self.again(now, Lost::no_progress());
+        }
+        if self.outbound.session().is_some_and(|s| self.watch.is_silent(self.heard_ms, s.alive_every_ms)) {
+            self.again(now, Lost::silent());
         }
         match self.cx.hub.place().map_err(|_| End::Stop)? {
             Some(place) => {
@@ -254,10 +263,13 @@ impl Link {
         }
         // A node that shows itself wakes often enough for this.
         if now >= self.alive_at && self.outbound.session().is_some() {
-            self.alive_at = now + self.cx.alive_every_ms();
+            self.alive_at = now + self.cx.terms.alive_every_ms;
             let party = Party { inc: self.me.inc, boot: self.me.boot };
             let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
-            let said = outlet.publish(topic, Word::Alive(party).encode(), false).await;
+            let links = self.cx.links.links();
+            let (unheard, unheard_more) = self.cx.hub.state(|s| unheard::told(s, &self.cx.address, &links));
+            let alive = Alive { from: party, unheard, unheard_more };
+            let said = outlet.publish(topic, Word::Alive(alive).encode(), false).await;
             said.map_err(End::again)?;
         }
         if now >= self.shown_at + SHOW_EVERY_MS {
@@ -326,7 +338,7 @@ impl Link {
 
     async fn take(&mut self, topic: &str, payload: Bytes, outlet: &Outlet, intake: &Intake) -> Result<(), End> {
         let cx = self.cx();
-        self.heard = Some(std::time::Instant::now());
+        (self.heard, self.heard_ms) = (Some(std::time::Instant::now()), cx.now());
         let verb = topic::parse_link(&cx.config.root, topic).filter(|(_, child)| *child == cx.address).map(|(v, _)| v);
         match verb {
             Some(Verb::Down) => {
@@ -359,7 +371,7 @@ impl Link {
             Word::Ack(ack) => self.on_ack(&ack),
             Word::Welcome(welcome) => return self.on_welcome(&welcome).await,
             Word::Refuse(refuse) => return self.on_refuse(refuse).await,
-            Word::Alive(party) => self.on_alive(party),
+            Word::Alive(alive) => self.on_alive(alive.from),
             Word::Hello(_) | Word::Bye(_) => self.view.bad_messages += 1,
         }
         Ok(())
@@ -404,6 +416,8 @@ impl Link {
             OnWelcome::Up { notes, session } => {
                 cx.commit(notes, Haste::Lazy).await.map_err(End::again)?;
                 self.saying = Saying { id: self.saying.id, ..Saying::default() };
+                // With the session the parent hears who below is not heard.
+                self.alive_at = now;
                 (self.awaiting, self.hellos) = (false, 0);
                 self.refusals.reset();
                 let party = Party { inc: self.me.inc, boot: self.me.boot };

@@ -1,5 +1,6 @@
 //! What engineers see of a node's links.
 
+use citybrain_shared::view::Unheard;
 use citybrain_shared::wire::Reason;
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Inc, Pos};
@@ -46,6 +47,8 @@ pub enum Cause {
     Certificate,
     /// Frames were not acknowledged in time.
     NoProgress,
+    /// The peer no longer said that it is there.
+    Silent,
 }
 
 impl Cause {
@@ -57,6 +60,7 @@ impl Cause {
             Cause::Unavailable => Some("unavailable"),
             Cause::Certificate => Some("certificate"),
             Cause::NoProgress => Some("no-progress"),
+            Cause::Silent => Some("silent"),
         }
     }
 }
@@ -71,6 +75,10 @@ pub struct Lost {
 impl Lost {
     pub(crate) fn because(text: impl Into<String>) -> Lost {
         Lost { cause: Cause::Other, text: text.into() }
+    }
+
+    pub(crate) fn silent() -> Lost {
+        Lost { cause: Cause::Silent, text: "nothing was heard of it".into() }
     }
 
     pub(crate) fn no_progress() -> Lost {
@@ -130,6 +138,9 @@ pub struct LinkView {
     pub last_reason: Option<Lost>,
     /// Why another node was turned away that has this child's address.
     pub refused_another: Option<String>,
+    /// Who below a child is not heard, as the child says: the topmost of them, and how many more there are.
+    pub unheard: Vec<Unheard>,
+    pub unheard_more: u64,
     /// A child that an operator has to let in, for as long as it is connected.
     pub asking: Option<Asking>,
 }
@@ -165,6 +176,8 @@ impl LinkView {
             reconnects: 0,
             last_reason: None,
             refused_another: None,
+            unheard: Vec::new(),
+            unheard_more: 0,
             asking: None,
         }
     }

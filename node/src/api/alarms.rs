@@ -5,9 +5,10 @@
 
 use super::commit::{self, Late};
 use super::guard::{Caller, Name};
-use super::input::{Path, Sent, parse, query};
+use super::input::{Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
-use super::{Ctx, Refusal, etag, now, several, with_next};
+use super::supervision::awaited;
+use super::{Ctx, Refusal, etag, nodes, now, several, with_next};
 use crate::brain::Brain;
 use crate::brain::rules::{AskError, Wish};
 use axum::extract::State as From;
@@ -80,7 +81,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let wanted: Wanted = query(&uri)?;
     let at = now();
     let behind = wanted.after.as_deref().map(read).transpose()?;
-    let limit = wanted.limit.map_or(ALARMS_DEFAULT, NonZeroUsize::get).min(ALARMS_MAX);
+    let limit = limited(wanted.limit, ALARMS_DEFAULT, ALARMS_MAX)?;
     let links = (ctx.links)();
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {
@@ -103,7 +104,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
         let asked = |a: &&Address| wanted.address.as_ref().is_none_or(|w| w.covers(a));
         let mut silent = super::status::unheard(state, &ctx.config, &links).filter(asked).cloned();
         let unheard: Vec<Address> = silent.by_ref().take(UNHEARD_SHOWN).collect();
-        let unheard_more = silent.count() as u64;
+        let asked_whole = |l: &&view::Link| wanted.address.as_ref().is_none_or(|w| w.covers(&l.peer));
+        let untold: u64 = links.iter().filter(asked_whole).map(|l| l.unheard_more).sum();
+        let unheard_more = silent.count() as u64 + untold;
         let table = &brain.rules.alarms;
         let fits = |a: &&Alarm| {
             (!wanted.active.unwrap_or(true) || a.active)
@@ -132,6 +135,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             alarms: alarms.into_iter().cloned().collect(),
         }
     });
+    if let Some(address) = wanted.address.as_ref().filter(|_| body.alarms.is_empty()) {
+        nodes::is_heard_of(&ctx, address).await?;
+    }
     let next = body.next.clone();
     Ok(with_next(etag::answer(&ctx, &headers, body), &uri, next))
 }
@@ -145,7 +151,7 @@ fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
     let is_left = |brain: &Brain| ctx.offline.is_none() && brain.rules.is_left(&alarm);
     let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), is_left(brain));
     let (cases, left) = ctx.hub.state(|state| Brain::of(state).map(of)).unwrap_or_default();
-    view::AlarmShown { left, cases, alarm }
+    view::AlarmShown { left, cases, alarm, awaits: awaited(ctx) }
 }
 
 /// The newest cases that were opened beside it.
@@ -228,15 +234,15 @@ async fn make(
                 drafts.extend(word.mark(&Made::known(alarm.id.clone())));
                 (Ok(alarm), drafts)
             }
-            Err(e) => (Err(not_made(&asked, &e)), Vec::new()),
+            Err(e) => (Err(not_made(&asked, &e, brain.cases.awaited())), Vec::new()),
         }
     });
     Ok(changed(ctx, made.await?))
 }
 
-fn not_made(id: &str, error: &AskError) -> Refusal {
+fn not_made(id: &str, error: &AskError, awaits: Option<view::Awaited>) -> Refusal {
     match error {
-        AskError::Unknown(_) => unknown(id),
+        AskError::Unknown(_) => unknown(id, awaits),
         AskError::Nothing { .. } => {
             let hint = format!("`citybrain alarm show {id}` shows it");
             Refusal::new(StatusCode::CONFLICT, "nothing-to-do", error.to_string(), hint)
@@ -259,12 +265,14 @@ pub(super) fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
             Some(Named::Nothing) | None => None,
         })
     })?;
-    found.ok_or_else(|| unknown(id))
+    found.ok_or_else(|| unknown(id, awaited(ctx)))
 }
 
-fn unknown(id: &str) -> Refusal {
+/// `awaits`: whose word on alarms of this node is not here yet.
+fn unknown(id: &str, awaits: Option<view::Awaited>) -> Refusal {
+    let missing = awaits.map(|a| format!("; it may be missing, for {}", a.whole("alarms"))).unwrap_or_default();
     Refusal::not_found(
-        format!("no alarm `{id}` is known here"),
+        format!("no alarm `{id}` is known here{missing}"),
         "`citybrain alarm list --all --shelved` shows all that are; one that stays at a node below is changed there: \
          `--node URL` of that node",
     )

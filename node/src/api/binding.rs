@@ -10,7 +10,9 @@
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use citybrain_hub::ingress;
+use citybrain_shared::{case, words};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// Events of one batch: a commit of about 10 ms.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
@@ -50,16 +52,45 @@ pub fn read(headers: &HeaderMap, body: &Bytes) -> Result<Carried, Wrong> {
 }
 
 fn batch(body: &Bytes) -> Result<Vec<Bytes>, Wrong> {
+    // Where the events of a batch lie does not depend on what is no UTF-8 within them; whether that is taken is judged
+    // of each of them.
+    let text = in_place(body);
     let all: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|e| Wrong::Bad("not-json", format!("a batch is a JSON array: {e}")))?;
+        serde_json::from_str(&text).map_err(|e| Wrong::Bad("not-json", format!("a batch is a JSON array: {e}")))?;
     if all.len() > BATCH_EVENTS_MAX {
         let detail = format!("a batch may have {BATCH_EVENTS_MAX} events, and this one has {}", all.len());
         return Err(Wrong::Bad("too-many", detail));
     }
-    Ok(all.into_iter().map(|one| body.slice_ref(one.get().as_bytes())).collect())
+    let lies = |one: &RawValue| {
+        let from = one.get().as_ptr() as usize - text.as_ptr() as usize;
+        body.slice(from..from + one.get().len())
+    };
+    Ok(all.into_iter().map(lies).collect())
+}
+
+/// The bytes as a text of the same length.
+fn in_place(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.into();
+    }
+    let chunks = bytes.utf8_chunks();
+    chunks.flat_map(|c| [c.valid().to_owned(), "?".repeat(c.invalid().len())]).collect::<String>().into()
 }
 
 fn binary(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Wrong> {
+    let as_sent = composed(headers, body, |bytes| words::utf8(&bytes).map(str::to_owned));
+    as_sent.map(Bytes::from).or_else(|wrong| {
+        let mended = composed(headers, words::readable(body).as_bytes(), |bytes| Ok(words::readable(&bytes)));
+        mended.ok().filter(|event| case::must_be_heard(event)).map(Bytes::from).ok_or(wrong)
+    })
+}
+
+/// The event of these headers and this body. `text` reads a header's value.
+fn composed(
+    headers: &HeaderMap,
+    body: &[u8],
+    text: impl Fn(Vec<u8>) -> Result<String, String>,
+) -> Result<Vec<u8>, Wrong> {
     let bad = |detail: String| Wrong::Bad("bad-attribute", detail);
     let mut attributes: Vec<(String, String)> = Vec::new();
     for (name, value) in headers {
@@ -70,18 +101,17 @@ fn binary(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Wrong> {
         if attributes.iter().any(|(known, _)| known == name) {
             return Err(bad(format!("the header `ce-{name}` is there twice")));
         }
-        let text = decode(value.as_bytes()).ok_or_else(|| bad(format!("the header `ce-{name}` is not UTF-8")))?;
+        let text = text(decode(value.as_bytes())).map_err(|why| bad(format!("the header `ce-{name}`: {why}")))?;
         attributes.push((name.to_owned(), text));
     }
     let content_type = headers.get(header::CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes()));
     let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let json = ingress::structured(attributes, content_type.as_deref(), body);
-    json.map(Bytes::from).map_err(|r| Wrong::Bad(r.reason, r.detail))
+    ingress::structured(attributes, content_type.as_deref(), body).map_err(|r| Wrong::Bad(r.reason, r.detail))
 }
 
 /// A header's value: quotes off, if it is a quoted string, then percent-decoded, once. A `%` that
-/// begins no code stands for itself. `None`: it is no UTF-8.
-fn decode(value: &[u8]) -> Option<String> {
+/// begins no code stands for itself.
+fn decode(value: &[u8]) -> Vec<u8> {
     let value = value.trim_ascii();
     let unquoted: Vec<u8> = match value {
         [b'"', inner @ .., b'"'] => {
@@ -108,7 +138,7 @@ fn decode(value: &[u8]) -> Option<String> {
             }
         }
     }
-    String::from_utf8(out).ok()
+    out
 }
 
 #[cfg(test)]
@@ -168,6 +198,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_utf8_is_refused_with_its_place_but_a_call_for_help_is_read() {
+        let json = ("content-type", "application/json");
+        let named = |kind: &'static str| {
+            let [version, id, source, _] = NAMED;
+            [version, id, source, ("ce-type", kind), json, ("ce-subject", "%c8%cb")]
+        };
+        let refused = |all: &[(&'static str, &str)]| match one(all, b"{\"title\":\"\xb1\xb1\"}") {
+            Err(Wrong::Bad(word, detail)) => (word, detail),
+            taken => panic!("{taken:?}"),
+        };
+        let no_data = ("not-json", "the data is not JSON: byte 11 (0xB1) is no UTF-8".to_owned());
+        assert_eq!(refused(&[NAMED.as_slice(), &[json]].concat()), no_data);
+        let no_header = ("bad-attribute", "the header `ce-subject`: byte 1 (0xC8) is no UTF-8".to_owned());
+        assert_eq!(refused(&named("city.door")), no_header);
+        let press = one(&named("city.sos"), b"{\"title\":\"\xb1\xb1\"}").unwrap();
+        assert_eq!(
+            (&press["subject"], &press["data"]["title"]),
+            (&json!("\u{fffd}C8\u{fffd}CB"), &json!("\u{fffd}B1\u{fffd}B1"))
+        );
+        // Each event of a batch is judged by itself, as it came.
+        let batch = read(
+            &headers(&[("content-type", "application/cloudevents-batch+json")]),
+            &Bytes::from_static(b" [ {\"a\":\"\xb1\"}, {\"b\":\"\xe6\xb8\xa9\"}]"),
+        );
+        let wanted = [b"{\"a\":\"\xb1\"}".as_slice(), "{\"b\":\"温\"}".as_bytes()];
+        assert_eq!(batch, Ok(Carried::Batch(wanted.map(Bytes::from_static).to_vec())));
+    }
+
+    #[test]
     fn header_values_are_unquoted_and_decoded_once() {
         for (given, wanted) in [
             ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
@@ -177,9 +236,9 @@ mod tests {
             ("%zz%4", "%zz%4"),
             (" plain ", "plain"),
         ] {
-            assert_eq!(decode(given.as_bytes()).as_deref(), Some(wanted), "{given}");
+            assert_eq!(decode(given.as_bytes()), wanted.as_bytes(), "{given}");
         }
-        assert_eq!(decode(b"%ff"), None);
+        assert_eq!(decode(b"%ff"), [0xff]);
     }
 
     #[test]

@@ -5,10 +5,10 @@
 
 use super::commit::{self, Late};
 use super::guard::{Caller, Name};
-use super::input::{Nothing, Path, Sent, parse, query};
+use super::input::{Nothing, Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, etag, resident, supervision, with_next};
+use super::{Ctx, Refusal, etag, nodes, resident, supervision, with_next};
 use crate::brain::Brain;
 use crate::brain::cases::booking::OfService;
 use crate::brain::cases::counts::OfCategory;
@@ -76,7 +76,7 @@ pub struct Wanted {
     overdue: bool,
     /// Closed once, and open again or closed again.
     reopened: bool,
-    /// Open, and its clock stands still.
+    /// Open and suspended: its clock stands still, if it had not run out before.
     suspended: bool,
     /// Open, and somebody above its owner supervises it.
     escalated: bool,
@@ -90,6 +90,7 @@ pub struct Wanted {
     service: Option<String>,
     /// Whose service, where several nodes have one of that code.
     of: Option<Address>,
+    /// At most so many, 1 to 1000; default 100.
     limit: Option<NonZeroUsize>,
     /// Cases behind the one with this id.
     after: Option<String>,
@@ -102,7 +103,7 @@ pub async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.map_or(CASES_DEFAULT, NonZeroUsize::get).min(CASES_MAX);
+    let limit = limited(wanted.limit, CASES_DEFAULT, CASES_MAX)?;
     let status = wanted.status.as_deref().filter(|s| !["open", "all"].contains(s));
     let status: Option<Status> = status.map(str::parse).transpose().map_err(|e| bad_word(e, &wanted))?;
     let now = ctx.as_of();
@@ -210,8 +211,11 @@ pub async fn list(
     if let Some(category) = wanted.category.as_deref().filter(|_| fit == 0) {
         is_heard_of(&ctx, &caller, category).await?;
     }
-    let next = page.last().filter(|_| more).map(|c| c.id.clone());
     // An app is told nothing of the nodes.
+    if let Some(owner) = wanted.owner.as_ref().filter(|_| fit == 0 && sees_all) {
+        nodes::is_heard_of(&ctx, owner).await?;
+    }
+    let next = page.last().filter(|_| more).map(|c| c.id.clone());
     let away = if sees_all { supervision::away(&ctx, wanted.owner.as_ref()) } else { Vec::new() };
     let awaits = supervision::awaited(&ctx).map(|a| if sees_all { a } else { a.without_nodes() });
     let next_page = next.clone();
@@ -408,6 +412,10 @@ pub async fn open(
     let read = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}");
     let mut new: view::CaseNew = read.or_else(|refusal| as_press(&ctx, &body).ok_or(refusal))?;
     new.by = caller.acts_as(new.by)?;
+    // A worker's token has his name, and an app's that of no person.
+    if caller == Caller::Operator {
+        cases::names_reporter(&new.by, new.role, &mut new.contact);
+    }
     new.key = new.key.map(|key| name.own(key));
     let made = match repeat.made(&ctx)? {
         Some(made) => made,
@@ -423,7 +431,7 @@ pub(super) fn is_call(ctx: &Ctx, category: &str) -> bool {
 
 /// A call for help that is written otherwise than it should be: what can be read of it.
 fn as_press(ctx: &Ctx, body: &Bytes) -> Option<view::CaseNew> {
-    let said: Value = serde_json::from_slice(body).ok()?;
+    let said: Value = serde_json::from_str(&words::readable(body)).ok()?;
     let text = |name: &str| intake::word(&said[name]).unwrap_or_default();
     let is_call = case::says_sos(&said["sos"]) || look(ctx, |cases| cases.is_call(&text("category"))).ok()?;
     is_call.then(|| view::CaseNew {
@@ -636,20 +644,6 @@ pub async fn step(
     answer_made(&ctx, &caller, made)
 }
 
-/// A node below that never was would never take the case, and nobody could step it again.
-fn is_somebody(ctx: &Ctx, to: &Address) -> Result<(), Refusal> {
-    let me = &ctx.config.node.address;
-    if to == me || !me.covers(to) || ctx.hub.state(|s| s.registry.contains_key(to)) {
-        return Ok(());
-    }
-    let known: Vec<String> = ctx.hub.state(|s| s.registry.keys().map(ToString::to_string).collect());
-    let hint = match closest(to.as_str(), known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "`citybrain tree` shows those it knows".to_owned(),
-    };
-    Err(Refusal::bad("unknown-node", format!("{me} knows no node {to}"), hint))
-}
-
 /// Steps a case, or asks its owner to; the letter's id is `wish` then.
 pub(super) async fn wish(
     ctx: &Ctx,
@@ -660,7 +654,7 @@ pub(super) async fn wish(
     repeat: &Repeat,
 ) -> Result<Made, Refusal> {
     if let Some(to) = &ask.to {
-        is_somebody(ctx, to)?;
+        nodes::is_somebody(ctx, to)?;
     }
     are_evidence(&ask.evidence)?;
     if let Some(place) = &ask.place {

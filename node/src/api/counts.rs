@@ -2,7 +2,7 @@
 
 use super::filter::{Filter, Wanted};
 use super::guard::Caller;
-use super::input::query;
+use super::input::{limited, query};
 use super::{Ctx, Refusal};
 use axum::extract::State as From;
 use axum::http::Uri;
@@ -13,7 +13,6 @@ use citybrain_shared::record::Header;
 use citybrain_shared::view::{CountBy, CountRow, Counts};
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Records that are looked through, about half a second of reading.
@@ -35,7 +34,7 @@ pub struct By {
 pub async fn counts(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let By { by } = query(&uri)?;
     let wanted: Wanted = query(&without_by(&uri)?)?;
-    let rows_max = wanted.limit.map_or(ROWS_DEFAULT, NonZeroUsize::get).min(ROWS_MAX);
+    let rows_max = limited(wanted.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let filter = wanted.filter(&ctx, caller)?;
     let reader = ctx.hub.reader();
     let filter = Arc::new(filter);

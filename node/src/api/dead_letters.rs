@@ -4,7 +4,7 @@
 
 use super::events::{FORGOTTEN, WITHHELD};
 use super::guard::Caller;
-use super::input::{Path, query};
+use super::input::{Path, limited, query};
 use super::{Ctx, Refusal};
 use crate::brain::cases::intake;
 use crate::{brain, webhook};
@@ -37,13 +37,14 @@ const CLOSED: &str = "it may name a person, and is no longer open: it is shown t
 pub struct Wanted {
     /// Only after this position, oldest first; without it the newest.
     after: Option<u64>,
+    /// At most so many, 1 to 1000; default 100.
     limit: Option<NonZeroUsize>,
     reason: Option<String>,
 }
 
 pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.map_or(LETTERS_DEFAULT, NonZeroUsize::get).min(LETTERS_MAX);
+    let limit = limited(wanted.limit, LETTERS_DEFAULT, LETTERS_MAX)?;
     let reader = ctx.hub.reader();
     // The state may be a little ahead of what is durable, and only that can be read.
     let last = reader.last();

@@ -1,6 +1,6 @@
 //! What was sent down through or from this node, and who answered.
 
-use super::input::{Path, query};
+use super::input::{Path, limited, query};
 use super::{Ctx, Refusal, etag, several, with_next};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri};
@@ -28,7 +28,7 @@ pub struct Wanted {
 
 pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.map_or(DIRECTIVES_DEFAULT, NonZeroUsize::get).min(DIRECTIVES_MAX);
+    let limit = limited(wanted.limit, DIRECTIVES_DEFAULT, DIRECTIVES_MAX)?;
     let (mut directives, is_last): (Vec<view::Directive>, bool) = ctx.hub.state(|state| {
         let mut newest = state.directives.before(wanted.after.map(Pos));
         (newest.by_ref().take(limit).map(|(id, d)| short(id, d)).collect(), newest.next().is_none())

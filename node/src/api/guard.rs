@@ -21,11 +21,10 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use citybrain_shared::Address;
 use citybrain_shared::case::{self, Ask, Verb};
 use citybrain_shared::event::{Envelope, Priority};
 use citybrain_shared::record::Header;
-use citybrain_shared::view;
+use citybrain_shared::{Address, view, words};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,6 +108,7 @@ async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Syn
 /// Is it one event, read as it will be, that calls for help? An appeal opens a case, and has time.
 fn is_press(headers: &HeaderMap, body: &Bytes) -> bool {
     let Ok(Carried::One(event)) = binding::read(headers, body) else { return false };
+    let event = case::mended(&event).map_or(event, Bytes::from);
     Envelope::parse(&event).is_ok_and(|envelope| {
         let is_urgent = envelope.priority() == Priority::Urgent;
         envelope.kind != case::APPEAL && case::opens_case(&envelope.kind, is_urgent, &event)
@@ -116,7 +116,7 @@ fn is_press(headers: &HeaderMap, body: &Bytes) -> bool {
 }
 
 fn says_press(case: &[u8], is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> bool {
-    let said: serde_json::Value = serde_json::from_slice(case).unwrap_or_default();
+    let said: serde_json::Value = serde_json::from_str(&words::readable(case)).unwrap_or_default();
     case::says_sos(&said["sos"]) || is_call(&intake::word(&said["category"]).unwrap_or_default())
 }
 
@@ -651,6 +651,12 @@ mod tests {
         ] {
             assert_eq!(pressed(path, headers, body).await, is_press, "{path} {headers:?} {body}");
         }
+        // Whatever a device takes for an encoding.
+        let gbk =
+            b"{\"specversion\":\"1.0\",\"source\":\"/a\",\"type\":\"city.sos\",\"data\":{\"title\":\"\xbe\xc8\"}}";
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+        assert!(is_press(&headers, &Bytes::from_static(gbk)));
+        assert!(says_press(b"{\"sos\":true,\"title\":\"\xbe\xc8\"}", &|_| false));
     }
 
     #[test]

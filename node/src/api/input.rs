@@ -9,6 +9,7 @@ use bytes::Bytes;
 use citybrain_shared::limits;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::num::NonZeroUsize;
 
 /// The query string, typed.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
@@ -27,6 +28,15 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
+
+/// How much of a list is wanted: as many as it may have at most, and more is refused, so that nobody takes what is there
+/// for all of it.
+pub(super) fn limited(limit: Option<NonZeroUsize>, default: usize, max: usize) -> Result<usize, Refusal> {
+    match limit.map_or(default, NonZeroUsize::get) {
+        limit if limit <= max => Ok(limit),
+        limit => Err(Refusal::bad("bad-query", format!("`limit` is {limit}"), format!("1 to {max}"))),
+    }
+}
 
 /// A change's body, typed; an empty one is `{}`. `such_as` is what one looks like.
 pub(super) fn parse<T: DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {

@@ -96,6 +96,8 @@ fn row(link: &LinkView, peer: &Peer, waits: &[Wait<'_>], found: &[Backlog], now_
         resent_frames: link.resends,
         expired_records: link.expired_records,
         round_trip_us: link.rtt_ms.map(|ms| (ms * 1000.0) as u64),
+        unheard: link.unheard.clone(),
+        unheard_more: link.unheard_more,
     }
 }
 

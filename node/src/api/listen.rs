@@ -7,7 +7,12 @@
 //! nothing holds no place for long. A stream may be read as slowly as its client likes (a replay in real
 //! time): those have a bound of their own ([`turns`](crate::turns)). Whoever is gone without a word is asked by
 //! the kernel ([`ask_if_there`]).
+//!
+//! **Refused before it is read.** Many clients write a whole body before they read. Were the connection closed on what
+//! is left of it, the kernel would reset it and the answer (405, 413) be lost on its way; so what comes is read and let
+//! go until the client has its answer and closes: at most [`LEFT_BYTES_MAX`], and for `Patience::left`.
 
+use super::intake::BATCH_BYTES_MAX;
 use crate::files::API_CONNECTIONS_MAX as CONNECTIONS_MAX;
 use axum::Router;
 use axum::body::Body;
@@ -27,7 +32,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,6 +48,8 @@ const OWN_PLACES: usize = 16;
 const ADDRESS_CONNECTIONS_MAX: usize = CONNECTIONS_MAX / 2;
 /// A body has a second more for each of these: the slowest of lines is faster.
 const BODY_BYTES_PER_S: u64 = 1024;
+/// Of a body that nobody has read: sixteen times the largest batch. Who sends more does not look at answers.
+const LEFT_BYTES_MAX: usize = 16 * BATCH_BYTES_MAX;
 /// After the machine refused a connection (no file descriptor left): others may free some.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,6 +71,8 @@ struct Patience {
     body: Duration,
     /// While it takes nothing of its answer.
     taken: Duration,
+    /// For the rest of a body that was answered before it was read.
+    left: Duration,
 }
 
 const PATIENCE: Patience = Patience {
@@ -71,6 +80,7 @@ const PATIENCE: Patience = Patience {
     head: Duration::from_secs(30),
     body: Duration::from_secs(30),
     taken: Duration::from_secs(30),
+    left: Duration::from_secs(10),
 };
 
 /// Who asks: the other end of the connection.
@@ -212,7 +222,7 @@ async fn connection(
     };
     match tokio::time::timeout(patience.handshake, tls.accept(socket)).await {
         Ok(Ok((socket, certified))) => requests(patience, socket, Peer { address, certified }, router, stopped).await,
-        Ok(Err(error)) => tracing::debug!(peer = %address, %error, "A TLS handshake with the API failed."),
+        Ok(Err(error)) => tls.tell_failed(address.ip(), &error),
         Err(_) => tracing::debug!(peer = %address, "A TLS handshake with the API took too long."),
     }
 }
@@ -223,12 +233,17 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let may_wait = Arc::new(AtomicBool::new(false));
-    let socket = Taken { socket, within: patience.taken, may_wait: may_wait.clone(), stalled: None };
+    let is_left = Arc::new(AtomicBool::new(false));
+    let socket =
+        Taken { socket, patience, may_wait: may_wait.clone(), stalled: None, is_left: is_left.clone(), left: None };
     let address = peer.address;
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut router = router.clone();
+        is_left.store(false, Ordering::Relaxed);
+        let is_left = is_left.clone();
+        let within = patience.body;
         let mut request =
-            request.map(|body| Body::new(Brought { body, within: patience.body, bytes: 0, began: None, timer: None }));
+            request.map(|body| Body::new(Brought { body, within, bytes: 0, began: None, timer: None, is_left }));
         request.extensions_mut().insert(ConnectInfo(peer.clone()));
         let may_wait = may_wait.clone();
         async move {
@@ -261,6 +276,14 @@ struct Brought {
     bytes: u64,
     began: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Said when it goes: not all of it was read.
+    is_left: Arc<AtomicBool>,
+}
+
+impl Drop for Brought {
+    fn drop(&mut self) {
+        self.is_left.store(!self.body.is_end_stream(), Ordering::Relaxed);
+    }
 }
 
 impl HttpBody for Brought {
@@ -295,12 +318,37 @@ impl HttpBody for Brought {
     }
 }
 
-/// A socket whose client must take what it is sent, unless that is a stream.
+/// A socket whose client must take what it is sent, unless that is a stream. It closes when the client has had time to
+/// do so, where not all was read that it sends.
 struct Taken<S> {
     socket: S,
-    within: Duration,
+    patience: Patience,
     may_wait: Arc<AtomicBool>,
     stalled: Option<Pin<Box<Sleep>>>,
+    is_left: Arc<AtomicBool>,
+    left: Option<Left>,
+}
+
+/// What a client still sends though it is answered.
+struct Left {
+    bytes: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Left {
+    /// Reads and lets go, until it ends or is too much.
+    fn poll<S: AsyncRead + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<()> {
+        let mut room = [0; 8 * 1024];
+        while self.bytes < LEFT_BYTES_MAX {
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.bytes += buf.filled().len(),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.timer.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 impl<S> Taken<S> {
@@ -309,7 +357,7 @@ impl<S> Taken<S> {
             self.stalled = None;
             return wrote;
         }
-        let within = self.within;
+        let within = self.patience.taken;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(within)));
         stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -321,7 +369,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Taken<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.judge(cx, wrote)
@@ -346,8 +394,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wrote = Pin::new(&mut self.socket).poll_shutdown(cx);
-        self.judge(cx, wrote)
+        let this = &mut *self;
+        if this.left.is_none() {
+            let wrote = Pin::new(&mut this.socket).poll_shutdown(cx);
+            ready!(this.judge(cx, wrote))?;
+        }
+        if !this.is_left.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let within = this.patience.left;
+        let left = this.left.get_or_insert_with(|| Left { bytes: 0, timer: Box::pin(sleep(within)) });
+        left.poll(&mut this.socket, cx).map(Ok)
     }
 }
 
@@ -386,8 +443,10 @@ mod tests {
             .route("/short", get(|| async { "yes" }))
             .route("/large", get(|| async { vec![b'x'; LARGE] }))
             .route("/stream", get(streamed))
+            .route("/refused", post(|| async { axum::http::StatusCode::PAYLOAD_TOO_LARGE }))
             .route("/length", post(|body: bytes::Bytes| async move { body.len().to_string() }));
-        let patience = Patience { handshake: SHORT, head: SHORT, body: SHORT, taken: SHORT };
+        let patience =
+            Patience { handshake: SHORT, head: SHORT, body: SHORT, taken: SHORT, left: Duration::from_secs(20) };
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(serve_with(patience, listener, None, router, stopped));
@@ -423,6 +482,21 @@ mod tests {
         assert!(said.starts_with(b"HTTP/1.1 200"), "answered, and let go when nothing more came");
         let said = rest(&served.client("POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc"));
         assert!(said.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&said));
+    }
+
+    #[test]
+    fn who_writes_a_whole_body_before_it_reads_has_its_answer_though_nobody_has_read_that() {
+        let served = served();
+        let refused = |bytes: usize| {
+            let head = format!("POST /refused HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
+            let mut client = served.client(&head);
+            let wrote = client.write_all(&vec![b'x'; bytes]);
+            (wrote, rest(&client))
+        };
+        let (wrote, said) = refused(LEFT_BYTES_MAX - 1024 * 1024);
+        wrote.unwrap();
+        assert!(said.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&said));
+        assert!(refused(LARGE).0.is_err(), "there is a bound");
     }
 
     #[test]

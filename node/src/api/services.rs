@@ -6,11 +6,12 @@ use super::input::{Path, Sent, parse, query};
 use super::once::{self, Made, Repeat};
 use super::{Ctx, Refusal, etag};
 use crate::brain::Brain;
-use crate::brain::cases::{self, machine};
+use crate::brain::cases::{self, machine, names_reporter};
 use crate::brain::services::request;
 use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
+use citybrain_shared::case::Role;
 use citybrain_shared::config::services::Service;
 use citybrain_shared::{Address, Lane, view};
 use serde::Deserialize;
@@ -146,9 +147,7 @@ pub async fn request(
         let (mut opening, mut contact) = request::opening(&offered, &wanted, id, free, now)?;
         // Nobody's token: whoever asks for a service is who gets it, and his name is kept with the number alone.
         if caller_speaks_for_others {
-            if contact.name.is_empty() {
-                contact.name.clone_from(&opening.by);
-            }
+            names_reporter(&opening.by, Some(Role::Resident), &mut contact);
             opening.by = machine::RESIDENT.into();
         }
         brain.cases.has_room(opening.sos)?;

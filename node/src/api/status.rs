@@ -197,10 +197,12 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
     nodes
 }
 
-/// Nodes below that are not heard at present: none of the children's links that are up leads to them.
+/// Nodes below that are not heard at present: none of the children's links that are up leads to them, or that child
+/// says that it does not hear them.
 pub fn unheard<'s>(state: &'s State, config: &'s Config, links: &'s [view::Link]) -> impl Iterator<Item = &'s Address> {
     let is_up = |l: &&view::Link| l.role == LinkRole::Down && l.state == "up";
-    let heard = move |a: &Address| links.iter().filter(is_up).any(|l| l.peer.covers(a));
+    let leads = |l: &view::Link, a: &Address| l.peer.covers(a) && !l.unheard.iter().any(|u| u.node.covers(a));
+    let heard = move |a: &Address| links.iter().filter(is_up).any(|l| leads(l, a));
     state.registry.keys().filter(move |a| **a != config.node.address && !heard(a))
 }
 
@@ -247,11 +249,17 @@ mod tests {
             resent_frames: 0,
             expired_records: 0,
             round_trip_us: None,
+            unheard: Vec::new(),
+            unheard_more: 0,
         };
         let links = [link];
         let silent: Vec<&str> = unheard(&state, &config, &links).map(Address::as_str).collect();
         assert_eq!(silent, ["c/b"], "what a child that is heard has below it is heard through it");
         let [link] = links;
+        let below = view::Unheard { node: Address::parse("c/a/x").unwrap(), last_heard_ms_ago: None };
+        let says = [view::Link { unheard: vec![below], ..link.clone() }];
+        let silent: Vec<&str> = unheard(&state, &config, &says).map(Address::as_str).collect();
+        assert_eq!(silent, ["c/a/x", "c/b"], "unless that child does not hear it");
         let away = [view::Link { state: "away".into(), ..link.clone() }];
         let silent: Vec<&str> = unheard(&state, &config, &away).map(Address::as_str).collect();
         assert_eq!(silent, ["c/a", "c/a/x", "c/b"]);

@@ -2,11 +2,10 @@
 
 use super::cases::SLICE;
 use super::guard::Caller;
-use super::input::query;
+use super::input::{limited, query};
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
 use crate::brain::cases::counts::{self, District, OfCategory, Scope};
-use crate::brain::cases::machine::common;
 use crate::brain::cases::rates;
 use crate::brain::cases::supervision::{Question, Watching};
 use crate::brain::cases::{Cases, Held};
@@ -15,7 +14,6 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::config::closest;
 use citybrain_shared::selector::{DISTRICT, Labels, POPULATION};
 use citybrain_shared::view::{self, Away, GroupBy, LinkRole, RatePeriod};
 use serde::Deserialize;
@@ -151,43 +149,9 @@ async fn are_known(
         super::cases::is_heard_of(ctx, caller, category).await?;
     }
     if let Some(under) = under {
-        is_below(ctx, under).await?;
+        super::nodes::is_below(ctx, under).await?;
     }
     category.map(|word| super::cases::of_category(ctx, word)).transpose()
-}
-
-async fn is_below(ctx: &Ctx, under: &Address) -> Result<(), Refusal> {
-    let me = &ctx.config.node.address;
-    if under == me {
-        return Ok(());
-    }
-    if under.covers(me) {
-        let detail = format!("{me} knows only its own part of `{under}`, which is above it");
-        return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself")));
-    }
-    // What was handed there is known here, and is a part of its cases.
-    if !me.covers(under) {
-        let above = common(me, under).map_or(String::new(), |above| format!(", or {above}"));
-        let detail = format!("{me} knows no more than a part of `{under}`, which is not below it");
-        return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself{above}")));
-    }
-    // A node in between need not have told of itself for those below it to be there.
-    let nodes: Vec<Address> = ctx.hub.state(|state| state.registry.keys().cloned().collect());
-    if nodes.iter().any(|node| under.covers(node)) || has_cases(ctx, under).await? {
-        return Ok(());
-    }
-    let hint = match closest(under.as_str(), nodes.iter().map(Address::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "`citybrain tree` shows which there are".to_owned(),
-    };
-    Err(Refusal::bad("bad-query", format!("{me} knows no node `{under}`"), hint))
-}
-
-/// Are there cases of it, or below it? It may be gone, or have been counted for by another system.
-async fn has_cases(ctx: &Ctx, under: &Address) -> Result<bool, Refusal> {
-    let mut found = false;
-    sweep(ctx, |_, held, _| found |= under.covers(&held.case.owner)).await?;
-    Ok(found)
 }
 
 /// # Errors
@@ -225,12 +189,8 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let now = ctx.as_of();
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
-    let question = Question {
-        scope,
-        again,
-        limit: limit.map_or(LIST_DEFAULT, NonZeroUsize::get).min(LIST_MAX),
-        shown: caller.sees_persons(),
-    };
+    let question =
+        Question { scope, again, limit: limited(limit, LIST_DEFAULT, LIST_MAX)?, shown: caller.sees_persons() };
     let mut watching = Watching::new(question, now);
     sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
     // A hundred thousand places are sorted for longer than a runtime's thread may be held.
@@ -246,7 +206,7 @@ fn since(ctx: &Ctx, days: Option<u32>) -> Option<DateTime<Utc>> {
 
 /// Shows every case once, some at a time: the state is free in between, and so is the runtime's thread.
 /// What changes meanwhile is counted as it was or as it is, and a case once.
-async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> Result<(), Refusal> {
+pub(super) async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> Result<(), Refusal> {
     let _turn = ctx.turns.sweep().await?;
     let mut after: Option<String> = None;
     loop {
@@ -266,24 +226,33 @@ async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> 
     }
 }
 
-/// Children whose links are not up, above or below the node that is asked about. A folder's answer says for itself
+/// The topmost nodes that are not heard, above or below the node that is asked about. A folder's answer says for itself
 /// of when it is. To the second, so that the same answer twice is the same.
 pub(super) fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
     if ctx.offline.is_some() {
         return Vec::new();
     }
     let (me, links) = (&ctx.config.node.address, (ctx.links)());
-    let is_asked = |child: &Address| under.is_none_or(|under| under.covers(child) || child.covers(under));
+    let is_asked = |top: &Address| under.is_none_or(|under| under.covers(top) || top.covers(under));
     let now = super::now();
     ctx.hub.state(|state| {
         let mut away: BTreeMap<Address, DateTime<Utc>> = BTreeMap::new();
         for node in super::status::unheard(state, &ctx.config, &links) {
-            let Some(child) = me.child_towards(node).filter(is_asked) else { continue };
+            let Some(child) = me.child_towards(node) else { continue };
             let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == child);
-            let by_link = link.and_then(|l| l.last_heard_ms_ago).and_then(|ms| TimeDelta::try_milliseconds(ms as i64));
+            // Of one farther down its parent says it.
+            let said = link.filter(|l| l.state == "up").and_then(|l| l.unheard.iter().find(|u| u.node.covers(node)));
+            let (top, ago) = match said {
+                Some(said) => (said.node.clone(), said.last_heard_ms_ago),
+                None => (child, link.and_then(|l| l.last_heard_ms_ago)),
+            };
+            if !is_asked(&top) {
+                continue;
+            }
+            let by_link = ago.and_then(|ms| TimeDelta::try_milliseconds(ms as i64));
             let by_presence = state.registry.get(node).map(|known| view::time_of(known.last_heard_us));
             let heard = by_link.map(|ago| now - ago).max(by_presence).unwrap_or_default();
-            let last = away.entry(child).or_insert(heard);
+            let last = away.entry(top).or_insert(heard);
             *last = heard.max(*last);
         }
         away.into_iter().map(|(node, last_heard)| Away { node, last_heard: last_heard.trunc_subsecs(0) }).collect()

@@ -11,8 +11,9 @@
 //!
 //! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part tells another
 //! something only by events: a rule that opens a case writes an event that [`cases`] reads in the same
-//! commit. What they share of [`cases`] is its calendar, its letters and its ids; and [`warnings`] says which
-//! of its events rules hear.
+//! commit. One number is looked up: how new the alarms are that [`rules`] know, for the question that a box asks its
+//! parent, which [`cases`] write for both. What they share of [`cases`] is its calendar, its letters and its ids; and
+//! [`warnings`] says which of its events rules hear.
 
 pub mod cases;
 pub mod form;

@@ -10,8 +10,8 @@ use clap::{Args, Subcommand};
 pub enum Alarm {
     /// Those that are active, worst first
     ///
-    /// Nodes right below that are not heard are named below the list. Of those farther down only `citybrain tree`
-    /// says who is heard: what is raised at one that is not is missing here.
+    /// Nodes below that are not heard are named below the list: what is raised there is missing here. Of one farther
+    /// down its parent says so, within some seconds a tier.
     List(List),
     /// One, with all that is known of it
     Show {
@@ -54,7 +54,7 @@ pub struct List {
     /// Also those that are on the shelf
     #[arg(long)]
     pub shelved: bool,
-    /// At most this many
+    /// At most this many, 1 to 5000
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub limit: usize,
     /// Goes on behind the page that named this as its next

@@ -2,7 +2,7 @@
 
 use super::asking::Wait;
 use super::confirm::Yes;
-use super::whom::{Coordinates, Whom};
+use super::whom::{self, Coordinates, Whom};
 use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
@@ -289,9 +289,12 @@ pub struct New {
     /// Yours: asked twice with the same one, it opens one case
     #[arg(long)]
     pub key: Option<String>,
-    /// Who opens it [default: the user of this shell]
+    /// Who opens it [default: the user of this shell]; with a number and no `--name`, whom to call
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
+    /// As what: `worker` opens it for somebody whose name is not known
+    #[arg(long)]
+    pub role: Option<Role>,
     #[command(flatten)]
     pub at: Direct,
 }
@@ -319,7 +322,7 @@ pub struct Which {
     /// Closed once, and open again or closed again
     #[arg(long)]
     pub reopened: bool,
-    /// Suspended 挂账: its clock stands still until somebody resumes it
+    /// Suspended 挂账: its clock stands still until somebody resumes it, if it had not run out before
     #[arg(long)]
     pub suspended: bool,
     /// Open, and escalated: somebody above its owner supervises it 督办
@@ -349,7 +352,7 @@ pub struct Which {
 pub struct List {
     #[command(flatten)]
     pub which: Which,
-    /// At most this many
+    /// At most this many, 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
     /// Go on behind this id
@@ -502,6 +505,7 @@ impl New {
             form: self.form.into_iter().collect(),
             media: self.media,
             contact: self.whom.contact(),
+            role: whom::role(self.role, &self.by),
             by: self.by,
             key: self.key,
         };

@@ -8,7 +8,7 @@ use clap::Subcommand;
 pub enum Directives {
     /// The newest, with their counts
     List {
-        /// At most this many
+        /// At most this many, 1 to 1000
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
         /// Only those from before this position in the log

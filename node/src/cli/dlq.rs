@@ -13,7 +13,7 @@ pub enum Dlq {
         /// Only this reason, such as `not-json`
         #[arg(long)]
         reason: Option<String>,
-        /// At most this many
+        /// At most this many, 1 to 1000
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
         #[command(flatten)]

@@ -56,7 +56,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     (
         "case new",
-        "citybrain case new --category 暴露垃圾 --title 三号门堆了垃圾 --by 小张 --phone 13900000000    opens one",
+        "citybrain case new --category 暴露垃圾 --title 三号门堆了垃圾 --by 小张 --name 王大妈 --phone 13900000000    opens one",
     ),
     ("case list", "citybrain case list --status open --overdue    what is late?"),
     ("case show", "citybrain case show 20261129-59wv    history, clocks, and what it takes now"),

@@ -1,7 +1,8 @@
 //! `citybrain sos`: one press.
 
-use super::whom::{Coordinates, Whom};
+use super::whom::{self, Coordinates, Whom};
 use super::{Direct, Fail, Output};
+use citybrain_shared::case::Role;
 use citybrain_shared::view;
 use clap::Args;
 
@@ -17,9 +18,12 @@ pub struct Sos {
     pub coordinates: Coordinates,
     #[command(flatten)]
     pub whom: Whom,
-    /// Who presses [default: the user of this shell]
+    /// Who presses [default: the user of this shell]; with a number and no `--name`, whom to call
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
+    /// As what: `worker` presses for somebody whose name is not known
+    #[arg(long)]
+    pub role: Option<Role>,
     #[command(flatten)]
     pub at: Direct,
 }
@@ -37,6 +41,7 @@ impl Sos {
             sos: true,
             channel: "cli".into(),
             contact: self.whom.contact(),
+            role: whom::role(self.role, &self.by),
             // A press must not fail for want of a name.
             by: if self.by.is_empty() { "cli".into() } else { self.by },
             ..view::CaseNew::default()

@@ -1,6 +1,6 @@
 //! Whom to call and where: what several commands ask in the same words.
 
-use citybrain_shared::case::{Contact, Place};
+use citybrain_shared::case::{Contact, Place, Role};
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -20,6 +20,12 @@ impl Whom {
     pub fn contact(self) -> Contact {
         Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() }
     }
+}
+
+/// In which role somebody opens a case: the shell's user, and nobody, do so for whoever is to be called.
+pub fn role(said: Option<Role>, by: &str) -> Option<Role> {
+    let is_shells = by.is_empty() || std::env::var("USER").is_ok_and(|user| user == by);
+    said.or_else(|| is_shells.then_some(Role::Worker))
 }
 
 #[derive(Debug, Args)]

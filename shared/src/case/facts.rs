@@ -32,7 +32,7 @@ pub struct Clock {
     pub limit: String,
     #[serde(deserialize_with = "moment")]
     pub started: DateTime<Utc>,
-    /// `None` while it is suspended, and when it was sent back in time.
+    /// `None` while one that had not passed is suspended, and when it was sent back in time.
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
     /// What was left of it when it was suspended, in the time of its own kind.
@@ -43,10 +43,11 @@ pub struct Clock {
     /// Its limit passed while it ran; when that was seen.
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub missed: Option<DateTime<Utc>>,
-    /// A limit that had passed when the clock was begun anew, the first of them: the period in which it counts.
+    /// A limit that had passed when the clock was begun anew or extended, the first of them: the period in which it
+    /// counts.
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub due_before: Option<DateTime<Utc>>,
-    /// It was missed before it was begun anew.
+    /// It was missed before it was begun anew or extended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missed_before: bool,
 }
@@ -95,7 +96,8 @@ impl Clock {
         !self.missed_before && matches!((self.stopped, self.due), (Some(stopped), Some(due)) if stopped <= due)
     }
 
-    /// By which limit it is counted: whoever begins the clock anew takes none that has passed out of its period.
+    /// By which limit it is counted: whoever begins the clock anew, or extends it, takes none that has passed out of
+    /// its period.
     pub fn counted_due(&self) -> Option<DateTime<Utc>> {
         self.due_before.or(self.due)
     }

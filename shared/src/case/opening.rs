@@ -1,5 +1,7 @@
 //! Which events open a case, and who may hear of them outside of the tree.
 
+use crate::event::{Envelope, Priority};
+use crate::words;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -56,6 +58,19 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
         && serde_json::from_slice::<Event>(payload).is_ok_and(|e| says_sos(&e.data.sos))
 }
 
+/// An event that must be heard though not all of it is UTF-8: as a text, with what does not read marked in it. A device
+/// with another encoding hears of no refusal, and whoever presses it hears of none at all. `None`: it is UTF-8, or
+/// nothing hangs on it, and is what it is.
+pub fn mended(event: &[u8]) -> Option<String> {
+    words::utf8(event).err()?;
+    Some(words::readable(event)).filter(|text| must_be_heard(text.as_bytes()))
+}
+
+/// Is this event, as it stands, urgent, or does it open a case?
+pub fn must_be_heard(event: &[u8]) -> bool {
+    Envelope::parse(event).is_ok_and(|read| read.priority() == Priority::Urgent || opens_case(&read.kind, false, event))
+}
+
 /// Who gets an event outside of the tree of nodes, a webhook's endpoint or the sink of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
@@ -96,6 +111,7 @@ mod tests {
             assert_eq!(opens_case("acme.button", true, payload.as_bytes()), yes, "{says}");
             assert!(!opens_case("acme.button", false, payload.as_bytes()), "not urgent");
         }
+        assert!(mended(b"{}").is_none() && mended(b"\xff").is_none());
         assert!(is_letter("city.brain.case.letter") && !is_letter("city.brain.case.call"));
         assert!(!opens_case("city.brain.case.letter", true, b"{\"data\":{\"sos\":true}}"));
     }

@@ -2,7 +2,7 @@
 
 use super::{Alarm, GroupBy};
 use crate::Address;
-use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Status, Verb, Words};
+use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Role, Status, Verb, Words};
 use crate::config::cases::Cases as Settings;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub struct Cases {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
-fn is_zero(n: &u64) -> bool {
+pub(super) fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
@@ -152,6 +152,10 @@ pub struct CaseNew {
     pub media: Vec<String>,
     pub contact: Contact,
     pub by: String,
+    /// As what he speaks. Of an operator who says whom to call, and not by which name, it is the resident's own
+    /// word unless this says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// Of the asker's own; asked twice with the same one, today or tomorrow, it opens one case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -187,7 +191,7 @@ pub struct Rates {
     pub at: DateTime<Utc>,
 }
 
-/// A child whose link is not up: what it, and those below it, have done since it was heard last is not in it.
+/// A node that its parent does not hear: what it, and those below it, have done since it was heard last is not in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Away {
@@ -372,7 +376,7 @@ counts! {
     response_kept,
     /// Those with a response limit.
     response_of,
-    /// Of them: still in time.
+    /// Of them: their limit still runs. The rate has them as not kept until somebody has called.
     response_open,
     response_without_limit,
     solved,

@@ -272,6 +272,16 @@ pub enum LinkRole {
     Down,
 }
 
+/// A node that its parent does not hear, nor any below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Unheard {
+    pub node: Address,
+    /// `None`: never in the life of its parent's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_heard_ms_ago: Option<u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Link {
@@ -284,12 +294,13 @@ pub struct Link {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The same for programs, where something is to be done about it: why a hello was refused (`duplicate`,
-    /// `unenrolled`, …); `login`, `unavailable`, `certificate` or `no-progress`; `refused-another` if it is up and
+    /// `unenrolled`, …); `login`, `unavailable`, `certificate`, `no-progress` or `silent`; `refused-another` if it is up and
     /// a second node wants its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// `None`: never in this process's life. A peer that has nothing else to say says that it is there, every
-    /// `link.keep_alive_s` of its own and at least every four minutes.
+    /// `link.keep_alive_s` of its own and at least every four minutes; when three of these are over, by the slower of
+    /// both ends, it is no longer up.
     pub last_heard_ms_ago: Option<u64>,
     /// For so long it has not been up; `None`: it is, or it never was in this process's life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -312,6 +323,12 @@ pub struct Link {
     pub expired_records: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
+    /// Nodes below a child that it does not hear, as it said last; the topmost, at most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Unheard>,
+    /// How many more there are.
+    #[serde(default, skip_serializing_if = "super::cases::is_zero")]
+    pub unheard_more: u64,
 }
 
 impl Link {

@@ -90,7 +90,7 @@ pub struct Supervision {
     /// Open and over a limit, the longest first.
     pub overdue: Vec<Case>,
     pub overdue_in_all: u64,
-    /// Their clocks stand still, the longest first.
+    /// Their clocks stand still, but those that had run out before; the longest first.
     #[serde(default)]
     pub suspended: Vec<Case>,
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::ids::{Boot, Inc, LogId, Pos};
+use crate::view::Unheard;
 use serde::{Deserialize, Serialize};
 
 /// Who speaks: in every message, so that late ones of an older connection are told apart.
@@ -9,6 +10,25 @@ use serde::{Deserialize, Serialize};
 pub struct Party {
     pub inc: Inc,
     pub boot: Boot,
+}
+
+/// A sign of life. A child says with it whom below it it does not hear.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alive {
+    pub from: Party,
+    /// The topmost of them, as many as fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Unheard>,
+    /// How many more there are.
+    #[serde(default)]
+    pub unheard_more: u64,
+}
+
+impl Alive {
+    /// Of a node that tells nothing else.
+    pub fn of(from: Party) -> Alive {
+        Alive { from, unheard: Vec::new(), unheard_more: 0 }
+    }
 }
 
 /// What a receiver holds of a sender's lane, or a sender knows that a receiver holds.
@@ -45,6 +65,8 @@ pub struct Hello {
     pub version_max: u8,
     /// Largest message that the child accepts, bytes.
     pub message_bytes_max: u32,
+    /// In session it says at least so often that it is there, ms.
+    pub alive_every_ms: u64,
     /// The child's current history.
     pub epoch: Epoch,
     /// The child's oldest retained and its newest durable position.
@@ -86,6 +108,8 @@ pub struct Welcome {
     pub address: Address,
     pub version: u8,
     pub message_bytes_max: u32,
+    /// As in [`Hello`], of the parent.
+    pub alive_every_ms: u64,
     /// Fencing number: grows with each grant for this child address.
     pub lease: u64,
     pub epoch: Epoch,

@@ -1,7 +1,8 @@
 use super::frame::CORE_BYTES;
 use super::*;
-use crate::Tier;
 use crate::record::{Direction, Header, Kind, Origin};
+use crate::view::Unheard;
+use crate::{Address, Tier};
 use proptest::prelude::*;
 
 fn party() -> Party {
@@ -74,7 +75,10 @@ fn acks_byes_and_signs_of_life_survive_the_wire() {
         gap: true,
     });
     assert_eq!(decode(&ack.encode(), no).unwrap(), Message::Word(ack));
-    for word in [Word::Bye(party()), Word::Alive(party())] {
+    let node = Address::parse("c/s/m").unwrap();
+    let unheard = vec![Unheard { node, last_heard_ms_ago: Some(7) }];
+    let far = Alive { unheard, unheard_more: 2, ..Alive::of(party()) };
+    for word in [Word::Bye(party()), Word::Alive(Alive::of(party())), Word::Alive(far)] {
         assert_eq!(decode(&word.encode(), no).unwrap(), Message::Word(word));
     }
 }
@@ -140,5 +144,5 @@ fn a_frames_lane_is_known_without_reading_the_rest_of_it() {
             assert!(lane_of(&bytes[..cut]).is_none_or(|l| l == lane));
         }
     }
-    assert_eq!(lane_of(&Word::Alive(party()).encode()), None);
+    assert_eq!(lane_of(&Word::Alive(Alive::of(party())).encode()), None);
 }

@@ -169,6 +169,23 @@ async fn refusals_say_why_to_those_who_want_to_know() {
 }
 
 #[tokio::test]
+async fn what_is_said_to_be_text_and_is_none_is_refused_unless_it_is_urgent() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    for (topic, acked) in [("in/x", reason::PAYLOAD_FORMAT), ("in/sos/7", 0)] {
+        let mut body = Vec::new();
+        put_text(topic, &mut body);
+        // Packet id 1, and the payload format indicator.
+        body.extend_from_slice(b"\0\x01\x02\x01\x01{\xff}");
+        c.send(0x32, &body).await;
+        assert_eq!(c.acked(kind::PUBACK, 1).await, acked, "{topic}");
+    }
+    assert_eq!(fake.letters(), ["payload-format"]);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn the_reason_reaches_a_client_that_goes_on_sending() {
     let fake = Fake::new();
     let house = House::open(&fake).await;

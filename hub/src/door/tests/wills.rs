@@ -368,7 +368,7 @@ async fn an_urgent_will_waits_for_no_room_with_one_that_is_refused() {
     let put = |id: &str, will: Will| {
         house.door.put_will(id.into(), Duration::ZERO, house.door.access.formerly(""), will);
     };
-    let refused = || Will { payload: b"{\xff}".to_vec(), properties: vec![1, 1], ..alarm() };
+    let refused = || Will { topic: "cut".into(), payload: b"{\xff}".to_vec(), properties: vec![1, 1], ..alarm() };
     put("meter", Will { topic: "will/meter".into(), retain: true, ..alarm() });
     until("it waits for room", || is_on_its_way(&house, "meter")).await;
     put("refused", refused());

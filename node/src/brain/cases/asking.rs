@@ -75,7 +75,8 @@ impl Cases {
                     } else {
                         became.changed += 1
                     }
-                    drafts.push(pen.step(&stepped, None));
+                    let known = self.held.get(&id).map(|h| h.history.as_slice()).unwrap_or_default();
+                    drafts.push(pen.step(&stepped, known, None));
                     newest.insert(id, stepped.case);
                 }
                 Err(refusal) => refuse(told, refusal),
@@ -298,7 +299,7 @@ impl Cases {
         drafts: &mut Vec<Draft>,
     ) {
         let pen = Pen { me: &self.me, now };
-        drafts.push(pen.step(stepped, answers));
+        drafts.push(pen.step(stepped, known, answers));
         let Some(to) = &stepped.case.handing_to else { return };
         let mut history = letter::sent(known);
         history.push(stepped.entry.clone());
@@ -386,6 +387,15 @@ impl Held {
 pub(super) fn takes_back(from: &Address, ask: &Ask, coming: &Coming) -> bool {
     let is_he = coming.node == *from && machine::is_same_person(&coming.by, &ask.by);
     is_he || ask.role == Some(Role::Supervisor) && from.covers(&coming.node)
+}
+
+/// Who says whom to call, and not by which name, speaks of himself, unless he says that he works on it: his name goes
+/// where the telephone number is, and with it.
+pub fn names_reporter(by: &str, role: Option<Role>, contact: &mut Contact) {
+    let is_his = role.map_or(!contact.is_empty(), |role| role == Role::Resident);
+    if is_his && contact.name.trim().is_empty() && machine::is_name(by) {
+        by.trim().clone_into(&mut contact.name);
+    }
 }
 
 /// Who opens it, or presses again, as others may read it: whoever is the one to call is named nowhere else.

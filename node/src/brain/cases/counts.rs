@@ -117,7 +117,7 @@ impl Pile {
             _ => r.open += 1,
         }
         r.overdue += u64::from(case.status.is_open() && case.is_overdue(now));
-        if let Some(clock) = case.clock(SOLUTION).filter(|c| c.due.is_some()) {
+        if let Some(clock) = case.clock(SOLUTION).filter(|c| c.counted_due().is_some()) {
             r.with_limit += 1;
             r.in_time += u64::from(clock.is_kept());
             r.late += u64::from(clock.stopped.is_some() && !clock.is_kept());

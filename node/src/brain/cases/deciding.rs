@@ -9,10 +9,10 @@ use super::{
 };
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
-use citybrain_hub::state::{Presence, State, slot};
+use citybrain_hub::state::{Presence, State};
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, Lane, Pos, view};
+use citybrain_shared::{Address, view};
 
 /// What the id of a hand-over that goes back ends with.
 pub(super) const SENT_BACK: &str = ".sent-back";
@@ -224,7 +224,7 @@ impl Cases {
     /// others, a word to one who did not know that the case is gone.
     pub(super) fn seen(&self, step: &Step, state: &State, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
-        let Step { case, entry, answers } = step;
+        let Step { case, entry, history, answers } = step;
         let mut drafts = Vec::new();
         if let Some(known) = self.held.get(&case.id)
             && entry.node != self.me
@@ -274,7 +274,9 @@ impl Cases {
             // Those above the owner see its records; the others are told by the node above both.
             let is_mine = !to.covers(&entry.node) && common(&entry.node, to).as_ref() == Some(&self.me);
             if is_mine && *to != self.me {
-                drafts.extend(self.copy_to(to, case, Some(entry), known, answers.as_deref(), now));
+                // Where it is heard of for the first time, its step tells more of it.
+                let lines = if history.is_empty() { known } else { history };
+                drafts.extend(self.copy_to(to, case, Some(entry), lines, answers.as_deref(), now));
                 let is_summoned = entry.step == Verb::Assist.done() && entry.calls.contains(to);
                 if is_summoned && !self.may_be_there(to, state) {
                     drafts.extend(pen.letter(&self.of_nobody(case, to)));
@@ -498,7 +500,7 @@ impl Cases {
             Body::HandOver { case, .. } => self.taken_over(case, letter, is_old, now),
             Body::Returned { .. } if !self.believes(letter) => done(letter::NOT_BELIEVED),
             Body::Returned { case, history, .. } => self.sent_home(case, history, letter, now),
-            Body::Ask { .. } if letter.to != self.me => {
+            Body::Ask { .. } | Body::WhatOf { .. } if letter.to != self.me => {
                 Pen { me: &self.me, now }.answered(letter, "sent on", self.send_down(letter, state, now))
             }
             Body::Ask { case, verb, ask, contact, .. } => {
@@ -507,11 +509,12 @@ impl Cases {
                 }
                 let wanted = if is_old { self.still_wanted(letter, *verb, ask) } else { Some(*verb) };
                 let done = wanted
-                    .ok_or_else(|| lost(&self.me, self.knows_some()))
+                    .ok_or_else(|| lost(how_lost(&self.me, self.knows_some())))
                     .and_then(|verb| self.may_be_summoned(verb, ask, state).map(|()| verb))
                     .and_then(|verb| self.asked(case, verb, ask, contact.as_ref(), letter, now));
                 done.unwrap_or_else(|refusal| self.refused(case, refusal, letter, now))
             }
+            Body::WhatOf { case, verb, wish, hops, how } => self.what_of(case, *verb, wish, *hops, how, letter, now),
             Body::SentBack { case, term, version, why } => self.bounced(case, (*term, *version), why, letter, now),
             Body::Recall { case, by, why, asker, .. } => self.called_back(case, by, why, asker, letter, now),
             Body::Refused { case, answers, said: Some(said), contact, .. } => {
@@ -573,17 +576,66 @@ impl Cases {
 
     /// A wish that was done, and comes again: its maker is told.
     fn done_before(&self, case: &str, letter: &Letter, now: DateTime<Utc>) -> Option<Vec<Draft>> {
+        let Body::Ask { verb, .. } = &letter.body else { return None };
+        self.told_that_done(case, *verb, &letter.id, letter, now)
+    }
+
+    /// The answer to that letter, if the wish was done.
+    fn told_that_done(
+        &self,
+        case: &str,
+        verb: Verb,
+        wish: &str,
+        letter: &Letter,
+        now: DateTime<Utc>,
+    ) -> Option<Vec<Draft>> {
         let held = self.held.get(case)?;
-        let wish = machine::cut(&letter.id, WISH_ID_MAX);
+        let name = if verb == Verb::Recall { letter::recalled_by(wish) } else { wish };
+        let name = machine::cut(name, WISH_ID_MAX);
         // Who is forgotten is, whoever has asked for it first.
-        let is_forget = matches!(&letter.body, Body::Ask { verb: Verb::Forget, .. });
-        let is_done = |e: &&Entry| e.wish.as_deref() == Some(&wish) || is_forget && e.step == Verb::Forget.done();
-        let done = held.history.iter().find(is_done)?;
+        let is_forget = |e: &Entry| verb == Verb::Forget && e.step == Verb::Forget.done();
+        let done = held.history.iter().find(|e| e.wish.as_deref() == Some(&name) || is_forget(e))?;
         let (case, history) = (held.case.clone(), letter::sent(&held.history));
-        let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
+        let body = Body::Copy { case, entry: done.clone(), history, answers: Some(wish.to_owned()) };
         let told = self.letter(format!("{}.done", letter.id_of_time()), &letter.from, letter.urgent, body);
         let pen = Pen { me: &self.me, now };
         Some(pen.answered(letter, "known", pen.letter(&told)))
+    }
+
+    /// Somebody asks what has become of a wish of his that may be lost: all that came here before is decided.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a question, from the letter that has them")]
+    fn what_of(
+        &self,
+        case: &str,
+        verb: Verb,
+        wish: &str,
+        hops: u8,
+        how: &str,
+        letter: &Letter,
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
+        if let Some(told) = self.told_that_done(case, verb, wish, letter, now) {
+            return told;
+        }
+        let pen = Pen { me: &self.me, now };
+        if let Some(held) = self.held.get(case) {
+            let recall = format!("{wish}{RECALL}");
+            let is_under_way = held.wishes.iter().any(|w| w.id == recall && w.refused.is_none());
+            // The case's own giver hears so by its coming back.
+            if verb == Verb::Recall && (is_under_way || held.sent_back == Some(held.case.order())) {
+                return pen.answered(letter, "known", None);
+            }
+            let to = held.case.bound_for();
+            // After its case, as the wish.
+            if verb != Verb::Recall && *to != self.me && hops < HOPS_MAX {
+                let (case, wish, how) = (case.to_owned(), wish.to_owned(), how.to_owned());
+                let body = Body::WhatOf { case, verb, wish, hops: hops + 1, how };
+                let on = Letter { to: to.clone(), via: Some(self.me.clone()), body, ..letter.clone() };
+                return pen.answered(letter, "sent on", pen.letter(&on));
+            }
+        }
+        let lost = self.refusal_of(case, lost(how.to_owned()), &Letter { id: wish.to_owned(), ..letter.clone() }, now);
+        pen.answered(letter, letter::LOST, lost)
     }
 
     /// Somebody at another node wants a step.
@@ -699,6 +751,10 @@ impl Cases {
     /// Is it a wish of which this box, in place of another, cannot say yet where its case is? It waits with the
     /// case: what says that somebody comes, or does not after all, and what [`follows`].
     pub(super) fn must_wait(&self, letter: &Letter) -> bool {
+        // What has become of a wish is known once it is decided.
+        if let Body::WhatOf { wish, .. } = &letter.body {
+            return [&self.inbox, &self.waiting].iter().any(|letters| letters.place(wish).is_some());
+        }
         let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
         // Whoever was to come takes it back behind his own word.
         let accepts = |(_, posted): (u64, &Posted)| {
@@ -724,9 +780,7 @@ impl Cases {
         is_hand_over(letter) && self.is_old(header, letter) || self.must_wait(letter)
     }
 
-    /// A node below says which folder it is. If it is another than before, wishes of this node that were on their way
-    /// to it, or past it, may be lost with the disk, and nobody would ever answer them. What goes another way is not
-    /// among them: who comes to a press is said with the case ([`Cases::still_come`]), and a comment waits for it.
+    /// A node below says which folder it is: what was on its way to it, or past it, may be lost with the one before.
     pub(super) fn lost_below(
         &self,
         header: &Header<'_>,
@@ -737,44 +791,31 @@ impl Cases {
         let Some(node) = header.origin.and_then(|o| Address::parse(o.address).ok()) else { return Vec::new() };
         let inc = letter::data::<Presence>(payload).map(|presence| presence.inc);
         let known = state.registry.get(&node).map(|known| known.inc);
-        match inc.filter(|inc| known.is_some_and(|known| known != *inc)) {
-            Some(inc) => {
-                let had = state.peers.get(&node).map(|peer| Lane::ALL.map(|lane| peer.begin_of(inc, lane)));
-                self.lost_with(&node, false, had, &inc.to_string(), now)
-            }
-            None => Vec::new(),
-        }
+        let other = inc.filter(|inc| known.is_some_and(|known| known != *inc));
+        other.map_or_else(Vec::new, |inc| self.ask_after(&node, false, &inc.to_string(), now))
     }
 
-    /// The wishes that may be lost with what that node knew; `knows_some`: it did not lose all. `had`: what had come to
-    /// it, by lane; what lies behind that is still to go there. `token` names this loss.
-    pub(super) fn lost_with(
-        &self,
-        node: &Address,
-        knows_some: bool,
-        had: Option<[Pos; 2]>,
-        token: &str,
-        now: DateTime<Utc>,
-    ) -> Vec<Draft> {
-        let is_lost = |held: &Held, w: &Wish| {
-            let has_come = had.is_none_or(|had| w.pos <= had[slot(letter::lane(held.case.urgent))]);
-            let is_done_anew = [Verb::Comment, Verb::Forget].contains(&w.verb) && w.to == *node;
-            let is_said_otherwise = held.coming.iter().any(|c| c.wish == w.id) || is_done_anew;
-            w.refused.is_none() && node.covers(&w.to) && has_come && !is_said_otherwise
+    /// Of each wish of this node that may be lost with what that node knew, and that nobody would ever answer then: the
+    /// question what has become of it. It goes the same way behind the wish, so whatever came of that is told first, and
+    /// only what is lost indeed is said to be; no node need know how far each of those below had come. Not of whoever
+    /// comes to a press: that is said with the case ([`Cases::still_come`]). `knows_some`: the node did not lose all.
+    /// `token` names this loss.
+    pub(super) fn ask_after(&self, node: &Address, knows_some: bool, token: &str, now: DateTime<Utc>) -> Vec<Draft> {
+        let may_be_lost = |held: &Held, w: &Wish| {
+            let is_said_otherwise = held.coming.iter().any(|c| c.wish == w.id);
+            w.refused.is_none() && node.covers(&w.to) && !is_said_otherwise
         };
-        let pen = Pen { me: &self.me, now };
-        let mut drafts = Vec::new();
-        for held in self.held.values() {
-            for wish in held.wishes.iter().filter(|w| is_lost(held, w)) {
-                let Refusal { error, detail, hint } = lost(node, knows_some);
-                let (case, answers, detail) = (held.case.id.clone(), wish.id.clone(), format!("{detail}; {hint}"));
-                let body = Body::Refused { case, answers, error: error.into(), detail, said: None, contact: None };
-                let id = format!("{}.lost.{token}", wish.id);
-                let told = self.letter(id, &self.me, held.case.urgent, body);
-                drafts.extend(pen.letter(&Letter { again: wish.again, ..told }));
-            }
-        }
-        drafts
+        let question = |held: &Held, w: &Wish| {
+            let (case, verb, wish) = (held.case.id.clone(), w.verb, w.id.clone());
+            let body = Body::WhatOf { case, verb, wish, hops: 0, how: how_lost(node, knows_some) };
+            let question = self.letter(format!("{}.what.{token}", w.id), &w.to, held.case.urgent, body);
+            Pen { me: &self.me, now }.letter(&Letter { again: w.again, ..question })
+        };
+        let theirs = |held: &Held| -> Vec<Draft> {
+            let lost = held.wishes.iter().filter(|w| may_be_lost(held, w));
+            lost.filter_map(|w| question(held, w)).collect()
+        };
+        self.held.values().flat_map(theirs).collect()
     }
 
     /// The node above tells this box, which has an empty disk, who comes to a press of it or of one below. The word
@@ -924,10 +965,13 @@ fn follows(verb: Verb, ask: &Ask) -> bool {
 }
 
 /// Nobody knows what became of a wish.
-fn lost(node: &Address, knows_some: bool) -> Refusal {
+fn lost(how: String) -> Refusal {
+    Refusal::new(letter::LOST, how, "look at the case, and ask again if it is still wanted")
+}
+
+fn how_lost(node: &Address, knows_some: bool) -> String {
     let what = if knows_some { "some of what it knew" } else { "its disk" };
-    let detail = format!("{node} has lost {what}, and does not know whether it was done");
-    Refusal::new(letter::LOST, detail, "look at the case, and ask again if it is still wanted")
+    format!("{node} has lost {what}, and does not know whether it was done")
 }
 
 /// Was whoever said it told that it will be read?

@@ -555,7 +555,7 @@ impl Cases {
         }
         let (is_sent, is_here) = (own && letter.from == self.me, letter.to == self.me);
         if is_sent && (!is_here || matches!(letter.body, Body::Ask { .. })) {
-            self.note_sent(pos, &letter);
+            self.note_sent(&letter);
         }
         if !is_here {
             if !is_sent {
@@ -570,7 +570,7 @@ impl Cases {
     }
 
     /// A letter of this node to another, or its own wish to itself.
-    fn note_sent(&mut self, pos: Pos, letter: &Letter) {
+    fn note_sent(&mut self, letter: &Letter) {
         if let Body::Returned { log, case, .. } = &letter.body {
             self.apply_sent(&letter.to, *log, case);
         }
@@ -604,7 +604,7 @@ impl Cases {
         // What is on its way to nobody will be refused, and is no case that comes back.
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
-        let wish = Wish { id, verb, by, to, content, again, pos, takes_back, giver, refused: None, is_lost: false };
+        let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
         self.dirty.insert((Dirty::Case, case.clone()));
         // One that comes by here after its case, and goes on, was asked for when it was, and not anew.
         if let Some(noted) = held.wishes.iter_mut().find(|w| w.id == wish.id && w.again == again) {
@@ -624,7 +624,8 @@ impl Cases {
         if header.origin.is_none() && header.direction == Direction::Down {
             self.has_turned(&letter.id);
         }
-        let turns = self.turns(header, letter) && matches!(letter.body, Body::Ask { .. } | Body::HandOver { .. });
+        let is_kept = matches!(letter.body, Body::Ask { .. } | Body::WhatOf { .. } | Body::HandOver { .. });
+        let turns = is_kept && self.turns(header, letter);
         let waits = turns && self.turns_later(header, letter);
         // On its way down: those between must know as much as those below.
         match &letter.body {
@@ -698,6 +699,10 @@ impl Cases {
                 let waits = !is_new || self.must_wait(letter);
                 self.post(pos, Posted { is_new, ..posted }, waits);
             }
+            Body::WhatOf { .. } => {
+                let waits = self.must_wait(letter);
+                self.post(pos, Posted { is_new: true, ..posted }, waits);
+            }
             Body::SentBack { .. } => self.post(pos, posted, is_old),
             // Whether he knows of it is judged when everybody has spoken.
             Body::Returned { case, .. }
@@ -717,12 +722,16 @@ impl Cases {
             Body::Refused { case, answers, detail, error, .. } => {
                 let is_over = error == letter::OVER;
                 self.comes_not(case, &letter.to, answers, End::Refused);
+                // What was refused for a reason is not lost.
+                let is_news = |w: &Wish| w.refused.is_none() || error != letter::LOST;
+                let is_it = |w: &Wish| w.id == *answers && w.again == letter.again && is_news(w);
                 if let Some(held) = self.held.get_mut(case)
-                    && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers && w.again == letter.again)
+                    && let Some(wish) = held.wishes.iter_mut().find(|w| is_it(w))
                 {
                     (wish.refused, wish.is_lost) = (Some(detail.clone()), error == letter::LOST);
-                    // Where somebody calls from now is true though the owner cannot hear it yet.
-                    held.moved_to.take_if(|_| wish.verb == Verb::Comment && error != "on-its-way");
+                    // Where somebody calls from now is true though the owner cannot hear it yet, or never has.
+                    let is_unheard = wish.is_lost || error == "on-its-way";
+                    held.moved_to.take_if(|_| wish.verb == Verb::Comment && !is_unheard);
                     self.dirty.insert((Dirty::Case, case.clone()));
                 }
                 // Whoever pressed calls for help all the same.

@@ -2,8 +2,8 @@
 //!
 //! | type | way | what |
 //! |---|---|---|
-//! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, and its line of history |
-//! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, what is offered otherwise, a refusal |
+//! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, its line of history, and those before it where it goes higher than they did |
+//! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, what has become of one, what is offered otherwise, a refusal |
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
@@ -45,7 +45,7 @@ pub const AGAIN: &str = "again";
 /// A call for help that its own box should have let climb by now.
 pub const UNANSWERED: &str = "unanswered";
 
-/// Lines of history that travel with a hand-over or a copy.
+/// Lines of history that travel with a hand-over, a copy, or a step that goes higher than those before it.
 const HISTORY_SENT: usize = 100;
 /// Bytes of them as JSON; of those that a box gets back. The case itself comes beside them, and whom to
 /// call: together less than [`citybrain_shared::limits::EVENT_BYTES_MAX`], which every link takes.
@@ -94,6 +94,9 @@ pub fn bytes_of(value: &impl Serialize) -> usize {
 pub struct Step {
     pub case: Case,
     pub entry: Entry,
+    /// What was before it, for those who hear of the case by it only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Entry>,
     /// The letter that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<String>,
@@ -147,6 +150,8 @@ pub enum Body {
     SentBack { case: String, term: u32, version: u32, why: String },
     /// Its giver wants the case again, which `case` shows on its way; `asker` is the node where he said so who asked.
     Recall { case: Case, history: Vec<Entry>, by: String, why: String, asker: Address },
+    /// Somebody at `from` wants to know what has become of that wish of his, which may be lost; `how` says with what.
+    WhatOf { case: String, verb: Verb, wish: String, hops: u8, how: String },
     /// What the parent knows of a case of the node that has asked, for that history of its log; and who comes to it.
     Returned {
         log: LogId,
@@ -218,11 +223,13 @@ pub struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    pub fn step(&self, stepped: &Stepped, answers: Option<&str>) -> Draft {
-        let Stepped { case, entry, because } = stepped;
+    /// `known`: the case's history so far.
+    pub fn step(&self, stepped: &Stepped, known: &[Entry], answers: Option<&str>) -> Draft {
+        let Stepped { case, entry, goes_higher, because } = stepped;
         let kind = format!("{PREFIX}{}", entry.step);
         let id = format!("{}.{}.{}", case.id, case.term, case.version);
-        let data = Step { case: case.clone(), entry: entry.clone(), answers: answers.map(str::to_owned) };
+        let history = if *goes_higher { sent(known) } else { Vec::new() };
+        let data = Step { case: case.clone(), entry: entry.clone(), history, answers: answers.map(str::to_owned) };
         let related = case.event.as_deref().unwrap_or(&case.id);
         let mut more = json!({"correlationid": related});
         if let Some(because) = because {
@@ -246,7 +253,7 @@ impl Pen<'_> {
         // case may pass one node several times: under one id it would be taken for known below.
         let id = letter.id_of_time();
         let id = match &letter.body {
-            Body::Ask { hops, .. } if *hops > 0 => format!("{id}/{}.{hops}", self.me),
+            Body::Ask { hops, .. } | Body::WhatOf { hops, .. } if *hops > 0 => format!("{id}/{}.{hops}", self.me),
             _ if letter.from == *self.me && letter.via.is_none() => id,
             _ => format!("{id}/{}", self.me),
         };
@@ -403,7 +410,8 @@ impl Body {
         match self {
             Body::HandOver { case, .. } | Body::Copy { case, .. } => &case.id,
             Body::Recall { case, .. } | Body::Returned { case, .. } => &case.id,
-            Body::Ask { case, .. } | Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
+            Body::Ask { case, .. } | Body::WhatOf { case, .. } => case,
+            Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
         }
     }
 }

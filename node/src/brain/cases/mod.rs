@@ -68,6 +68,7 @@ pub mod supervision;
 #[cfg(test)]
 mod tests;
 
+pub use asking::names_reporter;
 pub use looking::{booked, opened};
 pub use machine::{Opening, Refusal};
 pub use succession::{is_present, is_wanted, newest_alarm, tells_again};
@@ -81,7 +82,7 @@ use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::{Address, Lane, Pos, view};
+use citybrain_shared::{Address, Lane, view};
 use letter::{Body, Letter, Step};
 use letters::Letters;
 use looking::{number_there, spots};
@@ -297,9 +298,6 @@ pub struct Wish {
     /// How often it was asked for before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u32,
-    /// Where its letter is in this node's log.
-    #[serde(default)]
-    pos: Pos,
     /// Of an escalation: the acceptances that it takes back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     takes_back: Vec<String>,

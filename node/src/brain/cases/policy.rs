@@ -36,7 +36,7 @@ impl Policy for Cases {
             }
             "forget" => self.forgotten_here(header, payload, state),
             "call" | "contact" | "answered" | "coming" => Vec::new(),
-            succession::WANTED => self.lost_by(header, payload, state, now),
+            succession::WANTED => self.lost_by(header, payload, now),
             succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => {
@@ -237,7 +237,8 @@ impl Policy for Cases {
                     return;
                 };
                 let is_new = self.held.get(&step.case.id).is_none_or(|h| step.case.supersedes(&h.case));
-                self.fold(&step.case, std::slice::from_ref(&step.entry));
+                let lines: Vec<_> = step.history.iter().chain([&step.entry]).cloned().collect();
+                self.fold(&step.case, &lines);
                 if is_new {
                     self.note_call(&step.case, &step.entry, header);
                 }

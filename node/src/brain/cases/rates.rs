@@ -7,8 +7,8 @@
 //! verdict out of the rates: that needs an exclusion, which is counted, too. A category that is excluded says so in
 //! the terms that go with each case of it, so that every node counts the same.
 //! Closing 结案率 alone goes by another period: that in which the limit for the solution fell. A clock that is
-//! begun anew (returned, reworked, reopened) takes no limit that has passed out of its period, and what was
-//! missed stays missed.
+//! begun anew (returned, reworked, reopened), extended or suspended takes no limit that has passed out of its
+//! period, and what was missed stays missed.
 //! The counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;

@@ -17,7 +17,8 @@
 //! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is
 //! recovered by one step in this node's own log, as the newest copy has it, in a term that the lost node
 //! cannot have used; old letters follow. What residents and workers asked of the lost node is refused; comments are
-//! written, and whoever comes to a press is accepted.
+//! written, and whoever comes to a press is accepted. What had come no farther than to the lost disk, those who asked
+//! for it ask after ([`Cases::ask_after`]).
 //!
 //! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
 //! The top of the tree has nobody to ask.
@@ -549,13 +550,11 @@ impl Cases {
     }
 
     /// A node below has lost some of what it knew.
-    pub(super) fn lost_by(&self, header: &Header<'_>, payload: &[u8], state: &State, now: DateTime<Utc>) -> Vec<Draft> {
+    pub(super) fn lost_by(&self, header: &Header<'_>, payload: &[u8], now: DateTime<Utc>) -> Vec<Draft> {
         let node = header.origin.and_then(|o| Address::parse(o.address).ok());
-        let Some((node, roll)) = node.zip(letter::data::<Roll>(payload).filter(|roll| roll.knows_some)) else {
-            return Vec::new();
-        };
-        let had = state.peers.get(&node).map(|peer| peer.furthest);
-        self.lost_with(&node, true, had, &roll.log.to_string(), now)
+        let roll = letter::data::<Roll>(payload).filter(|roll| roll.knows_some);
+        let lost = node.zip(roll);
+        lost.map_or_else(Vec::new, |(node, roll)| self.ask_after(&node, true, &roll.log.to_string(), now))
     }
 
     pub(super) fn knows_some(&self) -> bool {

@@ -266,6 +266,18 @@ fn agree<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> Result<
     Ok(())
 }
 
+/// Every node that hears of a case, of its owner and those above it, has the whole of its history.
+fn histories_agree<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> Result<(), TestCaseError> {
+    for held in nodes.iter().flat_map(|n| cases_of(n).iter().filter(|held| held.case.owner == a(n))) {
+        let case = &held.case;
+        for n in nodes.iter().filter(|n| a(n).covers(&case.owner) && case.reach <= a(n).tier()) {
+            let known = cases_of(n).get(&case.id).map(|above| &above.history);
+            prop_assert_eq!(known, Some(&held.history), "{} at {}", case.id, n);
+        }
+    }
+    Ok(())
+}
+
 /// At every tier: the whole is the sum of what the node owns and of what each child says.
 fn rates_add_up<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> Result<(), TestCaseError> {
     for n in nodes {
@@ -323,6 +335,8 @@ struct World {
     has_registry: bool,
     /// µs by which a node's clock is ahead.
     ahead: BTreeMap<&'static str, i64>,
+    /// What the moves' cases are of.
+    categories: [&'static str; 5],
 }
 
 const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
@@ -339,6 +353,7 @@ impl World {
             restored: false,
             has_registry: false,
             ahead: BTreeMap::new(),
+            categories: ["G", "L", "G", "L", "X"],
         }
     }
 
@@ -602,7 +617,7 @@ fn play(world: &mut World, moves: &[Move]) {
             Move::Open(n, sos) if opened < 3 => {
                 let id = format!("20261120-{opened}");
                 opened += 1;
-                let category = ["G", "L", "G", "L", "X"][i % 5];
+                let category = world.categories[i % 5];
                 let (channel, governance) = (["app", "12345"][i % 2].into(), (i % 3 == 0).then(|| "法治".into()));
                 let new = Opening { sos: *sos, channel, governance, ..opening(&id, category) };
                 let contact = Contact { phone: "1".into(), ..Contact::default() };

@@ -95,6 +95,19 @@ impl Telling<'_> {
         done.into_iter().map(cut).collect()
     }
 
+    /// A title that came too soon behind the last is told, of the alarms that are still this rule's: what another has
+    /// said of one since is newer.
+    pub fn retitle(&mut self, on: Occasion<'_>) -> Vec<String> {
+        let mut done = Vec::new();
+        for action in &on.rule.then {
+            let Action::Raise { alarm, key, .. } = action else { continue };
+            if self.is_of(&self.identity(on, alarm, key.as_ref()), on) {
+                done.extend(self.run(on, action).map(cut));
+            }
+        }
+        done
+    }
+
     fn is_known_above(&self, on: Occasion<'_>, alarm: &str, key: Option<&Template>) -> bool {
         self.active(&self.identity(on, alarm, key)).is_some_and(|a| self.rules().is_known_above(a.reach))
     }

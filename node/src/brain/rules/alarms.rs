@@ -76,6 +76,8 @@ pub enum Step {
     Raise(Told),
     /// Whoever raised it is over, and another raises it still.
     HandOn(Told),
+    /// As the box that was here before had it, which goes on under whatever this one has said of it since.
+    GoOn(Box<Alarm>),
     /// `by`: a person, or `rule:NAME`.
     Clear {
         by: String,
@@ -150,6 +152,11 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
             };
             Some((alarm, RAISED))
         }
+        (Step::GoOn(known), None) => Some((Alarm { rev, asked: None, ..*known }, RAISED)),
+        (Step::GoOn(known), Some(a)) => {
+            let kind = if a.active { CHANGED } else { RAISED };
+            Some((Alarm { rev, ..gone_on(*known, a, now) }, kind))
+        }
         (Step::Clear { by }, Some(a)) if a.active => {
             Some((Alarm { active: false, cleared_at: Some(now), cleared_by: Some(by), ..changed(a) }, CLEARED))
         }
@@ -178,6 +185,37 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
             Some((alarm, CHANGED))
         }
         _ => None,
+    }
+}
+
+/// The alarm that was `known` to be active and has been since, also while this box spoke of it: the worse word counts,
+/// or else the newer, and what people have done with the alarm stands as far as it has not become worse.
+fn gone_on(known: Alarm, own: &Alarm, now: DateTime<Utc>) -> Alarm {
+    let is_own_word = own.active && own.severity <= known.severity;
+    let said = if is_own_word { own.clone() } else { known.clone() };
+    let is_seen = |a: &&Alarm| a.active && a.acknowledged && said.severity >= a.severity;
+    let seen = [&known, own].into_iter().find(is_seen);
+    let shelved = [own, &known].into_iter().find(|a| stays_shelved(a, said.severity, now));
+    let is_another = !own.active || (said.severity, &said.title) != (own.severity, &own.title);
+    // Each moment at which something was told of it, by either box.
+    let own_moments = [own.raised_at].into_iter().chain(own.changed_at.iter().copied()).chain(own.cleared_at);
+    let moments = known.changed_at.iter().copied().chain(own_moments).chain(is_another.then_some(now));
+    let moments: BTreeSet<DateTime<Utc>> = moments.filter(|at| *at > known.raised_at).collect();
+    Alarm {
+        active: true,
+        acknowledged: seen.is_some(),
+        acknowledged_at: seen.and_then(|a| a.acknowledged_at),
+        acknowledged_by: seen.and_then(|a| a.acknowledged_by.clone()),
+        shelved_until: shelved.and_then(|a| a.shelved_until),
+        shelved_by: shelved.and_then(|a| a.shelved_by.clone()),
+        shelved_severity: shelved.and_then(|a| a.shelved_severity),
+        reach: own.reach.min(known.reach),
+        raised_at: known.raised_at,
+        first_raised_at: own.first_raised_at.min(known.first_raised_at),
+        raises: own.raises.max(known.raises),
+        changed_at: moments.iter().copied().skip(moments.len().saturating_sub(CHANGES_MAX)).collect(),
+        asked: None,
+        ..said
     }
 }
 

@@ -186,6 +186,7 @@ impl Look<'_> {
         }
         self.dependency(&at("unless_alarm"), rule.unless_alarm.as_deref());
         self.dependency(&at("while_alarm"), rule.while_alarm.as_deref());
+        self.held_by_itself(&at("unless_alarm"), rule);
         for (n, action) in rule.then.iter().enumerate() {
             self.action(&at(&format!("then.{n}")), rule, action);
         }
@@ -223,6 +224,22 @@ impl Look<'_> {
         // Above the lowest tier an alarm may also come from below.
         if self.config.node.address.tier() == Tier::Neighbourhood {
             self.alarm(path, name);
+        }
+    }
+
+    /// What keeps a rule back must be another's.
+    fn held_by_itself(&mut self, path: &str, rule: &Rule) {
+        let Some(named) = rule.unless_alarm.as_deref() else { return };
+        let (name, any_key) = named.strip_suffix("/*").map_or((named, false), |name| (name, true));
+        // Of several that it tells apart, one may keep back the others.
+        let is_the_same = |key: Option<&String>| key.is_none() && (!any_key || rule.by.is_none());
+        let is_own = |action: &Action| match action {
+            Action::Raise(x) => x.alarm.as_ref().unwrap_or(&rule.name) == name && is_the_same(x.key.as_ref()),
+            _ => false,
+        };
+        if rule.then.iter().any(is_own) {
+            let help = "an alarm that is active is not raised again: leave `unless_alarm` out, or name another alarm";
+            self.bad(path, format!("the rule itself raises the alarm `{name}`"), help);
         }
     }
 

@@ -54,6 +54,12 @@ pub struct KeyState {
     /// What it raises while it is on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raised: Vec<Raised>,
+    /// What its alarms were called when it took them up: until it says otherwise, nothing else is known of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called: Vec<(u64, String)>,
+    /// Until then its window lacks what came before it was taken up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_us: Option<i64>,
     /// The record from which it was last concluded that something is to be said.
     #[serde(default)]
     pub concluded: Pos,
@@ -124,9 +130,20 @@ impl KeyState {
 
     /// It raises these now, beside others that it has raised.
     pub fn raise(&mut self, now: Vec<Raised>) {
+        self.called.clear();
         let others = self.raised.drain(..).filter(|(alarm, _)| !now.iter().any(|(a, _)| a == alarm));
         let others: Vec<Raised> = others.collect();
         self.raised = now.into_iter().chain(others).take(RAISED_MAX).collect();
+    }
+
+    /// What that alarm was called when it was taken up, if nothing was said of it since.
+    pub fn called(&self, alarm: u64) -> Option<&str> {
+        self.called.iter().find(|(a, _)| *a == alarm).map(|(_, title)| title.as_str())
+    }
+
+    /// When its window has all again, if that is still to come.
+    pub fn whole_us(&self, now: i64) -> Option<i64> {
+        self.whole_us.filter(|at| *at > now)
     }
 
     /// What its window holds at that moment, if the rule has one.
@@ -147,7 +164,8 @@ impl KeyState {
     /// What was written while the clock was ahead, as if it had been right: all of it comes `by` earlier.
     pub fn shift(&mut self, by: i64) {
         self.last_us -= by;
-        let moments = [&mut self.since_us, &mut self.fired_us, &mut self.calm_us, &mut self.retitle_us];
+        let moments =
+            [&mut self.since_us, &mut self.fired_us, &mut self.calm_us, &mut self.retitle_us, &mut self.whole_us];
         for at in moments.into_iter().flatten() {
             *at -= by;
         }

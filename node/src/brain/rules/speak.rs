@@ -337,7 +337,9 @@ impl<'a> Speaker<'a> {
             return due_us.into_iter().for_each(|due_us| self.unseen(rule, key, Outcome::Lapsed, due_us));
         };
         let on = Occasion { rule, key, facts: &facts, window };
-        let done = self.alarms.act(on, what, held.had_before);
+        let is_late_title = due_us.is_some() && what == Outcome::Changed;
+        let done = if is_late_title { self.alarms.retitle(on) } else { self.alarms.act(on, what, held.had_before) };
+        let what = if is_late_title && done.is_empty() { Outcome::Lapsed } else { what };
         let is_raised = matches!(what, Outcome::Fired | Outcome::Changed);
         let severity = if is_raised { on.severity() } else { None };
         let id = cause.json["id"].as_str().unwrap_or_default();

@@ -80,10 +80,15 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
         Some(when) => when.truth(facts, window)?,
         None => true,
     };
+    if let Some(w) = rule.window.as_ref().filter(|_| state.from_backup) {
+        state.whole_us.get_or_insert(w.span.forgets(now));
+    }
     state.from_backup &= !holds;
     if state.on {
         state.held.get_or_insert_with(|| held().kept());
         let over = match &rule.clear {
+            // A window that lacks something does not say that it is over.
+            Some(clear) if clear.uses_window && state.whole_us(now).is_some() => clear.truth(facts, None) == Ok(true),
             Some(clear) => clear.truth(facts, window)?,
             None => !rule.raises() && !holds,
         };
@@ -113,7 +118,10 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
     }
     if holds {
         state.calm_us = None;
-    } else if let Some(clear) = rule.clear.as_ref().filter(|_| rule.raises() && state.calm_us.is_none()) {
+    } else if let Some(clear) = rule.clear.as_ref().filter(|_| rule.raises() && state.calm_us.is_none())
+        && !clear.uses_window
+    {
+        // A window may have been emptied by the loss alone.
         let is_calm = state.fired_us.is_none() && clear.truth(facts, window) == Ok(true);
         state.calm_us = is_calm.then_some(now);
     }
@@ -199,7 +207,8 @@ fn is_renamed(rule: &Rule, key: &str, state: &KeyState, raised: &[Raised]) -> bo
 /// It is on from now on, by what these facts say.
 fn begin(rule: &Rule, key: &str, state: &mut KeyState, facts: Option<&Facts>, window: Option<&Summary>, now: i64) {
     (state.on, state.since_us, state.fired_us) = (true, None, Some(now));
-    state.from_backup = false;
+    (state.from_backup, state.whole_us) = (false, None);
+    state.called.clear();
     state.raised = facts.map(|facts| rule.raised(key, facts, window)).unwrap_or_default();
     (state.title, state.retitle_us) = (None, None);
     let title = facts.and_then(|facts| rule.titles(facts, window));
@@ -210,6 +219,7 @@ fn begin(rule: &Rule, key: &str, state: &mut KeyState, facts: Option<&Facts>, wi
 fn end(state: &mut KeyState) -> Option<Held> {
     (state.on, state.due, state.retitle_us) = (false, None, None);
     state.raised.clear();
+    state.called.clear();
     state.held.take()
 }
 
@@ -265,8 +275,11 @@ pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, du
             end(state);
             state.ended = None;
         }
+        // Another has spoken since.
+        (Outcome::Lapsed, What::Title) => state.retitle_us = None,
         (_, What::Title) => {
             state.retitle_us = None;
+            state.called.clear();
             let titles = |held: &Held| rule.titles(&held.facts(&rule.node)?, state.summary(rule, held.at_us).as_ref());
             let title = state.held.as_ref().and_then(titles);
             title.into_iter().for_each(|title| state.entitle(title, at_us));
@@ -288,7 +301,7 @@ pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos) -> bool {
     if Some(state.concluded).max(held) >= Some(first) {
         return true;
     }
-    state.from_backup = true;
+    (state.from_backup, state.whole_us) = (true, None);
     if rule.absent_us.is_some() {
         // Whoever is silent is told by an alarm. What else follows may be done.
         state.held.iter_mut().for_each(|held| held.had_before = true);
@@ -305,6 +318,7 @@ pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos) -> bool {
 pub fn rest(state: &mut KeyState) {
     (state.on, state.since_us, state.raised, state.ended) = (false, None, Vec::new(), None);
     state.retitle_us = None;
+    state.called.clear();
     // An absence is told with the last event that there was.
     state.due = state.due.filter(|d| d.what == What::Absent);
     state.held = state.held.take().filter(|_| state.due.is_some());
@@ -312,6 +326,10 @@ pub fn rest(state: &mut KeyState) {
 
 /// It goes on raising these, though it remembers nothing of it.
 pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64) {
+    // One that has fired here, and whose end was not said, has its window.
+    if let Some(w) = rule.window.as_ref().filter(|_| state.from_backup || state.fired_us.is_none()) {
+        state.whole_us = Some(w.span.forgets(now_us));
+    }
     (state.on, state.text, state.hears, state.from_backup) = (true, rule.text, rule.hears, false);
     // It may have been edited since it raised them.
     (state.edited, state.since_us, state.ended) = (true, None, None);
@@ -322,6 +340,7 @@ pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64
     state.last_us = state.last_us.max(now_us);
     state.fired_us = state.fired_us.max(lasting.iter().map(|a| a.raised_at.timestamp_micros()).max());
     state.raised = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();
+    state.called = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.title.clone())).collect();
 }
 
 /// An alarm has begun or ended, and leaves the rule free to fire now, or not: it waits on, or begins to count how long

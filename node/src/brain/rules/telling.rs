@@ -153,21 +153,26 @@ impl<'a> Telling<'a> {
         let Raiser { severity, rule, key } = other;
         let state = self.rules.memories.get(*rule, key)?;
         let rule = &self.rules.set.rules[*rule as usize];
-        let alarm = self.active(who);
-        let as_it_is = |a: &Alarm| {
+        let called = |title: &str| {
             let (rule, rule_key) = (rule.name.clone(), key.clone());
-            Told { severity: severity.0, title: a.title.clone(), reach, rule, rule_key, place: None }
+            Told { severity: severity.0, title: title.to_owned(), reach, rule, rule_key, place: None }
         };
         let is_his = |a: &&Alarm| a.rule == rule.name && a.rule_key == *key && a.severity == severity.0;
-        if let Some(own) = alarm.filter(is_his) {
-            return Some(as_it_is(own));
+        let known = self.active(who).filter(is_his).map(|a| a.title.as_str());
+        if let Some(title) = known.or_else(|| state.called(alarms::hash(&who.name, &who.key))) {
+            return Some(called(title));
         }
         let said = || {
             let (facts, window) = (state.held.as_ref()?.facts(&rule.node)?, state.summary(rule, self.now));
             told_of(Occasion { rule, key, facts: &facts, window: window.as_ref() }, who, severity.0, reach)
         };
-        // Edited since, the rule may not know any more what it had said.
-        said().or_else(|| alarm.map(as_it_is))
+        // Edited since, the rule may not know any more what it had said; what another has said is not its word.
+        Some(said().unwrap_or_else(|| called(&named(who))))
+    }
+
+    /// Is the alarm this rule's, for this key?
+    pub fn is_of(&self, who: &Identity, on: Occasion<'_>) -> bool {
+        self.active(who).is_some_and(|a| a.rule == on.rule.name && a.rule_key == on.key)
     }
 
     pub fn active(&self, who: &Identity) -> Option<&Alarm> {
@@ -185,19 +190,13 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// One more raises it, as it was known above, if it was active there. If that is the worse word it is the one that
-    /// counts.
+    /// One more raises it, as it was known above, if it was active there.
     pub fn go_on(&mut self, known: &Alarm) {
         let who = Identity::of(known);
-        if !known.active {
-            return self.go_on_without(&who, known);
-        }
-        let Alarm { severity, title, reach, rule, rule_key, place, .. } = known.clone();
-        let told = Told { severity, title, reach, rule, rule_key, place };
-        match self.active(&who).map(|a| a.severity) {
-            Some(by_another) if by_another <= severity => {}
-            Some(_) => drop(self.step(&who, Step::HandOn(told), 1)),
-            None => drop(self.step(&who, Step::Raise(told), 1)),
+        if known.active {
+            self.step(&who, Step::GoOn(Box::new(known.clone())), 1);
+        } else {
+            self.go_on_without(&who, known);
         }
     }
 

@@ -20,6 +20,9 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         // What it counts is another: sums of both would be of neither.
         state.window = None;
     }
+    if let Some(w) = rule.window.as_ref().filter(|_| begins_anew && state.on) {
+        state.whole_us = Some(w.span.forgets(now));
+    }
     (state.text, state.edited) = (rule.text, state.on);
     if let Some(absent) = rule.absent_us {
         (state.since_us, state.ended, state.retitle_us) = (None, None, None);
@@ -29,7 +32,7 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         state.due = match &state.ended {
             _ if rule.clear.is_none() => None,
             Some(ended) => Some(Due { at_us: ended.at_us + rule.calm_us, what: What::Over }),
-            None if begins_anew => emptied(rule, now),
+            None if begins_anew || state.held.is_none() => emptied(rule, now),
             None => fading(rule, state, now),
         };
     } else {
@@ -102,16 +105,19 @@ pub fn holding(rule: &Rule, state: &KeyState, end: i64, now: i64) -> Due {
     Due { at_us: ends.filter(|at| *at < end).unwrap_or(end), what: What::Held }
 }
 
-/// When the condition will be over by the window's emptying alone.
+/// When the condition will be over by the window's emptying alone. A window that lacks something says nothing yet.
 pub fn fading(rule: &Rule, state: &KeyState, now: i64) -> Option<Due> {
-    let at = turns(rule, state, rule.clear.as_ref()?, true, now)?;
+    let clear = rule.clear.as_ref()?;
+    let whole = state.whole_us(now);
+    let is_over_then = |at: &i64| asks(rule, state, clear).is_some_and(|is| is(*at) == Some(true));
+    let at = whole.filter(is_over_then).or_else(|| turns(rule, state, clear, true, whole.unwrap_or(now)))?;
     Some(Due { at_us: at + rule.calm_us, what: What::Over })
 }
 
 /// When the window will be empty of all that came until now, of which nothing is known any more, if it is over then.
 pub fn emptied(rule: &Rule, now: i64) -> Option<Due> {
     let (w, clear) = (rule.window.as_ref()?, rule.clear.as_ref().filter(|clear| clear.uses_window)?);
-    let at_us = now + w.span.within();
+    let at_us = w.span.forgets(now);
     // If it asks for the event as well, only an event can say.
     let nothing = Facts::new(b"{}", "", at_us, &rule.node)?;
     let empty = Window::default().summary(w.span, at_us);

@@ -31,6 +31,14 @@ impl Span {
         within
     }
 
+    /// From when on it holds nothing of what came until `now`.
+    pub fn forgets(self, now: i64) -> i64 {
+        match self {
+            Span::Sliding { within } => now + within,
+            Span::Tumbling { within, .. } => self.begins(now) + within,
+        }
+    }
+
     /// The first moment that counts. At `t + within` an event of `t` counts no more.
     fn begins(self, now: i64) -> i64 {
         match self {

@@ -14,13 +14,16 @@ use std::collections::BTreeMap;
 /// Seats that one request may take.
 const SEATS_MAX: u32 = 20;
 
+/// Clocks of two nodes that are right differ by less, also where one has a wrong summer time.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
+
 /// A service as a node knows it that may not be the one which offers it.
 pub struct Offered<'a> {
     pub node: &'a Address,
     pub service: &'a Service,
     /// Of the node that offers it: its times are its own, wherever they are asked for.
     pub calendar: Calendar,
-    /// Of the node that is asked: it alone says what is over, as clocks may differ.
+    /// Of the node that is asked: it alone says what is just over, as clocks may differ.
     pub is_own: bool,
 }
 
@@ -125,8 +128,10 @@ fn times(
     now: DateTime<Utc>,
 ) -> Result<Span, Refusal> {
     let Offered { node, service, ref calendar, is_own } = *offered;
+    // What was before that is over by the clock of whoever offers it, too, if the one here is right.
+    let surely_past = if is_own { now } else { now.checked_sub_signed(CLOCKS_DIFFER).unwrap_or(now) };
     if let Some((starts, ends)) = activity(service, calendar) {
-        if is_own && is_over(service, calendar, now) {
+        if is_over(service, calendar, surely_past) {
             return Err(Refusal::new(
                 "too-late",
                 format!("{} was on {}", service.name, calendar.shown(starts)),
@@ -167,11 +172,15 @@ fn times(
     let Some(at) = hours::moment(text, calendar) else {
         return Err(Refusal::new("bad-request", format!("`{text}` is no moment"), next()));
     };
+    let lies_near = (at - now).abs() <= TimeDelta::days(service.ahead_days.into());
+    let other = || if is_own || lies_near { next() } else { format!("{node} says what is free: ask there") };
+    if !is_own && at <= surely_past {
+        let detail = format!("{} is past: by the clock of this node it is {}", calendar.shown(at), calendar.shown(now));
+        return Err(Refusal::new("too-late", detail, other()));
+    }
     let is_given = if is_own { is_slot(service, at, now, calendar) } else { is_begin(service, at, calendar) };
     if !is_given {
-        let lies_near = (at - now).abs() <= TimeDelta::days(service.ahead_days.into());
-        let hint = if is_own || lies_near { next() } else { format!("{node} says what is free: ask there") };
-        return Err(Refusal::new("no-slot", format!("{} has no appointment at {text}", service.name), hint));
+        return Err(Refusal::new("no-slot", format!("{} has no appointment at {text}", service.name), other()));
     }
     Ok((Some(at), Some(at + TimeDelta::seconds(length_s.into()))))
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::brain::cases::booking::OfService;
 use crate::brain::cases::{Cases, Held, Opening};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use citybrain_shared::case::{Booked, Booking, Contact, Role, Status, Verb};
 use citybrain_shared::config::{Variables, parse};
 use citybrain_shared::record::Origin;
@@ -202,7 +202,7 @@ fn the_times_of_a_service_are_those_of_the_node_that_offers_it() {
 }
 
 #[test]
-fn what_another_node_offers_is_asked_for_whatever_the_clock_of_the_node_that_is_asked_says() {
+fn what_another_node_offers_is_asked_for_unless_it_is_past_by_the_clock_of_the_node_that_is_asked() {
     let street = Services::new(&config("c/s/m", OFFERS));
     let sent = street.on_due(&State::default(), now().timestamp_micros());
     let mut below = Services::new(&config("c/s/m/n", ""));
@@ -214,17 +214,42 @@ fn what_another_node_offers_is_asked_for_whatever_the_clock_of_the_node_that_is_
             let wanted = view::ServiceRequest { by: "王大妈".into(), ..wanted };
             request::opening(&offered, &wanted, "20261120-0".into(), |_| true, clock).map(|(opening, _)| opening)
         };
-        let given = ask(&below, "haircut", slot("2026-11-23 09:00")).unwrap();
-        assert_eq!(given.booking.unwrap().at.unwrap().to_rfc3339(), "2026-11-23T01:00:00+00:00", "{clock}");
-        assert!(ask(&below, "sports-day", view::ServiceRequest::default()).is_ok(), "{clock}");
+        let past = clock > "2026-11-23T01:00:00Z".parse::<DateTime<Utc>>().unwrap();
+        match ask(&below, "haircut", slot("2026-11-23 09:00")) {
+            Ok(given) if !past => {
+                assert_eq!(given.booking.unwrap().at.unwrap().to_rfc3339(), "2026-11-23T01:00:00+00:00", "{clock}");
+            }
+            Err(refusal) if past => {
+                assert_eq!(refusal.error, "too-late", "{clock}");
+                assert!(refusal.detail.starts_with("2026-11-23 09:00 is past"), "{}", refusal.detail);
+            }
+            other => panic!("{clock}: {other:?}"),
+        }
+        let sports_day = ask(&below, "sports-day", view::ServiceRequest::default());
+        assert_eq!(sports_day.map_err(|r| r.error).err(), (clock.year() == 2028).then_some("too-late"), "{clock}");
         assert_eq!(ask(&street, "haircut", slot("2026-11-23 09:00")).unwrap_err().error, "no-slot", "its own: {clock}");
         // That nothing begins at midnight it knows, and which times are ahead it does not.
         let never = ask(&below, "haircut", slot("2026-11-23 00:00")).unwrap_err();
         assert!(
-            never.error == "no-slot" && !never.hint.contains("1970") && !never.hint.contains("2028"),
+            never.error == (if past { "too-late" } else { "no-slot" })
+                && !never.hint.contains("1970")
+                && !never.hint.contains("2028"),
             "{}",
             never.hint
         );
+    }
+}
+
+#[test]
+fn a_time_that_is_just_past_is_for_the_node_that_offers_it_to_judge() {
+    let street = Services::new(&config("c/s/m", OFFERS));
+    let mut below = Services::new(&config("c/s/m/n", ""));
+    carry(&mut below, "c/s/m", &street.on_due(&State::default(), now().timestamp_micros())[0]);
+    for (clock, is_taken) in [("2026-11-23T01:59:59Z", true), ("2026-11-23T02:00:00Z", false)] {
+        let offered = below.offered("haircut", None).unwrap();
+        let wanted = view::ServiceRequest { by: "王大妈".into(), ..slot("2026-11-23 09:00") };
+        let given = request::opening(&offered, &wanted, "20261120-0".into(), |_| true, clock.parse().unwrap());
+        assert_eq!(given.is_ok(), is_taken, "{clock}: {given:?}");
     }
 }
 

@@ -145,10 +145,15 @@ fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
 fn due(c: &Case, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
     match c.due() {
         Some((clock, at)) => {
-            // That it is missed only its owner says.
-            let stands = if clock.missed.is_some() { ", missed" } else { ", over" };
             let is_over = clock.missed.is_some() || at < now;
-            (format!("{} {}{}", clock.name, s.zone.short(at), if is_over { stands } else { "" }), is_over)
+            let stands = match clock.missed {
+                Some(_) => ", missed",
+                // That it is missed only its owner says.
+                None if is_over => ", over",
+                None if clock.missed_before => ", missed before",
+                None => "",
+            };
+            (format!("{} {}{stands}", clock.name, s.zone.short(at)), is_over)
         }
         None => ("-".into(), false),
     }
@@ -438,8 +443,7 @@ fn told(case: &Case, c: &Clock, me: &str, now: DateTime<Utc>, s: &Screen) -> Str
             format!("stopped {}, {}", s.zone.short(at), if at <= due { "in time" } else { "too late" })
         }
         (None, Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
-        (None, None, None, Some(at)) => format!("missed, seen {}; paused", s.zone.short(at)),
-        (None, None, None, None) => "paused".into(),
+        (None, None, None, _) => "paused".into(),
         (None, None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
         (None, None, Some(due), None) if due < now && case.owner.as_str() != me => {
             "over; its owner has not said so".into()
@@ -448,7 +452,9 @@ fn told(case: &Case, c: &Clock, me: &str, now: DateTime<Utc>, s: &Screen) -> Str
         (None, None, Some(_), None) => "runs".into(),
     };
     let due = c.due.map_or(String::new(), |d| format!(", due {}", s.zone.short(d)));
-    format!("{} {} from {}{due}: {state}", c.name, c.limit, s.zone.short(c.started))
+    let before = c.due_before.filter(|_| c.missed_before);
+    let before = before.map_or(String::new(), |d| format!("; missed before, when it was due {}", s.zone.short(d)));
+    format!("{} {} from {}{due}: {state}{before}", c.name, c.limit, s.zone.short(c.started))
 }
 
 /// What was said, and whole what shows it: a place on the web that was cut leads nowhere.
@@ -571,6 +577,13 @@ mod tests {
         let stopped = |name: &str| clock(name, serde_json::json!({"stopped": "2026-11-20T03:00:00Z"}));
         let assist = serde_json::json!({"id": "a1", "unit": "u", "asked": "2026-11-20T02:00:00Z", "reason": "r"});
         let (runs, withdrawn) = (clock("solution", serde_json::json!({})), serde_json::json!("withdrawn"));
+        let much_later = serde_json::json!({"due": "2027-01-04T04:00:00Z"});
+        let in_time = serde_json::json!({"stopped": "2026-11-20T03:00:00Z"});
+        let extended = |more: &serde_json::Value| {
+            let mut more = more.clone();
+            (more["due_before"], more["missed_before"]) = ("2026-11-20T01:00:00Z".into(), true.into());
+            clock("solution", more)
+        };
         for (case, me, says) in [
             (serde_json::json!({"clocks": [runs]}), "c", "due 11-20 04:00:00Z: over; its owner has not said so"),
             (serde_json::json!({"clocks": [runs]}), "c/s/a", "due 11-20 04:00:00Z: over\n"),
@@ -579,7 +592,17 @@ mod tests {
                 "c",
                 "due 2027-01-04 04:00:00Z: runs",
             ),
-            (serde_json::json!({"clocks": [stopped("solution")]}), "c", "stopped 11-20 03:00:00Z, in time"),
+            (serde_json::json!({"clocks": [stopped("solution")]}), "c", "stopped 11-20 03:00:00Z, in time\n"),
+            (
+                serde_json::json!({"clocks": [extended(&much_later)]}),
+                "c",
+                "runs; missed before, when it was due 11-20 01:00:00Z",
+            ),
+            (
+                serde_json::json!({"clocks": [extended(&in_time)]}),
+                "c",
+                "stopped 11-20 03:00:00Z, in time; missed before, when it was due 11-20 01:00:00Z",
+            ),
             (
                 serde_json::json!({"clocks": [stopped("solution")], "status": withdrawn}),
                 "c",
@@ -615,11 +638,12 @@ mod tests {
         // He says more than when he was asked.
         assert!(said("2026-11-20T04:00:00Z", later).ends_with("stopped 11-20 03:00:00Z, in time"));
         // In a list, too.
+        let listed = [serde_json::json!({"clocks": [runs]}), serde_json::json!({"clocks": [extended(&much_later)]})];
         let list = view::Cases {
-            cases: vec![with(serde_json::json!({"clocks": [runs]}))],
-            fit: 1,
+            cases: listed.into_iter().map(with).collect(),
+            fit: 2,
             fit_elsewhere: 0,
-            open: 1,
+            open: 2,
             overdue: 1,
             open_elsewhere: 0,
             contacts: Default::default(),
@@ -632,6 +656,7 @@ mod tests {
         cases(&list, "c", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("solution 11-20 04:00:00Z, over"), "{out}");
+        assert!(out.contains("solution 2027-01-04 04:00:00Z, missed before"), "{out}");
     }
 
     #[test]
@@ -681,14 +706,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_missed_says_so_also_while_it_is_paused() {
+    fn a_clock_that_was_missed_and_extended_says_so_also_while_it_is_paused() {
         let paused = |more: serde_json::Value| {
             let mut clock = clock("solution", more);
             clock["due"] = serde_json::Value::Null;
             screen(&with(serde_json::json!({"clocks": [clock]})), "c", |_| {})
         };
-        let missed = serde_json::json!({"missed": "2026-11-20T04:00:00Z"});
-        assert!(paused(missed).contains(": missed, seen 11-20 04:00:00Z; paused\n"));
+        let missed = serde_json::json!({"due_before": "2026-11-20T04:00:00Z", "missed_before": true});
+        assert!(paused(missed).contains(": paused; missed before, when it was due 11-20 04:00:00Z\n"));
         assert!(paused(serde_json::json!({})).contains("02:00:00Z: paused\n"));
     }
 

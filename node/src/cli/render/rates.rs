@@ -181,7 +181,7 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
     match show {
         Show::Rates => writeln!(
             out,
-            "score = {}, partly solved counts {}, mostly satisfied {}; left out of what was dispatched: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident in their present round, {} of them asked in vain; {} without a limit for the response, {} with one that still runs",
+            "score = {}, partly solved counts {}, mostly satisfied {}; left out of what was dispatched: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident in their present round, {} of them asked in vain; {} without a limit for the response; counted in the response, and not kept so far: {} whose limit still runs",
             weighed(w),
             w.partly_solved,
             u8::from(w.mostly_is_satisfied),

@@ -62,6 +62,8 @@ fn link(role: LinkRole, peer: &str, state: &str, unsent: u64, heard: Option<u64>
         resent_frames: 0,
         expired_records: 0,
         round_trip_us: (state == "up").then_some(410),
+        unheard: Vec::new(),
+        unheard_more: 0,
     }
 }
 
@@ -303,7 +305,7 @@ fn a_score_that_lacks_a_rate_is_marked_and_what_no_rate_counts_is_told() {
     assert!(line("  b ").contains("33.3*") && !line("  a ").contains("33.3*"), "{marked}");
     assert!(marked.contains("* of fewer than three rates"), "{marked}");
     assert!(marked.contains(", partly solved counts 0.5, mostly satisfied 1; left out"), "{marked}");
-    assert!(marked.contains("97 without a limit for the response, 2 with one that still runs"), "{marked}");
+    assert!(marked.contains("97 without a limit for the response; counted in the response, and not kept so far: 2 whose limit still runs"), "{marked}");
     let whole = shown(vec![row("a", rates(Some(0.5)))]);
     assert!(!whole.contains('*'), "{whole}");
 }

@@ -241,6 +241,8 @@ mod tests {
             resent_frames: 0,
             expired_records: 0,
             round_trip_us: None,
+            unheard: Vec::new(),
+            unheard_more: 0,
         }
     }
 

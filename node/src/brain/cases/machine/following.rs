@@ -5,7 +5,7 @@
 //! and nobody has taken that back.
 
 use super::turn::{LIST_MAX, Turn, missing};
-use super::{Book, Refusal, Stepped, common};
+use super::{Book, Refusal, Stepped, common, kept};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, CLIMB, Case, ClosedReason, Ending, RESPONSE, Role, Status, Verb, step};
@@ -126,7 +126,9 @@ impl Turn<'_> {
             }
             let id = main.as_ref().map_or(into, |main| &main.id);
             self.entry.step = step::MERGING.into();
-            self.entry.text = format!("to be merged into {id} there");
+            let bound = format!("to be merged into {id} there");
+            let said = kept(&self.entry.text, bound.chars().count() + 2);
+            self.entry.text = if said.is_empty() { bound } else { format!("{bound}: {said}") };
             self.case.merging = Some(id.to_owned());
             self.hand_to(there.clone());
             return Ok(None);

@@ -96,6 +96,8 @@ impl Refusal {
 pub struct Stepped {
     pub case: Case,
     pub entry: Entry,
+    /// It raises the case's reach: those who hear of it only from now on know nothing of what was before.
+    pub goes_higher: bool,
     /// Id of the event that led to it, where that is not the one that opened the case.
     pub because: Option<String>,
 }
@@ -194,7 +196,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
         Verb::Suspend => is(&[Dispatched, Handling]),
         Verb::Resume if case.suspended.is_none() => Err("it is not suspended"),
         Verb::Extend if case.extended.is_some() => Err("it was extended once, and once is all"),
-        Verb::Extend if case.suspended.is_some() => Err("it is suspended: its clock stands still"),
+        Verb::Extend if case.suspended.is_some() => Err("it is suspended: resume it first"),
         Verb::Extend => is(&[Dispatched, Handling]),
         Verb::Assist => is(&[Accepted, Dispatched, Handling]),
         Verb::Report | Verb::Rate if case.assists.is_empty() => Err("nobody was summoned"),

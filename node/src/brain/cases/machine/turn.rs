@@ -2,12 +2,12 @@
 
 use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
-use citybrain_shared::Address;
 use citybrain_shared::case::{
     Approved, Ask, Booked, CALL_BACK, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION,
     Status, Terms, assist_clock,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
+use citybrain_shared::{Address, Tier};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
 pub const TEXT_MAX: usize = 2000;
@@ -39,6 +39,7 @@ pub(super) struct Turn<'a> {
     pub(super) case: Case,
     pub(super) entry: Entry,
     pub(super) now: DateTime<Utc>,
+    reach_before: Tier,
 }
 
 impl<'a> Turn<'a> {
@@ -51,7 +52,7 @@ impl<'a> Turn<'a> {
         from: Option<Address>,
         now: DateTime<Utc>,
     ) -> Turn<'a> {
-        let mut case = case.clone();
+        let (mut case, reach_before) = (case.clone(), case.reach);
         case.version += 1;
         // From here on it is what counts, wherever the case goes.
         if case.terms.is_none() {
@@ -79,11 +80,12 @@ impl<'a> Turn<'a> {
             calls: Vec::new(),
             evidence: Vec::new(),
         };
-        Turn { book, case, entry, now }
+        Turn { book, case, entry, now, reach_before }
     }
 
     pub(super) fn done(self) -> Stepped {
-        Stepped { case: self.case, entry: self.entry, because: None }
+        let goes_higher = self.case.reach < self.reach_before;
+        Stepped { case: self.case, entry: self.entry, goes_higher, because: None }
     }
 
     /// One of the limits that the case was opened with.
@@ -110,10 +112,8 @@ impl<'a> Turn<'a> {
         self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(due)));
         match self.case.clocks.iter_mut().find(|c| c.name == name) {
             Some(old) if old.is_limit() => {
-                let was_missed = old.missed.is_some() || old.is_over(self.now);
-                let passed = old.due.filter(|due| self.now > *due).or(old.missed);
-                self.case.late |= was_missed;
-                let (due_before, missed_before) = (old.due_before.or(passed), old.missed_before || was_missed);
+                let (due_before, missed_before) = passed(old, self.now);
+                self.case.late |= missed_before;
                 *old = Clock { due_before, missed_before, ..clock };
             }
             Some(old) => *old = clock,
@@ -148,10 +148,13 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// What has passed waits for nobody: it stays missed, and over since then.
     pub(super) fn pause_clock(&mut self, name: &str) {
         let (now, calendar) = (self.now, self.book.calendar);
         let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.runs()) else { return };
-        if let Some(due) = clock.due.take() {
+        if clock.missed.is_some() || clock.is_over(now) {
+            self.entry.clocks.push(format!("{name} not paused, its limit has passed"));
+        } else if let Some(due) = clock.due.take() {
             clock.left_us = Some(calendar.left(unit_of(&clock.limit), now, due));
             self.entry.clocks.push(format!("{name} paused"));
         }
@@ -161,9 +164,7 @@ impl<'a> Turn<'a> {
         let (now, calendar) = (self.now, self.book.calendar);
         let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.stopped.is_none()) else { return };
         if let Some(left) = clock.left_us.take() {
-            let unit = unit_of(&clock.limit);
-            // What was over stays over.
-            let due = if left > 0 { calendar.later(now, unit, left) } else { now - TimeDelta::microseconds(1) };
+            let due = calendar.later(now, unit_of(&clock.limit), left);
             clock.due = Some(due);
             self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(due)));
         }
@@ -174,7 +175,8 @@ impl<'a> Turn<'a> {
         let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.runs()) else { return false };
         let Some(due) = clock.due else { return false };
         let later = calendar.due(due, limit);
-        self.case.late |= clock.missed.is_some() || now > due;
+        (clock.due_before, clock.missed_before) = passed(clock, now);
+        self.case.late |= clock.missed_before;
         clock.due = Some(later);
         clock.limit = format!("{}+{limit}", clock.limit);
         if later > now {
@@ -368,6 +370,14 @@ impl<'a> Turn<'a> {
             booking.state = Booked::GivenBack;
         }
     }
+}
+
+/// By which limit a clock stays counted though it gets another one, and whether it has been missed: nobody takes what
+/// has passed out of its period.
+fn passed(clock: &Clock, now: DateTime<Utc>) -> (Option<DateTime<Utc>>, bool) {
+    let is_missed = clock.missed.is_some() || clock.is_over(now);
+    let due = clock.due.filter(|due| is_missed || now > *due);
+    (clock.due_before.or(due), clock.missed_before || is_missed)
 }
 
 /// References as a line of history keeps them.

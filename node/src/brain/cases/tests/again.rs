@@ -391,3 +391,16 @@ fn a_number_said_where_the_case_no_longer_is_is_to_be_called_by_its_owner() {
         }
     }
 }
+
+#[test]
+fn where_somebody_calls_from_is_known_where_it_was_said_though_the_word_was_lost_with_a_disk() {
+    let mut world = World { has_registry: true, ..pressed_and_dispatched_to("c/s/a") };
+    let elsewhere = Ask { place: Some(at("B楼")), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s", ID, Verb::Comment, &elsewhere, "w1"));
+    world.lines.clear();
+    world.commit("c/s", vec![presence("c/s/a", 2)], Some("c/s/a"));
+    world.settle();
+    let held = world.places["c/s"].cases.get(ID).unwrap();
+    assert!(held.wishes.iter().any(|w| w.is_lost), "{:?}", held.wishes);
+    assert_eq!(held.place_now(), Some(&at("B楼")));
+}

@@ -414,8 +414,10 @@ fn a_wish_that_may_be_lost_with_a_disk_on_its_way_is_refused_and_can_be_asked_fo
     world.lines.clear();
     let refused = |world: &World| held(world, "c/s").wishes.iter().map(|w| w.refused.clone()).collect::<Vec<_>>();
     world.commit("c/s", vec![presence("c/s/a", 1)], Some("c/s/a"));
+    world.settle();
     assert_eq!(refused(&world), [None], "it is the box that was there");
     world.commit("c/s", vec![presence("c/s/a", 2)], Some("c/s/a"));
+    world.settle();
     let why = refused(&world)[0].clone().unwrap_or_default();
     assert!(why.starts_with("c/s/a has lost its disk"), "{why}");
     assert!(world.ask("c/s", ID, Verb::Accept, &by("w", Role::Worker), "w2"));

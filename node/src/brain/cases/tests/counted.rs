@@ -484,3 +484,81 @@ fn a_response_that_was_missed_is_not_kept_by_merging_the_case_and_taking_that_ba
     let counts = count(case, view::time_of(world.now));
     assert_eq!((counts.response_of, counts.response_kept, counts.response_open), (1, 0, 0));
 }
+
+#[test]
+fn no_extension_nor_suspension_that_comes_too_late_takes_a_miss_out_of_anything_that_counts() {
+    let (day, id) = (86_400_000_000, "20261120-0");
+    let waits = Ask { approved_by: Some("chief".into()), ..by("boss", Role::Supervisor) };
+    let ask_of = |verb: Verb| match verb {
+        Verb::Suspend => waits.clone(),
+        Verb::Extend => Ask { limit: Some("30d".into()), ..waits.clone() },
+        Verb::Evaluate | Verb::Close => by("boss", Role::Supervisor),
+        _ => by("h", Role::Worker),
+    };
+    let step = |world: &mut World, verb: Verb| {
+        assert!(world.ask("c/s/a", id, verb, &ask_of(verb), ""), "{verb}");
+        world.settle();
+    };
+    for late in [&[Verb::Extend][..], &[Verb::Suspend], &[Verb::Suspend, Verb::Resume], &[Verb::Extend, Verb::Suspend]]
+    {
+        let mut world = World::new();
+        world.open("c/s/a", opening(id, "L"), Contact::default());
+        [Verb::Accept, Verb::Dispatch, Verb::Start].into_iter().for_each(|verb| step(&mut world, verb));
+        let due = world.places["c/s/a"].cases.get(id).unwrap().case.clock("solution").unwrap().due;
+        world.now += 8 * day;
+        world.settle();
+        let called = |world: &World| world.places["c"].cases.get(id).unwrap().case.escalations;
+        assert_eq!((closing_of(&world, "2026-11"), called(&world)), ((1, 0, 1), 1), "{late:?}");
+        for verb in late {
+            step(&mut world, *verb);
+            // Some of it in December.
+            world.now += 4 * day;
+            world.settle();
+            let case = &world.places["c"].cases.get(id).unwrap().case;
+            assert_eq!(case.clock("solution").unwrap().counted_due(), due, "{verb} of {late:?}");
+            assert!(case.was_late() && case.escalations == 1, "{verb} of {late:?}: {case:?}");
+            assert_eq!(closing_of(&world, "2026-11"), (1, 0, 1), "{verb} of {late:?}");
+            assert_eq!(closing_of(&world, "2026-12"), (0, 0, 0), "{verb} of {late:?}");
+        }
+        if late.ends_with(&[Verb::Suspend]) {
+            step(&mut world, Verb::Resume);
+        }
+        [Verb::Resolve, Verb::Evaluate, Verb::Close].into_iter().for_each(|verb| step(&mut world, verb));
+        assert_eq!(closing_of(&world, "2026-11"), (1, 0, 1), "{late:?}");
+        let stats = stats_of(&world.places["c"].cases, GroupBy::All, view::time_of(world.now)).1;
+        assert_eq!((stats.with_limit, stats.in_time, stats.late), (1, 0, 1), "{late:?}");
+        rates_add_up(&NODES, &|n| &world.places[n].cases).unwrap();
+        world.restart("c/s/a");
+    }
+}
+
+#[test]
+fn what_is_suspended_when_its_limit_has_passed_stays_overdue_and_over_since_then() {
+    let (hour, id) = (3_600_000_000, "20261120-0");
+    let mut world = World::new();
+    world.open("c/s/a", opening(id, "L"), Contact::default());
+    let waits = Ask { approved_by: Some("chief".into()), ..by("boss", Role::Supervisor) };
+    for (verb, ask) in [(Verb::Accept, by("w", Role::Worker)), (Verb::Dispatch, by("w", Role::Worker))] {
+        assert!(world.ask("c/s/a", id, verb, &ask, ""));
+    }
+    let due = world.places["c/s/a"].cases.get(id).unwrap().case.due().unwrap().1;
+    world.now = due.timestamp_micros() + 2 * hour;
+    // Nobody has seen yet that it is missed: whoever is called for it is called once.
+    assert!(world.ask("c/s/a", id, Verb::Suspend, &waits, ""));
+    world.settle();
+    for resumed in [false, true] {
+        if resumed {
+            world.now += hour;
+            assert!(world.ask("c/s/a", id, Verb::Resume, &by("w", Role::Worker), ""));
+            world.settle();
+        }
+        let cases = &world.places["c"].cases;
+        let case = &cases.get(id).unwrap().case;
+        assert_eq!((case.due().map(|(_, at)| at), case.escalations), (Some(due), 1));
+        let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown: false };
+        let mut watching = supervision::Watching::new(question, view::time_of(world.now));
+        cases.iter().for_each(|held| watching.add(cases, held));
+        let told = watching.ranked().told(cases);
+        assert_eq!((told.overdue_in_all, told.suspended_in_all), (1, u64::from(!resumed)));
+    }
+}

@@ -264,3 +264,17 @@ fn a_dispatched_case_that_comes_home_from_a_merger_can_still_be_returned() {
     world.settle();
     assert_eq!(case(&world, "c", "q").case.owner, a(AT));
 }
+
+#[test]
+fn what_is_said_with_a_merger_is_kept_though_the_other_case_is_elsewhere() {
+    let mut world = World::new();
+    open(&mut world, &["p"], "L");
+    let (_, drafts) = world.places["c/s/b"].cases.open(opening("q", "L"), Contact::default(), START);
+    world.commit("c/s/b", drafts, None);
+    world.settle();
+    let why = Ask { into: Some("p".into()), text: Some("同一盏灯".into()), ..by("w", Role::Worker) };
+    assert!(world.ask("c", "q", Verb::Merge, &why, "w1"));
+    world.settle();
+    let merging = case(&world, AT, "q").history.iter().find(|e| e.step == "merging");
+    assert_eq!(merging.map(|e| e.text.as_str()), Some("to be merged into p there: 同一盏灯"));
+}

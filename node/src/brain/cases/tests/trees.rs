@@ -10,7 +10,8 @@ proptest! {
     /// node above it holds the same.
     #[test]
     fn a_case_has_one_owner_and_copies_converge(moves in moves()) {
-        let mut world = World::new();
+        // Some that the city hears of when they go beyond their community.
+        let mut world = World { categories: ["G", "N", "G", "N", "X"], ..World::new() };
         play(&mut world, &moves);
         world.settle();
         for n in NODES {
@@ -18,6 +19,7 @@ proptest! {
         }
         let cases_of = |n: &str| &world.places[n].cases;
         agree(&NODES, &cases_of)?;
+        histories_agree(&NODES, &cases_of)?;
         for held in cases_of("c").iter() {
             let id = &held.case.id;
             let theirs = cases_of(held.case.owner.as_str()).get(id).unwrap();
@@ -569,5 +571,39 @@ fn what_a_further_press_is_called_is_kept_where_it_says_more() {
     ] {
         assert_eq!(press(&mut world, id, "b", says, &none), ("1".into(), false));
         assert_eq!(world.places["c"].cases.get("1").unwrap().history.last().unwrap().text, line);
+    }
+}
+
+#[test]
+fn whoever_hears_of_a_case_only_when_it_goes_beyond_its_reach_sees_what_was_before() {
+    let beyond = || Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
+    let no_further = || Ask { to: None, ..beyond() };
+    for (further, heard_at) in [
+        (&[(Verb::Assist, beyond())][..], &["c/s", "c/s/b"][..]),
+        (&[(Verb::Dispatch, beyond())], &["c/s", "c/s/b"]),
+        (
+            &[(Verb::Escalate, no_further()), (Verb::Escalate, no_further()), (Verb::Escalate, no_further())],
+            &["c/s", "c"],
+        ),
+    ] {
+        let mut world = World::new();
+        let contact = Contact { phone: "139".into(), ..Contact::default() };
+        world.open("c/s/a/n", Opening { has_contact: true, ..opening("20261120-0", "N") }, contact);
+        for verb in [Verb::Comment, Verb::Accept, Verb::Contact] {
+            assert!(world.ask("c/s/a/n", "20261120-0", verb, &by("w", Role::Worker), ""), "{verb}");
+        }
+        world.settle();
+        assert!(world.places["c/s"].cases.get("20261120-0").is_none(), "it stays in its community");
+        for (verb, ask) in further {
+            assert!(world.ask("c/s/a/n", "20261120-0", *verb, ask, ""), "{verb}");
+            world.settle();
+        }
+        let whole = world.places["c/s/a"].cases.get("20261120-0").unwrap();
+        for at in heard_at {
+            let held = world.places[*at].cases.get("20261120-0").unwrap();
+            assert_eq!(held.history, whole.history, "at {at} after {:?}", further[0].0);
+            assert!(held.contact.is_none() || held.case.owner == a(at), "whom to call stays where it was");
+        }
+        histories_agree(&NODES, &|n| &world.places[n].cases).unwrap();
     }
 }

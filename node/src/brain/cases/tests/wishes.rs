@@ -2,7 +2,6 @@
 
 use super::apart::{carry, without};
 use super::*;
-use citybrain_hub::state::Peer;
 
 const ID: &str = "20261120-0";
 
@@ -70,42 +69,79 @@ fn a_recall_that_is_refused_says_so_though_its_owner_has_stepped_meanwhile() {
     assert_eq!((answers.len(), answers.iter().flatten().count()), (1, 1), "{answers:?}");
 }
 
+/// What that box writes of itself when it begins another history: it has lost its disk, or some of what it knew.
+fn begins_anew(world: &World, at: &str, knows_some: bool) -> Vec<Draft> {
+    let me = a(at);
+    let data = serde_json::json!({"node": at, "log": citybrain_shared::LogId(9), "n": 0, "knows_some": knows_some});
+    let pen = Pen { me: &me, now: view::time_of(world.now) };
+    let (name, way) = (format!("{PREFIX}wanted"), (Direction::Up, Tier::City));
+    let wanted = pen.event(&name, "wanted", at, Lane::Routine, way, "", serde_json::json!({}), data);
+    vec![presence(at, 2), wanted]
+}
+
+/// Has the node ever been told that a wish of its was lost?
+fn was_told_of_a_loss(world: &World, at: &str) -> bool {
+    let is_lost = |(_, draft): &(Option<String>, Draft)| {
+        let letter = letter::data::<Letter>(draft.parts().1).map(|letter| letter.body);
+        matches!(letter, Some(Body::Refused { error, .. }) if error == letter::LOST)
+    };
+    world.places[at].log.iter().any(is_lost)
+}
+
 #[test]
-fn a_wish_that_was_thought_lost_and_was_not_is_done_once_though_it_is_asked_for_again() {
-    for verb in [Verb::Comment, Verb::Accept] {
-        let mut world = World::new();
-        world.has_registry = true;
-        world.open("c/s/a/n", opening(ID, "L"), Contact::default());
-        world.settle();
-        assert!(world.ask("c/s", ID, verb, &by("w", Role::Worker), "w1"));
-        // Asked while the box between was dead: it waits for the one that comes in its place.
-        world.commit("c/s", vec![presence("c/s/a", 2)], Some("c/s/a"));
-        let why = answers(&world, "c/s")[0].clone().unwrap_or_default();
-        assert!(why.starts_with("c/s/a has lost its disk"), "{why}");
-        assert!(world.ask("c/s", ID, verb, &by("w", Role::Worker), "w2"));
-        world.settle();
-        assert_eq!((done(&world, "c/s/a/n", verb), answers(&world, "c/s")), (1, Vec::new()), "{verb}");
+fn a_wish_that_waits_for_the_box_in_place_of_another_is_not_said_to_be_lost_with_that() {
+    // Its disk was empty and has a second history since it met its child; or it was restored.
+    for knows_some in [false, true] {
+        for verb in [Verb::Comment, Verb::Accept] {
+            let mut world = World { has_registry: true, ..World::new() };
+            world.open("c/s/a/n", opening(ID, "L"), Contact::default());
+            world.settle();
+            assert!(world.ask("c/s", ID, verb, &by("w", Role::Worker), "w1"));
+            world.commit("c/s", begins_anew(&world, "c/s/a", knows_some), Some("c/s/a"));
+            assert_eq!(answers(&world, "c/s"), [None], "{verb}");
+            world.settle();
+            assert_eq!((done(&world, "c/s/a/n", verb), answers(&world, "c/s")), (1, Vec::new()), "{verb}");
+            assert!(!was_told_of_a_loss(&world, "c/s"), "{verb}, knows some: {knows_some}");
+        }
     }
 }
 
 #[test]
-fn a_wish_that_the_lost_disk_never_had_is_not_said_to_be_lost_with_it() {
-    let mut world = World { has_registry: true, ..World::new() };
-    world.open("c/s/a/n", opening(ID, "L"), Contact::default());
-    world.settle();
-    let before = world.places["c/s"].pos;
-    for (i, verb) in [Verb::Comment, Verb::Accept].into_iter().enumerate() {
-        assert!(world.ask("c/s", ID, verb, &by("w", Role::Worker), &format!("w{i}")));
+fn a_wish_that_was_lost_with_a_disk_is_said_to_be_and_done_once_when_it_is_asked_for_again() {
+    for verb in [Verb::Comment, Verb::Accept] {
+        let mut world = World { has_registry: true, ..World::new() };
+        world.open("c/s/a/n", opening(ID, "L"), Contact::default());
+        world.settle();
+        assert!(world.ask("c", ID, verb, &by("w", Role::Worker), "w1"));
+        carry(&mut world, "c", "c/s");
+        carry(&mut world, "c/s", "c/s/a");
+        world.lines.clear();
+        world.commit("c", begins_anew(&world, "c/s/a", false), Some("c/s/a"));
+        world.settle();
+        let why = answers(&world, "c")[0].clone().unwrap_or_default();
+        assert!(why.starts_with("c/s/a has lost its disk"), "{why}");
+        assert!(world.ask("c", ID, verb, &by("w", Role::Worker), "w2"));
+        world.settle();
+        assert_eq!((done(&world, "c/s/a/n", verb), answers(&world, "c")), (1, Vec::new()), "{verb}");
     }
-    world.restart("c/s");
-    let street = &world.places["c/s"];
-    let refused = |had: u64| {
-        let mut state = world.state("c/s");
-        state.peers.insert(a("c/s/a"), Peer { furthest: [Pos(had); 2], ..Peer::default() });
-        let group = group_of(&street.cases, &state, world.now, vec![presence("c/s/a", 2)], Some("c/s/a"));
-        group.iter().filter(|(_, draft)| draft.header().name == letter::LETTER).count()
-    };
-    assert_eq!((refused(before), refused(before + 1), refused(street.pos)), (0, 1, 2));
+}
+
+#[test]
+fn what_has_become_of_a_wish_is_told_by_whoever_has_the_case_by_now() {
+    let mut world = World { has_registry: true, ..World::new() };
+    world.open("c/s/a", opening(ID, "L"), Contact::default());
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    world.settle();
+    // What is said goes after the case; the box that has sent it on loses its disk, and the case is on its way back.
+    assert!(world.ask("c", ID, Verb::Comment, &by("w", Role::Worker), "w1"));
+    give(&mut world, "c/s/a", "c/s/b");
+    without(&mut world, "c/s/a");
+    carry(&mut world, "c", "c/s");
+    carry(&mut world, "c/s", "c/s/a");
+    world.commit("c", begins_anew(&world, "c/s/a", false), Some("c/s/a"));
+    world.settle();
+    assert_eq!((done(&world, "c/s/b", Verb::Comment), answers(&world, "c")), (1, Vec::new()));
+    assert!(!was_told_of_a_loss(&world, "c"));
 }
 
 #[test]

@@ -55,6 +55,39 @@ fn what_can_never_work_is_a_fault_and_what_was_perhaps_meant_otherwise_a_doubt()
 }
 
 #[test]
+fn a_rule_that_its_own_alarm_keeps_back_is_refused() {
+    let read = |more: &str, raise: &str| {
+        let text = format!(
+            "[node]\naddress = \"c/s/a/n\"\ndata = \"/x\"\n[[rule]]\nname = \"other\"\non = [\"t\"]\n\
+             then = [{{ raise = {{ title = \"x\" }} }}]\n\
+             [[rule]]\nname = \"r\"\non = [\"t\"]\n{more}\nthen = [{{ raise = {{ title = \"x\"{raise} }} }}]\n"
+        );
+        let parsed = parse(&text, &Variables::new());
+        let found = super::super::check::problems(&parsed.config.unwrap(), &parsed.places, &text);
+        let told = |p: citybrain_shared::config::Problem| (p.message, p.span.map(|span| text[span].to_owned()));
+        found.into_iter().map(told).collect::<Vec<_>>()
+    };
+    let by = "by = \"event.subject\"\n";
+    for (more, raise, alarm) in [
+        ("unless_alarm = \"r\"".to_owned(), "", "r"),
+        ("unless_alarm = \"r/*\"".to_owned(), "", "r"),
+        (format!("{by}unless_alarm = \"r\""), "", "r"),
+        ("unless_alarm = \"other\"".to_owned(), ", alarm = \"other\"", "other"),
+    ] {
+        let [(message, place)] = &read(&more, raise)[..] else { panic!("{more}: {:?}", read(&more, raise)) };
+        assert_eq!(*message, format!("the rule itself raises the alarm `{alarm}`"));
+        assert!(place.as_ref().is_some_and(|text| text.starts_with(&format!("\"{alarm}"))), "{place:?}");
+    }
+    for (more, raise) in [
+        ("unless_alarm = \"other\"".to_owned(), ""),
+        (format!("{by}unless_alarm = \"r/*\""), ""),
+        ("unless_alarm = \"r/*\"".to_owned(), ", key = \"a\""),
+    ] {
+        assert_eq!(read(&more, raise), [], "{more}");
+    }
+}
+
+#[test]
 fn above_the_neighbourhood_a_rule_that_hears_nothing_but_calls_is_doubted() {
     let doubts = |address: &str, on: &str| {
         let text = format!(
@@ -194,16 +227,16 @@ fn a_name_that_cel_does_not_read_is_told_with_the_way_to_write_it() {
 #[test]
 fn a_battery_is_told_of_whatever_event_it_comes_with() {
     let text = "preset = [\"zigbee2mqtt\"]\n[node]\naddress = \"c/s\"\ndata = \"/nowhere\"\n";
-    for kind in ["city.button.pressed.v1", "city.device.event.v1", "city.sensor.reading.v1"] {
+    for kind in ["city.button.pressed.v1", "city.sos.pressed.v1", "city.device.event.v1", "city.sensor.reading.v1"] {
         let mut node = Node::new("");
         node.config = parse(text, &Variables::new()).config.unwrap();
         node.rules = Rules::new(&node.config);
         node.hear(kind, "hall", &json!({"action": "single", "battery": 3}));
-        assert!(node.alarm("battery-low", "hall").is_some_and(|a| a.active), "{kind}");
+        assert!(node.alarm("battery-low", "hall /t").is_some_and(|a| a.active), "{kind}");
         node.hear(kind, "hall", &json!({"action": "single"}));
-        assert!(node.alarm("battery-low", "hall").unwrap().active, "{kind}: it has said nothing of it");
+        assert!(node.alarm("battery-low", "hall /t").unwrap().active, "{kind}: it has said nothing of it");
         node.wait(S);
         node.hear(kind, "hall", &json!({"battery": 90}));
-        assert!(!node.alarm("battery-low", "hall").unwrap().active, "{kind}");
+        assert!(!node.alarm("battery-low", "hall /t").unwrap().active, "{kind}");
     }
 }

@@ -1,6 +1,6 @@
 //! Alarms that several conditions raise: by timers in one group, with others beside them, edited, passed on.
 
-use super::lasting::{LEVELS, ROOM, behind, parent_of};
+use super::lasting::{LEVELS, ROOM, TOWER, behind, carry, parent_of, want};
 use super::*;
 use citybrain_hub::engine;
 use proptest::prelude::*;
@@ -236,6 +236,7 @@ fn an_alarm_stays_with_a_rule_that_raised_it_before_it_was_edited() {
     node.reload(&levels.replacen("alarm = \"water\"", "alarm = \"other\"", 1));
     node.hear("v", "x", &json!(20));
     assert_eq!(water(&node), (true, Severity::Warning, 1));
+    assert_eq!(node.alarm("water", "").unwrap().title, "water", "what the worse one said is over");
     node.wait(S);
     node.hear("v", "x", &json!(5));
     assert!(!water(&node).0 && node.alarm("other", "").is_none());
@@ -349,6 +350,61 @@ fn what_raised_an_alarm_before_the_disk_was_lost_keeps_it_whatever_another_says(
         assert_eq!(hear(&mut node, "d1", false, "minor"), fire, "the other still burns");
         assert_eq!(hear(&mut node, "d2", false, "critical"), (false, Severity::Critical));
     }
+}
+
+#[test]
+fn an_alarm_is_called_as_whoever_has_it_said_before_the_disk_was_lost_or_the_rule_was_away() {
+    let hear = |node: &mut Node, at: &str, level: i64| {
+        node.wait(S);
+        node.hear("s", at, &json!(level));
+        let alarm = node.alarm("bld", "TOWER").unwrap();
+        (alarm.active, alarm.severity, alarm.title.clone(), alarm.rule_key.clone())
+    };
+    for is_lost in [true, false] {
+        let mut node = Node::new(TOWER);
+        let before = hear(&mut node, "d4", 20);
+        if is_lost {
+            let mut parent = parent_of(&node);
+            want(&mut parent);
+            node = Node::new(TOWER);
+            node.now = parent.now;
+            carry(&parent, alarms::KNOWN, "c", &mut node);
+        } else {
+            node.reload("");
+            node.reload(TOWER);
+        }
+        assert_eq!(hear(&mut node, "d1", 60).2, "d1 60");
+        node.write_rows();
+        node.restart();
+        assert_eq!(hear(&mut node, "d1", 1), before);
+        // What says neither is no word of it; what meets the condition is.
+        hear(&mut node, "d1", 60);
+        hear(&mut node, "d4", 3);
+        assert_eq!(hear(&mut node, "d1", 1), before);
+        hear(&mut node, "d1", 60);
+        hear(&mut node, "d4", 21);
+        assert_eq!(hear(&mut node, "d1", 1).2, "d4 21");
+        assert!(!hear(&mut node, "d4", 1).0);
+    }
+}
+
+#[test]
+fn a_title_that_was_held_back_is_not_told_over_a_newer_word_of_another() {
+    let mut node = Node::new(TOWER);
+    let title = |node: &Node| node.alarm("bld", "TOWER").unwrap().title.clone();
+    for level in 20..28 {
+        node.hear("s", "d1", &json!(level));
+    }
+    assert_eq!(title(&node), "d1 25");
+    node.wait(S);
+    node.hear("s", "d2", &json!(30));
+    assert_eq!(title(&node), "d2 30");
+    node.wait(120 * S);
+    assert_eq!(title(&node), "d2 30", "{:?}", node.said());
+    node.hear("s", "d2", &json!(1));
+    assert_eq!(title(&node), "d1 27");
+    node.hear("s", "d1", &json!(1));
+    assert!(!node.alarm("bld", "TOWER").unwrap().active);
 }
 
 #[test]

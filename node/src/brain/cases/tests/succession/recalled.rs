@@ -176,3 +176,28 @@ fn what_was_sent_back_is_not_taken_by_a_new_box_that_hears_of_it_before_its_give
     net.settle();
     assert_eq!(net.owners(CASE), [B]);
 }
+
+#[test]
+fn a_case_is_recalled_from_a_box_that_was_replaced_before_it_had_the_letter_and_nobody_hears_otherwise() {
+    let to = "c/s/a/n";
+    for at in ["c", STREET, A] {
+        let mut net = Net::new();
+        net.open(at, CASE, "L");
+        assert!(net.ask(at, CASE, Verb::Accept, &by("w", Role::Worker)));
+        net.settle();
+        let line = (A.to_owned(), to.to_owned());
+        net.cut.insert(line.clone());
+        assert!(net.give(at, to));
+        recall(&mut net, at);
+        net.settle();
+        net.replace(to, 0);
+        net.cut.clear();
+        // One record at a time, so that nothing that is refused for a moment is missed.
+        while let Some(key) = net.lines.iter().find(|(_, l)| !l.waits.is_empty()).map(|(key, _)| key.clone()) {
+            let _ = net.carry(&key, Lane::Urgent) || net.carry(&key, Lane::Routine);
+            while TREE.into_iter().any(|n| net.due(n)) {}
+            assert!(net.held(at).wishes.iter().all(|w| w.refused.is_none()), "{at}: {:?}", net.held(at).wishes);
+        }
+        assert_eq!((net.owners(CASE), net.held(at).wishes.len()), (vec![at], 0), "{:?}", net.held(at).history);
+    }
+}

@@ -176,26 +176,32 @@ fn two_who_asked_while_nobody_knew_of_the_seats_do_not_both_get_the_last() {
 }
 
 #[test]
-fn a_wish_that_a_restored_box_may_have_lost_is_refused_above() {
-    let mut net = Net::new();
-    net.open("c/s/a", CASE, "L");
-    net.settle();
-    net.cut.insert(("c/s".into(), "c/s/a".into()));
-    assert!(net.ask("c", CASE, Verb::Accept, &by("desk", Role::Worker)));
-    net.settle();
-    let refused = |net: &Net| net.held("c").wishes[0].refused.clone();
-    for knows_some in [false, true] {
-        assert_eq!(refused(&net), None, "of an empty disk its presence tells");
-        let data = serde_json::json!({"node": "c/s/a", "log": LogId(99), "n": 0, "knows_some": knows_some});
-        let (name, id, way) = (format!("{PREFIX}wanted"), format!("w{knows_some}"), (Direction::Up, Tier::City));
+fn a_wish_that_a_restored_box_has_lost_is_refused_above_and_one_that_lay_before_it_is_done() {
+    for is_lost in [true, false] {
+        let mut net = Net::new();
+        net.open("c/s/a", CASE, "L");
+        net.settle();
+        let line = ("c/s".to_owned(), "c/s/a".to_owned());
+        net.cut.insert(line.clone());
+        assert!(net.ask("c", CASE, Verb::Accept, &by("desk", Role::Worker)));
+        net.settle();
+        if is_lost {
+            net.lines.get_mut(&line).unwrap().waits.clear();
+        }
+        let data = serde_json::json!({"node": "c/s/a", "log": LogId(99), "n": 0, "knows_some": true});
         let (me, more) = (a("c/s/a"), serde_json::json!({}));
         let pen = Pen { me: &me, now: view::time_of(net.now) };
-        let draft = pen.event(&name, &id, "c/s/a", Lane::Routine, way, "", more, data);
-        let n = 1 << 60 | u64::from(knows_some);
-        net.commit("c", vec![draft.clone()], Some(&Carried { n, origin: "c/s/a".into(), draft }));
+        let way = (Direction::Up, Tier::City);
+        let draft = pen.event(&format!("{PREFIX}wanted"), "w", "c/s/a", Lane::Routine, way, "", more, data);
+        net.commit("c", vec![draft.clone()], Some(&Carried { n: 1 << 60, origin: "c/s/a".into(), draft }));
+        assert_eq!(net.held("c").wishes[0].refused, None, "nobody knows yet");
+        net.cut.clear();
+        net.settle();
+        let refused: Vec<_> = net.held("c").wishes.iter().filter_map(|w| w.refused.as_deref()).collect();
+        let accepted = net.held("c").case.status == Status::Accepted;
+        assert_eq!((refused.len(), accepted), (usize::from(is_lost), !is_lost), "{refused:?}");
+        assert!(refused.iter().all(|why| why.starts_with("c/s/a has lost some of what it knew")), "{refused:?}");
     }
-    let why = refused(&net).unwrap_or_default();
-    assert!(why.starts_with("c/s/a has lost some of what it knew"), "{why}");
 }
 
 /// A step of that node as it goes up.
@@ -227,7 +233,7 @@ proptest! {
             let mut copy = node("c");
             for (pos, i) in order.enumerate() {
                 let (case, entry) = &steps[i];
-                let stepped = Step { case: case.clone(), entry: entry.clone(), answers: None };
+                let stepped = Step { case: case.clone(), entry: entry.clone(), history: Vec::new(), answers: None };
                 let stepped = serde_json::json!({"data": stepped}).to_string();
                 let origin = Some(Origin { address: "c/s/a", log: LogId(1), pos: Pos(1) });
                 let name = format!("{PREFIX}commented");
