@@ -184,8 +184,28 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
     }
     assert_eq!(get(&mia, &format!("{show}?role=worker"), None).0, 400);
 
+    // What it takes is told to each as what is for him; through the links, as what the case takes.
+    let boss = a_token(&tree, "zhao", "supervisor");
+    let takes = |token: &str, at: Option<&str>| -> Vec<String> {
+        let shown: serde_json::Value = serde_json::from_str(&get(token, &show, at).1).expect("JSON");
+        let all = shown["allowed"].as_array().expect("a list");
+        all.iter().map(|verb| verb.as_str().expect("a word").to_owned()).collect()
+    };
+    let all = takes(&anna, None);
+    let but = |verbs: &[&str]| -> Vec<String> {
+        all.iter().filter(|verb| !verbs.contains(&verb.as_str())).cloned().collect()
+    };
+    assert_eq!(but(&["accept", "comment", "forget", "withdraw", "exclude"]).len() + 5, all.len(), "{all:?}");
+    assert_eq!(takes(&mia, None), [""; 0]);
+    assert_eq!(takes(&boss, None), but(&["forget"]));
+    let not_workers = ["verify", "close", "exclude", "forget", "evaluate", "withdraw", "reopen", "suspend", "extend"];
+    assert_eq!(takes(&li, None), but(&not_workers));
+    let asked = get(&mia, &format!("/v1/ask?selector=c&path={show}"), None).1;
+    assert!(asked.contains("accept"), "{asked}");
+
     let url = tree.node("c").url();
     let step = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
+    step(&mia, &["case", "show", &case]).says(0, &["takes       nothing by this token"]);
     step(&mia, &["case", "accept", &case, "--by", "li"]).says(1, &["`mia` has the role reader", "--role worker"]);
     step(&li, &["case", "close", &case, "--by", "anna", "--role", "supervisor"]).says(1, &["not as a supervisor"]);
     step(&li, &["case", "exclude", &case, "--role", "worker", "--approved-by", "anna"])
@@ -523,7 +543,7 @@ fn preflight<'a>(origin: &'a str, method: &'a str, headers: &'a str) -> [(&'stat
 }
 
 #[test]
-fn a_web_page_that_is_named_asks_first_and_then_with_its_token_and_another_reads_open311_alone() {
+fn a_web_page_that_is_named_asks_first_and_then_with_its_token_and_another_has_open311_alone() {
     let mut tree = a_guarded_city();
     tree.stop_node("c");
     tree.edit("c", |t| t.replace("[api]\n", "[api]\norigins = [\"https://desk.example\"]\n"));

@@ -262,6 +262,59 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
 }
 
 #[test]
+fn a_warning_goes_out_as_it_came_in_and_once_at_however_many_nodes_it_is_an_alarm() {
+    let tree = city();
+    let (top, below) = (tree.node("c"), tree.node("c/s/m"));
+    let (sent, expires) = (at(-60), at(3600));
+    let alert = Warning::alert("met-1", &sent, "暴雨橙色预警", &expires);
+    assert_eq!(post(top, &alert.xml()).status, 202);
+    let of_whom = |node: &Node| {
+        alarms(node, "name=warning").iter().map(|a| a["origin"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    wait_for("the city knows all alarms of it", || {
+        let mut all: Vec<String> = of_whom(top);
+        all.sort();
+        (all == ["c", "c/s", "c/s/m"]).then_some(())
+    });
+    // What is current by the feed, each as its link has it.
+    let current = |node: &Node| -> Vec<String> {
+        let feed = node.asker().get("/v1/cap.atom").text;
+        let links = feed.split("<entry>").skip(1).map(|entry| {
+            let path = entry.split(&format!("href=\"{}", node.url())).nth(1).expect("a link of the node's");
+            node.asker().get(path.split('"').next().unwrap_or_default()).text
+        });
+        links.collect()
+    };
+    assert_eq!(current(top), [alert.xml()], "to the byte, so that a signature stays good");
+    let told = current(below);
+    assert_eq!(told.len(), 1, "{told:?}");
+    for name in ["identifier", "sender", "sent", "scope", "category", "event", "expires", "areaDesc", "value"] {
+        assert_eq!(part(&told[0], name), part(&alert.xml(), name), "{name}");
+    }
+    let url = tree.node("c/s").url();
+    let id = warned(tree.node("c/s"), "")[0]["id"].as_str().expect("an id").to_owned();
+    run(&["cap", "alarm", &id, "--node", &url]).says(0, &["<sender>eoc@met.example</sender>", "510115001000"]);
+
+    // An update of the same severity and headline is another message all the same.
+    let sent_2 = at(-30);
+    let references = format!("eoc@met.example,met-1,{sent}");
+    let update = Warning { id: "met-2", sent: &sent_2, kind: "Update", references: &references, ..alert };
+    assert_eq!(post(top, &update.xml()).status, 202);
+    wait_for("the update is current", || (current(top) == [update.xml()]).then_some(()));
+    let feed = top.asker().get("/v1/cap.atom").text;
+    assert!(feed.contains("<name>eoc@met.example</name>"), "{feed}");
+
+    // Whose word ended it, the alarm says then.
+    let alarm = warned(top, "")[0]["id"].as_str().expect("an id").to_owned();
+    let url = top.url();
+    run(&["cap", "cancel", "met-1", "--yes", "--node", &url]).says(0, &["taken: c@citybrain,cancel-"]);
+    wait_for("it is over", || current(top).is_empty().then_some(()));
+    let ended = top.asker().get(&format!("/v1/alarms/{alarm}/cap"));
+    assert_eq!((part(&ended.text, "msgType"), part(&ended.text, "sender")), ("Cancel", "c@citybrain"));
+    assert!(part(&ended.text, "references").contains("eoc@met.example,met-2,"), "{}", ended.text);
+}
+
+#[test]
 fn one_cancellation_ends_all_that_it_refers_to_and_an_update_that_is_late_revives_nothing() {
     let tree = city();
     let (top, named) = (tree.node("c"), tree.node("c/s"));

@@ -161,10 +161,18 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     assert!(ids.contains(&&said.json()[0]["update_id"]), "the resident's word, as whoever posted it knows it: {ids:?}");
 
     // Filters.
-    let count = |query: &str| here.get(&format!("requests.json?{query}")).said().as_array().expect("a list").len();
+    let count = |query: &str| {
+        let told = here.get(&format!("requests.json?{query}"));
+        assert_eq!(told.status, 200, "{query}: {}", told.text);
+        told.said().as_array().expect("a list").len()
+    };
     assert_eq!((count("status=closed"), count("status=open"), count("status=open,closed")), (1, 0, 1));
     assert_eq!((count("service_code=LAMP"), count("service_code=LAMP,SJ0102")), (0, 1));
     assert_eq!(count(&format!("service_request_id=nothing,{id}&status=open")), 1, "ids override all else");
+    for other in ["start_date=rubbish", "start_date=2020-01-01T00:00:00Z&end_date=2026-01-01T00:00:00Z", "status=done"]
+    {
+        assert_eq!(count(&format!("service_request_id={id}&{other}")), 1, "{other}");
+    }
     assert_eq!((count("page=1&page_size=1"), count("page=2&page_size=1")), (1, 0));
     assert_eq!(
         (
@@ -709,6 +717,12 @@ fn keys_say_who_may_file_and_who_may_read() {
     let filed = c.post("requests.json", &format!("api_key={app}&{GOOD}"));
     assert_eq!(filed.status, 200, "{}", filed.text);
     let id = filed.said()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    // A web page may file, too, and sees what became of it: it would file again.
+    let page = [("content-type", FORM), ("origin", "https://app.example")];
+    for (key, status) in [(&app, 200), (&reader, 403)] {
+        let told = c.ask("POST", "requests.json", &page, format!("api_key={key}&{GOOD}"));
+        assert_eq!((told.status, told.header("access-control-allow-origin")), (status, "*"), "{}", told.text);
+    }
     let refused = |query: &str| {
         let (code, words) = c.get(&format!("requests/{id}.json{query}")).wrong();
         (code, words.split(':').next().unwrap_or_default().to_owned())

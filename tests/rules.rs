@@ -468,6 +468,8 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
     let file = node.config.display().to_string();
     let diff = || run(&["config", "diff", &file, "--node", &node.url()]);
     diff().says(1, &["rule.", "window.count >= 6"]);
+    let (status, answer) = node.post("/v1/reload", &json!({"file": "other.toml"}));
+    assert_eq!((status, answer["error"].as_str()), (400, Some("bad-request")), "{answer}");
     let (status, answer) = node.post("/v1/reload", &json!({}));
     let rules = json!({"part": "rule", "in_force": 3, "added": [], "changed": ["noise"], "removed": []});
     assert_eq!((status, &answer["parts"][0]), (200, &rules), "{answer}");

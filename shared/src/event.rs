@@ -137,6 +137,19 @@ pub fn is_source(text: &str) -> bool {
     !text.is_empty() && text.len() <= 1024 && !text.contains(NO_URI) && !text.contains(is_forbidden)
 }
 
+/// A URI that stands by itself (RFC 3986): a scheme, and something behind it.
+fn is_absolute_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    is_scheme && !rest.is_empty() && !text.contains(NO_URI)
+}
+
+/// May this be an attribute's name?
+pub fn is_attribute_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
 /// What stands in no URI.
 const NO_URI: [char; 10] = [' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}'];
 
@@ -458,7 +471,7 @@ fn is_base64(text: &str) -> bool {
 const TOO_MANY: &str = "is one too many: 64 of one's own may stand beside CloudEvents'; put further ones into `data`";
 
 fn extension_fault(name: &str, value: &Value<'_>, others: &[Cow<'_, str>]) -> Option<&'static str> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+    if !is_attribute_name(name) {
         return Some("an attribute's name has only a-z and 0-9");
     }
     if others.iter().any(|o| o == name) {
@@ -493,6 +506,9 @@ impl<'a> Raw<'a> {
         }
         if e.source.contains(NO_URI) {
             return Err(attribute("source", "is not a URI-reference: percent-encode such characters"));
+        }
+        if self.dataschema.is_some_and(|uri| !is_absolute_uri(&uri)) {
+            return Err(attribute("dataschema", "must be an absolute URI, such as https://host/schema.json"));
         }
         if !is_type(&e.kind) {
             return Err(attribute("type", "must have at most 255 bytes and none of `+`, `#`, `/` and space"));

@@ -9,11 +9,13 @@ use crate::door::packet::reason;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::config::Map;
+use citybrain_shared::event::is_attribute_name;
 use citybrain_shared::record::Draft;
 use citybrain_shared::words;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 impl Ingress {
     /// A device's own format, by a `[[map]]`.
@@ -147,9 +149,17 @@ fn percent_encode(text: &str) -> String {
 }
 
 /// CloudEvents' MQTT 5 binding, binary mode: attributes are user properties without a prefix, the
-/// payload is the data and its content type the data's.
+/// payload is the data and its content type the data's. Bridges and libraries add properties of their own: what can be
+/// no attribute by its name is none.
 pub(super) fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
-    structured(p.user_properties.iter(), p.content_type, p.payload)
+    let mut attributes = BTreeMap::new();
+    for (name, value) in p.user_properties.iter().filter(|(name, _)| is_attribute_name(name) && *name != "data") {
+        if attributes.insert(name, value).is_some() {
+            let detail = format!("the user property `{}` is there twice", words::short(name));
+            return Err(Refusal::new("bad-attribute", detail, reason::PAYLOAD_FORMAT));
+        }
+    }
+    structured(attributes.into_iter(), p.content_type, p.payload)
 }
 
 /// An event whose attributes came beside its data, as one CloudEvents JSON object.

@@ -3,7 +3,7 @@ use crate::door::Ingress as _;
 use crate::door::packet::publish::Properties;
 use crate::meta::Meta;
 use chrono::SecondsFormat;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 mod presets;
 
@@ -176,6 +176,8 @@ fn a_number_that_would_lose_digits_names_nothing() {
     assert_eq!(made("c", b"-7")["data"], -7);
 }
 
+const NAMED: &[(&str, &str)] = &[("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t")];
+
 /// As on the wire: 0x26, then two strings.
 fn user_properties(all: &[(&str, &str)]) -> Vec<u8> {
     let mut raw = Vec::new();
@@ -190,9 +192,30 @@ fn user_properties(all: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
+fn in_mqtt5_binary_mode_an_attribute_stands_once_and_what_can_be_none_is_passed_over() {
+    let take = |more: &[(&str, &str)]| {
+        let raw = user_properties(&[NAMED, more].concat());
+        let user_properties = Properties::parse(&raw).unwrap().user();
+        let taken = ingress("").take(&Publish { user_properties, ..publish("in/x", b"{\"smoke\":true}") });
+        let draft = taken.draft.unwrap();
+        (draft.header().kind, String::from_utf8(draft.payload().to_vec()).unwrap(), taken.reason)
+    };
+    let (kind, event, _) =
+        take(&[("MyApp", "1"), ("trace-id", "2"), ("data_base64", "AA=="), ("data", "x"), ("", "y")]);
+    assert_eq!(kind, Kind::Event);
+    let event: Value = serde_json::from_str(&event).unwrap();
+    let wanted = json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "t", "data": {"smoke": true}});
+    assert_eq!(event, wanted);
+    for name in ["id", "own"] {
+        let (kind, letter, code) = take(&[(name, "2"), (name, "3")]);
+        assert_eq!((kind, code), (Kind::Note, reason::PAYLOAD_FORMAT));
+        assert!(letter.contains("bad-attribute") && letter.contains(&format!("`{name}` is there twice")), "{letter}");
+    }
+}
+
+#[test]
 fn mqtt5_binary_mode_becomes_structured() {
-    let raw =
-        user_properties(&[("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")]);
+    let raw = user_properties(&[NAMED, &[("subject", "二仙桥")]].concat());
     let props = Properties::parse(&raw).unwrap().user();
     let p = Publish {
         content_type: Some("application/json"),

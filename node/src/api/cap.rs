@@ -8,20 +8,22 @@ use super::ops::{Operator, operator};
 use super::{Ctx, Refusal, etag, events};
 use crate::brain::Brain;
 use crate::brain::cases::calendar::Calendar;
+use crate::brain::cases::letter::data;
 use crate::brain::warnings::{Read, Told, source_of};
-use crate::cap::alarms::{Origin, Speaker, updated};
+use crate::cap::alarms::{Origin, Speaker, Warned, updated};
 use crate::cap::write::escape;
 use crate::cap::{BYTES_MAX, CONTENT_TYPE, Message, read, write};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use chrono::FixedOffset;
+use chrono::{DateTime, FixedOffset, Utc};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::State;
 use citybrain_shared::record::{Header, event_key};
 use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, Pos, config::Config, words};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where messages of this door come from, in dead letters.
@@ -33,29 +35,113 @@ const REFERENCES_TOLD: usize = 10;
 /// Characters of why a warning is cancelled.
 const NOTE_MAX: usize = 500;
 
-/// `GET /v1/alarms/{id}/cap`: the newest message that the alarm has come to.
+/// `GET /v1/alarms/{id}/cap`: the newest message that the alarm has come to. One that was raised for a warning goes by
+/// the messages of that: as another's they would be a second warning, and one of other areas.
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let speaker = Speaker { cap: &ctx.config.cap, offset: offset(&ctx) };
     let alarm = super::alarms::known(&ctx, &id)?;
-    let message = ctx.hub.state(|state| speaker.message(&alarm, &origin(&ctx.config, state, &alarm.origin)));
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], write::write(&message)).into_response())
+    let xml = match warning_of(&alarm) {
+        Some(root) => of_warning(&ctx, &alarm, root)?,
+        None => own(&ctx, &alarm, None),
+    };
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], xml).into_response())
+}
+
+/// The warning that an alarm was raised for, by its first message.
+fn warning_of(alarm: &Alarm) -> Option<&str> {
+    crate::cap::sent_of(&alarm.rule_key).map(|_| alarm.rule_key.as_str())
+}
+
+/// The alarm in this node's own words.
+fn own(ctx: &Ctx, alarm: &Alarm, of: Option<&Told>) -> String {
+    let speaker = Speaker { cap: &ctx.config.cap, offset: offset(ctx) };
+    let message = ctx.hub.state(|state| {
+        let known = |node: &Address| origin(&ctx.config, state, node);
+        let warned = of.map(|told| Warned {
+            event: Some(&told.event).filter(|event| !event.is_empty()).unwrap_or(&alarm.name).clone(),
+            expires: told.expires,
+            nodes: told.nodes.iter().map(|node| (node.clone(), known(node))).collect(),
+        });
+        speaker.message(alarm, &known(&alarm.origin), warned.as_ref())
+    });
+    write::write(&message)
+}
+
+/// The warning's newest message: as it came, or what the alarm and the node know of it where the log has it no more.
+fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
+    let newest = |state: &State| Brain::of(state)?.warnings.newest(root).map(|(told, at)| (told.clone(), at));
+    let newest = ctx.hub.state(newest);
+    if let Some((told, Some(pos))) = &newest
+        && let Some(xml) = written(ctx, told, *pos).map_err(|e| Refusal::log(&e))?
+    {
+        return Ok(xml);
+    }
+    match newest {
+        Some((told, _)) if alarm.active && told.msg_type != "Cancel" => Ok(own(ctx, alarm, Some(&told))),
+        _ => {
+            let detail = format!("alarm {} was raised for the message {root}, which is not in force here", alarm.id);
+            Err(Refusal::not_found(detail, "what became of it, messages of its own sender say"))
+        }
+    }
+}
+
+/// A message in the log, to the byte if it is there as it came.
+fn written(ctx: &Ctx, told: &Told, pos: Pos) -> Result<Option<String>, citybrain_hub::log::Error> {
+    let Some(entry) = ctx.hub.reader().get(pos)? else { return Ok(None) };
+    let kept = Header::decode(&entry.bytes).ok().and_then(|(_, payload)| data::<Told>(payload));
+    let kept = kept.filter(|kept| kept.key == told.key);
+    Ok(kept.and_then(|Told { xml, message, .. }| match message {
+        _ if !xml.is_empty() => Some(xml),
+        serde_json::Value::Object(message) => Some(write::write(&message)),
+        _ => None,
+    }))
+}
+
+/// What the feed says of a message.
+struct Current {
+    /// Of the message, behind the node's domain.
+    tag: String,
+    updated: DateTime<Utc>,
+    published: DateTime<Utc>,
+    author: String,
+    title: String,
+    /// The alarm by which it is asked for.
+    alarm: String,
+}
+
+/// Messages that are current, newest first: of a warning that several nodes have raised an alarm for, one.
+fn current(brain: &Brain, domain: &str) -> Vec<Current> {
+    let mut warnings = BTreeSet::new();
+    let told = |alarm: &Alarm| {
+        let (title, id) = (alarm.title.clone(), alarm.id.clone());
+        let Some(root) = warning_of(alarm) else {
+            let (updated, author) = (updated(alarm), alarm.origin.to_string());
+            let tag = format!("tag:{domain},2026:{author}/{id}-{}", updated.timestamp_micros());
+            return Some(Current { tag, updated, published: alarm.raised_at, author, title, alarm: id });
+        };
+        let (told, _) = brain.warnings.newest(root).filter(|(told, _)| told.msg_type != "Cancel")?;
+        warnings.insert(root.to_owned()).then_some(())?;
+        let tag = format!("tag:{domain},2026:cap/{:016x}", event_key(&source_of(told), &told.key));
+        let author = told.key.split(',').next().unwrap_or_default().to_owned();
+        let published = crate::cap::sent_of(root).unwrap_or(told.sent);
+        Some(Current { tag, updated: told.sent, published, author, title, alarm: id })
+    };
+    let mut all: Vec<Current> = brain.rules.alarms.iter().filter(|a| a.active).filter_map(told).collect();
+    all.sort_by(|a, b| (b.updated, &a.alarm).cmp(&(a.updated, &b.alarm)));
+    all.truncate(ENTRIES_MAX);
+    all
 }
 
 /// `GET /v1/cap.atom` (RFC 4287): active alarms of this node and of all below, by their newest message.
 pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
-    let (mut active, awaits): (Vec<Alarm>, _) = ctx.hub.state(|state| {
-        let active = |b: &Brain| b.rules.alarms.iter().filter(|a| a.active).cloned().collect();
-        Brain::of(state).map(|b| (active(b), b.cases.awaited())).unwrap_or_default()
-    });
-    active.sort_by_key(|a| (std::cmp::Reverse(updated(a)), a.id.clone()));
-    active.truncate(ENTRIES_MAX);
+    let domain = &ctx.config.cap.domain;
+    let (active, awaits) =
+        ctx.hub.state(|state| Brain::of(state).map(|b| (current(b, domain), b.cases.awaited())).unwrap_or_default());
     let scheme = if ctx.config.api.cert_file.is_some() { "https" } else { "http" };
     let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let base = format!("{scheme}://{}", host.unwrap_or_else(|| ctx.config.api.listen.to_string()));
     let node = &ctx.config.node;
     let name = if node.name.is_empty() { node.address.as_str() } else { &node.name };
-    let newest = active.first().map_or_else(|| ctx.as_of(), updated);
-    let domain = &ctx.config.cap.domain;
+    let newest = active.first().map_or_else(|| ctx.as_of(), |current| current.updated);
     let mut feed = Feed(String::from(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\" xml:lang=\"zh-CN\">\n",
     ));
@@ -70,17 +156,16 @@ pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
         escape(&lacking, &mut feed.0);
         feed.0.push_str("</subtitle>\n");
     }
-    for alarm in &active {
+    for Current { tag, updated, published, author, title, alarm } in &active {
         feed.0.push_str("<entry>\n");
-        let at = updated(alarm);
-        feed.element("id", &format!("tag:{domain},2026:{}/{}-{}", alarm.origin, alarm.id, at.timestamp_micros()));
-        feed.element("title", &alarm.title);
-        feed.element("updated", &view::rfc3339(at));
-        feed.element("published", &view::rfc3339(alarm.raised_at));
+        feed.element("id", tag);
+        feed.element("title", title);
+        feed.element("updated", &view::rfc3339(*updated));
+        feed.element("published", &view::rfc3339(*published));
         feed.0.push_str("<author>");
-        feed.element("name", alarm.origin.as_str());
+        feed.element("name", author);
         feed.0.push_str("</author>\n");
-        feed.link("alternate", CONTENT_TYPE, &format!("{base}/v1/alarms/{}/cap", alarm.id));
+        feed.link("alternate", CONTENT_TYPE, &format!("{base}/v1/alarms/{alarm}/cap"));
         feed.0.push_str("</entry>\n");
     }
     feed.0.push_str("</feed>\n");

@@ -5,7 +5,7 @@
 
 use super::commit::{self, Late};
 use super::guard::{Caller, Name};
-use super::input::{Path, Sent, limited, parse, query};
+use super::input::{Nothing, Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, nodes, resident, supervision, with_next};
@@ -335,10 +335,6 @@ impl Wanted {
             && !(*mine || *overdue || *reopened || *suspended || *escalated || *urgent || *summoned)
     }
 }
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Nothing {}
 
 pub async fn show(
     From(ctx): From<Arc<Ctx>>,
@@ -687,7 +683,8 @@ fn shown(
     let me = &ctx.config.node.address;
     let shown = look_by(ctx, |brain| {
         let held = find(&brain.cases, caller, me, id)?;
-        let shown = of_held(brain, held, caller, asked, now);
+        let mut shown = of_held(brain, held, caller, asked, now);
+        shown.allowed.retain(|verb| caller.may_ask(held, me, *verb));
         Ok::<_, cases::Refusal>(if let Caller::App(_) = caller { resident::shown(held, shown, now) } else { shown })
     })??;
     let tag = etag::tag(&format!("{}-", shown.case.stamp()), &shown);

@@ -12,7 +12,7 @@ use super::intake::BATCH_BYTES_MAX;
 use super::listen::Peer;
 use super::origin::check_page;
 use super::{Refusal, table};
-use crate::brain::cases::machine::{APP, app_of, is_residents};
+use crate::brain::cases::machine::{APP, app_of, is_residents, is_taken_back, roles};
 use crate::brain::cases::{Held, intake};
 use crate::tokens::{Holder, Role, Tokens};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State as From};
@@ -201,6 +201,8 @@ fn needed(method: &Method, path: &str) -> Option<(Role, Option<Role>)> {
 pub enum Caller {
     #[default]
     Reader,
+    /// Asks through the links: the node at which he came in has judged him, and nobody steps a case that way.
+    Above { sees_persons: bool },
     /// Speaks for residents, of the cases that it brought itself, and sees no others.
     App(String),
     /// Acts only as a worker, and only in the token's own name.
@@ -225,7 +227,11 @@ impl Caller {
 
     /// Names, telephone numbers, and what else says whom to call.
     pub fn sees_persons(&self) -> bool {
-        matches!(self, Caller::Worker(_) | Caller::Supervisor(_) | Caller::Operator)
+        match self {
+            Caller::Reader | Caller::App(_) => false,
+            Caller::Above { sees_persons } => *sees_persons,
+            Caller::Worker(_) | Caller::Supervisor(_) | Caller::Operator => true,
+        }
     }
 
     /// Is this case there for him? `me`: this node.
@@ -247,7 +253,7 @@ impl Caller {
     /// He may not act at all.
     pub fn acts_as(&self, said: String) -> Result<String, Refusal> {
         match self {
-            Caller::Reader => Err(forbidden("a reader only reads", Role::Worker)),
+            Caller::Reader | Caller::Above { .. } => Err(forbidden("a reader only reads", Role::Worker)),
             Caller::App(name) => Ok(format!("{APP}{name}")),
             Caller::Worker(name) | Caller::Supervisor(name) => Ok(name.clone()),
             Caller::Operator => Ok(said),
@@ -275,7 +281,24 @@ impl Caller {
                 Ok(Ask { by, role: Some(case::Role::Worker), ..ask })
             }
             // Whose word it is where no role is said, the case tells.
-            Caller::Reader | Caller::Operator => Ok(Ask { by, ..ask }),
+            Caller::Reader | Caller::Above { .. } | Caller::Operator => Ok(Ask { by, ..ask }),
+        }
+    }
+
+    /// May he ask for such a step of this case, once it allows it? Of whoever asks through the links that is not known
+    /// here. `me`: this node.
+    pub fn may_ask(&self, held: &Held, me: &Address, verb: Verb) -> bool {
+        match self {
+            Caller::Reader => false,
+            Caller::App(_) => is_residents(verb),
+            // What needs two persons a worker asks for at a desk, where the second one is.
+            Caller::Worker(name) => {
+                let opened_it = held.opener(me) == Some(name.as_str());
+                let is_his = roles(verb).contains(&case::Role::Worker) && !verb.needs_two();
+                is_his || (opened_it && is_taken_back(&held.case, verb))
+            }
+            Caller::Supervisor(_) => verb != Verb::Forget,
+            Caller::Above { .. } | Caller::Operator => true,
         }
     }
 

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
 use citybrain_shared::limits;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::num::NonZeroUsize;
 
@@ -22,6 +23,11 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
     };
     Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
 }
+
+/// What a request has that says nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
 
 /// How much of a list is wanted: as many as it may have at most, and more is refused, so that nobody takes what is there
 /// for all of it.

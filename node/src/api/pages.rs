@@ -1,5 +1,5 @@
 //! Web pages of other origins that may read what the node answers (Fetch standard, "CORS protocol"): those that
-//! `[api] origins` names, where there are tokens; Open311's answers are for every page.
+//! `[api] origins` names, where there are tokens; Open311 is for every page.
 //!
 //! A browser asks before it sends a request with a token (a preflight, OPTIONS without one), so that is
 //! answered before the [guard](super::guard). Nothing is ever allowed with credentials: a page brings a token
@@ -73,9 +73,10 @@ fn welcome(origins: &[String], method: &Method, path: &str, headers: &HeaderMap)
     if origins.iter().any(|known| known.as_bytes() == origin.as_bytes()) {
         return Some(origin.clone());
     }
-    // Whoever may read it without a key may do so from anywhere; what needs a key, a page must bring one for.
-    let is_read = matches!(method, b"GET" | b"HEAD");
-    (is_read && path.starts_with("/open311/v2/")).then(|| HeaderValue::from_static("*"))
+    // Whoever may read it without a key may do so from anywhere; what needs a key, a page must bring one for. A form
+    // needs no preflight: a page that could not see that its request was taken would file it again.
+    let is_taken = matches!(method, b"GET" | b"HEAD" | b"POST");
+    (is_taken && path.starts_with("/open311/v2/")).then(|| HeaderValue::from_static("*"))
 }
 
 #[cfg(test)]
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pages_of_known_origins_are_welcome_and_open311_is_read_by_all() {
+    fn only_pages_of_known_origins_are_welcome_and_open311_is_for_all() {
         let origins = ["https://desk.example".to_owned()];
         let of = |method: &str, path: &str, headers: &[(&'static str, &'static str)]| {
             let mut map = HeaderMap::new();
@@ -99,11 +100,13 @@ mod tests {
         assert_eq!(of("OPTIONS", "/v1/cases", &[desk, asks("POST")]).as_deref(), Some("https://desk.example"));
         assert_eq!(of("OPTIONS", "/v1/cases", &[desk]), None, "that is no preflight");
         assert_eq!(of("GET", "/v1/status", &[]), None);
-        for (method, path) in [("GET", "/v1/status"), ("POST", "/open311/v2/requests.json")] {
+        for (method, path) in [("GET", "/v1/status"), ("POST", "/v1/cases"), ("DELETE", "/open311/v2/requests.json")] {
             assert_eq!(of(method, path, &[evil]), None, "{path}");
         }
         assert_eq!(of("GET", "/open311/v2/services.json", &[evil]).as_deref(), Some("*"));
         assert_eq!(of("OPTIONS", "/open311/v2/services.json", &[evil, asks("GET")]).as_deref(), Some("*"));
-        assert_eq!(of("OPTIONS", "/open311/v2/requests.json", &[evil, asks("POST")]), None);
+        assert_eq!(of("POST", "/open311/v2/requests.json", &[evil]).as_deref(), Some("*"));
+        assert_eq!(of("OPTIONS", "/open311/v2/requests.json", &[evil, asks("POST")]).as_deref(), Some("*"));
+        assert_eq!(of("OPTIONS", "/open311/v2/requests.json", &[evil, asks("PUT")]), None);
     }
 }

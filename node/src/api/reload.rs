@@ -1,6 +1,7 @@
 //! The config file, read again: what of it is put in force while the node runs, and what waits for a start.
 
 use super::commit::{COMMIT_WAIT, Late};
+use super::input::{Nothing, Sent, parse};
 use super::ops::Operator;
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
@@ -21,7 +22,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {
+pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
+    let Nothing {} = parse(&body, "{}, or nothing: what is loaded is the node's own file")?;
     // A task of its own: one who asks and goes away must not leave it half done, nor without a record of him.
     let of_task = ctx.clone();
     let task = tokio::spawn(async move {

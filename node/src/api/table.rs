@@ -5,7 +5,7 @@
 //! `docs/openapi.json` from it (`describe`), which the node serves: so none of them can drift.
 //! What only the document needs of a row (the types) is kept in tests alone.
 
-use super::input::query;
+use super::input::{Nothing, query};
 use super::{
     Ctx, alarms, asyncapi, audit, cap, cases, counts, dead_letters, directives, downward, enrol, events, filter,
     intake, ledger, links, metrics, ops, reload, road, services, settle, status, supervision, trace, webhooks, why,
@@ -246,10 +246,6 @@ async fn without_query(request: Request, next: Next) -> Response {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
 /// What is said of every route but Open311's, which says it itself.
 pub fn said() -> &'static [Said] {
     static SAID: OnceLock<Vec<Said>> = OnceLock::new();
@@ -407,10 +403,14 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
         .takes::<view::WebhookSkip>()
         .gives::<view::WebhookSkipped>(200)
         .or(&[404]),
-        read("/v1/alarms/{id}/cap", "The newest message of CAP 1.2 that an alarm has come to", cap::show)
-            .also(Role::Gateway)
-            .gives_as(crate::cap::CONTENT_TYPE, "an alert, an update or a cancellation")
-            .or(&[404]),
+        read(
+            "/v1/alarms/{id}/cap",
+            "The newest message of CAP 1.2 that an alarm has come to, or the warning for which it was raised",
+            cap::show,
+        )
+        .also(Role::Gateway)
+        .gives_as(crate::cap::CONTENT_TYPE, "an alert, an update or a cancellation")
+        .or(&[404]),
         read("/v1/cap.atom", "Active alarms by CAP 1.2, a feed", cap::atom)
             .also(Role::Gateway)
             .gives_as("application/atom+xml", "RFC 4287, an entry each"),

@@ -8,6 +8,7 @@
 use super::areas::twelve;
 use super::{ADDRESS, DIVISION, Message, SEVERITY, time};
 use chrono::{DateTime, FixedOffset, Utc};
+use citybrain_shared::Address;
 use citybrain_shared::config::cap::{Cap, CapAlarm};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::Alarm;
@@ -21,6 +22,15 @@ pub struct Origin {
     pub code: Option<String>,
 }
 
+/// What is known of a warning whose own messages are not at hand.
+#[derive(Clone, Debug)]
+pub struct Warned {
+    pub event: String,
+    pub expires: DateTime<Utc>,
+    /// The nodes that its areas name.
+    pub nodes: Vec<(Address, Origin)>,
+}
+
 /// Says alarms in CAP.
 pub struct Speaker<'a> {
     pub cap: &'a Cap,
@@ -29,8 +39,9 @@ pub struct Speaker<'a> {
 }
 
 impl Speaker<'_> {
-    /// The newest message that this alarm has come to; those before it are its references.
-    pub fn message(&self, alarm: &Alarm, origin: &Origin) -> Message {
+    /// The newest message that this alarm has come to; those before it are its references. `of`: the warning for which
+    /// it was raised.
+    pub fn message(&self, alarm: &Alarm, origin: &Origin, of: Option<&Warned>) -> Message {
         let moments = moments(alarm);
         let sender = format!("{}@{}", alarm.origin, self.cap.domain);
         let identifier = |at: DateTime<Utc>| format!("{}-{}", alarm.id, at.timestamp_micros());
@@ -58,7 +69,17 @@ impl Speaker<'_> {
             set("references", earlier.iter().map(one).collect::<Vec<_>>().join(" ").into());
         }
         set("incidents", alarm.id.clone().into());
-        set("info", json!([self.info(alarm, origin)]));
+        let mut info = self.info(alarm, origin);
+        if let Some(warned) = of {
+            info["event"] = warned.event.clone().into();
+            info["expires"] = time(warned.expires, self.offset).into();
+            info["area"] = warned.nodes.iter().map(|(node, origin)| area(node, origin)).collect();
+        }
+        // An element that stands no time has no list.
+        if let Some(parts) = info.as_object_mut() {
+            parts.retain(|_, value| value.as_array().is_none_or(|all| !all.is_empty()));
+        }
+        set("info", json!([info]));
         message
     }
 
@@ -66,7 +87,6 @@ impl Speaker<'_> {
         let none = CapAlarm::default();
         let words = self.cap.alarm.iter().find(|w| w.fits(&alarm.name)).unwrap_or(&none);
         let or = |given: &Option<String>, usual: &str| given.clone().unwrap_or_else(|| usual.to_owned());
-        let name = if origin.name.is_empty() { alarm.origin.to_string() } else { origin.name.clone() };
         let mut info = json!({
             "language": "zh-CN",
             "category": [or(&words.category, "Safety")],
@@ -75,7 +95,7 @@ impl Speaker<'_> {
             "severity": or(&words.severity, severity(alarm.severity)),
             "certainty": or(&words.certainty, "Observed"),
             "onset": time(alarm.raised_at, self.offset),
-            "senderName": name,
+            "senderName": name(&alarm.origin, origin),
             "headline": alarm.title,
             "parameter": [{"valueName": SEVERITY, "value": alarm.severity.as_str()}],
         });
@@ -84,23 +104,29 @@ impl Speaker<'_> {
             Some(Alarm::RETIRED) => Vec::new(),
             _ => vec!["AllClear".into()],
         };
-        if !responses.is_empty() {
-            info["responseType"] = responses.into();
-        }
+        info["responseType"] = responses.into();
         if let Some(text) = words.instruction.as_ref().filter(|_| alarm.active) {
             info["instruction"] = text.clone().into();
         }
-        let pair = |name: &str, value: String| json!({"valueName": name, "value": value});
-        let mut area = json!({"areaDesc": name, "geocode": [pair(ADDRESS, alarm.origin.to_string())]});
-        if let (Some(code), Some(all)) = (origin.code.as_deref().and_then(twelve), area["geocode"].as_array_mut()) {
-            all.insert(0, pair(DIVISION, code));
-        }
+        let mut area = area(&alarm.origin, origin);
         if let Some((lat, lon)) = alarm.place.as_ref().and_then(|p| p.lat.zip(p.lon)) {
             area["circle"] = json!([format!("{lat},{lon} 0")]);
         }
         info["area"] = json!([area]);
         info
     }
+}
+
+fn name(node: &Address, known: &Origin) -> String {
+    if known.name.is_empty() { node.to_string() } else { known.name.clone() }
+}
+
+/// A node's.
+fn area(node: &Address, known: &Origin) -> Value {
+    let pair = |name: &str, value: String| json!({"valueName": name, "value": value});
+    let code = known.code.as_deref().and_then(twelve).map(|code| pair(DIVISION, code));
+    let geocodes: Vec<Value> = code.into_iter().chain([pair(ADDRESS, node.to_string())]).collect();
+    json!({"areaDesc": name(node, known), "geocode": geocodes})
 }
 
 /// When it was raised, changed and cleared, oldest first.
@@ -159,9 +185,17 @@ mod tests {
         .unwrap()
     }
 
+    fn meiyuan() -> Origin {
+        Origin { name: "梅园社区".into(), code: Some("510115001044".into()) }
+    }
+
     fn said(alarm: &Alarm, cap: &Cap) -> Message {
+        said_of(alarm, cap, None)
+    }
+
+    fn said_of(alarm: &Alarm, cap: &Cap, of: Option<&Warned>) -> Message {
         let speaker = Speaker { cap, offset: FixedOffset::east_opt(8 * 3600).unwrap() };
-        let message = speaker.message(alarm, &Origin { name: "梅园社区".into(), code: Some("510115001044".into()) });
+        let message = speaker.message(alarm, &meiyuan(), of);
         let read = read::read(write::write(&message).as_bytes()).expect("what is written is CAP");
         assert_eq!(read, message, "and read again it is the same");
         message
@@ -197,6 +231,22 @@ mod tests {
         let again = said(&a, &Cap::default());
         assert_eq!((text(&again, "msgType"), text(&again, "references")), ("Alert", ""));
         assert_ne!(text(&again, "identifier"), text(&alert, "identifier"));
+    }
+
+    #[test]
+    fn the_alarm_of_a_warning_says_what_that_is_about_how_long_and_where() {
+        let node = |address: &str| Address::parse(address).unwrap();
+        let nodes = vec![(node("c/t"), Origin::default()), (node("c/s/m"), meiyuan())];
+        let warned = Warned { event: "暴雨".into(), expires: "2026-07-01T06:00:00Z".parse().unwrap(), nodes };
+        let m = said_of(&alarm(), &Cap::default(), Some(&warned));
+        let info = parts(&m, "info").next().unwrap();
+        assert_eq!((text(info, "event"), text(info, "expires")), ("暴雨", "2026-07-01T14:00:00+08:00"));
+        let areas: Vec<_> = parts(info, "area").collect();
+        assert_eq!(areas.iter().map(|area| text(area, "areaDesc")).collect::<Vec<_>>(), ["c/t", "梅园社区"]);
+        assert_eq!(values(areas[1], "geocode", DIVISION).collect::<Vec<_>>(), ["510115001044"]);
+        // Of no node that is known here, it is not of all of this one.
+        let m = said_of(&alarm(), &Cap::default(), Some(&Warned { nodes: Vec::new(), ..warned }));
+        assert_eq!(parts(parts(&m, "info").next().unwrap(), "area").count(), 0);
     }
 
     #[test]

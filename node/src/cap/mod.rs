@@ -173,6 +173,14 @@ pub fn key(sender: &str, identifier: &str, sent: DateTime<Utc>) -> String {
     format!("{sender},{identifier},{}", sent.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
+/// When the message of this [`key`] was sent; `None`: it is no key.
+pub fn sent_of(text: &str) -> Option<DateTime<Utc>> {
+    let mut parts = text.splitn(3, ',');
+    let (sender, identifier, sent) = (parts.next()?, parts.next()?, parts.next()?);
+    let at = DateTime::parse_from_rfc3339(sent).ok()?.with_timezone(&Utc);
+    (!sender.is_empty() && !identifier.is_empty() && key(sender, identifier, at) == text).then_some(at)
+}
+
 /// The [`key`] of a name as it was written, with whatever offset; what is no such name stays as it is.
 pub fn key_of(name: &str) -> String {
     match references(name).ok().as_deref() {
@@ -239,6 +247,10 @@ mod tests {
         assert_eq!(all, ["a@b,1,2026-07-01T00:00:00Z", "a@b,1,2026-07-01T00:00:00Z"]);
         for bad in ["a,1", "a,1,2026-07-01T08:00:00+08:00,x", ",1,2026-07-01T08:00:00+08:00", "a,1,now"] {
             assert!(references(bad).is_err(), "{bad}");
+        }
+        assert_eq!(sent_of(&all[0]).unwrap().to_rfc3339(), "2026-07-01T00:00:00+00:00");
+        for other in ["厨房", "a@b,1,2026-07-01T08:00:00+08:00", "a@b,1", ",1,2026-07-01T00:00:00Z"] {
+            assert_eq!(sent_of(other), None, "{other}");
         }
     }
 }

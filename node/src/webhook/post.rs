@@ -14,7 +14,7 @@ use ureq::tls::TlsConfig;
 /// A receiver has this long to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// What `Retry-After` may ask for at most.
-const RETRY_AFTER_MAX_S: u64 = 3_600;
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Sends to one receiver. Blocks, at most [`ANSWER_WITHIN`].
 pub(super) struct Post {
@@ -55,7 +55,8 @@ impl Post {
             Ok(response) => response,
             Err(error) => return Answer::Later(Said::nothing(unanswered(&error)), None),
         };
-        let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
+        let after =
+            response.headers().get("retry-after").and_then(|v| retry_after(v.to_str().ok()?, SystemTime::now()));
         let status = response.status();
         // Reading it to its end keeps the connection for the next event.
         let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
@@ -65,7 +66,7 @@ impl Post {
             200..=299 => Answer::Taken,
             410 => Answer::Gone(said),
             300..=407 | 409..=428 | 430..=499 => Answer::Refused(said),
-            _ => Answer::Later(said, after.map(|s| Duration::from_secs(s.min(RETRY_AFTER_MAX_S)))),
+            _ => Answer::Later(said, after),
         }
     }
 
@@ -94,6 +95,17 @@ impl Post {
         }
         allowed(origin, says("webhook-allowed-origin"), says("webhook-allowed-rate"))
     }
+}
+
+/// How long a receiver wants to be left alone: seconds, or until a time (RFC 9110, section 10.2.3).
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // One that is over asks for nothing more.
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
 }
 
 /// Why there is no answer.
@@ -193,6 +205,20 @@ mod tests {
     fn a_receiver_that_hangs_is_said_to_give_no_answer() {
         assert_eq!(unanswered(&ureq::Error::Timeout(ureq::Timeout::Global)), "no answer within 15 s");
         assert_eq!(unanswered(&ureq::Error::HostNotFound), ureq::Error::HostNotFound.to_string());
+    }
+
+    #[test]
+    fn a_receiver_is_left_alone_for_seconds_or_until_a_time() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_717);
+        let after = |text: &str| retry_after(text, now).map(|wait| wait.as_secs());
+        assert_eq!(after(" 120 "), Some(120));
+        // The three forms of RFC 9110 of one time.
+        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(after(date), Some(60), "{date}");
+        }
+        assert_eq!(after("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0), "it is over");
+        assert_eq!((after("Mon, 07 Nov 1994 08:49:37 GMT"), after("86400")), (Some(3_600), Some(3_600)));
+        assert_eq!((after("soon"), after("")), (None, None));
     }
 
     #[test]

@@ -41,6 +41,9 @@ fn a_bad_event_is_told_which_attribute_and_why() {
         (with(r#""x":{"y":1}"#), "put structure into `data`"),
         (with(r#""x":3000000000"#), "does not fit 32 bits"),
         (with(r#""time":"yesterday""#), "not an RFC 3339 time"),
+        (with(r#""dataschema":"foo""#), "`dataschema`: must be an absolute URI"),
+        (with(r#""dataschema":"/schemas/lamp.json""#), "must be an absolute URI"),
+        (with(r#""dataschema":"https://host/a b""#), "must be an absolute URI"),
         (with(r#""priority":"high""#), "not one of routine, urgent"),
         (with(r#""target":"**""#), "is not a selector"),
         (with(r#""subject":"a\u0000b""#), "control character"),
@@ -52,6 +55,14 @@ fn a_bad_event_is_told_which_attribute_and_why() {
     }
     let big = format!("{{\"data\":\"{}\"}}", "x".repeat(limits::EVENT_BYTES_MAX));
     assert!(fault(&big).contains("bytes long"));
+}
+
+#[test]
+fn a_schema_is_named_by_any_absolute_uri() {
+    for uri in ["https://host/lamp.json#/definitions/7", "urn:example:lamp", "mqtt+tls:x"] {
+        let event = format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","dataschema":"{uri}"}}"#);
+        assert!(Envelope::parse(event.as_bytes()).is_ok(), "{uri}");
+    }
 }
 
 #[test]

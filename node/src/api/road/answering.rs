@@ -99,9 +99,7 @@ fn requested(question: &[u8]) -> Result<Request, Refusal> {
             return Err(Refusal::bad("follow", "no stream stays open over the links", hint));
         }
         let mut request = get_of(uri);
-        if sees_persons {
-            request.extensions_mut().insert(Caller::Worker(String::new()));
-        }
+        request.extensions_mut().insert(Caller::Above { sees_persons });
         return Ok(request);
     }
     let (path, rest) = text.strip_prefix("POST ").and_then(|t| t.split_once('\n')).ok_or_else(unknown)?;
@@ -299,11 +297,11 @@ mod tests {
             let request = requested(question.as_bytes()).ok()?;
             Some(request.extensions().get::<Caller>().cloned().unwrap_or_default())
         };
-        assert_eq!(caller("GET /v1/cases/1"), Some(Caller::Reader));
+        assert_eq!(caller("GET /v1/cases/1"), Some(Caller::Above { sees_persons: false }));
         assert!(caller("GET /v1/cases/1\npersons").unwrap().sees_persons());
         assert_eq!(caller("GET /v1/cases/1\nother"), None);
         // It is a line of its own: no path can hold one.
-        assert_eq!(caller("GET /v1/cases/1%0Apersons"), Some(Caller::Reader));
+        assert_eq!(caller("GET /v1/cases/1%0Apersons"), Some(Caller::Above { sees_persons: false }));
     }
 
     #[tokio::test]

@@ -47,6 +47,10 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
                 bad(&path(key), message, "codes and names are unique: events name a category by either");
             }
         }
+        if category.code.contains(['/', ',']) || category.code.trim() != category.code {
+            let help = "without `/`, `,` and blanks around it: it stands in paths and in lists, as Open311 has them";
+            bad(&path("code"), format!("`{}` is no code", category.code), help);
+        }
         let chars = category.description.chars().count();
         if chars > DESCRIPTION_CHARS_MAX {
             let message = format!("the description has {chars} characters; at most {DESCRIPTION_CHARS_MAX} may be");
@@ -141,6 +145,10 @@ mod tests {
     fn categories_are_told_apart_and_seen_by_those_who_handle_them() {
         let two = "[[category]]\ncode = \"A\"\nname = \"a\"\n[[category]]\ncode = \"B\"\nname = \"A\"\n";
         assert_eq!(found(two), ["`A` names category 1 already"]);
+        for code in ["路/灯", "A,B", " A"] {
+            let one = format!("[[category]]\ncode = \"{code}\"\nname = \"a, b/c\"\n");
+            assert_eq!(found(&one), [format!("`{code}` is no code")]);
+        }
         let deep = "[[category]]\ncode = \"A\"\nname = \"a\"\ntier = \"city\"\nreach = \"street\"\n";
         assert_eq!(found(deep), ["the city handles it and would not see it: `reach` is street"]);
         let word = "[[category]]\ncode = \"A\"\nname = \"a\"\ngovernance = \"virtu\"\n";

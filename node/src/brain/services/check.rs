@@ -1,15 +1,14 @@
 //! What is wrong with `[[service]]` and `[[scene]]` before a node starts.
 
+use super::geometry;
 use super::hours::{self, Hours};
 use super::request::length_s;
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::check::GOVERNANCE;
 use crate::brain::form;
 use chrono::NaiveDate;
-use citybrain_shared::case::is_on_earth;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::config::{Config, Places, Problem, closest};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A catalogue travels as one event.
@@ -166,52 +165,12 @@ impl Look<'_> {
             self.bad(&at("rules"), format!("`{name}` is no rule of this file"), help);
         }
         if let Some(geometry) = &s.geometry
-            && let Err(why) = geometry_of(geometry)
+            && let Err(why) = geometry::check(geometry)
         {
             let help = "a GeoJSON geometry: { type = \"Point\", coordinates = [103.83, 30.69] }, longitude first";
             self.bad(&at("geometry"), why, help);
         }
     }
-}
-
-/// RFC 7946: positions are longitude and latitude; rings are closed and have at least four. A collection in
-/// another is none: what draws it need not read that.
-fn geometry_of(geometry: &Value) -> Result<(), String> {
-    let is_collection = |g: &Value| g["type"] == "GeometryCollection";
-    if is_collection(geometry) {
-        let Some(all) = geometry["geometries"].as_array() else {
-            return Err("a collection has `geometries`".into());
-        };
-        if all.iter().any(is_collection) {
-            return Err("a collection within a collection".into());
-        }
-        return all.iter().try_for_each(geometry_of);
-    }
-    let depth = match geometry["type"].as_str() {
-        Some("Point") => 0,
-        Some("MultiPoint" | "LineString") => 1,
-        Some("MultiLineString" | "Polygon") => 2,
-        Some("MultiPolygon") => 3,
-        other => return Err(format!("`{}` is no type of geometry", other.unwrap_or(""))),
-    };
-    let is_polygon = geometry["type"].as_str().is_some_and(|t| t.ends_with("Polygon"));
-    positions(&geometry["coordinates"], depth, is_polygon)
-}
-
-fn positions(value: &Value, depth: usize, is_polygon: bool) -> Result<(), String> {
-    let Some(all) = value.as_array() else { return Err("its coordinates are not nested as its type says".into()) };
-    if depth == 0 {
-        let number = |i: usize| all.get(i).and_then(Value::as_f64);
-        return match (number(0), number(1)) {
-            (Some(lon), Some(lat)) if is_on_earth(lat, lon) => Ok(()),
-            (Some(_), Some(_)) => Err(format!("{value} is no longitude and latitude")),
-            _ => Err("its coordinates are not nested as its type says".into()),
-        };
-    }
-    if is_polygon && depth == 1 && (all.len() < 4 || all.first() != all.last()) {
-        return Err("a ring has at least four positions, and the last is the first".into());
-    }
-    all.iter().try_for_each(|v| positions(v, depth - 1, is_polygon))
 }
 
 #[cfg(test)]

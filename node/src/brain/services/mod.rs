@@ -2,6 +2,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
+//! | [`geometry`] | where a scene is, as GeoJSON |
 //! | [`hours`] | opening hours and the appointments in them |
 //! | [`request`] | a request, checked, as a case that opens |
 //! | [`check`] | what is wrong with `[[service]]` and `[[scene]]` before a start |
@@ -16,6 +17,7 @@
 //! counts appointments and seats, in the order of its own log, so none is given twice.
 
 pub mod check;
+mod geometry;
 pub mod hours;
 pub mod request;
 pub mod said;
@@ -73,7 +75,7 @@ pub struct Catalogue {
 impl Catalogue {
     /// What a config offers.
     fn of(config: &Config) -> Catalogue {
-        let own = Catalogue {
+        let mut own = Catalogue {
             node: config.node.address.clone(),
             services: config.service.clone(),
             scenes: config.scene.clone(),
@@ -83,6 +85,7 @@ impl Catalogue {
             district: config.node.labels.get(DISTRICT).cloned(),
             weights: Some(RateWeights::of(&config.cases)).filter(|w| *w != RateWeights::of(&Settings::default())),
         };
+        own.scenes.iter_mut().filter_map(|scene| scene.geometry.as_mut()).for_each(geometry::wind);
         // As it will be read again: what JSON has no word for must not be news for ever.
         serde_json::to_value(&own).and_then(serde_json::from_value).unwrap_or(own)
     }

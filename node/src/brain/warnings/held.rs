@@ -4,7 +4,7 @@ use super::{CHAINS_MAX, KEYS_MAX, TARGETS_MAX, Told, WARNINGS_MAX};
 use crate::cap::areas;
 use chrono::{DateTime, Utc};
 use citybrain_hub::policy::Row;
-use citybrain_shared::Address;
+use citybrain_shared::{Address, Pos};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,9 @@ pub(super) struct Warning {
     /// Messages of the chain, oldest first.
     pub keys: Vec<String>,
     pub holders: Holders,
+    /// The record with the whole message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Pos>,
 }
 
 /// The nodes at which a warning came in (this one, those above that have told of it, those below), and when the
@@ -42,6 +45,9 @@ pub(super) struct Cancelled {
     keys: Vec<String>,
     /// For whom, each with all below it: others may have the warning still.
     pub of: Vec<Address>,
+    /// The record with the whole message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written: Option<Pos>,
 }
 
 impl Cancelled {
@@ -83,6 +89,12 @@ impl Held {
 
     pub fn get(&self, root: &str) -> Option<&Warning> {
         self.table.get(root)
+    }
+
+    /// The newest message of the warning, whether it is in force or cancelled, and the record with the whole of it.
+    pub fn newest(&self, root: &str) -> Option<(&Told, Option<Pos>)> {
+        let in_force = self.table.get(root).map(|w| (&w.told, w.written));
+        in_force.or_else(|| self.cancelled.get(root).map(|c| (&c.told, c.written)))
     }
 
     pub fn cancelled(&self) -> impl Iterator<Item = &Cancelled> {
@@ -171,12 +183,13 @@ impl Held {
         }
     }
 
-    /// The word of that node is in the log.
-    pub fn take(&mut self, by: &Address, told: Told) {
+    /// The word of that node is in the log, at `pos`.
+    pub fn take(&mut self, by: &Address, told: Told, pos: Pos) {
+        let written = (!told.message.is_null()).then_some(pos);
         let outcome = self.outcome(by, &told);
         if matches!(outcome, Outcome::Ends | Outcome::Holds(_) | Outcome::GoesOn(Some(_))) {
             match told.msg_type.as_str() {
-                "Cancel" => self.cancel(by, &told),
+                "Cancel" => self.cancel(by, &told, written),
                 _ => self.uncancel(by, &told.root),
             }
         }
@@ -184,7 +197,7 @@ impl Held {
             Outcome::GoesOn(None) => {}
             Outcome::GoesOn(Some(holders)) => self.note(&told.root, told.nodes, holders),
             Outcome::Ends | Outcome::Lapses => self.remove(&told.root),
-            Outcome::Holds(holders) => self.put(told, by, holders),
+            Outcome::Holds(holders) => self.put(told, by, holders, written),
         }
     }
 
@@ -196,7 +209,10 @@ impl Held {
         }
     }
 
-    fn put(&mut self, told: Told, by: &Address, holders: Holders) {
+    fn put(&mut self, told: Told, by: &Address, holders: Holders, written: Option<Pos>) {
+        // Told again without the message, it is still where it was.
+        let same = self.table.get(&told.root).filter(|known| known.told.key == told.key);
+        let written = written.or_else(|| same.and_then(|known| known.written));
         let told = Told { message: Value::Null, xml: String::new(), came_in: Vec::new(), ..told };
         let known = self.table.get(&told.root).filter(|_| *by != self.me);
         let nodes = known.map(|w| joined(&self.me, &w.told.nodes, told.nodes.clone()));
@@ -209,7 +225,7 @@ impl Held {
         bound(&mut keys, &root);
         self.remove(&root);
         self.ends.insert((told.expires.timestamp_micros(), root.clone()));
-        self.table.insert(root, Warning { told, keys, holders });
+        self.table.insert(root, Warning { told, keys, holders, written });
         if self.table.len() > WARNINGS_MAX
             && let Some((_, first)) = self.ends.first().cloned()
         {
@@ -218,7 +234,7 @@ impl Held {
     }
 
     /// Keeps that it is cancelled at that node and below; what is in force at others is not touched.
-    fn cancel(&mut self, by: &Address, told: &Told) {
+    fn cancel(&mut self, by: &Address, told: &Told, written: Option<Pos>) {
         let known = self.table.get(&told.root);
         let mut keys = known.map(|w| w.keys.clone()).unwrap_or_default();
         let believed = known.map(|w| w.told.expires);
@@ -233,10 +249,15 @@ impl Held {
         let expires = [believed, earlier.as_ref().map(|c| c.told.expires)].into_iter().flatten();
         let expires = expires.fold(told.expires, DateTime::max);
         let told = Told { message: Value::Null, xml: String::new(), came_in: Vec::new(), ..told.clone() };
-        let newest = earlier.map(|c| c.told).filter(|c| c.sent > told.sent).unwrap_or(told);
+        // Told again without the message, it is still where it was.
+        let is_kept = |c: &Cancelled| c.told.sent > told.sent || (c.told.key == told.key && written.is_none());
+        let (newest, written) = match earlier.filter(is_kept) {
+            Some(earlier) => (earlier.told, earlier.written),
+            None => (told, written),
+        };
         let root = newest.root.clone();
         self.dirty.insert(root.clone());
-        self.cancelled.insert(root, Cancelled { told: Told { expires, ..newest }, keys, of });
+        self.cancelled.insert(root, Cancelled { told: Told { expires, ..newest }, keys, of, written });
         if self.cancelled.len() > WARNINGS_MAX
             && let Some(first) = self.cancelled.iter().min_by_key(|(_, c)| c.told.expires).map(|(root, _)| root.clone())
         {

@@ -128,6 +128,12 @@ impl Warnings {
         self.held.in_force().map(|w| (&w.told, w.keys.as_slice()))
     }
 
+    /// The newest message of the warning, in force or cancelled, and the record with the whole of it; `None` for that:
+    /// a box that has lost its disk was told again without it.
+    pub fn newest(&self, root: &str) -> Option<(&Told, Option<Pos>)> {
+        self.held.newest(root)
+    }
+
     /// Is it about a warning that is in force here?
     pub fn is_known(&self, root: &str) -> bool {
         self.held.get(root).is_some()
@@ -193,9 +199,9 @@ impl Policy for Warnings {
         self.held.expired(now_us).take(TOGETHER).filter_map(end).collect()
     }
 
-    fn apply(&mut self, _: Pos, header: &Header<'_>, payload: &[u8]) {
+    fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         if let Some((by, told)) = self.said(header, payload) {
-            self.held.take(&by, told);
+            self.held.take(&by, told, pos);
         }
     }
 

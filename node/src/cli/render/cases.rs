@@ -189,7 +189,8 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         line(out, "sent", format!("{whose}; its answer will stand here"))?;
     }
     let takes: Vec<&str> = v.allowed.iter().map(|verb| verb.as_str()).collect();
-    line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
+    let none = if v.unproven { "nothing until it has been taken" } else { "nothing by this token" };
+    line(out, "takes", if takes.is_empty() { none.into() } else { takes.join(", ") })
 }
 
 fn line(out: &mut dyn Write, word: &str, text: String) -> io::Result<()> {

@@ -224,7 +224,7 @@ fn is_in_vain(case: &Case, verb: Verb, now: DateTime<Utc>) -> bool {
 }
 
 /// The roles that may ask for it.
-pub(super) fn roles(verb: Verb) -> &'static [Role] {
+pub fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
     match verb {
         Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => &[Supervisor],
@@ -242,7 +242,7 @@ pub fn is_residents(verb: Verb) -> bool {
 /// May whoever opened the case take it back, though it was for somebody else? A desk that books for a resident must
 /// be able to cancel at his word. Until it is dispatched any worker may end it by `reject`, so that this is no more
 /// power; from then on rates count it, and it is the resident's, or a supervisor's, to withdraw.
-fn is_taken_back(case: &Case, verb: Verb) -> bool {
+pub fn is_taken_back(case: &Case, verb: Verb) -> bool {
     let waits = matches!(case.status, Status::Submitted | Status::Accepted);
     verb == Verb::Withdraw && waits && case.dispatched.is_none() && case.handlers.is_empty()
 }
