@@ -896,6 +896,10 @@ impl Cases {
         let mut bounced = self.book().bounce(&held.case, why, now);
         // It was asked for, unless it came back by itself.
         let recall = letter.id.strip_suffix(SENT_BACK).filter(|id| *id != letter::hand_over_id(&held.case));
+        // Who believed that somebody comes must send another.
+        if bounced.case.urgent && recall.is_none() {
+            bounced.entry.calls.push(self.me.clone());
+        }
         bounced.entry.wish = recall.map(|id| machine::cut(letter::recalled_by(id), WISH_ID_MAX));
         self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
         drafts

@@ -876,3 +876,35 @@ fn a_call_for_help_that_is_reopened_calls_its_owner_and_climbs_until_somebody_ac
         assert!(held(&world, "c").case.clocks.iter().all(|c| c.name != CLIMB || !c.runs()));
     }
 }
+
+#[test]
+fn a_call_for_help_that_comes_back_calls_whoever_has_it_again() {
+    let mut world = World::new();
+    world.has_registry = true;
+    press(&mut world, "c/s/a");
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    let give = |to: &str| Ask { to: Some(a(to)), ..by("w", Role::Worker) };
+    let stands = |world: &World, called: usize, told: &str| {
+        let case = &held(world, "c/s/a").case;
+        assert_eq!((case.owner.as_str(), case.handing_to.as_ref(), case.status), ("c/s/a", None, Status::Accepted));
+        assert_eq!((calls(world, "c/s/a"), calls(world, "c/s/b"), calls(world, "c/s")), (called, 0, 0), "{told}");
+    };
+    stands(&world, 1, "pressed");
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/b"), ""));
+    world.settle();
+    assert!(world.ask("c/s/b", ID, Verb::Return, &by("x", Role::Worker), ""));
+    world.settle();
+    stands(&world, 2, "returned by another node");
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/a"), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Return, &by("x", Role::Worker), ""));
+    world.settle();
+    stands(&world, 3, "returned by a unit of its own");
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/z"), ""));
+    world.settle();
+    stands(&world, 4, "from a node that never was");
+    // Whoever asks for it back knows that he has it.
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/b"), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Recall, &by("w", Role::Worker), "r"));
+    world.settle();
+    stands(&world, 4, "asked for");
+}

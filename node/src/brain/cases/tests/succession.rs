@@ -603,8 +603,13 @@ proptest! {
 
     /// Also of what stays below, where nobody above can tell a new box of it.
     #[test]
-    fn all_who_know_a_case_know_the_whole_of_its_history_also_where_disks_are_lost(acts in acts()) {
+    fn all_who_know_a_case_know_the_whole_of_its_history_also_where_disks_are_lost(
+        (giver, taker) in prop::sample::select(vec![("c/s", "c/s/a"), ("c/s", "c/s/a/k"), ("c/s/a", "c/s/a/n")]),
+        acts in acts(),
+    ) {
         let mut net = Net::new();
+        net.open(giver, CASE, "N");
+        prop_assert!(net.ask(giver, CASE, Verb::Accept, &by("w", Role::Worker)) && net.give(giver, taker));
         play(&mut net, &acts, &["N", "L"]);
         net.settle();
         histories_agree(&TREE, &|n| &net.places[n].cases)?;
