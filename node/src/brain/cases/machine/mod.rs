@@ -96,8 +96,8 @@ impl Refusal {
 pub struct Stepped {
     pub case: Case,
     pub entry: Entry,
-    /// It raises the case's reach: those who hear of it only from now on know nothing of what was before.
-    pub goes_higher: bool,
+    /// Some who hear of it know nothing of what was before: it raises the case's reach, or another box writes it.
+    pub tells_all: bool,
     /// Id of the event that led to it, where that is not the one that opened the case.
     pub because: Option<String>,
 }
@@ -424,7 +424,7 @@ impl Book<'_> {
         turn.case.term += 2;
         turn.entry.term = turn.case.term;
         turn.entry.text = "the box that was here has lost its disk".into();
-        turn.done()
+        Stepped { tells_all: true, ..turn.done() }
     }
 
     /// Sends a hand-over of the box that was here before again: nobody knows whether it has left.

@@ -84,8 +84,8 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn done(self) -> Stepped {
-        let goes_higher = self.case.reach < self.reach_before;
-        Stepped { case: self.case, entry: self.entry, goes_higher, because: None }
+        let tells_all = self.case.reach < self.reach_before;
+        Stepped { case: self.case, entry: self.entry, tells_all, because: None }
     }
 
     /// One of the limits that the case was opened with.
