@@ -360,6 +360,7 @@ fn find<'c>(cases: &'c Cases, caller: &Caller, me: &Address, id: &str) -> Result
 
 fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
     let wish = |w: &cases::Wish| view::CaseWish {
+        id: w.id.clone(),
         verb: w.verb,
         by: w.by.clone(),
         to: w.to.clone(),

@@ -159,8 +159,8 @@ pub enum Case {
         #[arg(long)]
         rating: Option<u8>,
     },
-    /// 督办: the tier above watches; 提级 with --hand-over: the case is offered to it. Of a press to which you were to
-    /// come: you cannot
+    /// 督办: the tier above watches; 提级 with --hand-over: the case is offered to it. Of a press that you have
+    /// accepted: you cannot come
     Escalate {
         #[command(flatten)]
         step: Step,
@@ -168,7 +168,7 @@ pub enum Case {
         #[arg(long)]
         hand_over: bool,
     },
-    /// A closed case was not solved after all
+    /// A closed case was not solved after all; a call for help calls again
     Reopen(Step),
     /// 撤单: the resident no longer wants it
     Withdraw(Step),
@@ -463,24 +463,19 @@ impl Step {
         let path = format!("/v1/cases/{}/{step}", segment(&self.id.id));
         let answer = node.post::<view::CaseShown>(&path, &ask)?;
         let Some(to) = answer.body.asked.clone() else { return Ok(Output::Case(Box::new(answer))) };
-        // The newest is this one, by the name that the node gave it.
+        // The newest is this one.
         let is_ours = |w: &&view::CaseWish| w.verb.as_str() == step && w.refused.is_none();
-        let Some(ours) = answer.body.wishes.iter().rev().find(is_ours).map(|w| w.by.clone()) else {
+        let Some(ours) = answer.body.wishes.iter().rev().find(is_ours).map(|w| w.id.clone()) else {
             return Ok(Output::Case(Box::new(answer)));
         };
-        let same = |w: &&view::CaseWish| w.verb.as_str() == step && w.by == ours;
-        // Others may have asked for the same before, and have been refused.
-        let refusals = |shown: &view::CaseShown| {
-            shown.wishes.iter().filter(same).filter_map(|w| w.refused.clone()).collect::<Vec<_>>()
-        };
-        let is_on_its_way = |shown: &view::CaseShown| shown.wishes.iter().filter(same).any(|w| w.refused.is_none());
-        let before = refusals(&answer.body).len();
+        let told = |shown: &view::CaseShown| shown.wishes.iter().find(|w| w.id == ours).map(|w| w.refused.clone());
+        let is_on_its_way = |shown: &view::CaseShown| told(shown) == Some(None);
         let id = answer.body.case.id.clone();
         let mut answer = node.until(&format!("/v1/cases/{}", segment(&id)), answer, self.wait.time(), is_on_its_way)?;
         let is_open = is_on_its_way(&answer.body);
         if is_open {
             answer.body.asked = Some(to);
-        } else if let Some(why) = refusals(&answer.body).into_iter().nth(before) {
+        } else if let Some(why) = told(&answer.body).flatten() {
             return Err(Fail::no(
                 "refused",
                 format!("{to}, whose case it is: {why}"),

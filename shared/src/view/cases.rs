@@ -117,6 +117,8 @@ pub struct SimilarCase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CaseWish {
+    /// Its name: once it is done, that of its line in the history (`wish`).
+    pub id: String,
     pub verb: Verb,
     pub by: String,
     pub to: Address,

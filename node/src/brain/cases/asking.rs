@@ -236,7 +236,7 @@ impl Cases {
         self.step_for(held, verb, ask, from, &[], now)
     }
 
-    /// The same of an escalation that may take back whichever of these acceptances stands.
+    /// The same of an escalation that may take back whichever of these acceptances stands, before it had an answer.
     pub(super) fn step_for(
         &self,
         held: &Held,
@@ -252,7 +252,8 @@ impl Cases {
         let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
         let accepted_as = held.history.iter().rfind(|e| e.step == Verb::Accept.done()).and_then(|e| e.wish.as_ref());
-        let takes_back = accepted_as.is_some_and(|wish| taken_back.contains(wish));
+        let was_unheard = accepted_as.is_some_and(|wish| taken_back.contains(wish));
+        let takes_back = was_unheard || takes_back_accepted(from, ask, &held.case);
         self.book().act(&held.case, verb, ask, Asker { at: from, opened_it, takes_back }, &other, now)
     }
 
@@ -382,11 +383,19 @@ impl Held {
     }
 }
 
-/// Does whoever escalates a press by hand say with it that this one does not come? His own word he takes back where
-/// he gave it, a supervisor any that was given there or below.
+/// Does whoever escalates a press by hand say with it that this one does not come? Where it was said that he comes, and
+/// above, it is his own word, or a supervisor's.
 pub(super) fn takes_back(from: &Address, ask: &Ask, coming: &Coming) -> bool {
-    let is_he = coming.node == *from && machine::is_same_person(&coming.by, &ask.by);
-    is_he || ask.role == Some(Role::Supervisor) && from.covers(&coming.node)
+    let is_he = machine::is_same_person(&coming.by, &ask.by);
+    (is_he || ask.role == Some(Role::Supervisor)) && from.covers(&coming.node)
+}
+
+/// The same of who has accepted it. His own word counts wherever he says it: rather calls for nothing than somebody who
+/// waits for nobody. Who offers the case to the tier above has that come instead.
+fn takes_back_accepted(from: &Address, ask: &Ask, case: &Case) -> bool {
+    let accepted_at = case.accepted_from.as_ref().unwrap_or(&case.owner);
+    let is_he = case.accepted_by.as_ref().is_some_and(|by| machine::is_same_person(by, &ask.by));
+    !ask.hand_over && (is_he || ask.role == Some(Role::Supervisor) && from.covers(accepted_at))
 }
 
 /// Who says whom to call, and not by which name, speaks of himself, unless he says that he works on it: his name goes

@@ -499,7 +499,7 @@ impl Cases {
             Body::HandOver { case, .. } if letter.to != self.me => self.turned(case, letter, state, now),
             Body::HandOver { case, .. } => self.taken_over(case, letter, is_old, now),
             Body::Returned { .. } if !self.believes(letter) => done(letter::NOT_BELIEVED),
-            Body::Returned { case, history, .. } => self.sent_home(case, history, letter, now),
+            Body::Returned { case, history, coming, .. } => self.sent_home(case, history, coming, letter, now),
             Body::Ask { .. } | Body::WhatOf { .. } if letter.to != self.me => {
                 Pen { me: &self.me, now }.answered(letter, "sent on", self.send_down(letter, state, now))
             }
@@ -559,15 +559,21 @@ impl Cases {
             let copy = known.and_then(|h| self.copy_to(&letter.from, &h.case, h.history.last(), &h.history, None, now));
             return Pen { me: &self.me, now }.answered(letter, "known", copy);
         };
-        let book = self.book();
-        let taken = if is_old { book.recover(newest, now) } else { book.take(newest, now) };
+        let taken = if is_old { self.recover(newest, &[], now) } else { self.book().take(newest, now) };
         self.take(&taken, letter, now)
     }
 
     /// The node above tells of a case of the box that was here before.
-    fn sent_home(&self, case: &Case, history: &[Entry], letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+    fn sent_home(
+        &self,
+        case: &Case,
+        history: &[Entry],
+        coming: &[Coming],
+        letter: &Letter,
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
-        match (self.recovered(case, now), self.sent_on(case, history)) {
+        match (self.recovered(case, coming, now), self.sent_on(case, history)) {
             (Some(stepped), _) => self.take(&stepped, letter, now),
             (None, Some(again)) => pen.answered(letter, "sent on", pen.letter(&again)),
             (None, None) => pen.answered(letter, "known", None),
@@ -890,6 +896,10 @@ impl Cases {
         let mut bounced = self.book().bounce(&held.case, why, now);
         // It was asked for, unless it came back by itself.
         let recall = letter.id.strip_suffix(SENT_BACK).filter(|id| *id != letter::hand_over_id(&held.case));
+        // Who believed that somebody comes must send another.
+        if bounced.case.urgent && recall.is_none() {
+            bounced.entry.calls.push(self.me.clone());
+        }
         bounced.entry.wish = recall.map(|id| machine::cut(letter::recalled_by(id), WISH_ID_MAX));
         self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
         drafts

@@ -414,9 +414,7 @@ impl Cases {
             let Some(Posted { letter: was, .. }) = self.waiting.remove(pos) else { return };
             let case = was.body.case().to_owned();
             let was = Some(was).filter(|_| is_believed);
-            if let Some(Letter { body: Body::Returned { case, history, sent_back, contact, .. }, .. }) = &was {
-                self.fold_returned(case, history, *sent_back, contact.as_ref());
-            }
+            was.iter().for_each(|letter| self.fold_returned(letter));
             self.keep_contact(was);
             self.prove(&case);
             if !self.waiting.bring_back_any() {
@@ -503,7 +501,7 @@ impl Cases {
         self.index(&case.id, true);
     }
 
-    /// The node above knows these lines from the box that was here, which has called when it took them.
+    /// Others know these lines from the box that was here, which has called when it took them.
     fn were_called(&mut self, case: &str, lines: &[Entry]) {
         if !self.uncalled.contains(case) {
             return;
@@ -612,7 +610,8 @@ impl Cases {
             return;
         }
         // Asked again, the answer to come is the one that counts.
-        held.wishes.retain(|w| w.id != wish.id && (w.verb != verb || w.refused.is_none()));
+        let is_same = |w: &Wish| w.verb == verb && w.by == wish.by && w.content == content;
+        held.wishes.retain(|w| w.id != wish.id && !(w.refused.is_some() && is_same(w)));
         held.wishes.push(wish);
         let extra = held.wishes.len().saturating_sub(WISHES_MAX);
         held.wishes.drain(..extra);
@@ -709,11 +708,11 @@ impl Cases {
                 if header.direction == Direction::Up
                     && case.owner != self.me
                     && !succession::may_return(case, letter.sender()) => {}
-            Body::Returned { log, case, history, coming, sent_back, contact } => {
+            Body::Returned { log, case, coming, .. } => {
                 if self.is_for(*log) && self.was_here(case) {
                     self.post(pos, posted, true);
                 } else if self.is_for(*log) {
-                    self.fold_returned(case, history, *sent_back, contact.as_ref());
+                    self.fold_returned(letter);
                     if header.direction == Direction::Down {
                         coming.iter().for_each(|coming| self.note_coming_now(&case.id, coming.clone()));
                     }
@@ -765,22 +764,20 @@ impl Cases {
     }
 
     /// What others know of a case that the box that was here may have known better.
-    fn fold_returned(
-        &mut self,
-        case: &Case,
-        history: &[Entry],
-        sent_back: Option<(u32, u32)>,
-        contact: Option<&Contact>,
-    ) {
+    fn fold_returned(&mut self, letter: &Letter) {
+        let Body::Returned { case, history, sent_back, contact, .. } = &letter.body else { return };
         self.fold(case, history);
         let is_to_know = self.held.get(&case.id).is_some_and(|held| self.is_to_know(held));
         if let Some(held) = self.held.get_mut(&case.id) {
-            held.sent_back = held.sent_back.max(sent_back);
+            held.sent_back = held.sent_back.max(*sent_back);
             if is_to_know {
-                held.contact = joined(held.contact.take(), contact.cloned());
+                held.contact = joined(held.contact.take(), contact.clone());
             }
         }
-        self.were_called(&case.id, history);
+        // Whoever has the case may have written lines that have come to no other box here.
+        if case.owner != *letter.sender() {
+            self.were_called(&case.id, history);
+        }
     }
 
     pub(super) fn post(&mut self, pos: Pos, posted: Posted, waits: bool) {

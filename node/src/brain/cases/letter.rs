@@ -2,7 +2,7 @@
 //!
 //! | type | way | what |
 //! |---|---|---|
-//! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, its line of history, and those before it where it goes higher than they did |
+//! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, its line of history, and those before it where some may not know them |
 //! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, what has become of one, what is offered otherwise, a refusal |
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
@@ -45,7 +45,7 @@ pub const AGAIN: &str = "again";
 /// A call for help that its own box should have let climb by now.
 pub const UNANSWERED: &str = "unanswered";
 
-/// Lines of history that travel with a hand-over, a copy, or a step that goes higher than those before it.
+/// Lines of history that travel with a hand-over, a copy, or a step of which some who hear know nothing before it.
 const HISTORY_SENT: usize = 100;
 /// Bytes of them as JSON; of those that a box gets back. The case itself comes beside them, and whom to
 /// call: together less than [`citybrain_shared::limits::EVENT_BYTES_MAX`], which every link takes.
@@ -225,10 +225,10 @@ pub struct Pen<'a> {
 impl Pen<'_> {
     /// `known`: the case's history so far.
     pub fn step(&self, stepped: &Stepped, known: &[Entry], answers: Option<&str>) -> Draft {
-        let Stepped { case, entry, goes_higher, because } = stepped;
+        let Stepped { case, entry, tells_all, because } = stepped;
         let kind = format!("{PREFIX}{}", entry.step);
         let id = format!("{}.{}.{}", case.id, case.term, case.version);
-        let history = if *goes_higher { sent(known) } else { Vec::new() };
+        let history = if *tells_all { sent(known) } else { Vec::new() };
         let data = Step { case: case.clone(), entry: entry.clone(), history, answers: answers.map(str::to_owned) };
         let related = case.event.as_deref().unwrap_or(&case.id);
         let mut more = json!({"correlationid": related});

@@ -31,7 +31,7 @@ use super::{Cases, Dirty, Held, TOGETHER};
 use crate::brain::Brain;
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Case, Entry, Role, Verb, step};
+use citybrain_shared::case::{Ask, Case, Coming, Entry, Role, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::view::Awaited;
 use citybrain_shared::{Address, Lane, LogId, Pos, Tier};
@@ -344,14 +344,17 @@ impl Cases {
     /// of which only those below were told may be among it, and hand-overs that may come yet.
     fn answer_roll(&self, state: &State, lane: Lane, called: &Called, now: DateTime<Utc>) -> Vec<Draft> {
         let roll = &called.roll;
-        // What is at this node, or below it, has its own word on the way. Of all others it may be the only
-        // one that is left who has seen the newest.
+        // What is below this node has its own word on the way. So has what is at it, but not what was done with it where
+        // the call comes from. Of all others it may be the only one that is left who has seen the newest.
         let is_theirs = |h: &&Held| {
             let owner = &h.case.owner;
             // Whoever gave it to the lost box has heard that it was taken.
-            let was_here = h.history.iter().any(|e| e.node == self.me);
-            let may = roll.node.covers(owner) && !self.me.covers(owner);
-            may && (was_here || may_return(&h.case, &self.me)) && letter::lane(h.case.urgent) == lane
+            let has_been_at = |node: &Address| h.history.iter().any(|e| e.node == *node);
+            let may = match self.me.covers(owner) {
+                true => *owner == self.me && has_been_at(&roll.node),
+                false => roll.node.covers(owner) && (has_been_at(&self.me) || may_return(&h.case, &self.me)),
+            };
+            may && letter::lane(h.case.urgent) == lane
         };
         let over = self.over.iter().rev().take(OVER_LOOKED_AT).map(|(_, id)| &self.held[id]);
         let over = over.filter(is_theirs).take(OVER_RETURNED);
@@ -645,17 +648,19 @@ impl Cases {
     }
 
     /// What a case that came back leads to, now that everybody has spoken; `None`: more is known of it.
-    pub(super) fn recovered(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
+    pub(super) fn recovered(&self, case: &Case, coming: &[Coming], now: DateTime<Utc>) -> Option<Stepped> {
         let held = self.held.get(&case.id);
         let knows = |than: (u32, u32)| held.is_some_and(|h| h.case.order() > than);
-        let book = self.book();
         let stepped = if case.handing_to.as_ref() == Some(&self.me) {
-            (!self.went_back(case) && !knows(case.order())).then(|| book.recover(case, now))
+            (!self.went_back(case) && !knows(case.order())).then(|| self.recover(case, coming, now))
         } else if case.owner != self.me {
             None
         } else {
             let newest = self.newest(case)?;
-            Some(if newest.handing_to.is_some() { book.send_again(newest, now) } else { book.recover(newest, now) })
+            Some(match newest.handing_to {
+                Some(_) => self.book().send_again(newest, now),
+                None => self.recover(newest, coming, now),
+            })
         };
         stepped.map(|mut stepped| {
             if self.knows_some() {
@@ -663,6 +668,18 @@ impl Cases {
             }
             stepped
         })
+    }
+
+    /// Takes a case of the box that was here before. Whether that one had called for a press nobody knows: if nobody is
+    /// known to come its responders are called.
+    pub(super) fn recover(&self, case: &Case, coming: &[Coming], now: DateTime<Utc>) -> Stepped {
+        let mut stepped = self.book().recover(case, now);
+        let comes = self.held.get(&case.id).is_some_and(|held| held.who_comes().next().is_some());
+        let is_press = case.urgent && case.status == Status::Submitted && case.merging.is_none();
+        if is_press && !comes && coming.is_empty() {
+            stepped.entry.calls.push(self.me.clone());
+        }
+        stepped
     }
 
     /// Did that hand-over go back from here, or past somebody who tells of it? Then its giver has it again, or will.
@@ -760,10 +777,11 @@ impl Cases {
     }
 }
 
-/// May this node, from below, say how a case of another one stands? If it came in there, is on its way there,
-/// or summons somebody there.
+/// May this node, from below, say how a case stands that came back? If it is its own, came in there, is on its way
+/// there, or summons somebody there.
 pub(super) fn may_return(case: &Case, node: &Address) -> bool {
-    case.opened_at == *node
+    case.owner == *node
+        || case.opened_at == *node
         || case.handing_to.as_ref() == Some(node)
         || case.assists.iter().any(|a| a.node.as_ref() == Some(node))
 }

@@ -29,7 +29,9 @@ impl Book<'_> {
         let ask = &named(ask);
         self.check(case, verb, ask, asker.opened_it, now)?;
         let from = (asker.at != self.me).then(|| asker.at.clone());
-        let mut turn = Turn::new(self, case, verb.done(), &ask.by, ask.role, from, now);
+        // What a node does by itself is nobody's role.
+        let role = ask.role.filter(|_| ask.by != TIMER);
+        let mut turn = Turn::new(self, case, verb.done(), &ask.by, role, from, now);
         turn.entry.text = cut(ask.text.as_deref().unwrap_or_default(), TEXT_MAX);
         if verb != Verb::Resolve {
             turn.show(&ask.evidence)?;
@@ -117,7 +119,11 @@ impl Book<'_> {
         let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
         if ends_it && handlers(case).any(|handler| is_same_person(handler, &ask.by)) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
-            return Err(Refusal::new("handler", detail, "somebody else must: `--by NAME`"));
+            let hint = match ask.role {
+                Some(Role::Resident) => "a resident who is called as whoever handles says so: `--by 'NAME (resident)'`",
+                _ => "somebody else must: `--by NAME`",
+            };
+            return Err(Refusal::new("handler", detail, hint));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::turn::{LIST_MAX, Turn, missing};
 use super::{Book, Refusal, Stepped, common, kept};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, CLIMB, Case, ClosedReason, Ending, RESPONSE, Role, Status, Verb, step};
+use citybrain_shared::case::{Ask, Case, ClosedReason, Ending, RESPONSE, Role, Status, Verb, step};
 
 /// Who writes what follows from the case that another follows.
 const BY: &str = "merge";
@@ -154,19 +154,14 @@ impl Turn<'_> {
         turn.done()
     }
 
-    /// What it had come to before it was merged is not known any more, but for whether it was accepted.
+    /// What it had come to before it was merged is not known any more, but for whether it was accepted, of what is no
+    /// call for help.
     fn come_back(&mut self) {
         (self.case.merged_into, self.case.leader_ended) = (None, None);
         let was_accepted = self.case.accepted_by.is_some();
         self.begin_again(if was_accepted { Status::Accepted } else { Status::Submitted });
         if self.case.responded().is_none() {
             self.start_clock(RESPONSE, self.limit_of(|t| t.response));
-        }
-        if self.case.urgent {
-            if !was_accepted && self.book.me.parent().is_some() {
-                self.start_clock(CLIMB, Some(self.climb()));
-            }
-            self.entry.calls.push(self.book.me.clone());
         }
     }
 }

@@ -66,7 +66,7 @@ pub struct Asker<'a> {
     pub at: &'a Address,
     /// He has opened the case, there.
     pub opened_it: bool,
-    /// He takes back the acceptance that stands, before he has heard that it does; or somebody may, and does, for him.
+    /// He takes back the acceptance that stands, if he escalates the case; or somebody may, and does, for him.
     pub takes_back: bool,
 }
 
@@ -96,8 +96,8 @@ impl Refusal {
 pub struct Stepped {
     pub case: Case,
     pub entry: Entry,
-    /// It raises the case's reach: those who hear of it only from now on know nothing of what was before.
-    pub goes_higher: bool,
+    /// Some who hear of it know nothing of what was before: it raises the case's reach, or another box writes it.
+    pub tells_all: bool,
     /// Id of the event that led to it, where that is not the one that opened the case.
     pub because: Option<String>,
 }
@@ -201,6 +201,9 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
         Verb::Assist => is(&[Accepted, Dispatched, Handling]),
         Verb::Report | Verb::Rate if case.assists.is_empty() => Err("nobody was summoned"),
         Verb::Reopen if merged => Err("it was merged into another: reopen that one"),
+        Verb::Reopen if matches!(status, Status::Rejected | Status::Withdrawn) => {
+            Err("it stays so; open a new case: `citybrain case new`")
+        }
         Verb::Reopen => is(&[Closed]),
         Verb::Merge if case.booking.is_some() => Err("it asks for a service, and follows no other: withdraw ends it"),
         Verb::Forget if case.forgotten => Err("it is forgotten already"),
@@ -315,10 +318,7 @@ impl Book<'_> {
         turn.entry.text = note;
         turn.start_clock(RESPONSE, turn.limit_of(|t| t.response));
         if sos {
-            if self.me.parent().is_some() {
-                turn.start_clock(CLIMB, Some(turn.climb()));
-            }
-            turn.entry.calls.push(self.me.clone());
+            turn.call_for_help();
         } else if let Some(to) = bound_for {
             // Above that node, if those handle such cases; what is handled below it is that node's to pass on.
             let handles = category.and_then(|c| c.tier).and_then(|tier| ancestor(&to, tier));
@@ -424,7 +424,7 @@ impl Book<'_> {
         turn.case.term += 2;
         turn.entry.term = turn.case.term;
         turn.entry.text = "the box that was here has lost its disk".into();
-        turn.done()
+        Stepped { tells_all: true, ..turn.done() }
     }
 
     /// Sends a hand-over of the box that was here before again: nobody knows whether it has left.

@@ -206,6 +206,10 @@ impl Turn<'_> {
         if let Some(to) = self.case.dispatched_by.last().cloned() {
             self.hand_to(to);
         }
+        // Whoever was sent does not come, and somebody waits for help.
+        if self.case.urgent {
+            self.entry.calls.push(self.case.bound_for().clone());
+        }
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
-    Approved, Ask, Booked, CALL_BACK, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION,
-    Status, Terms, assist_clock,
+    Approved, Ask, Booked, CALL_BACK, CLIMB, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role,
+    SOLUTION, Status, Terms, assist_clock,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 use citybrain_shared::{Address, Tier};
@@ -84,8 +84,8 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn done(self) -> Stepped {
-        let goes_higher = self.case.reach < self.reach_before;
-        Stepped { case: self.case, entry: self.entry, goes_higher, because: None }
+        let tells_all = self.case.reach < self.reach_before;
+        Stepped { case: self.case, entry: self.entry, tells_all, because: None }
     }
 
     /// One of the limits that the case was opened with.
@@ -314,6 +314,14 @@ impl<'a> Turn<'a> {
         Limit { amount: self.book.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) }
     }
 
+    /// Its owner's responders are called, and those above until somebody accepts it.
+    pub(super) fn call_for_help(&mut self) {
+        if self.book.me.parent().is_some() {
+            self.start_clock(CLIMB, Some(self.climb()));
+        }
+        self.entry.calls.push(self.book.me.clone());
+    }
+
     /// The answer that they were said of does not stand: they are no word on the next one, and stay counted.
     pub(super) fn set_verdicts_aside(&mut self) {
         let case = &mut self.case;
@@ -321,8 +329,9 @@ impl<'a> Turn<'a> {
         (case.verdict, case.other_verdict) = (None, None);
     }
 
-    /// Another round begins.
+    /// Another round begins. To a call for help nobody comes any more: it calls as at first.
     pub(super) fn begin_again(&mut self, status: Status) {
+        let status = if self.case.urgent { Status::Submitted } else { status };
         if self.case.ended_uncalled() {
             self.void_clock(CALL_BACK);
         }
@@ -334,6 +343,10 @@ impl<'a> Turn<'a> {
         self.set_verdicts_aside();
         if status == Status::Accepted {
             self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
+        }
+        if self.case.urgent {
+            (self.case.accepted_by, self.case.accepted_from) = (None, None);
+            self.call_for_help();
         }
         self.await_reports_again();
     }

@@ -358,8 +358,8 @@ fn whoever_takes_it_back_is_not_who_has_accepted_it_when_the_box_is_back() {
             assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w3"));
             world.settle();
             assert_eq!(held(&world, "c").case.accepted_by.as_deref(), Some("街长"));
-            // Who has heard that he is expected asks for more people, and comes himself.
-            assert!(climbs == 3 || world.ask("c/s", ID, Verb::Escalate, &by("街长", Role::Worker), "w4"));
+            // Somebody else asks for more people, and he comes all the same.
+            assert!(climbs == 3 || world.ask("c/s", ID, Verb::Escalate, &by("别人", Role::Worker), "w4"));
             world.settle();
             assert_eq!(held(&world, "c").case.status, Status::Accepted);
         }
@@ -494,6 +494,9 @@ fn a_case_that_is_handed_up_is_worked_on_until_the_tier_above_takes_it() {
         let (owner, status) = if is_resolved { ("c/s/a", Status::Resolved) } else { ("c/s", Status::Handling) };
         assert_eq!((&case.owner, case.status, &case.offered_to), (&a(owner), status, &None));
         assert_eq!((case.escalations, calls(&world, "c/s"), calls(&world, "c")), (1, usize::from(!is_resolved), 0));
+        // What a node does by itself is no worker's doing.
+        let by_timer = |e: &&Entry| e.by == machine::TIMER;
+        assert!(held(&world, "c").history.iter().filter(by_timer).all(|e| e.role.is_none()));
     }
 }
 
@@ -715,7 +718,7 @@ fn a_box_that_comes_back_calls_nobody_for_what_is_over_and_everybody_for_what_is
             (&[(Verb::Accept, "w")][..], 0),
             (&[(Verb::Accept, "w"), (Verb::Reject, "w")][..], 0),
             // Whoever asked for the one above wants it to hear of that, whatever was done since.
-            (&[(Verb::Accept, "w"), (Verb::Escalate, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h")][..], 1),
+            (&[(Verb::Accept, "w"), (Verb::Escalate, "x"), (Verb::Dispatch, "w"), (Verb::Start, "h")][..], 1),
         ] {
             let mut world = World::new();
             let new = Opening { sos: true, ..opening(ID, "") };
@@ -761,4 +764,147 @@ fn a_person_is_forgotten_by_nobody_without_a_name_and_such_a_wish_does_not_come_
     assert_eq!((held(&world, "c/s/a").case.forgotten, held(&world, "c").case.forgotten), (true, true));
     assert_eq!(held(&world, "c").history.last().unwrap().by, "supervisor");
     assert!(!world.due("c/s/a"));
+}
+
+/// The press and who has accepted it are the same at all who know it, and so often each of these was called.
+fn stands(world: &World, status: Status, called: [usize; 4], told: &str) {
+    let all = ["c/s/a/n", "c/s/a", "c/s", "c"];
+    for n in all {
+        assert_eq!((held(world, n).case.status, held(world, n).coming.len()), (status, 0), "{told}: {n}");
+        assert_eq!(held(world, n).case.accepted_by.is_some(), status == Status::Accepted, "{told}: {n}");
+    }
+    assert_eq!(all.map(|n| calls(world, n)), called, "{told}");
+}
+
+#[test]
+fn whoever_has_accepted_a_press_and_cannot_come_has_those_called_anew_who_know_it_and_it_climbs_on() {
+    let hand_over = |who, role| Ask { hand_over: true, ..by(who, role) };
+    for (desk, at, ask, ends) in [
+        ("c/s/a/n", "c/s/a/n", by("王队", Role::Worker), true),
+        ("c/s/a", "c/s/a", by("王队", Role::Worker), true),
+        ("c", "c", by("王 队", Role::Worker), true),
+        // At another node than where he has accepted it.
+        ("c/s/a/n", "c", by("王队", Role::Worker), true),
+        ("c/s", "c/s/a/n", by("王队", Role::Supervisor), true),
+        ("c/s/a/n", "c/s/a/n", by("值班长", Role::Supervisor), true),
+        ("c/s/a", "c", by("值班长", Role::Supervisor), true),
+        // Those are no word of his, nor of anybody who may say it for him.
+        ("c/s", "c/s/a", by("值班长", Role::Supervisor), false),
+        ("c/s/a", "c/s/a", by("别人", Role::Worker), false),
+        ("c/s/a", "c/s/a", hand_over("王队", Role::Worker), false),
+    ] {
+        let told = format!("accepted at {desk}, {} at {at}", ask.by);
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        assert!(world.ask(desk, ID, Verb::Accept, &by("王队", Role::Worker), "w1"));
+        world.settle();
+        stands(&world, Status::Accepted, [1, 0, 0, 0], &told);
+        assert!(world.ask(at, ID, Verb::Escalate, &ask, "w2"), "{told}");
+        world.settle();
+        if !ends {
+            assert_eq!(held(&world, "c").case.accepted_by.as_deref(), Some("王队"), "{told}");
+            continue;
+        }
+        stands(&world, Status::Submitted, [2, 1, 0, 0], &told);
+        let case = &held(&world, "c").case;
+        assert!([CLIMB, RESPONSE].iter().all(|name| case.clock(name).is_none_or(Clock::runs)), "{:?}", case.clocks);
+        for called in [[2, 1, 1, 0], [2, 1, 1, 1], [2, 1, 1, 1]] {
+            world.now += 30_000_000;
+            world.settle();
+            stands(&world, Status::Submitted, called, &told);
+        }
+        assert!(world.ask("c", ID, Verb::Accept, &by("赵队", Role::Worker), "w3"), "{told}");
+        world.settle();
+        assert_eq!(held(&world, "c/s/a/n").case.accepted_by.as_deref(), Some("赵队"), "{told}");
+    }
+}
+
+#[test]
+fn whoever_has_accepted_a_press_that_has_climbed_and_cannot_come_has_all_below_called_anew_too() {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    for _ in 0..2 {
+        world.now += 30_000_000;
+        world.settle();
+    }
+    assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w1"));
+    world.settle();
+    stands(&world, Status::Accepted, [1, 1, 1, 0], "accepted");
+    assert!(world.ask("c/s", ID, Verb::Escalate, &by("街长", Role::Worker), "w2"));
+    world.settle();
+    stands(&world, Status::Submitted, [2, 2, 2, 1], "he cannot come");
+    ABOVE.iter().for_each(|n| world.restart(n));
+    world.now += 3_600_000_000;
+    world.settle();
+    stands(&world, Status::Submitted, [2, 2, 2, 1], "once");
+}
+
+#[test]
+fn a_call_for_help_that_is_reopened_calls_its_owner_and_climbs_until_somebody_accepts_it() {
+    for urgent in [true, false] {
+        let mut world = World::new();
+        let new = Opening { sos: urgent, ..opening(ID, "") };
+        let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), world.now);
+        world.commit("c/s/a/n", drafts, None);
+        let solved = |who, role| Ask { solved: Some(Solved::Solved), ..by(who, role) };
+        for (verb, ask) in [
+            (Verb::Accept, by("w", Role::Worker)),
+            (Verb::Dispatch, by("w", Role::Worker)),
+            (Verb::Start, by("w", Role::Worker)),
+            (Verb::Resolve, by("w", Role::Worker)),
+            (Verb::Evaluate, solved("r", Role::Resident)),
+            (Verb::Close, by("boss", Role::Supervisor)),
+        ] {
+            assert!(world.ask("c/s/a/n", ID, verb, &ask, ""), "{verb}");
+        }
+        world.settle();
+        let before = calls(&world, "c/s/a/n");
+        assert!(world.ask("c/s/a/n", ID, Verb::Reopen, &by("r", Role::Resident), ""));
+        world.settle();
+        if !urgent {
+            assert_eq!((held(&world, "c").case.status, calls(&world, "c/s/a/n")), (Status::Accepted, before));
+            continue;
+        }
+        for called in [[2, 0, 0, 0], [2, 1, 0, 0], [2, 1, 1, 0], [2, 1, 1, 1], [2, 1, 1, 1]] {
+            stands(&world, Status::Submitted, called, "reopened");
+            world.now += 30_000_000;
+            world.settle();
+        }
+        assert!(world.ask("c", ID, Verb::Accept, &by("市长", Role::Worker), "w1"));
+        world.settle();
+        stands(&world, Status::Accepted, [2, 1, 1, 1], "accepted anew");
+        assert!(held(&world, "c").case.clocks.iter().all(|c| c.name != CLIMB || !c.runs()));
+    }
+}
+
+#[test]
+fn a_call_for_help_that_comes_back_calls_whoever_has_it_again() {
+    let mut world = World::new();
+    world.has_registry = true;
+    press(&mut world, "c/s/a");
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    let give = |to: &str| Ask { to: Some(a(to)), ..by("w", Role::Worker) };
+    let stands = |world: &World, called: usize, told: &str| {
+        let case = &held(world, "c/s/a").case;
+        assert_eq!((case.owner.as_str(), case.handing_to.as_ref(), case.status), ("c/s/a", None, Status::Accepted));
+        assert_eq!((calls(world, "c/s/a"), calls(world, "c/s/b"), calls(world, "c/s")), (called, 0, 0), "{told}");
+    };
+    stands(&world, 1, "pressed");
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/b"), ""));
+    world.settle();
+    assert!(world.ask("c/s/b", ID, Verb::Return, &by("x", Role::Worker), ""));
+    world.settle();
+    stands(&world, 2, "returned by another node");
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/a"), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Return, &by("x", Role::Worker), ""));
+    world.settle();
+    stands(&world, 3, "returned by a unit of its own");
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/z"), ""));
+    world.settle();
+    stands(&world, 4, "from a node that never was");
+    // Whoever asks for it back knows that he has it.
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/b"), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Recall, &by("w", Role::Worker), "r"));
+    world.settle();
+    stands(&world, 4, "asked for");
 }

@@ -97,24 +97,30 @@ fn followers_hear_how_their_leader_ended_wherever_it_went_and_that_it_is_open_ag
 
 #[test]
 fn a_call_for_help_that_followed_a_false_alarm_calls_again() {
-    let mut world = World::new();
-    for id in ["p", "q"] {
-        let new = Opening { sos: true, ..opening(id, "") };
-        let (_, drafts) = world.places[AT].cases.open(new, Contact::default(), START);
-        world.commit(AT, drafts, None);
+    for is_accepted in [false, true] {
+        let mut world = World::new();
+        for id in ["p", "q"] {
+            let new = Opening { sos: true, ..opening(id, "") };
+            let (_, drafts) = world.places[AT].cases.open(new, Contact::default(), START);
+            world.commit(AT, drafts, None);
+        }
+        world.settle();
+        // Whoever was to come to it is sent home when it is merged.
+        assert!(!is_accepted || world.ask(AT, "q", Verb::Accept, &by("w", Role::Worker), ""));
+        merge(&mut world, "q", "p");
+        assert_eq!(world.places["c"].cases.calls_for_help().unaccepted, 1);
+        let calls = |world: &World, at: &str| {
+            world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count()
+        };
+        let before = calls(&world, AT);
+        assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
+        world.settle();
+        let q = &case(&world, "c", "q").case;
+        assert_eq!((q.status, &q.accepted_by, calls(&world, AT)), (Status::Submitted, &None, before + 1));
+        world.now += 30_000_000;
+        world.settle();
+        assert_eq!((calls(&world, "c/s"), case(&world, "c", "q").case.escalations), (1, 1), "it climbs");
     }
-    world.settle();
-    merge(&mut world, "q", "p");
-    assert_eq!(world.places["c"].cases.calls_for_help().unaccepted, 1);
-    let calls =
-        |world: &World, at: &str| world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count();
-    let before = calls(&world, AT);
-    assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
-    world.settle();
-    assert_eq!((case(&world, "c", "q").case.status, calls(&world, AT)), (Status::Submitted, before + 1));
-    world.now += 30_000_000;
-    world.settle();
-    assert_eq!((calls(&world, "c/s"), case(&world, "c", "q").case.escalations), (1, 1), "it climbs");
 }
 
 #[test]

@@ -1034,3 +1034,22 @@ fn a_case_that_is_open_again_has_no_unit_before_it_is_dispatched() {
     d.act(Verb::Dispatch, to("v"));
     assert_eq!(d.case.unit_at_work(), Some("v"));
 }
+
+#[test]
+fn who_must_do_otherwise_what_is_refused_is_told_how() {
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    let refusal = d.try_act(Verb::Evaluate, &by("h", Role::Resident)).unwrap_err();
+    assert_eq!(refusal.error, "handler");
+    assert!(refusal.hint.contains("`--by 'NAME (resident)'`"), "{refusal:?}");
+    d.act(Verb::Evaluate, by("h (resident)", Role::Resident));
+    let hint = d.try_act(Verb::Close, &by("h", Role::Supervisor)).unwrap_err().hint;
+    assert!(!hint.contains("resident"), "{hint}");
+    for (verb, who) in [(Verb::Reject, Role::Worker), (Verb::Withdraw, Role::Resident)] {
+        let mut d = Desk::new("L");
+        d.act(verb, by("w", who));
+        let refusal = d.try_act(Verb::Reopen, &by("w", Role::Supervisor)).unwrap_err();
+        assert_eq!(refusal.error, "not-now");
+        assert!(refusal.detail.contains("`citybrain case new`"), "{verb}: {refusal:?}");
+    }
+}

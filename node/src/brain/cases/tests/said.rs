@@ -48,13 +48,13 @@ fn what_a_resident_says_stands_though_what_was_asked_with_it_cannot_be_done() {
     assert_eq!(line(&world, "w1"), ("comment", "又坏了"));
     assert_eq!(world.places["c"].cases.get(ID).unwrap().case.status, Status::Closed);
     // Whoever asks by name, or by an app, waits for the answer, and is told that it was not done.
-    for (who, wish) in [("王大妈", "w2"), ("app:citizens", "w3")] {
+    for (n, (who, wish)) in [("王大妈", "w2"), ("app:citizens", "w3")].into_iter().enumerate() {
         let ask = Ask { text: Some("又坏了".into()), ..by(who, Role::Resident) };
         assert!(world.ask("c/s/a/n", ID, Verb::Reopen, &ask, wish));
         world.settle();
         let wishes = &world.places["c/s/a/n"].cases.get(ID).unwrap().wishes;
-        assert_eq!((wishes.len(), wishes[0].id.as_str()), (1, wish));
-        assert!(wishes[0].refused.as_ref().unwrap().contains("could be reopened until"), "{wishes:?}");
+        assert_eq!((wishes.len(), wishes[n].id.as_str()), (n + 1, wish));
+        assert!(wishes[n].refused.as_ref().unwrap().contains("could be reopened until"), "{wishes:?}");
     }
 }
 

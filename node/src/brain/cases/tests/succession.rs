@@ -527,14 +527,14 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(one, 40..250)
 }
 
-fn play(net: &mut Net, acts: &[Act]) {
+fn play(net: &mut Net, acts: &[Act], categories: &[&str]) {
     let mut backups: BTreeMap<&str, Backup> = BTreeMap::new();
     for (i, act) in acts.iter().enumerate() {
         match act {
             Act::Open(n, c) => {
                 let (at, id) = (TREE[*n], format!("20261120-{c}"));
                 if net.places.values().all(|p| p.cases.get(&id).is_none()) && !net.is_known(&id) {
-                    net.open_with_phone(at, &id, ["G", "L", "R"][i % 3]);
+                    net.open_with_phone(at, &id, categories[i % categories.len()]);
                 }
             }
             Act::Ask(n, c, verb, to) => {
@@ -584,7 +584,7 @@ proptest! {
     #[test]
     fn a_case_has_one_owner_also_where_disks_are_lost(acts in acts()) {
         let mut net = Net::new();
-        play(&mut net, &acts);
+        play(&mut net, &acts, &["G", "L", "R"]);
         net.settle();
         for n in TREE {
             let cases = &net.places[n].cases;
@@ -599,5 +599,83 @@ proptest! {
         agree(&TREE, &|n| &net.places[n].cases)?;
         contacts::belong(&net)?;
         rates_add_up(&TREE, &|n| &net.places[n].cases)?;
+    }
+
+    /// Also of what stays below, where nobody above can tell a new box of it.
+    #[test]
+    fn all_who_know_a_case_know_the_whole_of_its_history_also_where_disks_are_lost(
+        (giver, taker) in prop::sample::select(vec![("c/s", "c/s/a"), ("c/s", "c/s/a/k"), ("c/s/a", "c/s/a/n")]),
+        acts in acts(),
+    ) {
+        let mut net = Net::new();
+        net.open(giver, CASE, "N");
+        prop_assert!(net.ask(giver, CASE, Verb::Accept, &by("w", Role::Worker)) && net.give(giver, taker));
+        play(&mut net, &acts, &["N", "L"]);
+        net.settle();
+        histories_agree(&TREE, &|n| &net.places[n].cases)?;
+    }
+}
+
+#[test]
+fn a_press_that_comes_back_to_its_own_box_calls_there_unless_somebody_comes() {
+    let at = "c/s/a/n";
+    for is_restored in [false, true] {
+        for accepted_at in [None, Some(at), Some("c/s")] {
+            for is_cut in [false, true] {
+                let told = format!("restored: {is_restored}, accepted at: {accepted_at:?}, cut: {is_cut}");
+                let mut net = Net::new();
+                let backup = net.backup(at);
+                net.press(at, CASE);
+                net.settle();
+                if is_cut {
+                    net.cut(at);
+                }
+                if let Some(desk) = accepted_at {
+                    assert!(net.ask(desk, CASE, Verb::Accept, &by("街长", Role::Worker)));
+                    net.settle();
+                }
+                match is_restored {
+                    true => net.restore(&backup),
+                    false => net.replace(at, 0),
+                }
+                net.cut.clear();
+                net.settle();
+                // What nobody outside has heard is lost with the disk.
+                let is_known = accepted_at.is_some_and(|desk| desk != at || !is_cut);
+                assert_eq!(net.places[at].called.len(), usize::from(!is_known), "{told}");
+                net.restart(at);
+                net.settle();
+                assert_eq!(net.places[at].called.len(), usize::from(!is_known), "once: {told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_box_that_has_lost_what_it_did_with_a_case_that_is_below_learns_it_of_whoever_has_the_case() {
+    for is_restored in [false, true] {
+        for (owner, ends) in [("c/s/a", false), ("c/s/a/n", false), ("c/s/a", true)] {
+            let mut net = Net::new();
+            let backup = net.backup("c/s");
+            net.open("c/s", CASE, "N");
+            assert!(net.ask("c/s", CASE, Verb::Comment, &by("w", Role::Worker)));
+            assert!(net.ask("c/s", CASE, Verb::Accept, &by("w", Role::Worker)));
+            assert!(net.give("c/s", owner));
+            net.settle();
+            if ends {
+                assert!(net.ask(owner, CASE, Verb::Withdraw, &by("boss", Role::Supervisor)));
+                net.settle();
+            }
+            let before = net.held("c/s").history.clone();
+            assert_eq!(before, net.held(owner).history);
+            match is_restored {
+                true => net.restore(&backup),
+                false => net.replace("c/s", 0),
+            }
+            net.settle();
+            assert_eq!(net.held("c/s").history, before, "{owner}, restored: {is_restored}, is over: {ends}");
+            assert_eq!(net.held(owner).history, before);
+            assert!(net.places["c/s"].called.is_empty());
+        }
     }
 }

@@ -195,3 +195,21 @@ fn the_refusal_of_the_first_time_is_no_answer_to_the_second() {
     world.settle();
     assert_eq!((done(&world, "c", Verb::Accept), answers(&world, "c")), (1, Vec::new()));
 }
+
+#[test]
+fn a_wish_that_was_refused_stays_told_though_somebody_else_asks_for_the_same_and_each_has_its_name() {
+    let mut world = World::new();
+    world.open("c/s/a", opening(ID, "L"), Contact::default());
+    world.settle();
+    let mut close = |who: &str, wish: &str| {
+        assert!(world.ask("c", ID, Verb::Close, &by(who, Role::Supervisor), wish));
+        world.settle();
+        let told = |w: &Wish| (w.id.clone(), w.by.clone(), w.refused.is_some());
+        held(&world, "c").wishes.iter().map(told).collect::<Vec<_>>()
+    };
+    let refused = |id: &str, by: &str| (id.to_owned(), by.to_owned(), true);
+    assert_eq!(close("甲", "w1"), [refused("w1", "甲")]);
+    assert_eq!(close("乙", "w2"), [refused("w1", "甲"), refused("w2", "乙")]);
+    // The same asked for again by the same: the answer to come is the one that counts.
+    assert_eq!(close("甲", "w3"), [refused("w2", "乙"), refused("w3", "甲")]);
+}
