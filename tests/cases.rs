@@ -484,7 +484,7 @@ fn the_command_line_does_and_shows_it() {
         cli(node, &["case", "new", "--category", "暴露垃圾", "--by", "x", "--lat", "200", "--lon", "1"]);
     assert!(code == 1 && err.contains("-90 to 90"), "{err}");
     let (code, _, err) = cli(node, &["case", "assist", &short, "--by", "x", "--reason", "y", "--to", "c/s/m/nn"]);
-    assert!(code == 1 && err.contains("knows no node c/s/m/nn"), "{err}");
+    assert!(code == 1 && err.contains("knows no node `c/s/m/nn`"), "{err}");
     let (code, _, err) = cli(node, &["case", "close", &short, "--by", "x"]);
     assert!(code == 1 && err.contains("it takes accept, reject"), "{err}");
     // Whether it was opened is what the node says, whatever became of the title.

@@ -113,7 +113,7 @@ fn an_alarm_climbs_is_acknowledged_at_the_city_and_clears_by_its_rule() {
 
 #[test]
 fn lists_name_who_is_not_heard_however_far_below() {
-    let mut tree = Tree::with(&[LEAF], &Default::default(), "[link]\nkeep_alive_s = 1\n");
+    let mut tree = Tree::with(&[LEAF, "c/s/o"], &Default::default(), "[link]\nkeep_alive_s = 1\n");
     tree.start();
     tree.wait_all_known();
     let wait = |tree: &Tree, at: &str, unheard: &[&str], away: &[&str]| {
@@ -130,7 +130,7 @@ fn lists_name_who_is_not_heard_however_far_below() {
     tree.kill9(LEAF);
     above.iter().for_each(|at| wait(&tree, at, &[LEAF], &[LEAF]));
     // What is not asked about is not named.
-    let asked = tree.node("c").get("/v1/alarms?address=c/s/other").expect("an answer");
+    let asked = tree.node("c").get("/v1/alarms?address=c/s/o").expect("an answer");
     assert!(asked.get("unheard").is_none(), "{asked}");
     tree.kill9("c/s/m");
     above[1..].iter().for_each(|at| wait(&tree, at, &["c/s/m", LEAF], &["c/s/m"]));

@@ -271,8 +271,6 @@ fn a_provider_lists_who_comes_and_when_and_only_for_those_who_may_know_it() {
 fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
     let tree = neighbourhood();
     for at in [LEAF, COMMUNITY] {
-        let map: Value =
-            serde_json::from_str(&tree.node(at).get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
         // RFC 7946: longitude first, the ring closed.
         let wanted = json!({"type": "FeatureCollection", "features": [
             {"type": "Feature", "id": "c/s/m/silver",
@@ -286,6 +284,11 @@ fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
                 "properties": {"node": "c", "code": "green", "name": "绿道", "theme": "", "description": "",
                     "governance": [], "services": [], "rules": [], "devices": []}},
         ]});
+        // A new box says that it waits for its parent's word, as long as it does.
+        let map = wait_for(&format!("{at} waits for nobody"), || {
+            let map: Value = serde_json::from_str(&tree.node(at).get_text("/v1/scenes.geojson")?).ok()?;
+            map.get("awaits").is_none().then_some(map)
+        });
         assert_eq!(map, wanted, "{at}");
     }
     let city: Value =
