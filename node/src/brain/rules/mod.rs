@@ -294,10 +294,10 @@ impl Policy for Rules {
         group
     }
 
-    fn begin_history(&mut self, _: LogId, first: Pos) {
+    fn begin_history(&mut self, _: LogId, first: Pos, now_us: i64) {
         self.newest_before = self.alarms.iter().filter(|a| a.origin == self.me).map(|a| a.rev).max().unwrap_or(0);
         self.dirty_newest_before = true;
-        self.memories.begin_anew(&self.set, first);
+        self.memories.begin_anew(&self.set, first, now_us);
         self.waiting.begin_anew(first);
     }
 

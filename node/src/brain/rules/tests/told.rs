@@ -85,7 +85,7 @@ fn an_alarm_that_is_called_otherwise_is_told_and_one_that_counts_in_its_title_on
     assert_eq!((title(&node).as_str(), told(&node)), ("6 cm at east", 5));
     node.now += 60 * S;
     hear(&mut node, 41);
-    assert_eq!((title(&node).as_str(), told(&node)), ("41 cm at east", 6));
+    assert_eq!((title(&node).as_str(), told(&node)), ("40 cm at east", 6), "what was to be told before it");
     hear(&mut node, 42);
     assert_eq!(told(&node), 6);
 }
