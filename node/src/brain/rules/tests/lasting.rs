@@ -1050,6 +1050,8 @@ fn what_people_did_with_the_alarm_of_who_is_silent_stands_though_a_restored_box_
                  then = [{ raise = { title = \"${event.subject}\", reach = \"city\" } }]\n";
     for waits in [1, 10] {
         let mut node = Node::new(rules);
+        node.hear("t", "before", &json!(0));
+        node.wait(5 * S);
         for at in ["acked", "back", "never"] {
             node.hear("t", at, &json!(0));
         }
@@ -1059,6 +1061,7 @@ fn what_people_did_with_the_alarm_of_who_is_silent_stands_though_a_restored_box_
         let (_, drafts) = node.rules.ask(&id, Wish::Acknowledge, "Li", node.now).unwrap();
         drafts.into_iter().for_each(|d| node.commit(d));
         node.settle();
+        node.wait(S);
         node.hear("t", "back", &json!(0));
         let mut parent = parent_of(&node);
         let raised_at = node.alarm("gone", "acked").unwrap().raised_at;
