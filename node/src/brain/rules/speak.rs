@@ -266,7 +266,8 @@ impl<'a> Speaker<'a> {
         if step::is_behind(state, at_us) {
             return false;
         }
-        let (step, counted) = step::meet_again(rule, state, meet, free, at_us).unwrap_or((Step::Nothing, Counted::default()));
+        let (step, counted) =
+            step::meet_again(rule, state, meet, free, at_us).unwrap_or((Step::Nothing, Counted::default()));
         let comes = match step {
             Step::Fire => Some((Outcome::Fired, None)),
             Step::Change => Some((Outcome::Changed, None)),

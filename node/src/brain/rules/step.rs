@@ -192,7 +192,8 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
 /// Is its alarm of another severity now, or called otherwise, or is there one more? After an edit it may be, and reach
 /// farther.
 fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
-    let raised = (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.counted.window.as_ref()));
+    let raised =
+        (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.counted.window.as_ref()));
     let title = rule.titles(met.facts, met.counted.window.as_ref());
     let may_retitle = title.and_then(|title| state.may_retitle_us(title, met.now));
     let is_retitled = may_retitle.is_some_and(|at| at <= met.now);

@@ -1,8 +1,8 @@
 //! When rules may fire, and when what they raised is over: quiet, hours, windows that empty.
 
 use super::*;
-use proptest::prelude::*;
 use crate::brain::services::CATALOGUE;
+use proptest::prelude::*;
 
 #[test]
 fn an_alarm_whose_condition_holds_when_it_has_been_quiet_long_enough_is_raised_then() {
