@@ -473,10 +473,18 @@ fn what_was_changed_by_whom_and_does_the_file_say_what_runs() {
     let line = "citybrain events --type city.brain.operator --json";
     answers(&tree, STREET, "Who changed something here?", line, 0, &["anna@liucheng", "log-level"]);
     let config = &tree.node(STREET).config;
+    let doctor = || run(&["doctor", "--node", &url]);
+    doctor().says(0, &["no problems"]);
     edit(config, "free_bytes_min = 2000000", "free_bytes_min = 3000000\nkeep_s = 7200");
+    doctor().says(0, &["says otherwise than what the node goes by: store", "citybrain config diff"]);
     let file = config.file_name().expect("a name").to_string_lossy().into_owned();
     let line = format!("citybrain config diff /var/lib/citybrain/{file}");
     answers(&tree, STREET, "Does the node run with what its file says?", &line, 1, &["store.keep_s", "7200"]);
+    // Nobody has reloaded it, and the next power cut would find it so.
+    edit(config, "keep_s = 7200", "keep_s = \"s3cret\"");
+    let said = doctor();
+    said.says(1, &["has 1 problem by now, and the next start would fail: line ", "citybrain check"]);
+    assert!(!said.out.contains("s3cret"), "{}", said.out);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use citybrain_shared::config::{self, Config, Places, Problem, Variables};
 use citybrain_shared::words;
 use citybrain_shared::words::with_causes;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
@@ -26,6 +28,22 @@ pub struct File {
     pub config: Option<Config>,
     pub problems: Vec<Problem>,
     pub places: Places,
+}
+
+impl File {
+    /// Where its problems are, without what stands there.
+    pub fn problem_places(&self) -> Vec<String> {
+        let place = |p: &Problem| p.line_column(&self.text).map(|(line, _)| format!("line {line}"));
+        self.problems.iter().map(|p| place(p).unwrap_or_else(|| p.message.clone())).collect()
+    }
+}
+
+/// Parts in which two configs are not the same: `broker`, `rule`.
+pub fn differing(one: &Config, other: &Config) -> Vec<String> {
+    let [one, other] = [one, other].map(|config| serde_json::to_value(config).unwrap_or_default());
+    let parts = [&one, &other].into_iter().filter_map(Value::as_object).flat_map(|map| map.keys());
+    let parts: BTreeSet<&String> = parts.collect();
+    parts.into_iter().filter(|part| one.get(part) != other.get(part)).cloned().collect()
 }
 
 /// The config of a file without problems, its paths resolved against the file's folder.
@@ -84,7 +102,7 @@ pub fn name_whole(config: &mut Config) {
     }
 }
 
-fn whole(path: &Path) -> PathBuf {
+pub fn whole(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     folder.zip(path.file_name()).map(|(folder, name)| folder.join(name)).unwrap_or(path)

@@ -218,6 +218,11 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     };
     slip(&["--category", "liter"], &["`liter` is no category of this node", "did you mean `litter`?"]);
     slip(&["--under", "c/s/m3"], &["c knows no node `c/s/m3`", "did you mean `c/s/m"]);
+    for line in [["case", "list", "--owner", "c/s/m3"], ["alarm", "list", "--address", "c/s/m3"]] {
+        let done = run(&[&line[..], &["--node", &city.url()]].concat());
+        done.says(2, &["c knows no node `c/s/m3`", "did you mean `c/s/m"]);
+    }
+    run(&["alarm", "list", "--address", "c/t", "--node", &city.url()]).says(0, &["no alarms that fit"]);
     run(&["rates", "--category", "litter", "--under", "c/t", "--node", &city.url()])
         .says(0, &["no case that fits was dispatched yet"]);
     for under in ["c/t", K] {

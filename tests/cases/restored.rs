@@ -6,6 +6,15 @@ use crate::harness::{OPERA, Tree, wait_for};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+const LEAK: &str = r#"
+[[rule]]
+name = "leak"
+on = ["city.leak"]
+when = "true"
+[[rule.then]]
+raise = { severity = "major", title = "A leak" }
+"#;
+
 #[test]
 fn a_restored_box_has_its_cases_steps_and_bookings_from_after_the_backup_again() {
     let mut tree = Tree::with(&[LEAF], &HashMap::new(), &format!("{OPERA}{CONFIG}"));
@@ -100,12 +109,19 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
 
 #[test]
 fn a_restored_box_shows_a_case_as_it_stood_then_and_offers_no_step_that_it_refuses() {
-    let mut tree = Tree::with(&[COMMUNITY], &HashMap::new(), CONFIG);
+    let mut tree = Tree::with(&[COMMUNITY], &HashMap::new(), &format!("{CONFIG}{LEAK}"));
     tree.start();
     tree.wait_linked();
     let case = ["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--json"];
     let (_, out, err) = cli(tree.node(COMMUNITY), &case);
     let case = id(&serde_json::from_str::<Value>(&out).expect(&err)["case"]);
+    super::say(tree.node(COMMUNITY), "leak", "city.leak", &json!({}));
+    let alarm = wait_for("the leak is an alarm", || {
+        let all = tree.node(COMMUNITY).get("/v1/alarms")?;
+        all["alarms"].as_array()?.iter().find(|a| a["origin"] == COMMUNITY).map(id)
+    });
+    let (_, out, _) = cli(tree.node(COMMUNITY), &["alarm", "show", &alarm]);
+    assert!(out.contains("leak of c/s/m") && !out.contains("may be old"), "{out}");
     tree.back_up(COMMUNITY);
     super::step(tree.node(COMMUNITY), &case, "accept", &json!({"by": "小李"}));
     wait_case(tree.node("c/s"), "has heard of it", |c| c["status"] == "accepted");
@@ -123,6 +139,13 @@ fn a_restored_box_shows_a_case_as_it_stood_then_and_offers_no_step_that_it_refus
     );
     let (_, out, _) = cli(tree.node(COMMUNITY), &["case", "show", &case]);
     assert!(out.contains("c/s/m has lost some of what it knew") && out.contains("how it stood then"), "{out}");
+    let lost = "c/s/m has lost some of what it knew; its alarms wait";
+    let (_, out, _) = cli(tree.node(COMMUNITY), &["alarm", "show", &alarm]);
+    assert!(out.contains(&format!("this may be old: {lost}")), "{out}");
+    let (_, out, _) = cli(tree.node(COMMUNITY), &["alarm", "ack", &alarm, "--by", "王"]);
+    assert!(out.contains(&format!("this may be old: {lost}")), "{out}");
+    let (code, _, err) = cli(tree.node(COMMUNITY), &["alarm", "show", "nosuch"]);
+    assert!(code == 1 && err.contains(&format!("known here; it may be missing, for {lost}")), "{err}");
     let (_, out, _) = cli(tree.node(COMMUNITY), &["case", "list"]);
     assert!(out.contains("some may be missing here, or old: c/s/m has lost some"), "{out}");
     let (code, out, _) = cli(tree.node(COMMUNITY), &["case", "comment", &case, "--by", "王", "--text", "见"]);

@@ -375,6 +375,7 @@ fn a_record_too_large_for_the_peer_is_parked_once_and_the_lane_goes_on() {
         had_before: [Pos::ZERO; 2],
         credit: 8,
         message_bytes_max: 16 * 1024,
+        alive_every_ms: 10_000,
     };
     let press = Press {
         reader: &reader,

@@ -13,7 +13,7 @@ use citybrain_shared::address::Tier;
 use citybrain_shared::config::Format;
 use citybrain_shared::topic;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Parts of all devices that a node remembers: some 300 bytes each, 3 MB.
@@ -27,6 +27,13 @@ const PATH_MAX: usize = 8;
 
 /// Words in a name, or of a press, that mean a call for help.
 const SOS: [&str; 3] = ["sos", "panic", "emergency"];
+
+/// What is dangerous, the worst first: its member in an event's data, and the event's type.
+const DANGERS: [(&str, &str); 3] =
+    [("smoke", "city.smoke.reading.v1"), ("gas", "city.gas.reading.v1"), ("water_leak", "city.leak.reading.v1")];
+
+/// Events that an announcement lists; what lists more may send any.
+const EVENT_TYPES_MAX: usize = 50;
 
 /// All announcements that hold.
 #[derive(Debug, Default)]
@@ -62,8 +69,17 @@ enum What {
     Reading,
     Binary { on: String, off: String },
     Online { on: String, off: String },
-    Press,
+    Press { of: Presses },
     Trigger { payload: Option<String>, says: String },
+}
+
+/// Where the name of a press stands.
+#[derive(Clone, Debug, PartialEq)]
+enum Presses {
+    /// It is what the topic says, or what the template leads to.
+    State,
+    /// It is an `event_type`: one of these, or any if none is listed.
+    Events(Vec<String>),
 }
 
 /// An event without its identity.
@@ -133,10 +149,11 @@ impl Announced {
 
     /// What a message on an announced topic says; `None`: nothing that was announced.
     pub(super) fn said(&self, topic: &str, body: &Body<'_>) -> Option<Said> {
-        let mut found = self.parts.get(topic)?.iter().filter_map(|part| Some((part, part.value(body)?))).peekable();
+        let all = self.parts.get(topic)?;
+        let mut found = all.iter().filter_map(|part| Some((part, part.value(body)?))).peekable();
         let (first, _) = found.peek()?;
         let (device, reach) = (first.device.as_str(), first.reach);
-        let mut says = Saying::default();
+        let mut says = Saying::of(all.iter().filter(|part| part.device == device));
         let mut is_of_one = true;
         for (part, value) in found {
             if part.device == device {
@@ -157,6 +174,26 @@ impl Announced {
 
 impl Part {
     fn value(&self, body: &Body<'_>) -> Option<Value> {
+        match &self.what {
+            What::Reading => {
+                let (value, _) = self.told(body)?;
+                Some(value.as_str().and_then(|t| t.parse().ok()).map_or(value, Value::Number))
+            }
+            What::Binary { on, off } | What::Online { on, off } => {
+                let (value, text) = self.told(body)?;
+                let is = |word: &str| text == *word || value.is_boolean() && text.eq_ignore_ascii_case(word);
+                if is(on) { Some(true.into()) } else { is(off).then(|| false.into()) }
+            }
+            What::Press { of } => self.press(of, body).map(Value::from),
+            What::Trigger { payload, says } => {
+                let (_, text) = self.told(body)?;
+                payload.as_ref().is_none_or(|p| *p == text).then(|| says.as_str().into())
+            }
+        }
+    }
+
+    /// What stands where its template leads, or else the payload as text; and how it is spelled.
+    fn told(&self, body: &Body<'_>) -> Option<(Value, String)> {
         let value = match &self.path {
             None => body.value(Format::Text).ok()?.into_owned(),
             Some(path) => {
@@ -170,23 +207,32 @@ impl Part {
             }
         };
         let text = spelled(&value);
-        if value.is_null() || ["", "unavailable", "unknown", "None"].contains(&text.as_str()) {
-            return None;
-        }
-        match &self.what {
-            What::Reading => Some(value.as_str().and_then(|t| t.parse().ok()).map_or(value, Value::Number)),
-            What::Binary { on, off } | What::Online { on, off } => {
-                let is = |word: &str| text == *word || value.is_boolean() && text.eq_ignore_ascii_case(word);
-                if is(on) { Some(true.into()) } else { is(off).then(|| false.into()) }
-            }
-            What::Press => {
-                let said = body.value(Format::Json).ok().and_then(|v| v.get("event_type").cloned());
-                Some(said.filter(Value::is_string).unwrap_or_else(|| text.into()))
-            }
-            What::Trigger { payload, says } => {
-                payload.as_ref().is_none_or(|p| *p == text).then(|| says.as_str().into())
-            }
-        }
+        let is_nothing = value.is_null() || ["", "unavailable", "unknown", "None"].contains(&text.as_str());
+        (!is_nothing).then_some((value, text))
+    }
+
+    /// What was pressed. A topic may carry more than presses: an `event_type` is one, and a word where none but
+    /// a press's can stand.
+    fn press(&self, of: &Presses, body: &Body<'_>) -> Option<String> {
+        let told = self.told(body);
+        let (is_word, names) = match of {
+            Presses::State => (true, &[][..]),
+            Presses::Events(names) => (self.path.is_some() || !names.is_empty(), names.as_slice()),
+        };
+        let event_type = |v: &Value| v.get("event_type").and_then(Value::as_str).map(str::to_owned);
+        let there = told.as_ref().and_then(|(value, _)| event_type(value));
+        let of_payload = || body.value(Format::Json).ok().and_then(|whole| event_type(&whole));
+        let word =
+            || told.as_ref().map(|(_, text)| text).filter(|text| is_word && !text.starts_with(['{', '['])).cloned();
+        let said = there.or_else(of_payload).or_else(word)?;
+        (names.is_empty() || names.contains(&said)).then_some(said)
+    }
+
+    /// Which danger it tells of: two ways to be poisoned are one.
+    fn danger(&self) -> Option<&'static str> {
+        let key = if self.key == "carbon_monoxide" { "gas" } else { &self.key };
+        let is_told = matches!(self.what, What::Binary { .. });
+        DANGERS.iter().map(|(danger, _)| *danger).find(|danger| is_told && *danger == key)
     }
 
     /// For people: where it stands, and what it becomes.
@@ -202,31 +248,44 @@ impl Part {
 struct Saying {
     data: Map<String, Value>,
     units: Map<String, Value>,
+    dangers: BTreeMap<&'static str, bool>,
+    /// Classes of dangers of which the device has several parts: the zones of a panel.
+    zoned: Vec<String>,
     sos: bool,
     press: bool,
 }
 
 impl Saying {
+    /// Of a device with these parts.
+    fn of<'p>(parts: impl Iterator<Item = &'p Part>) -> Saying {
+        let (mut seen, mut zoned) = (HashSet::new(), Vec::new());
+        for part in parts.filter(|part| part.danger().is_some()) {
+            if !seen.insert(&part.key) && !zoned.contains(&part.key) {
+                zoned.push(part.key.clone());
+            }
+        }
+        Saying { zoned, ..Saying::default() }
+    }
+
     fn add(&mut self, part: &Part, value: Value) {
         match &part.what {
-            What::Binary { .. } => {
-                self.sos |= part.is_sos && value == true;
-                // Two ways to be poisoned, one alarm.
-                let is_gas = part.key == "carbon_monoxide" || part.key == "gas";
-                if is_gas && self.data.get("gas") != Some(&Value::Bool(true)) {
-                    self.data.insert("gas".into(), value.clone());
-                }
-                if part.key == "gas" {
-                    return;
-                }
-            }
-            What::Press | What::Trigger { .. } => {
+            What::Binary { .. } => self.sos |= part.is_sos && value == true,
+            What::Press { .. } | What::Trigger { .. } => {
                 self.press = true;
                 self.sos |= part.is_sos || value.as_str().is_some_and(has_sos);
             }
             What::Reading | What::Online { .. } => {}
         }
-        let key = if self.data.contains_key(&part.key) { &part.object } else { &part.key };
+        let is_zone = self.zoned.contains(&part.key);
+        if let Some(danger) = part.danger() {
+            // One zone, or one poison, is enough.
+            *self.dangers.entry(danger).or_default() |= value == true;
+            let own = if is_zone { &part.object } else { &part.key };
+            if own == danger {
+                return;
+            }
+        }
+        let key = if is_zone || self.data.contains_key(&part.key) { &part.object } else { &part.key };
         if !part.unit.is_empty() {
             self.units.insert(key.clone(), part.unit.clone().into());
         }
@@ -235,12 +294,7 @@ impl Saying {
 
     /// The type, and whether it is urgent: what is wrong goes before what is well.
     fn kind(&self) -> (&'static str, bool) {
-        const HAZARDS: [(&str, &str); 3] = [
-            ("smoke", "city.smoke.reading.v1"),
-            ("gas", "city.gas.reading.v1"),
-            ("water_leak", "city.leak.reading.v1"),
-        ];
-        let of = |wanted: bool| HAZARDS.iter().find(|(key, _)| self.data.get(*key) == Some(&Value::Bool(wanted)));
+        let of = |wanted: bool| DANGERS.iter().find(|(danger, _)| self.dangers.get(danger) == Some(&wanted));
         if self.sos {
             return ("city.sos.pressed.v1", true);
         }
@@ -259,6 +313,8 @@ impl Saying {
         if !self.units.is_empty() {
             self.data.insert("units".into(), self.units.into());
         }
+        // A zone may be called as a danger is; what counts is whether any says so.
+        self.data.extend(self.dangers.into_iter().map(|(danger, is)| (danger.to_owned(), is.into())));
         self.data.into()
     }
 }
@@ -347,7 +403,7 @@ impl Announcement<'_> {
     }
 
     fn parts(&self, found: &mut Read) {
-        match self.state() {
+        match self.state(&mut found.left_out) {
             Ok(part) => found.parts.extend(part),
             Err(why) => found.left_out.push(format!("{}: {why}", self.object)),
         }
@@ -358,19 +414,19 @@ impl Announcement<'_> {
     }
 
     /// The part itself; `None`: what is no reading.
-    fn state(&self) -> Result<Option<Part>, String> {
+    fn state(&self, left_out: &mut Vec<String>) -> Result<Option<Part>, String> {
         let word = |key, short, default: &str| self.text(key, short).unwrap_or_else(|| default.to_owned());
         let class = word("device_class", "dev_cla", "");
         let name = self.text("name", "name").unwrap_or_default();
         let object = member(self.object);
         let what = match self.component {
-            "sensor" if object == "action" => What::Press,
+            "sensor" if object == "action" => What::Press { of: Presses::State },
             "sensor" => What::Reading,
             "binary_sensor" => {
                 let (on, off) = (word("payload_on", "pl_on", "ON"), word("payload_off", "pl_off", "OFF"));
                 if class == "connectivity" { What::Online { on, off } } else { What::Binary { on, off } }
             }
-            "event" => What::Press,
+            "event" => What::Press { of: Presses::Events(self.event_types()) },
             "device_automation" | "device_trigger" => {
                 let says = match (word("type", "type", ""), word("subtype", "stype", "")) {
                     (kind, sub) if has_sos(&kind) || sub.is_empty() => kind,
@@ -386,16 +442,29 @@ impl Announcement<'_> {
             return Err(format!("it has no `{key}`"));
         };
         let template = self.text("value_template", "val_tpl").unwrap_or_default();
-        // What an event is called stands in its payload, whatever a template picks beside it.
-        let path = if self.component == "event" { None } else { path_of(&template)? };
-        let is_press = matches!(what, What::Press | What::Trigger { .. });
+        let path = match path_of(&template) {
+            // What an event is called may stand in its payload all the same.
+            Err(why) if self.component == "event" => {
+                left_out.push(format!("{}: {why}; only an `event_type` in its payload is a press", self.object));
+                None
+            }
+            path => path?,
+        };
+        let is_press = matches!(what, What::Press { .. } | What::Trigger { .. });
         let key = match (&what, class.as_str()) {
-            (What::Press | What::Trigger { .. }, _) => "event".to_owned(),
+            (What::Press { .. } | What::Trigger { .. }, _) => "event".to_owned(),
             (What::Online { .. }, _) => "online".to_owned(),
             (What::Binary { .. }, "moisture") => "water_leak".to_owned(),
             (What::Binary { .. }, "battery") => "battery_low".to_owned(),
-            // A counter of gas is no leak of it.
-            (What::Reading, "gas" | "smoke" | "water_leak") | (_, "") => object.clone(),
+            // A counter of gas is no leak of it, and what a sensor of smoke measures no alarm.
+            (What::Reading, class) if class.is_empty() || is_danger(class) => {
+                if is_danger(&object) {
+                    format!("{object}_value")
+                } else {
+                    object.clone()
+                }
+            }
+            (_, "") => object.clone(),
             (_, class) => member(class),
         };
         let device = self.device();
@@ -417,6 +486,13 @@ impl Announcement<'_> {
             },
         )
         .map(Some)
+    }
+
+    fn event_types(&self) -> Vec<String> {
+        let all = get(self.said, "event_types", "evt_typ")
+            .and_then(Value::as_array)
+            .filter(|all| all.len() <= EVENT_TYPES_MAX);
+        all.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
     fn availability(&self) -> Result<Vec<Part>, String> {
@@ -480,6 +556,10 @@ fn short(name: &str) -> String {
 fn member(name: &str) -> String {
     let fits = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     name.trim().chars().map(fits).take(NAME_CHARS_MAX).collect()
+}
+
+fn is_danger(word: &str) -> bool {
+    DANGERS.iter().any(|(danger, _)| *danger == word)
 }
 
 fn has_sos(name: &str) -> bool {

@@ -82,12 +82,17 @@ impl Ingress {
             None => {}
         }
         if let Some(pointer) = &map.time
-            && let Some(value) = body.pointer(pointer)
+            && let Some(value) = body.pointer(pointer).filter(|value| !value.is_null())
         {
-            let time = time_of(value).ok_or_else(|| {
-                bad("bad-time", format!("what stands at `{pointer}`, the map's `time`, is no time: {value}"))
-            })?;
-            put("time", time.into());
+            match time_of(value) {
+                Some(time) => put("time", time.into()),
+                // A clock that is not set holds no alarm up: its time is when it came.
+                None if defaults.urgent => None,
+                None => {
+                    let detail = format!("what stands at `{pointer}`, the map's `time`, is no time: {value}");
+                    return Err(bad("bad-time", detail));
+                }
+            };
         }
         json.insert("data".into(), data);
         let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;

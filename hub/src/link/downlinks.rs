@@ -5,7 +5,7 @@
 
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
 use super::downward::Downward;
-use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
+use super::driver::{self, ALIVE_WITHIN_MS, Backoff, Context, End, Intake, SHOW_EVERY_MS, Watch, random_u128};
 use super::frames::Audience;
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::{Halt, Outbound};
@@ -28,8 +28,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 const HANDSHAKES_MAX: usize = 64;
 /// Children of one node, seen on the pipe. Far above any plan's 5,000.
 const CHILDREN_MAX: usize = 20_000;
-/// A holder of an address that was not heard for so long, and said no bye, is taken for dead, ms.
-const ALIVE_WITHIN_MS: Ms = 10 * 60 * 1000;
 const LEFT: &str = "the child said bye, or its connection broke";
 /// Frames under way for so long without any acknowledgement: the child is asked for a hello, ms.
 const PROGRESS_AFTER_MS: Ms = 10_000;
@@ -160,6 +158,7 @@ pub struct Driver {
     /// Two children that show the same lost past must not mint twice.
     minting: Arc<Semaphore>,
     shown_at: Ms,
+    watch: Watch,
     /// Children with something new since the last look at them.
     touched: BTreeSet<Address>,
     /// All children are looked at then, or once something new goes down.
@@ -185,6 +184,7 @@ impl Driver {
             greetings: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             minting: Arc::new(Semaphore::new(1)),
             shown_at: 0,
+            watch: Watch::default(),
             touched: BTreeSet::new(),
             wake_at: 0,
             goal: Pos::ZERO,
@@ -259,6 +259,7 @@ impl Driver {
     /// Timers, and whatever can be sent.
     async fn work(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
         let cx = self.cx.clone();
+        self.watch.look(now);
         let reader = cx.hub.reader();
         let mut told = Pos::ZERO;
         match self.downward.fill(&reader) {
@@ -297,6 +298,10 @@ impl Driver {
                 let why = Lost::no_progress();
                 child.ask_for_hello(&cx, address, outlet, &why.text.clone(), why).await?;
             }
+            if child.is_silent(&self.watch) {
+                let told = "nothing was heard of this child";
+                child.ask_for_hello(&cx, address, outlet, told, Lost::silent()).await?;
+            }
             loop {
                 match child.outbound.send_next(&cx, &reader, Some(&self.downward), outlet).await {
                     Ok(true) => continue,
@@ -310,7 +315,7 @@ impl Driver {
                 break;
             }
             if now >= child.alive_at && child.outbound.session().is_some() {
-                child.alive_at = now + cx.alive_every_ms();
+                child.alive_at = now + cx.terms.alive_every_ms;
                 let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
                 publish(outlet, cx.topic(Verb::UpAck, address), Word::Alive(Alive::of(me)).encode()).await?;
             }
@@ -567,6 +572,11 @@ impl Child {
         self.heard_ms = Some(now);
     }
 
+    fn is_silent(&self, watch: &Watch) -> bool {
+        let session = self.outbound.session().filter(|_| self.greeting.is_none());
+        session.is_some_and(|s| watch.is_silent(self.heard_ms.unwrap_or_default(), s.alive_every_ms))
+    }
+
     fn end(&mut self, hub: &Hub, stage: Stage, why: Lost) {
         self.outbound.leave(hub);
         self.view.stage = stage;
@@ -627,8 +637,7 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
                     engine::wait(ticket).await?;
                 }
                 cx.commit(notes, Haste::Now).await?;
-                let (bytes_max, credit) = (cx.terms.message_bytes_max, cx.terms.credit);
-                let session = handshake::session_of(peer.as_ref(), &hello, &welcome, bytes_max, credit);
+                let session = handshake::session_of(peer.as_ref(), &hello, &welcome, &cx.terms);
                 return Ok(Greeting::Welcome { hello: Box::new(hello), welcome, session });
             }
             // Look again once it is our turn: another child may have shown the same.

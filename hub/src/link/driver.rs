@@ -38,6 +38,15 @@ pub(crate) const SHOW_EVERY_MS: Ms = 250;
 /// A node that is in session says so at least this often, ms: its peer takes it for dead after ten minutes
 /// of silence and would let a copy of it have its address.
 const ALIVE_EVERY_MS_MAX: Ms = 4 * 60 * 1000;
+/// A holder of an address that was not heard for so long, and said no bye, is taken for dead, ms.
+pub(crate) const ALIVE_WITHIN_MS: Ms = 10 * 60 * 1000;
+/// A session ends in which so many words that the peer is there have failed to come: behind a broker between the two
+/// nothing else says that it is dead, or hangs.
+const SILENT_WORDS: Ms = 3;
+/// Shorter silences are none: a machine may be busy for as long.
+const SILENT_MS_MIN: Ms = 5_000;
+/// A driver that did not look for so long has messages to read before it judges anybody's silence, ms.
+const PAUSE_MS: Ms = 2_000;
 
 /// What every link of a node needs. Clone it into each driver.
 #[derive(Clone)]
@@ -55,6 +64,7 @@ impl Context {
         let terms = Terms {
             name: node.name.clone(),
             message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
+            alive_every_ms: (Ms::from(config.keep_alive_s) * 1000).min(ALIVE_EVERY_MS_MAX),
             enrol: config.enrol,
             credit: config.credit(),
         };
@@ -76,12 +86,6 @@ impl Context {
     /// Counts link messages that nothing was made of.
     pub fn ignored(&self, messages: u64) {
         self.hub.work().frames_ignored.fetch_add(messages, Ordering::Relaxed);
-    }
-
-    /// How often a peer in session hears that this node is there, ms. MQTT's own keep-alive is between a
-    /// node and a broker; this goes from end to end.
-    pub fn alive_every_ms(&self) -> Ms {
-        (Ms::from(self.config.keep_alive_s) * 1000).min(ALIVE_EVERY_MS_MAX)
     }
 
     pub fn sender_terms(&self) -> sender::Terms {
@@ -131,6 +135,28 @@ impl Context {
     pub async fn mint(&self, mint: &Mint) -> Result<(), Error> {
         tracing::warn!(why = %mint.why, "This node's past is not what a peer remembers; its history goes on under a new name.");
         self.commit(mint.notes(|| LogId(random_u128())), Haste::Now).await
+    }
+}
+
+/// Since when a driver has looked without a pause, and so has read what came.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    since: Ms,
+    looked: Ms,
+}
+
+impl Watch {
+    pub(crate) fn look(&mut self, now: Ms) {
+        if now > self.looked + PAUSE_MS {
+            self.since = now;
+        }
+        self.looked = now;
+    }
+
+    /// A peer in session that was heard last at `heard` is silent.
+    pub(crate) fn is_silent(&self, heard: Ms, alive_every_ms: Ms) -> bool {
+        let patience = (SILENT_WORDS * alive_every_ms).clamp(SILENT_MS_MIN, ALIVE_WITHIN_MS);
+        self.looked > heard.max(self.since) + patience
     }
 }
 
@@ -372,6 +398,23 @@ mod tests {
             assert_eq!(ack.credit, credit);
             drop(waiting);
         }
+    }
+
+    #[test]
+    fn a_peer_is_silent_when_its_words_fail_to_come_and_not_because_this_node_did_not_look() {
+        let (second, minute) = (1_000, 60_000);
+        let mut watch = Watch::default();
+        let mut until = |now: Ms| {
+            (watch.looked + second..=now).step_by(second as usize).for_each(|at| watch.look(at));
+            [second, 10 * second, 4 * minute].map(|every| watch.is_silent(second, every))
+        };
+        assert_eq!(until(6 * second), [false; 3], "five seconds are none");
+        assert_eq!(until(7 * second), [true, false, false]);
+        assert_eq!(until(32 * second), [true, true, false]);
+        assert_eq!(until(10 * minute), [true, true, false], "it may say that it is there every four minutes only");
+        assert_eq!(until(11 * minute), [true; 3]);
+        watch.look(20 * minute);
+        assert!(!watch.is_silent(second, second), "what came meanwhile is not read yet");
     }
 
     #[test]

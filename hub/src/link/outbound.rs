@@ -322,6 +322,7 @@ mod tests {
             had_before: [Pos::ZERO; 2],
             credit: 8,
             message_bytes_max: 1 << 20,
+            alive_every_ms: 10_000,
         };
         out.up(session, me, Pos(10));
         let ack = Ack {

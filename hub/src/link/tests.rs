@@ -5,7 +5,7 @@ use super::downlinks::Downlinks;
 use super::driver::Context;
 use super::pipe::{LocalPipe, Pipe};
 use super::uplink::{self, Uplink};
-use super::view::{LinkView, Links, Stage};
+use super::view::{Cause, LinkView, Links, Stage};
 use crate::engine::{self, Haste, Hub};
 use crate::ingress::Ingress;
 use crate::note::Note;
@@ -369,6 +369,27 @@ fn a_child_whose_session_a_late_will_has_ended_gets_a_new_one() {
 }
 
 #[test]
+fn each_side_notices_that_the_other_no_longer_says_that_it_is_there_though_nothing_waits() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &broker);
+        let is_up = |n: &Node| n.link().is_some_and(|l| l.stage == Stage::Up);
+        until("the link is up", || is_up(&parent) && is_up(&child)).await;
+        // The broker between them stands, and carries nothing.
+        broker.0.lock().lose = 1;
+        let is_silent =
+            |l: LinkView| l.stage == Stage::Hello && l.last_reason.is_some_and(|r| r.cause == Cause::Silent);
+        until("the parent says so", || parent.link().is_some_and(is_silent)).await;
+        until("the child says so", || !is_up(&child)).await;
+        broker.0.lock().lose = 0;
+        until("they have each other again", || is_up(&parent) && is_up(&child)).await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
 fn who_is_gone_before_its_hello_is_answered_does_not_keep_another_box_out() {
     run(async {
         let (city, street, new) =
@@ -444,6 +465,7 @@ fn welcome(from: Party, hello: &Hello, lease: u64) -> Bytes {
         address: a("c"),
         version: wire::VERSION,
         message_bytes_max: 1 << 20,
+        alive_every_ms: 1_000,
         lease,
         epoch,
         first: Pos(1),

@@ -5,7 +5,7 @@
 
 use super::ask::{self, AskError, Handler, OUTSTANDING_MAX, Question};
 use super::downlinks::Downlinks;
-use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS};
+use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, Watch};
 use super::frames::Audience;
 use super::handshake::{self, OnRefuse, OnWelcome, Saying};
 use super::outbound::{Halt, Outbound};
@@ -97,6 +97,8 @@ struct Link {
     outbound: Outbound,
     view: LinkView,
     heard: Option<std::time::Instant>,
+    heard_ms: Ms,
+    watch: Watch,
     me: Me,
     saying: Saying,
     said: Option<Hello>,
@@ -120,6 +122,8 @@ impl Link {
             outbound: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
             view: LinkView::new(up.parent.clone(), Role::Up),
             heard: None,
+            heard_ms: 0,
+            watch: Watch::default(),
             me: Me::default(),
             saying: Saying::default(),
             said: None,
@@ -226,6 +230,7 @@ impl Link {
     /// Timers.
     async fn tick(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
         self.outbound.sender.on_tick(now);
+        self.watch.look(now);
         let limit = PROGRESS_AFTER_MS
             .max(2 * self.cx().config.resend_after_ms)
             .max(2 * self.outbound.sender.patience_ms())
@@ -237,6 +242,9 @@ impl Link {
                 return Err(End::again(Lost::because(why)));
             }
             self.again(now, Lost::no_progress());
+        }
+        if self.outbound.session().is_some_and(|s| self.watch.is_silent(self.heard_ms, s.alive_every_ms)) {
+            self.again(now, Lost::silent());
         }
         match self.cx.hub.place().map_err(|_| End::Stop)? {
             Some(place) => {
@@ -255,7 +263,7 @@ impl Link {
         }
         // A node that shows itself wakes often enough for this.
         if now >= self.alive_at && self.outbound.session().is_some() {
-            self.alive_at = now + self.cx.alive_every_ms();
+            self.alive_at = now + self.cx.terms.alive_every_ms;
             let party = Party { inc: self.me.inc, boot: self.me.boot };
             let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
             let links = self.cx.links.links();
@@ -330,7 +338,7 @@ impl Link {
 
     async fn take(&mut self, topic: &str, payload: Bytes, outlet: &Outlet, intake: &Intake) -> Result<(), End> {
         let cx = self.cx();
-        self.heard = Some(std::time::Instant::now());
+        (self.heard, self.heard_ms) = (Some(std::time::Instant::now()), cx.now());
         let verb = topic::parse_link(&cx.config.root, topic).filter(|(_, child)| *child == cx.address).map(|(v, _)| v);
         match verb {
             Some(Verb::Down) => {

@@ -47,6 +47,8 @@ pub enum Cause {
     Certificate,
     /// Frames were not acknowledged in time.
     NoProgress,
+    /// The peer no longer said that it is there.
+    Silent,
 }
 
 impl Cause {
@@ -58,6 +60,7 @@ impl Cause {
             Cause::Unavailable => Some("unavailable"),
             Cause::Certificate => Some("certificate"),
             Cause::NoProgress => Some("no-progress"),
+            Cause::Silent => Some("silent"),
         }
     }
 }
@@ -72,6 +75,10 @@ pub struct Lost {
 impl Lost {
     pub(crate) fn because(text: impl Into<String>) -> Lost {
         Lost { cause: Cause::Other, text: text.into() }
+    }
+
+    pub(crate) fn silent() -> Lost {
+        Lost { cause: Cause::Silent, text: "nothing was heard of it".into() }
     }
 
     pub(crate) fn no_progress() -> Lost {

@@ -7,7 +7,8 @@ use super::commit::{self, Late};
 use super::guard::{Caller, Name};
 use super::input::{Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
-use super::{Ctx, Refusal, etag, now, several, with_next};
+use super::supervision::awaited;
+use super::{Ctx, Refusal, etag, nodes, now, several, with_next};
 use crate::brain::Brain;
 use crate::brain::rules::{AskError, Wish};
 use axum::extract::State as From;
@@ -134,6 +135,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             alarms: alarms.into_iter().cloned().collect(),
         }
     });
+    if let Some(address) = wanted.address.as_ref().filter(|_| body.alarms.is_empty()) {
+        nodes::is_heard_of(&ctx, address).await?;
+    }
     let next = body.next.clone();
     Ok(with_next(etag::answer(&ctx, &headers, body), &uri, next))
 }
@@ -147,7 +151,7 @@ fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
     let is_left = |brain: &Brain| ctx.offline.is_none() && brain.rules.is_left(&alarm);
     let of = |brain: &Brain| (beside(brain, &alarm.id, CASES_SHOWN), is_left(brain));
     let (cases, left) = ctx.hub.state(|state| Brain::of(state).map(of)).unwrap_or_default();
-    view::AlarmShown { left, cases, alarm }
+    view::AlarmShown { left, cases, alarm, awaits: awaited(ctx) }
 }
 
 /// The newest cases that were opened beside it.
@@ -230,15 +234,15 @@ async fn make(
                 drafts.extend(word.mark(&Made::known(alarm.id.clone())));
                 (Ok(alarm), drafts)
             }
-            Err(e) => (Err(not_made(&asked, &e)), Vec::new()),
+            Err(e) => (Err(not_made(&asked, &e, brain.cases.awaited())), Vec::new()),
         }
     });
     Ok(changed(ctx, made.await?))
 }
 
-fn not_made(id: &str, error: &AskError) -> Refusal {
+fn not_made(id: &str, error: &AskError, awaits: Option<view::Awaited>) -> Refusal {
     match error {
-        AskError::Unknown(_) => unknown(id),
+        AskError::Unknown(_) => unknown(id, awaits),
         AskError::Nothing { .. } => {
             let hint = format!("`citybrain alarm show {id}` shows it");
             Refusal::new(StatusCode::CONFLICT, "nothing-to-do", error.to_string(), hint)
@@ -262,7 +266,7 @@ pub(super) fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
             Some(Named::Nothing) | None => None,
         })
     })?;
-    found.ok_or_else(|| unknown(id))
+    found.ok_or_else(|| unknown(id, awaited(ctx)))
 }
 
 fn of_several_nodes(text: &str, a: &Alarm, b: &Alarm) -> Refusal {
@@ -270,9 +274,11 @@ fn of_several_nodes(text: &str, a: &Alarm, b: &Alarm) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "name it by its id")
 }
 
-fn unknown(id: &str) -> Refusal {
+/// `awaits`: whose word on alarms of this node is not here yet.
+fn unknown(id: &str, awaits: Option<view::Awaited>) -> Refusal {
+    let missing = awaits.map(|a| format!("; it may be missing, for {}", a.whole("alarms"))).unwrap_or_default();
     Refusal::not_found(
-        format!("no alarm `{id}` is known here"),
+        format!("no alarm `{id}` is known here{missing}"),
         "`citybrain alarm list --all --shelved` shows all that are; one that stays at a node below is changed there: \
          `--node URL` of that node",
     )

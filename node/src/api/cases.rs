@@ -8,7 +8,7 @@ use super::guard::{Caller, Name};
 use super::input::{Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, etag, resident, supervision, with_next};
+use super::{Ctx, Refusal, etag, nodes, resident, supervision, with_next};
 use crate::brain::Brain;
 use crate::brain::cases::booking::OfService;
 use crate::brain::cases::counts::OfCategory;
@@ -211,8 +211,11 @@ pub async fn list(
     if let Some(category) = wanted.category.as_deref().filter(|_| fit == 0) {
         is_heard_of(&ctx, &caller, category).await?;
     }
-    let next = page.last().filter(|_| more).map(|c| c.id.clone());
     // An app is told nothing of the nodes.
+    if let Some(owner) = wanted.owner.as_ref().filter(|_| fit == 0 && sees_all) {
+        nodes::is_heard_of(&ctx, owner).await?;
+    }
+    let next = page.last().filter(|_| more).map(|c| c.id.clone());
     let away = if sees_all { supervision::away(&ctx, wanted.owner.as_ref()) } else { Vec::new() };
     let awaits = supervision::awaited(&ctx).map(|a| if sees_all { a } else { a.without_nodes() });
     let next_page = next.clone();
@@ -645,20 +648,6 @@ pub async fn step(
     answer_made(&ctx, &caller, made)
 }
 
-/// A node below that never was would never take the case, and nobody could step it again.
-fn is_somebody(ctx: &Ctx, to: &Address) -> Result<(), Refusal> {
-    let me = &ctx.config.node.address;
-    if to == me || !me.covers(to) || ctx.hub.state(|s| s.registry.contains_key(to)) {
-        return Ok(());
-    }
-    let known: Vec<String> = ctx.hub.state(|s| s.registry.keys().map(ToString::to_string).collect());
-    let hint = match closest(to.as_str(), known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "`citybrain tree` shows those it knows".to_owned(),
-    };
-    Err(Refusal::bad("unknown-node", format!("{me} knows no node {to}"), hint))
-}
-
 /// Steps a case, or asks its owner to; the letter's id is `wish` then.
 pub(super) async fn wish(
     ctx: &Ctx,
@@ -669,7 +658,7 @@ pub(super) async fn wish(
     repeat: &Repeat,
 ) -> Result<Made, Refusal> {
     if let Some(to) = &ask.to {
-        is_somebody(ctx, to)?;
+        nodes::is_somebody(ctx, to)?;
     }
     are_evidence(&ask.evidence)?;
     if let Some(place) = &ask.place {

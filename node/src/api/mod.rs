@@ -17,7 +17,7 @@
 //! | [`enrol`] | children that wait for an operator's word |
 //! | [`road`] | any node below, through the links |
 //! | [`open311`] | cases for the apps that speak it |
-//! | [`filter`] | which events are asked for |
+//! | [`filter`], [`nodes`] | which events are asked for; which nodes are known here |
 //! | [`ledger`], [`runs`] | what a child holds that must climb, as runs of numbers |
 //! | [`input`], [`guard`], [`origin`], [`listen`] | how requests are read, who and whose pages may pass, where they come in |
 //! | [`asyncapi`], `describe` (in tests) | the MQTT topics and the routes, described |
@@ -53,6 +53,7 @@ mod ledger;
 pub mod links;
 pub mod listen;
 pub mod metrics;
+mod nodes;
 mod once;
 mod open311;
 pub mod ops;

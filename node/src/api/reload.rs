@@ -18,7 +18,7 @@ use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, ReloadedPart};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {
@@ -107,7 +107,7 @@ pub async fn file_again(hub: &Hub) -> Result<view::Reloaded, String> {
         left,
         left_more,
         doubts,
-        waits: waiting(&after, &fresh),
+        waits: crate::config::differing(&after, &fresh),
     })
 }
 
@@ -162,12 +162,4 @@ fn compared(part: &str, before: &BTreeMap<String, Value>, after: &BTreeMap<Strin
         changed: names(after, &|name, x| before.get(name).is_some_and(|was| was != x)),
         removed: names(before, &|name, _| !after.contains_key(name)),
     }
-}
-
-/// Parts of a file that are not as a node runs by.
-fn waiting(in_force: &Config, fresh: &Config) -> Vec<String> {
-    let [in_force, fresh] = [in_force, fresh].map(|config| serde_json::to_value(config).unwrap_or_default());
-    let parts = [&in_force, &fresh].into_iter().filter_map(Value::as_object).flat_map(|map| map.keys());
-    let parts: BTreeSet<&String> = parts.collect();
-    parts.into_iter().filter(|part| in_force.get(part) != fresh.get(part)).cloned().collect()
 }

@@ -6,7 +6,6 @@ use super::input::{limited, query};
 use super::{Ctx, Refusal};
 use crate::brain::Brain;
 use crate::brain::cases::counts::{self, District, OfCategory, Scope};
-use crate::brain::cases::machine::common;
 use crate::brain::cases::rates;
 use crate::brain::cases::supervision::{Question, Watching};
 use crate::brain::cases::{Cases, Held};
@@ -15,7 +14,6 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::config::closest;
 use citybrain_shared::selector::{DISTRICT, Labels, POPULATION};
 use citybrain_shared::view::{self, Away, GroupBy, LinkRole, RatePeriod};
 use serde::Deserialize;
@@ -151,43 +149,9 @@ async fn are_known(
         super::cases::is_heard_of(ctx, caller, category).await?;
     }
     if let Some(under) = under {
-        is_below(ctx, under).await?;
+        super::nodes::is_below(ctx, under).await?;
     }
     category.map(|word| super::cases::of_category(ctx, word)).transpose()
-}
-
-async fn is_below(ctx: &Ctx, under: &Address) -> Result<(), Refusal> {
-    let me = &ctx.config.node.address;
-    if under == me {
-        return Ok(());
-    }
-    if under.covers(me) {
-        let detail = format!("{me} knows only its own part of `{under}`, which is above it");
-        return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself")));
-    }
-    // What was handed there is known here, and is a part of its cases.
-    if !me.covers(under) {
-        let above = common(me, under).map_or(String::new(), |above| format!(", or {above}"));
-        let detail = format!("{me} knows no more than a part of `{under}`, which is not below it");
-        return Err(Refusal::bad("bad-query", detail, format!("ask {under} itself{above}")));
-    }
-    // A node in between need not have told of itself for those below it to be there.
-    let nodes: Vec<Address> = ctx.hub.state(|state| state.registry.keys().cloned().collect());
-    if nodes.iter().any(|node| under.covers(node)) || has_cases(ctx, under).await? {
-        return Ok(());
-    }
-    let hint = match closest(under.as_str(), nodes.iter().map(Address::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "`citybrain tree` shows which there are".to_owned(),
-    };
-    Err(Refusal::bad("bad-query", format!("{me} knows no node `{under}`"), hint))
-}
-
-/// Are there cases of it, or below it? It may be gone, or have been counted for by another system.
-async fn has_cases(ctx: &Ctx, under: &Address) -> Result<bool, Refusal> {
-    let mut found = false;
-    sweep(ctx, |_, held, _| found |= under.covers(&held.case.owner)).await?;
-    Ok(found)
 }
 
 /// # Errors
@@ -242,7 +206,7 @@ fn since(ctx: &Ctx, days: Option<u32>) -> Option<DateTime<Utc>> {
 
 /// Shows every case once, some at a time: the state is free in between, and so is the runtime's thread.
 /// What changes meanwhile is counted as it was or as it is, and a case once.
-async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> Result<(), Refusal> {
+pub(super) async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> Result<(), Refusal> {
     let _turn = ctx.turns.sweep().await?;
     let mut after: Option<String> = None;
     loop {

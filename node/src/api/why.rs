@@ -30,8 +30,6 @@ const BEHIND_RECORDS: u64 = 1_000;
 const SILENT_KEEP_ALIVES: u64 = 3;
 /// Dead letters that are not somebody's input: what a link could not carry or take.
 const OF_LINKS: [&str; 3] = [reason::TOO_LARGE_FOR_LINK, reason::POISON, reason::FOREIGN];
-/// As long, with nothing to wait for: a node in session says at least every four minutes that it is there.
-const SILENT_IDLE_MS: u64 = 600_000;
 const STARTING_S: u64 = 10;
 
 #[derive(Debug, Default, Deserialize)]
@@ -322,11 +320,6 @@ fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str, silent_m
     let (code, severity, sentence, remedy) = if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > silent_ms) {
         let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", link.since_in_words());
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
-    } else if link.last_heard_ms_ago.is_some_and(|ms| ms > SILENT_IDLE_MS) {
-        let sentence =
-            format!("the link between {me} and {peer} is up, and {peer} is silent, {}", link.since_in_words());
-        let remedy = format!("look at {peer}: its process stands still, or the broker between them does not carry");
-        ("silent", Severity::Stuck, sentence, remedy)
     } else if waits > BEHIND_RECORDS {
         let sentence = format!("{me} is catching up with its {what} {peer}; records waiting: {words}");
         ("catching-up", Severity::Slow, sentence, "wait; `citybrain links` shows whether it becomes less".to_owned())
@@ -411,6 +404,13 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: Kno
             let remedy = "its process or its disk stands still: look there (`citybrain doctor`, `systemctl status`), \
                           restart it; what waits is kept here";
             tell("takes-nothing".into(), sentence, remedy.into())
+        }
+        // The same with nothing that waits.
+        "hello" if code == "silent" => {
+            let sentence = format!("{child} no longer says that it is there, {heard}");
+            let remedy =
+                format!("look at {child}: its process stands still, or the broker between them does not carry");
+            tell("silent".into(), sentence, remedy)
         }
         state => {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
@@ -567,9 +567,8 @@ mod tests {
         let code = |l: &view::Link| of_parent(&me, l, 30_000).map(|s| s.code);
         assert_eq!(code(&link("c", "up", None, 3)), None);
         assert_eq!(code(&link("c", "up", None, 5_000)).as_deref(), Some("catching-up"));
-        let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0) };
-        assert_eq!(code(&idle(5 * 60_000)), None, "it may say that it is there every four minutes only");
-        assert_eq!(code(&idle(11 * 60_000)).as_deref(), Some("silent"));
+        let silent = ("silent", "nothing was heard of it");
+        assert_eq!(code(&link("c", "hello", Some(silent), 0)).as_deref(), Some("parent-unreachable"));
         assert_eq!(
             code(&view::Link { code: None, ..link("c", "connecting", Some(("", "refused")), 0) }).as_deref(),
             Some("parent-unreachable")
@@ -605,6 +604,7 @@ mod tests {
         assert_eq!(refused.sentence, format!("c refuses the login of c/s: {last}"));
         let stuck = link("c/s", "hello", Some(("no-progress", "frames were not acknowledged in time")), 3);
         assert_eq!(code(Some(&stuck), Known::There).as_deref(), Some("takes-nothing"));
+        assert_eq!(code(Some(&link("c/s", "hello", Some(silent), 0)), Known::There).as_deref(), Some("silent"));
         assert_eq!(
             code(Some(&link("c/s", "up", Some(("refused-another", "x")), 0)), Known::There).as_deref(),
             Some("refused-another")

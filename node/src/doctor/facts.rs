@@ -24,8 +24,12 @@ pub struct Facts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Configured {
-    /// What `check` finds wrong in the file; empty for a node that runs.
+    /// What `check` finds wrong in the file. Of a node that runs, where: its facts go into a bundle, and what stands
+    /// there may be a secret.
     pub problems: Vec<String>,
+    /// Of a node that runs: the file that it was started from, and the parts of it that are not as it goes by.
+    pub file: Option<String>,
+    pub differs: Vec<String>,
     pub connections_max: u64,
     /// An outside broker's URL.
     pub broker_url: Option<String>,
@@ -181,6 +185,8 @@ impl Facts {
             version: env!("CARGO_PKG_VERSION").into(),
             config: Configured {
                 problems: Vec::new(),
+                file: None,
+                differs: Vec::new(),
                 connections_max: config.broker.connections_max as u64,
                 broker_url: config.broker.url.clone(),
                 broker_listen: config.broker.listen.to_string(),

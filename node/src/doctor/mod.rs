@@ -28,7 +28,8 @@ use citybrain_shared::record::Header;
 use citybrain_shared::view::{self, LinkRole};
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Pos, limits};
-use facts::{Ahead, Node};
+use facts::{Ahead, Configured, Node};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Records looked at for clocks that are ahead.
@@ -37,6 +38,8 @@ const RECORDS_LOOKED_AT: u64 = 500;
 /// What is known of a node that runs, taken from inside it.
 pub struct Running {
     node: Node,
+    /// After a reload it is another than it was started with.
+    in_force: Arc<Config>,
     reader: Reader,
 }
 
@@ -126,7 +129,8 @@ impl Running {
             newest_record_us: 0,
             ahead: None,
         };
-        Running { node, reader }
+        let in_force = ctx.hub.state(|state| Brain::of(state).map(Brain::in_force));
+        Running { node, in_force: in_force.unwrap_or_else(|| Arc::new(ctx.config.clone())), reader }
     }
 }
 
@@ -136,7 +140,8 @@ pub fn gather(config: &Config, running: Option<Running>) -> Facts {
         host: host::gather(config, if running.is_some() { host::Reach::Write } else { host::Reach::Ports }),
         ..Facts::of(config)
     };
-    if let Some(Running { mut node, reader }) = running {
+    if let Some(Running { mut node, in_force, reader }) = running {
+        file_now(&in_force, &mut facts.config);
         let (newest, ahead) = clocks(&reader);
         (node.newest_record_us, node.ahead) = (newest, ahead);
         facts.node = Some(node);
@@ -148,10 +153,19 @@ pub fn gather(config: &Config, running: Option<Running>) -> Facts {
 
 /// Of a stopped node's folder, which is only read: without what its config says, and without a write to its disk.
 pub fn of_folder(config: &Config, running: Running) -> Facts {
-    let Running { mut node, reader } = running;
+    let Running { mut node, reader, .. } = running;
     (node.newest_record_us, node.ahead) = clocks(&reader);
     let host = host::gather(config, host::Reach::Read);
     Facts { host, node: Some(node), is_folder: true, ..Facts::of(config) }
+}
+
+/// The file that a node was started from, as it is now: the next start goes by that.
+fn file_now(in_force: &Config, facts: &mut Configured) {
+    let Some(from) = &in_force.read_from else { return };
+    let file = crate::config::read(&from.path, &from.variables);
+    facts.problems = file.problem_places();
+    facts.differs = file.config.map(|fresh| crate::config::differing(in_force, &fresh)).unwrap_or_default();
+    facts.file = Some(crate::config::whole(&from.path).display().to_string());
 }
 
 /// The newest commit time, and the origin whose clock is furthest ahead of ours among the newest.

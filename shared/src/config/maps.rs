@@ -45,7 +45,8 @@ pub struct Map {
     /// JSON pointer (`/a/b`) or template (`{2}`) of the subject.
     #[serde(default)]
     pub subject: Option<String>,
-    /// JSON pointer of the time: RFC 3339, or a number of seconds or milliseconds since 1970.
+    /// JSON pointer of the time: RFC 3339, or a number of seconds or milliseconds since 1970. Nothing or null
+    /// there is when it came; so is what is no time where the event is urgent.
     #[serde(default)]
     pub time: Option<String>,
     /// JSON pointer of the data; without it the whole payload.

@@ -96,17 +96,28 @@ impl Definition {
 pub(super) fn expand(wanted: &[Preset], tier: Tier, maps: &mut Vec<Map>, rules: &mut Vec<Rule>) {
     for preset in wanted {
         let Some(definition) = find(&preset.name) else { continue };
-        let reach = |mut map: Map| {
+        let base = preset.base.as_deref().unwrap_or(&definition.base);
+        // Who has it in two places may have devices of one name there.
+        let is_one_of_several = wanted.iter().filter(|other| other.name == preset.name).count() > 1;
+        let place = |mut map: Map| {
             map.reach = preset.reach.or(map.reach);
+            if is_one_of_several && !base.is_empty() {
+                map.subject = map.subject.map(|subject| below(base, subject));
+            }
             map
         };
-        maps.extend(definition.maps(preset.base.as_deref()).into_iter().map(reach));
+        maps.extend(definition.maps(Some(base)).into_iter().map(place));
         if preset.rules {
             let fresh = definition.rules(tier).into_iter().filter(|r| rules.iter().all(|own| own.name != r.name));
             let fresh: Vec<Rule> = fresh.collect();
             rules.extend(fresh);
         }
     }
+}
+
+/// A subject with the base in front; what stands in the payload is as the payload has it.
+fn below(base: &str, subject: String) -> String {
+    if subject.starts_with('/') { subject } else { format!("{base}/{subject}") }
 }
 
 /// What these presets bring to a node of this tier whose file has nothing of its own.

@@ -124,6 +124,9 @@ pub struct AlarmShown {
     /// Those that were opened beside it, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<AlarmCase>,
+    /// It may be old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaited>,
 }
 
 /// A case that was opened beside an alarm, as the node that is asked has heard of it.

@@ -294,12 +294,13 @@ pub struct Link {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The same for programs, where something is to be done about it: why a hello was refused (`duplicate`,
-    /// `unenrolled`, …); `login`, `unavailable`, `certificate` or `no-progress`; `refused-another` if it is up and
+    /// `unenrolled`, …); `login`, `unavailable`, `certificate`, `no-progress` or `silent`; `refused-another` if it is up and
     /// a second node wants its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// `None`: never in this process's life. A peer that has nothing else to say says that it is there, every
-    /// `link.keep_alive_s` of its own and at least every four minutes.
+    /// `link.keep_alive_s` of its own and at least every four minutes; when three of these are over, by the slower of
+    /// both ends, it is no longer up.
     pub last_heard_ms_ago: Option<u64>,
     /// For so long it has not been up; `None`: it is, or it never was in this process's life.
     #[serde(default, skip_serializing_if = "Option::is_none")]

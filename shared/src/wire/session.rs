@@ -65,6 +65,8 @@ pub struct Hello {
     pub version_max: u8,
     /// Largest message that the child accepts, bytes.
     pub message_bytes_max: u32,
+    /// In session it says at least so often that it is there, ms.
+    pub alive_every_ms: u64,
     /// The child's current history.
     pub epoch: Epoch,
     /// The child's oldest retained and its newest durable position.
@@ -106,6 +108,8 @@ pub struct Welcome {
     pub address: Address,
     pub version: u8,
     pub message_bytes_max: u32,
+    /// As in [`Hello`], of the parent.
+    pub alive_every_ms: u64,
     /// Fencing number: grows with each grant for this child address.
     pub lease: u64,
     pub epoch: Epoch,

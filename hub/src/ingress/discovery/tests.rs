@@ -157,6 +157,113 @@ fn a_press_is_a_call_for_help_where_its_name_says_so() {
 }
 
 #[test]
+fn one_zone_of_a_panel_is_enough_for_its_alarm() {
+    let panel = |class: &str| {
+        format!(
+            r#"{{"dev":{{"ids":["fp"],"name":"Panel"}},"stat_t":"vend/{class}","cmps":{{
+            "z1":{{"p":"binary_sensor","dev_cla":"{class}","val_tpl":"{{{{ value_json.z1 }}}}"}},
+            "z2":{{"p":"binary_sensor","dev_cla":"{class}","val_tpl":"{{{{ value_json.z2 }}}}"}}}}}}"#
+        )
+    };
+    let node = node();
+    for (class, key, kind) in [
+        ("smoke", "smoke", "smoke"),
+        ("gas", "gas", "gas"),
+        ("carbon_monoxide", "gas", "gas"),
+        ("moisture", "water_leak", "leak"),
+    ] {
+        assert_eq!(says(&node, &format!("homeassistant/device/{class}/config"), &panel(class)), "-");
+        for (z1, z2) in [(false, true), (true, false), (true, true), (false, false)] {
+            let word = |on: bool| if on { "ON" } else { "OFF" };
+            let payload = format!(r#"{{"z1":"{}","z2":"{}"}}"#, word(z1), word(z2));
+            let is = z1 || z2;
+            let mut data = serde_json::json!({"z1": z1, "z2": z2});
+            data[key] = is.into();
+            let want = format!("{}city.{kind}.reading.v1 Panel {data}", if is { "!" } else { "" });
+            assert_eq!(says(&node, &format!("vend/{class}"), &payload), want, "{class} {payload}");
+        }
+    }
+}
+
+#[test]
+fn a_sensor_that_is_called_smoke_hides_no_alarm() {
+    let node = node();
+    let whole = r#"{"dev":{"name":"Hall"},"stat_t":"hall/1","cmps":{
+        "smoke":{"p":"sensor","val_tpl":"{{ value_json.ppm }}"},
+        "smoke_alarm":{"p":"binary_sensor","dev_cla":"smoke","val_tpl":"{{ value_json.alarm }}"}}}"#;
+    all(
+        &node,
+        &[
+            ("homeassistant/device/hall/config", whole, "-"),
+            ("hall/1", r#"{"ppm":1,"alarm":"OFF"}"#, r#"city.smoke.reading.v1 Hall {"smoke":false,"smoke_value":1}"#),
+            ("hall/1", r#"{"ppm":1,"alarm":"ON"}"#, r#"!city.smoke.reading.v1 Hall {"smoke":true,"smoke_value":1}"#),
+        ],
+    );
+}
+
+#[test]
+fn of_what_a_button_s_topic_says_only_its_events_are_presses() {
+    let whole = r#"{"dev":{"ids":["b9"],"name":"SOS 9-901"},"stat_t":"vend/b9","cmps":{
+        "battery":{"p":"sensor","dev_cla":"battery","val_tpl":"{{ value_json.battery }}"},
+        "action":{"p":"event","event_types":["single","double"]}}}"#;
+    let told = |name: &str, more: &str| format!(r#"{{{more}"stat_t":"vend/{name}","dev":{{"name":"sos-{name}"}}}}"#);
+    let node = node();
+    all(
+        &node,
+        &[
+            ("homeassistant/device/b9/config", whole, "-"),
+            ("vend/b9", r#"{"battery":97,"linkquality":120}"#, r#"city.sensor.reading.v1 SOS 9-901 {"battery":97}"#),
+            ("vend/b9", r#"{"event_type":"zzz"}"#, "-"),
+            ("vend/b9", r#"{"event_type":7}"#, "-"),
+            ("vend/b9", r#"{"linkquality":120}"#, "-"),
+            ("vend/b9", "online", "-"),
+            ("vend/b9", r#"{"event_type":"double"}"#, r#"!city.sos.pressed.v1 SOS 9-901 {"event":"double"}"#),
+            (
+                "vend/b9",
+                r#"{"event_type":"single","battery":97}"#,
+                r#"!city.sos.pressed.v1 SOS 9-901 {"battery":97,"event":"single"}"#,
+            ),
+            // A word of the list can be nothing else.
+            ("vend/b9", "single", r#"!city.sos.pressed.v1 SOS 9-901 {"event":"single"}"#),
+            // Without a list, and where a template leads to it.
+            ("homeassistant/event/any/config", &told("any", ""), "-"),
+            ("vend/any", r#"{"event_type":"x"}"#, r#"!city.sos.pressed.v1 sos-any {"event":"x"}"#),
+            ("vend/any", "x", "-"),
+            (
+                "homeassistant/event/led/config",
+                &told("led", r#""event_types":["single"],"val_tpl":"{{ value_json.action }}","#),
+                "-",
+            ),
+            ("vend/led", r#"{"action":"single"}"#, r#"!city.sos.pressed.v1 sos-led {"event":"single"}"#),
+            ("vend/led", r#"{"action":{"event_type":"single"}}"#, r#"!city.sos.pressed.v1 sos-led {"event":"single"}"#),
+            ("vend/led", r#"{"action":"","battery":3}"#, "-"),
+            ("vend/led", r#"{"event_type":"single"}"#, r#"!city.sos.pressed.v1 sos-led {"event":"single"}"#),
+            // As gateways told of presses before there were events: a state.
+            ("homeassistant/sensor/old/action/config", &told("old", ""), "-"),
+            ("vend/old", "single", r#"!city.sos.pressed.v1 sos-old {"event":"single"}"#),
+            ("vend/old", r#"{"battery":97}"#, "-"),
+        ],
+    );
+}
+
+#[test]
+fn a_template_of_presses_that_cannot_be_followed_is_told_and_leaves_those_that_need_none() {
+    let press =
+        r#"{"stat_t":"vend/b","val_tpl":"{{ {'event_type': value_json.action} | tojson }}","dev":{"name":"sos"}}"#;
+    let why = left_out("event", press);
+    assert!(why.len() == 1 && why[0].contains("does more than lead to a value"), "{why:?}");
+    assert!(why[0].ends_with("only an `event_type` in its payload is a press"), "{why:?}");
+    all(
+        &node(),
+        &[
+            ("homeassistant/event/b/config", press, "-"),
+            ("vend/b", r#"{"event_type":"x"}"#, r#"!city.sos.pressed.v1 sos {"event":"x"}"#),
+            ("vend/b", r#"{"action":"x"}"#, "-"),
+        ],
+    );
+}
+
+#[test]
 fn a_bridge_that_many_devices_name_is_no_one_of_them() {
     let node = node();
     let of = |name: &str| {

@@ -240,44 +240,48 @@ fn chirpstack() {
             (
                 topic,
                 &up("{}", r#","object":{"smoke":1,"battery":88}"#),
-                r#"!city.smoke.reading.v1 smoke-7 {"battery":88,"smoke":true}"#,
+                r#"!city.smoke.reading.v1 smoke-7 {"battery":88,"devEui":"0101010101010101","smoke":true}"#,
             ),
-            (topic, &up("{}", r#","object":{"smoke":"normal"}"#), r#"city.smoke.reading.v1 smoke-7 {"smoke":false}"#),
+            (
+                topic,
+                &up("{}", r#","object":{"smoke":"normal"}"#),
+                r#"city.smoke.reading.v1 smoke-7 {"devEui":"0101010101010101","smoke":false}"#,
+            ),
             (
                 topic,
                 &up(r#"{"use":"sos"}"#, r#","object":{"press":"short"}"#),
-                r#"!city.sos.pressed.v1 smoke-7 {"press":"short"}"#,
+                r#"!city.sos.pressed.v1 smoke-7 {"devEui":"0101010101010101","press":"short"}"#,
             ),
             // A button's sign of life is no press.
             (
                 topic,
                 &up(r#"{"use":"sos"}"#, r#","object":{"battery":3}"#),
-                r#"city.sensor.reading.v1 smoke-7 {"battery":3}"#,
+                r#"city.sensor.reading.v1 smoke-7 {"battery":3,"devEui":"0101010101010101"}"#,
             ),
             (
                 topic,
                 &up(r#"{"use":"sos"}"#, r#","object":{"press":false}"#),
-                r#"city.sensor.reading.v1 smoke-7 {"press":false}"#,
+                r#"city.sensor.reading.v1 smoke-7 {"devEui":"0101010101010101","press":false}"#,
             ),
             (
                 topic,
                 &up(r#"{"use":"sos"}"#, r#","object":{"button":0,"press":"none"}"#),
-                r#"city.sensor.reading.v1 smoke-7 {"button":0,"press":"none"}"#,
+                r#"city.sensor.reading.v1 smoke-7 {"button":0,"devEui":"0101010101010101","press":"none"}"#,
             ),
             (
                 topic,
                 &up(r#"{"use":"sos"}"#, r#","object":{"button":1,"press":false}"#),
-                r#"!city.sos.pressed.v1 smoke-7 {"button":1,"press":false}"#,
+                r#"!city.sos.pressed.v1 smoke-7 {"button":1,"devEui":"0101010101010101","press":false}"#,
             ),
             (
                 topic,
                 &up(r#"{"use":"sos"}"#, r#","object":{"button":0,"press":"long"}"#),
-                r#"!city.sos.pressed.v1 smoke-7 {"button":0,"press":"long"}"#,
+                r#"!city.sos.pressed.v1 smoke-7 {"button":0,"devEui":"0101010101010101","press":"long"}"#,
             ),
             (
                 topic,
                 &up(r#"{"use":"sos"}"#, r#","object":{"press":false,"sos":true}"#),
-                r#"!city.sos.pressed.v1 smoke-7 {"press":false,"sos":true}"#,
+                r#"!city.sos.pressed.v1 smoke-7 {"devEui":"0101010101010101","press":false,"sos":true}"#,
             ),
             (
                 topic,
@@ -459,6 +463,98 @@ fn a_shelly_s_prefix_may_have_two_levels_and_one_of_an_sos_button_s() {
                 r#"city.smoke.reading.v1 sos/7-301 {"alarm":false,"id":0,"smoke":false}"#,
             ),
             ("flat/kitchen/events/rpc", "no json", "-"),
+        ],
+    );
+}
+
+#[test]
+fn a_clock_that_is_not_set_holds_no_alarm_up() {
+    let shelly = |ts: &str, alarm: bool| {
+        format!(r#"{{"method":"NotifyStatus","params":{{"ts":{ts},"smoke:0":{{"id":0,"alarm":{alarm}}}}}}}"#)
+    };
+    let up = |time: &str, smoke: bool| {
+        format!(
+            r#"{{"deduplicationId":"1","time":{time},"deviceInfo":{{"deviceName":"s"}},"object":{{"smoke":{smoke}}}}}"#
+        )
+    };
+    let told = |ts: &str, smoke: bool| format!(r#"{{"ts":{ts},"values":{{"smoke":{smoke}}}}}"#);
+    type Say<'a> = (&'a str, &'a str, &'a dyn Fn(&str, bool) -> String);
+    let all: [Say<'_>; 3] = [
+        ("shelly", "s/events/rpc", &shelly),
+        ("chirpstack", "application/1/device/2/event/up", &up),
+        ("thingsboard", "v1/devices/me/telemetry", &told),
+    ];
+    for (preset, topic, say) in all {
+        let node = node(&format!("\"{preset}\""));
+        for (time, smoke) in [("null", true), ("\"x\"", true), ("{}", true), ("null", false)] {
+            let payload = say(time, smoke);
+            let draft = node.take(&publish(topic, &payload)).draft.unwrap();
+            assert_eq!(draft.header().name, "city.smoke.reading.v1", "{preset} {payload}");
+            let v: Value = serde_json::from_slice(draft.payload()).unwrap();
+            assert!(v["data"]["smoke"] == smoke && v.get("time").is_none(), "{preset}: {v}");
+        }
+        // What is none can be sent again.
+        assert_eq!(made(&node, topic, &say("\"x\"", false)), "? bad-time", "{preset}");
+    }
+}
+
+#[test]
+fn where_one_preset_is_there_twice_its_devices_are_called_by_their_base_too() {
+    let config = |more: &str| {
+        let text = format!("{more}\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n");
+        let parsed = parse(&text, &Variables::new());
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        Ingress::new(&parsed.config.unwrap())
+    };
+    let at = |name: &str, base: &str| format!("[[preset]]\nname = \"{name}\"\nbase = \"{base}\"\n");
+    let press = r#"{"action":"single"}"#;
+    let one = config(&at("zigbee2mqtt", "z2m/a"));
+    assert_eq!(made(&one, "z2m/a/sos/1", press), r#"!city.sos.pressed.v1 sos/1 {"action":"single"}"#);
+    let two = config(&(at("zigbee2mqtt", "z2m/a") + &at("zigbee2mqtt", "b") + &at("shelly", "c")));
+    assert_eq!(made(&two, "z2m/a/sos/1", press), r#"!city.sos.pressed.v1 z2m/a/sos/1 {"action":"single"}"#);
+    assert_eq!(made(&two, "b/sos/1", press), r#"!city.sos.pressed.v1 b/sos/1 {"action":"single"}"#);
+    assert_eq!(made(&two, "b/k/availability", "online"), r#"city.device.state.v1 b/k {"online":true}"#);
+    assert_eq!(made(&two, "c/k/online", "true"), r#"city.device.state.v1 k {"online":true}"#);
+}
+
+#[test]
+fn a_press_tells_of_dangers_in_the_words_of_their_alarms() {
+    let telemetry = "v1/devices/me/telemetry";
+    all(
+        "[\"thingsboard\", \"chirpstack\", \"huawei\", \"onenet\"]",
+        &[
+            (telemetry, r#"{"sos":"1","gas":"true"}"#, r#"!city.sos.pressed.v1 meter-7 {"gas":true,"sos":"1"}"#),
+            (
+                telemetry,
+                r#"{"ts":1451649600512,"values":{"sos":true,"smoke":"1"}}"#,
+                r#"!city.sos.pressed.v1 meter-7 {"smoke":true,"sos":true}"#,
+            ),
+            (telemetry, r#"[{"sos":1},{"smoke":"1"}]"#, r#"!city.sos.pressed.v1 meter-7 {"smoke":true,"sos":true}"#),
+            (
+                telemetry,
+                r#"[{"values":{"sos":1,"water_leak":"0"}}]"#,
+                r#"!city.sos.pressed.v1 meter-7 {"sos":true,"water_leak":false}"#,
+            ),
+            (
+                "application/1/device/2/event/up",
+                r#"{"deduplicationId":"1","deviceInfo":{"deviceName":"s","devEui":"2"},"object":{"sos":1,"smoke":"alarm"}}"#,
+                r#"!city.sos.pressed.v1 s {"devEui":"2","smoke":true,"sos":1}"#,
+            ),
+            (
+                "application/1/device/2/event/up",
+                r#"{"deduplicationId":"1","deviceInfo":{"deviceName":"s","devEui":"2","tags":{"use":"sos"}},"object":{"press":"long","water_leak":"leak"}}"#,
+                r#"!city.sos.pressed.v1 s {"devEui":"2","press":"long","water_leak":true}"#,
+            ),
+            (
+                "$oc/devices/d/sys/properties/report",
+                r#"{"services":[{"properties":{"sos":1}},{"properties":{"smoke":1}}]}"#,
+                r#"!city.sos.pressed.v1 d {"smoke":true,"sos":1}"#,
+            ),
+            (
+                "$sys/p/d/thing/property/post",
+                r#"{"params":{"sos":{"value":true},"smoke":{"value":1}}}"#,
+                r#"!city.sos.pressed.v1 p/d {"smoke":true,"sos":true}"#,
+            ),
         ],
     );
 }

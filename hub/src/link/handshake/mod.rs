@@ -36,6 +36,7 @@ mod history;
 #[cfg(test)]
 mod tests;
 
+use super::sender::Ms;
 use crate::note::Note;
 use crate::state::{Me, Peer, slot};
 use citybrain_shared::config::Enrol;
@@ -64,6 +65,9 @@ pub struct Terms {
     /// For people.
     pub name: String,
     pub message_bytes_max: u32,
+    /// In session a peer hears at least so often that this node is there, ms. MQTT's own keep-alive is between
+    /// a node and a broker; this goes from end to end.
+    pub alive_every_ms: Ms,
     pub enrol: Enrol,
     pub credit: u16,
 }
@@ -112,6 +116,8 @@ pub struct Session {
     pub credit: u16,
     /// Largest message that both accept, bytes.
     pub message_bytes_max: u32,
+    /// The slower of the two says so often that it is there, ms: a peer is given as long as one is asked for.
+    pub alive_every_ms: Ms,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +191,7 @@ pub(crate) fn hello<'a>(
         version_min: wire::VERSION_MIN,
         version_max: wire::VERSION,
         message_bytes_max: terms.message_bytes_max,
+        alive_every_ms: terms.alive_every_ms,
         epoch,
         first: own.first,
         last: own.last,
@@ -245,6 +252,7 @@ pub(crate) fn on_hello(
             address: own.address.clone(),
             version: version(hello),
             message_bytes_max: terms.message_bytes_max,
+            alive_every_ms: terms.alive_every_ms,
             lease,
             epoch: own.me.epoch(),
             first: own.first,
@@ -428,13 +436,7 @@ fn welcome_notes(
 }
 
 /// The parent's own session with a child that it welcomes, of which it knew `peer`.
-pub(crate) fn session_of(
-    peer: Option<&Peer>,
-    hello: &Hello,
-    welcome: &Welcome,
-    message_bytes_max: u32,
-    credit: u16,
-) -> Session {
+pub(crate) fn session_of(peer: Option<&Peer>, hello: &Hello, welcome: &Welcome, terms: &Terms) -> Session {
     let none = Cursor { log: welcome.epoch.log, upto: Pos::ZERO, chain: 0 };
     Session {
         party: hello.from,
@@ -442,8 +444,9 @@ pub(crate) fn session_of(
         log: welcome.epoch.log,
         starts: welcome.sends.map(|c| c.unwrap_or(none)),
         had_before: had_before(peer),
-        credit,
-        message_bytes_max: message_bytes_max.min(hello.message_bytes_max),
+        credit: terms.credit,
+        message_bytes_max: terms.message_bytes_max.min(hello.message_bytes_max),
+        alive_every_ms: terms.alive_every_ms.max(hello.alive_every_ms),
     }
 }
 
@@ -598,6 +601,7 @@ pub(crate) fn on_welcome(
             had_before: had_before(peer),
             credit: welcome.credit,
             message_bytes_max: terms.message_bytes_max.min(welcome.message_bytes_max),
+            alive_every_ms: terms.alive_every_ms.max(welcome.alive_every_ms),
         },
     }
 }

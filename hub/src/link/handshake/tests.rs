@@ -43,7 +43,7 @@ fn at(log: LogId, upto: u64) -> Cursor {
 }
 
 fn terms() -> Terms {
-    Terms { name: "东街".into(), message_bytes_max: 1 << 20, enrol: Enrol::Auto, credit: 8 }
+    Terms { name: "东街".into(), message_bytes_max: 1 << 20, alive_every_ms: 10_000, enrol: Enrol::Auto, credit: 8 }
 }
 
 /// A child with 100 records in three starts, and a parent with 50 that holds 40 and 60 of them.
@@ -468,10 +468,10 @@ fn a_child_restored_from_a_backup_is_told_what_it_had_since() {
     let mut s = Scene::usual();
     s.child_peers[0].1.has = [Some(at(P0, 5)), Some(at(P0, 20))];
     let (_, welcome) = s.welcome();
-    let session = session_of(s.known.as_ref(), &s.hello(), &welcome, 1 << 20, 8);
+    let session = session_of(s.known.as_ref(), &s.hello(), &welcome, &terms());
     assert_eq!(session.starts, [at(P0, 5), at(P0, 20)]);
     assert_eq!(session.had_before, [Pos(10), Pos(45)]);
-    assert_eq!(session_of(None, &s.hello(), &welcome, 1 << 20, 8).had_before, [Pos::ZERO; 2]);
+    assert_eq!(session_of(None, &s.hello(), &welcome, &terms()).had_before, [Pos::ZERO; 2]);
 }
 
 #[test]

@@ -325,7 +325,7 @@ fn terms() -> sender::Terms {
 }
 
 fn hello_terms() -> Terms {
-    Terms { name: String::new(), message_bytes_max: 1 << 20, enrol: Enrol::Auto, credit: 4 }
+    Terms { name: String::new(), message_bytes_max: 1 << 20, alive_every_ms: 10_000, enrol: Enrol::Auto, credit: 4 }
 }
 
 struct World {
@@ -596,7 +596,7 @@ impl World {
                 OnHello::Welcome { notes, welcome } => {
                     let known = peer.cloned();
                     out.extend(n.commit(notes));
-                    n.up(handshake::session_of(known.as_ref(), &hello, &welcome, 1 << 20, 4));
+                    n.up(handshake::session_of(known.as_ref(), &hello, &welcome, &hello_terms()));
                     out.push(Msg::Welcome(*welcome));
                     return out;
                 }

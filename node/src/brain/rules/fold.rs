@@ -31,8 +31,6 @@ pub const HOPS: &str = "rulehops";
 const AHEAD_US: i64 = 600_000_000;
 /// Bytes of an event about an alarm that is believed of another node: title, keys and some times. Fifty thousand are kept.
 const ALARM_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of what a rule keeps apart: names and addresses are shorter.
-const KEY_BYTES_MAX: usize = 256;
 
 #[derive(Deserialize)]
 struct DataOf<T> {
@@ -132,9 +130,6 @@ impl Rules {
         }
         self.memories.tally_mut(index).matched += 1;
         let key = rule.key(facts)?;
-        if key.len() > KEY_BYTES_MAX {
-            return Err(format!("`by` gives {} bytes; a key has at most {KEY_BYTES_MAX}", key.len()));
-        }
         let value = step::value_of(rule, facts)?;
         self.memories.open(index, &key);
         self.take_up(index, &key, at_us);

@@ -21,6 +21,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Types whose rules are remembered; what a stranger invents beyond that is looked up again.
 const TYPES_REMEMBERED: usize = 1024;
+/// Bytes of what a rule keeps apart: names and topics are mostly shorter.
+const KEY_BYTES_MAX: usize = 256;
 
 /// All rules of a node.
 pub struct Set {
@@ -161,6 +163,17 @@ pub enum Action {
     },
 }
 
+/// A key that is too long is its beginning and a number that stands for the whole: nobody's alarm is missing
+/// because of a long name.
+fn short_key(mut key: String) -> String {
+    if key.len() > KEY_BYTES_MAX {
+        let number = format!("#{:016x}", xxh3_64(key.as_bytes()));
+        key.truncate(key.floor_char_boundary(KEY_BYTES_MAX - number.len()));
+        key.push_str(&number);
+    }
+    key
+}
+
 impl Rule {
     /// What it keeps apart. Of the data of a call for help a number that stands for it: keys are shown to
     /// many, and climb with alarms.
@@ -174,7 +187,7 @@ impl Rule {
             By::Pointer(p, _) => is_withheld(&format!("event{}", p.replace('/', "."))),
             By::Cel(cel) => cel.reads_withheld(),
         };
-        let key = self.plain_key(facts)?;
+        let key = short_key(self.plain_key(facts)?);
         Ok(if hides { format!("#{:016x}", xxh3_64(format!("{}\0{key}", self.name).as_bytes())) } else { key })
     }
 

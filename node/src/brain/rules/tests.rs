@@ -7,6 +7,7 @@ mod dependent;
 mod edits;
 mod floods;
 mod lasting;
+mod presets;
 mod raisers;
 mod rehearsed;
 mod replayed;

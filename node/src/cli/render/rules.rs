@@ -149,6 +149,9 @@ pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn
     for c in &v.cases {
         writeln!(out, "case       {} {}, of {}, opened {}", c.id, c.status, c.owner, s.zone.short(c.opened))?;
     }
+    if let Some(awaits) = &v.awaits {
+        writeln!(out, "waits      this may be old: {}", clean(&awaits.whole("alarms")))?;
+    }
     match &a.asked {
         Some(asked) => writeln!(
             out,

@@ -26,9 +26,24 @@ pub(super) fn node_ready(f: &Facts) -> Answer {
 }
 
 pub(super) fn config(f: &Facts) -> Answer {
-    match f.config.problems.as_slice() {
-        [] => ok("no problems"),
-        all => say(Bad, all.join("; "), "`citybrain check FILE` shows where"),
+    let c = &f.config;
+    let file = c.file.as_deref().unwrap_or("FILE");
+    match (c.problems.as_slice(), c.differs.as_slice()) {
+        ([], []) => ok("no problems"),
+        ([], parts) => say(
+            Note,
+            format!("{file} says otherwise than what the node goes by: {}", parts.join(", ")),
+            format!(
+                "`citybrain config diff {file}` shows how; `citybrain config reload` puts rules, services, scenes, \
+                 categories and the calendar in force, a start all of it"
+            ),
+        ),
+        (all, _) if c.file.is_some() => {
+            let problems = counted(all.len() as u64, "problem");
+            let found = format!("{file} has {problems} by now, and the next start would fail: {}", all.join("; "));
+            say(Bad, found, format!("mend it before the node stops; `citybrain check {file}` shows what is wrong"))
+        }
+        (all, _) => say(Bad, all.join("; "), "`citybrain check FILE` shows where"),
     }
 }
 

@@ -60,6 +60,20 @@ fn severity(f: &Facts, id: &str) -> Verdict {
 }
 
 #[test]
+fn a_running_nodes_file_that_would_not_start_is_bad_and_one_that_says_otherwise_is_told() {
+    let mut f = well();
+    f.config.file = Some("/etc/c.toml".into());
+    assert_eq!(severity(&f, "config"), Verdict::Ok);
+    f.config.differs = vec!["rule".into(), "store".into()];
+    assert_eq!(severity(&f, "config"), Verdict::Note);
+    let found = |f: &Facts| examine(f).checks.into_iter().find(|c| c.id == "config").unwrap().found;
+    assert_eq!(found(&f), "/etc/c.toml says otherwise than what the node goes by: rule, store");
+    f.config.problems = vec!["line 7".into(), "line 9".into()];
+    assert_eq!(severity(&f, "config"), Verdict::Bad);
+    assert_eq!(found(&f), "/etc/c.toml has 2 problems by now, and the next start would fail: line 7; line 9");
+}
+
+#[test]
 fn a_calendar_whose_days_end_behind_all_that_is_due_is_well() {
     let mut f = well();
     let node = f.node.as_mut().unwrap();

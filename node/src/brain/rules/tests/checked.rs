@@ -227,16 +227,16 @@ fn a_name_that_cel_does_not_read_is_told_with_the_way_to_write_it() {
 #[test]
 fn a_battery_is_told_of_whatever_event_it_comes_with() {
     let text = "preset = [\"zigbee2mqtt\"]\n[node]\naddress = \"c/s\"\ndata = \"/nowhere\"\n";
-    for kind in ["city.button.pressed.v1", "city.device.event.v1", "city.sensor.reading.v1"] {
+    for kind in ["city.button.pressed.v1", "city.sos.pressed.v1", "city.device.event.v1", "city.sensor.reading.v1"] {
         let mut node = Node::new("");
         node.config = parse(text, &Variables::new()).config.unwrap();
         node.rules = Rules::new(&node.config);
         node.hear(kind, "hall", &json!({"action": "single", "battery": 3}));
-        assert!(node.alarm("battery-low", "hall").is_some_and(|a| a.active), "{kind}");
+        assert!(node.alarm("battery-low", "hall /t").is_some_and(|a| a.active), "{kind}");
         node.hear(kind, "hall", &json!({"action": "single"}));
-        assert!(node.alarm("battery-low", "hall").unwrap().active, "{kind}: it has said nothing of it");
+        assert!(node.alarm("battery-low", "hall /t").unwrap().active, "{kind}: it has said nothing of it");
         node.wait(S);
         node.hear(kind, "hall", &json!({"battery": 90}));
-        assert!(!node.alarm("battery-low", "hall").unwrap().active, "{kind}");
+        assert!(!node.alarm("battery-low", "hall /t").unwrap().active, "{kind}");
     }
 }

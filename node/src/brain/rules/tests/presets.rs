@@ -1,0 +1,178 @@
+//! What devices from a shop say, from their topics to the alarms that follow.
+
+use super::*;
+use citybrain_hub::ingress::Ingress;
+
+/// A node with these presets, and what stands at its door.
+struct House {
+    node: Node,
+    ingress: Ingress,
+}
+
+impl House {
+    fn new(presets: &str) -> House {
+        // Presets stand before the first section.
+        let text = format!("{presets}\n[node]\naddress = \"c/s\"\ndata = \"/nowhere\"\n");
+        let parsed = parse(&text, &Variables::new());
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let config = parsed.config.unwrap();
+        let mut node = Node::new("");
+        node.rules = Rules::new(&config);
+        let ingress = Ingress::new(&config);
+        node.config = config;
+        House { node, ingress }
+    }
+
+    fn says(&mut self, client: &str, topic: &str, payload: &str) {
+        let draft = self.ingress.again(client, topic, payload.as_bytes()).expect("it is taken").expect("it is kept");
+        self.node.commit(draft);
+        self.node.settle();
+    }
+
+    fn announced(&self, topic: &str, payload: &str) {
+        self.ingress.recall(&format!("homeassistant/{topic}/config"), payload.as_bytes());
+    }
+
+    fn active(&self) -> Vec<&Alarm> {
+        self.node.rules.alarms.iter().filter(|a| a.active).collect()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.active().iter().map(|a| a.name.as_str()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Rules that could not be evaluated.
+    fn errors(&self) -> u64 {
+        (0..).map_while(|at| self.node.rules.view_of(at)).map(|rule| rule.errors).sum()
+    }
+}
+
+/// Two devices of one name: who sends, and where.
+type Pair = [(&'static str, &'static str); 2];
+/// Under which presets, which two, and how they say it.
+type Case<'c> = (&'c str, Pair, &'c dyn Fn(bool) -> String);
+
+#[test]
+fn of_two_devices_with_one_name_each_ends_its_own_alarm() {
+    let rm = |id: &str| {
+        format!(r#"{{"dev_cla":"smoke","stat_t":"vend/{id}","dev":{{"ids":["{id}"],"name":"Smoke detector"}}}}"#)
+    };
+    let box_of_two = r#"{"dev":{"ids":["lk"],"name":"Leak box"},"cmps":{
+        "lk1":{"p":"binary_sensor","dev_cla":"moisture","stat_t":"vend/lk/1"},
+        "lk2":{"p":"binary_sensor","dev_cla":"moisture","stat_t":"vend/lk/2"}}}"#;
+    let up = |smoke: bool| {
+        let id = uuid::Uuid::now_v7();
+        format!(r#"{{"deduplicationId":"{id}","deviceInfo":{{"deviceName":"smoke-1"}},"object":{{"smoke":{smoke}}}}}"#)
+    };
+    let smoke = |on: bool| format!(r#"{{"smoke":{on}}}"#);
+    let word = |on: bool| if on { "ON" } else { "OFF" }.to_owned();
+    let bases =
+        "[[preset]]\nname = \"zigbee2mqtt\"\nbase = \"z2m/a\"\n[[preset]]\nname = \"zigbee2mqtt\"\nbase = \"z2m/b\"\n";
+    let cases: [Case<'_>; 6] = [
+        (bases, [("g", "z2m/a/kitchen"), ("g", "z2m/b/kitchen")], &smoke),
+        (
+            "preset = \"chirpstack\"",
+            [("g", "application/1/device/0101/event/up"), ("g", "application/2/device/0202/event/up")],
+            &up,
+        ),
+        ("preset = \"discovery\"", [("g", "vend/rm_a"), ("g", "vend/rm_b")], &word),
+        ("preset = \"discovery\"", [("g", "vend/lk/1"), ("g", "vend/lk/2")], &word),
+        // Of two makers, and those whom only their client's name tells apart.
+        (
+            "preset = [\"tasmota\", \"discovery\", \"esphome\"]",
+            [("g", "kitchen/binary_sensor/smoke/state"), ("g", "vend/kitchen")],
+            &word,
+        ),
+        ("preset = \"thingsboard\"", [("a", "v1/devices/me/telemetry"), ("b", "v1/devices/me/telemetry")], &smoke),
+    ];
+    for (presets, [(client, burning), (other, calm)], say) in cases {
+        let mut house = House::new(presets);
+        house.announced("binary_sensor/rm_a/smoke", &rm("rm_a"));
+        house.announced("binary_sensor/rm_b/smoke", &rm("rm_b"));
+        house.announced("binary_sensor/k/smoke", &rm("kitchen").replace("Smoke detector", "kitchen"));
+        house.announced("device/lk", box_of_two);
+        house.says(client, burning, &say(true));
+        house.says(other, calm, &say(false));
+        house.node.wait(31 * S);
+        assert_eq!(house.active().len(), 1, "it burns at {burning}: {:?}", house.node.said());
+        house.says(other, calm, &say(true));
+        assert_eq!(house.active().len(), 2, "{calm} has its own");
+        house.says(client, burning, &say(false));
+        house.node.wait(31 * S);
+        let left: Vec<_> = house.active().iter().map(|a| a.key.clone()).collect();
+        assert!(left.len() == 1 && left[0].contains(calm), "{left:?}");
+        house.says(other, calm, &say(false));
+        house.node.wait(31 * S);
+        assert_eq!(house.active().len(), 0, "{presets}");
+        assert_eq!(house.errors(), 0, "{presets}");
+    }
+}
+
+#[test]
+fn a_device_that_is_gone_or_whose_battery_is_low_is_not_back_by_one_of_its_name() {
+    let bases =
+        "[[preset]]\nname = \"zigbee2mqtt\"\nbase = \"z2m/a\"\n[[preset]]\nname = \"zigbee2mqtt\"\nbase = \"b\"\n";
+    let mut house = House::new(bases);
+    house.says("g", "z2m/a/k/availability", "offline");
+    house.says("g", "b/k/availability", "online");
+    house.says("g", "z2m/a/k", r#"{"battery":3}"#);
+    house.says("g", "b/k", r#"{"battery":90}"#);
+    house.node.wait(301 * S);
+    assert_eq!(house.names(), ["battery-low", "device-offline"]);
+    let titles: Vec<&str> = house.active().iter().map(|a| a.title.as_str()).collect();
+    assert!(titles.iter().all(|title| title.contains("z2m/a/k")), "people see which: {titles:?}");
+    house.says("g", "z2m/a/k/availability", "online");
+    house.says("g", "z2m/a/k", r#"{"battery":90}"#);
+    assert_eq!(house.names(), [""; 0]);
+}
+
+#[test]
+fn a_press_and_a_danger_in_one_message_are_a_press_and_an_alarm() {
+    let panel = r#"{"dev":{"ids":["p2"],"name":"Panel 2"},"stat_t":"vend/p2","cmps":{
+        "gas":{"p":"binary_sensor","dev_cla":"gas","val_tpl":"{{ value_json.gas }}"},
+        "sos":{"p":"binary_sensor","name":"SOS","val_tpl":"{{ value_json.sos }}"}}}"#;
+    let mut house = House::new("preset = [\"zigbee2mqtt\", \"discovery\", \"thingsboard\"]");
+    house.announced("device/p2", panel);
+    let pressed = |house: &House| house.node.events("city.sos.pressed.v1").len();
+    house.says("g", "vend/p2", r#"{"gas":"ON","sos":"ON"}"#);
+    assert_eq!((pressed(&house), house.names()), (1, vec!["gas"]));
+    house.says("g", "zigbee2mqtt/sos/1", r#"{"action":"single","smoke":true,"water_leak":true,"battery":3}"#);
+    assert_eq!((pressed(&house), house.names()), (2, vec!["battery-low", "gas", "smoke", "water-leak"]));
+    house.says("g", "vend/p2", r#"{"gas":"OFF","sos":"OFF"}"#);
+    house.says("g", "zigbee2mqtt/sos/1", r#"{"smoke":false,"water_leak":false,"battery":93}"#);
+    house.node.wait(31 * S);
+    assert_eq!(house.names(), [""; 0]);
+    house.says("g", "v1/devices/me/telemetry", r#"{"sos":"1","smoke":"true"}"#);
+    assert_eq!(house.names(), ["smoke"]);
+    assert_eq!(house.errors(), 0);
+}
+
+#[test]
+fn a_press_that_says_nothing_of_dangers_or_nothing_at_all_is_no_mistake_of_a_rule() {
+    let mut house = House::new("preset = [\"esphome\", \"zigbee2mqtt\"]");
+    house.says("g", "bed/binary_sensor/sos/state", "ON");
+    for data in [json!(null), json!(7), json!(["a"]), json!({"action": "single"})] {
+        house.node.hear("city.sos.pressed.v1", "x", &data);
+    }
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/t", "type": "city.sos.pressed.v1", "subject": "x"});
+    let header = Header { direction: Direction::Up, ..Header::local(Kind::Event, "city.sos.pressed.v1") };
+    house.node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+    house.node.settle();
+    assert_eq!((house.names(), house.errors()), (vec![], 0));
+}
+
+#[test]
+fn a_long_name_keeps_nobody_s_alarm_away() {
+    let mut house = House::new("preset = \"zigbee2mqtt\"");
+    let long = |end: &str| format!("zigbee2mqtt/{}{end}", "三号楼二单元厨房".repeat(8));
+    for topic in [long("1"), long("2")] {
+        house.says("g", &topic, r#"{"smoke":true}"#);
+    }
+    assert_eq!(house.active().len(), 2, "{:?}", house.node.said());
+    assert!(house.active().iter().all(|a| a.key.starts_with("三号楼") && a.key.len() <= 256));
+    house.says("g", &long("1"), r#"{"smoke":false}"#);
+    house.node.wait(31 * S);
+    assert_eq!((house.active().len(), house.errors()), (1, 0));
+}
