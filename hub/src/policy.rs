@@ -36,7 +36,7 @@ pub trait Policy: Any + Send + Sync {
     /// The node's log has a new history, of that name: the first of a folder, or another, because what is known
     /// here may be older than what the node has said. It begins at that position; what came before may be a backup's.
     /// Part of the fold, as a record is.
-    fn begin_history(&mut self, _: LogId, _first: Pos) {}
+    fn begin_history(&mut self, _: LogId, _first: Pos, _now_us: i64) {}
 
     /// Rows that changed since the last call.
     fn take_rows(&mut self) -> Vec<Row>;

@@ -371,7 +371,7 @@ impl State {
                 let extra = self.me.epochs.len().saturating_sub(EPOCHS_KEPT);
                 self.me.epochs.drain(..extra);
                 self.dirty.insert(Key::Me);
-                self.policy.begin_history(log, first);
+                self.policy.begin_history(log, first, committed_us.max(before_us));
             }
             Note::Received { peer, from, lane, cursor, records, dropped } => {
                 self.counters.duplicates += u64::from(dropped);

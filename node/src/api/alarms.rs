@@ -256,16 +256,22 @@ fn changed(ctx: &Ctx, alarm: Alarm) -> Response {
     ctx.answer_with(status, shown(ctx, alarm))
 }
 
-/// By the beginning of its id.
+/// By the beginning of its id, or as the list calls it.
 pub(super) fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
     let found = ctx.hub.state(|state| {
         Ok(match Brain::of(state).map(|b| b.rules.alarms.named(id)) {
             Some(Named::One(alarm)) => Some(alarm.clone()),
-            Some(Named::Several(a, b)) => return Err(several(id, &a.id, &b.id)),
+            Some(Named::Several(a, b)) if a.id.starts_with(id) => return Err(several(id, &a.id, &b.id)),
+            Some(Named::Several(a, b)) => return Err(of_several_nodes(id, a, b)),
             Some(Named::Nothing) | None => None,
         })
     })?;
     found.ok_or_else(|| unknown(id, awaited(ctx)))
+}
+
+fn of_several_nodes(text: &str, a: &Alarm, b: &Alarm) -> Refusal {
+    let detail = format!("`{text}` may be {} of {}, {} of {} or another", a.id, a.origin, b.id, b.origin);
+    Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "name it by its id")
 }
 
 /// `awaits`: whose word on alarms of this node is not here yet.

@@ -188,9 +188,9 @@ impl Policy for Brain {
         }
     }
 
-    fn begin_history(&mut self, log: LogId, first: Pos) {
+    fn begin_history(&mut self, log: LogId, first: Pos, now_us: i64) {
         for (_, part) in self.parts_mut() {
-            part.begin_history(log, first);
+            part.begin_history(log, first, now_us);
         }
     }
 

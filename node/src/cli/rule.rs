@@ -24,7 +24,8 @@ pub enum Rule {
         /// What `citybrain events --json` prints: its events come at the moments when the node had them, and what
         /// its own rules had made is left out. Or CloudEvents, one JSON object a line, each with its `time`. `-` is
         /// standard input. Or rows that a mapping makes events of, as for `citybrain replay`: CSV, with a known
-        /// header or --mapping
+        /// header or --mapping. When the node was down is in none of these: to `absent` that was silence, while the
+        /// node itself does not count it
         #[arg(long, value_name = "FILE")]
         events: PathBuf,
         /// How rows become events

@@ -407,6 +407,11 @@ fn restore(from: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail
     ))?;
     let (about, aside) = backup::restore(from, dir).map_err(|e| failed(&e))?;
     let mut notes = vec!["the next start begins a new history of the log: \"restored from a backup\"".to_owned()];
+    notes.push(
+        "rules forget what waited in the backup for a time, a count or another alarm (`for`, `quiet`, hours, windows, \
+         `unless_alarm`, `while_alarm`): it begins anew when the device speaks again; alarms that are active stay"
+            .into(),
+    );
     notes.extend(aside.map(|a| format!("what was there is in {}", a.display())));
     leave(
         dir,

@@ -250,7 +250,7 @@ impl Policy for Cases {
         }
     }
 
-    fn begin_history(&mut self, log: LogId, _: Pos) {
+    fn begin_history(&mut self, log: LogId, _: Pos, _: i64) {
         self.begin_succession(log);
     }
 

@@ -258,10 +258,31 @@ impl Table {
         self.all.get(id)
     }
 
-    /// By the beginning of its id.
+    /// By the beginning of its id, or by what a list calls it: of several nodes' alarms that is none's alone.
     pub fn named(&self, text: &str) -> Named<&Alarm> {
         let rest = self.all.range::<str, _>((Bound::Included(text), Bound::Unbounded));
-        prefix::named(text, rest.map(|(id, alarm)| (id.as_str(), alarm)))
+        match prefix::named(text, rest.map(|(id, alarm)| (id.as_str(), alarm))) {
+            Named::Nothing => self.called(text),
+            named => named,
+        }
+    }
+
+    /// Those that are active are meant first: of those that are over a node may know many.
+    fn called(&self, text: &str) -> Named<&Alarm> {
+        let is_called = |a: &&Alarm| match text.strip_prefix(a.name.as_str()) {
+            Some("") => a.key.is_empty(),
+            Some(rest) => rest.strip_prefix('/') == Some(&a.key) && !a.key.is_empty(),
+            None => false,
+        };
+        let mut all: Vec<&Alarm> = self.all.values().filter(is_called).collect();
+        if all.iter().any(|a| a.active) {
+            all.retain(|a| a.active);
+        }
+        match all[..] {
+            [] => Named::Nothing,
+            [one] => Named::One(one),
+            [one, other, ..] => Named::Several(one, other),
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Alarm> {

@@ -12,8 +12,6 @@ use super::queue::{Conclusion, Intent, Meet};
 use super::rule::{Action, Dependency, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
 use super::step::{self, Free, Met, Step};
-use super::timing::has_faded;
-use super::window::{Seen, Summary};
 use crate::brain::cases;
 use crate::brain::in_force::LOADED;
 use crate::brain::services::CATALOGUE;
@@ -23,7 +21,6 @@ use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use citybrain_shared::{Address, Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Rules that fire on what rules emitted; deeper than this is a circle.
 const HOPS_MAX: u64 = 4;
@@ -133,7 +130,7 @@ impl Rules {
         }
         self.memories.tally_mut(index).matched += 1;
         let key = rule.key(facts)?;
-        let value = value_of(rule, facts)?;
+        let value = step::value_of(rule, facts)?;
         self.memories.open(index, &key);
         self.take_up(index, &key, at_us);
         let rule = &self.set.rules[index as usize];
@@ -144,24 +141,29 @@ impl Rules {
         let waits = matches!(self.waiting_of(index, &key), Some(Conclusion::Meet(_)));
         let free = self.is_free(rule, &key, at_us);
         let meets = |state: &mut KeyState| {
-            (state.text, state.hears, state.deaf_us) = (rule.text, rule.hears, 0);
             let now = at_us.max(state.last_us);
-            state.last_us = now;
-            let faded = has_faded(rule, state, now);
-            let (window, grew) = grown(rule, state, value.as_ref(), now);
-            let met = Met { facts, window: window.as_ref(), grew, faded, held, now, free };
-            let step = if waits { Ok(Step::Later) } else { step::advance(rule, &key, state, &met) };
-            if !matches!(step, Ok(Step::Nothing) | Err(_)) {
+            if waits || step::is_behind(state, now) {
+                state.concluded = pos;
+                return Ok::<_, String>((Step::Later, now, None));
+            }
+            let counted = step::count(rule, state, value.as_ref(), now);
+            let step = step::advance(rule, &key, state, &Met { facts, counted: &counted, held, now, free })?;
+            if !matches!(step, Step::Nothing) {
                 state.concluded = pos;
             }
-            step.map(|step| (step, now, window, grew, faded))
+            Ok((step, now, Some(counted)))
         };
         let Some(met) = self.memories.change(index, &key, meets) else { return Ok(()) };
-        let (step, now, window, grew, faded) = met?;
+        let (step, now, counted) = met?;
         let name = || rule.name.clone();
+        if matches!(step, Step::Later) {
+            let meet = Meet { rule: name(), key, held: held(), counted };
+            self.waiting.push(pos, now, Conclusion::Meet(meet));
+            return Ok(());
+        }
+        let window = counted.and_then(|counted| counted.window);
         let what = match step {
-            Step::Nothing => return Ok(()),
-            Step::Later => Conclusion::Meet(Meet { rule: name(), key, held: held(), window, grew, faded }),
+            Step::Nothing | Step::Later => return Ok(()),
             Step::Fire => Conclusion::Fire { rule: name(), key, held: held(), window },
             Step::Change => Conclusion::Change { rule: name(), key, held: held(), window },
             Step::Over(first) => {
@@ -391,46 +393,4 @@ impl Rules {
         let settles = |state: &mut KeyState| step::settle(rule, &said.key, state, said.what, due, said.at_us);
         self.memories.change(index, &said.key, settles);
     }
-}
-
-/// The window with that event in it, and whether it has a cell more than before.
-fn grown(rule: &Rule, state: &mut KeyState, value: Option<&Json>, now: i64) -> (Option<Summary>, bool) {
-    let Some(w) = &rule.window else { return (None, false) };
-    let number = value.and_then(Json::as_f64).unwrap_or(0.0);
-    let hash = w.distinct.then(|| xxh3_64(value.map(told_apart).unwrap_or_default().as_bytes()));
-    state.counts = w.counts;
-    let window = state.window.get_or_insert_default();
-    let grew = window.add(w.span, Seen { at: now, value: number, hash });
-    (Some(window.summary(w.span, now)), grew)
-}
-
-/// What tells a value from others: a number may come with a fraction of nothing.
-fn told_apart(value: &Json) -> String {
-    match value.as_f64().filter(|number| number.fract() == 0.0) {
-        Some(number) if value.is_f64() => format!("{number:.0}"),
-        _ => value.to_string(),
-    }
-}
-
-/// What an event brings into the rule's window.
-///
-/// # Errors
-/// It has no such value, or the rule computes with it and it is no number.
-fn value_of(rule: &Rule, facts: &Facts) -> Result<Option<Json>, String> {
-    let Some((window, cel)) = rule.window.as_ref().and_then(|w| Some((w, w.value.as_ref()?))) else { return Ok(None) };
-    let value = match cel.pointer.as_ref().and_then(|p| facts.json.pointer(p)) {
-        Some(found) => found.clone(),
-        None => cel.json(facts, None)?,
-    };
-    if window.numbers && value.as_f64().is_none() {
-        let kind = match value {
-            Json::Null => "null",
-            Json::Bool(_) => "true or false",
-            Json::String(_) => "a string",
-            Json::Array(_) => "a list",
-            Json::Object(_) | Json::Number(_) => "a map",
-        };
-        return Err(format!("`{}` gives {kind}, which is no number to compute with", cel.text));
-    }
-    Ok(Some(value))
 }

@@ -170,11 +170,11 @@ impl Memories {
     }
 
     /// All that came before that position is a backup's.
-    pub fn begin_anew(&mut self, set: &Set, first: Pos) {
+    pub fn begin_anew(&mut self, set: &Set, first: Pos, now_us: i64) {
         for (index, rule) in (0..).zip(&set.rules) {
             let mut gone = Vec::new();
             self.change_each(index, |key, state| {
-                if !step::begin_anew(rule, state, first) {
+                if !step::begin_anew(rule, state, first, now_us) {
                     gone.push(key.to_owned());
                 }
                 true

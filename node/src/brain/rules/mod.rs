@@ -38,6 +38,11 @@
 //! another alarm, what waits in the queue is the event itself: [`speak`] knows what came before it, and says with
 //! the rest whether that let the rule fire; the fold of that record has the rule meet the event.
 //!
+//! **Moments.** The log's own times decide, not when somebody looks. An event that comes to a key at or behind a moment
+//! that was planned for it, of whatever kind, waits in the queue, too, uncounted: [`speak`] says first what that moment
+//! has come to, as of its own time, and only then is the event met. So a node that is late (a slow disk, a busy machine)
+//! says what one says that is not, and what [`rehearse`] says. Where nothing is due that costs one comparison.
+//!
 //! **Bounds.** Keys per rule, cells per window, values told apart, alarms, conclusions waiting: each
 //! has a limit beside its constant, gives way oldest first, and counts what gave way.
 
@@ -294,10 +299,10 @@ impl Policy for Rules {
         group
     }
 
-    fn begin_history(&mut self, _: LogId, first: Pos) {
+    fn begin_history(&mut self, _: LogId, first: Pos, now_us: i64) {
         self.newest_before = self.alarms.iter().filter(|a| a.origin == self.me).map(|a| a.rev).max().unwrap_or(0);
         self.dirty_newest_before = true;
-        self.memories.begin_anew(&self.set, first);
+        self.memories.begin_anew(&self.set, first, now_us);
         self.waiting.begin_anew(first);
     }
 

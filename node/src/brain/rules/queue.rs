@@ -243,15 +243,24 @@ impl Conclusion {
     }
 }
 
-/// An event that would have a rule fire which depends on an alarm. It is met when all before it is said: only then is it
-/// known whether that alarm is active.
+/// An event that is met when all before it is said: one that would have a rule fire which depends on an alarm, as only
+/// then is it known whether that is active; and one behind a moment that was planned for its key and has passed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Meet {
     pub rule: String,
     pub key: String,
     pub held: Held,
-    /// As the event has found it.
+    /// `None`: what is before it has a say in that, so it is counted when it is met.
+    pub counted: Option<Counted>,
+}
+
+/// What an event has found when it was counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
+    /// With the event in it.
     pub window: Option<Summary>,
+    /// The window has a cell more than before it.
     pub grew: bool,
+    /// Before this event the condition was over already, since a moment at which its calm began.
     pub faded: bool,
 }

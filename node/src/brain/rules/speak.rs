@@ -7,7 +7,7 @@ use super::Rules;
 use super::act::Occasion;
 use super::drafts::{Drafts, TEXT_MAX, cut, draft, header};
 use super::keys::{Held, KeyState, What};
-use super::queue::{Conclusion, Intent, Meet};
+use super::queue::{Conclusion, Counted, Intent, Meet};
 use super::rule::{Action, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
 use super::step::{self, Step};
@@ -39,7 +39,8 @@ impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
     pub(super) fn speak(&self, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
-        let due = self.due_by(now_us);
+        // Also what is due by an event that waits, however the clock goes.
+        let due = self.due_by(self.waiting.iter().next().map_or(now_us, |first| first.at_us.max(now_us)));
         speaker.due_us = due.first().map_or(i64::MAX, |(at, _, _)| *at);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
@@ -65,15 +66,23 @@ impl Rules {
         speaker.group(upto, but)
     }
 
-    /// Timers that have come, but for those of which something else is to be said before.
+    /// Timers that have come, but for those of which something else is to be said before. An event that came behind one
+    /// is met behind it.
     fn due_by(&self, now_us: i64) -> Vec<&(i64, u32, String)> {
         let mut due = self.memories.due().take_while(|(at, _, _)| *at <= now_us).peekable();
         if due.peek().is_none() {
             return Vec::new();
         }
-        let waits: HashSet<(&str, &str)> = self.waiting.iter().filter_map(|intent| intent.what.of()).collect();
+        // Of each rule and key, when the first came that is to be said.
+        let mut waits: HashMap<(&str, &str), i64> = HashMap::new();
+        for Intent { what, at_us, .. } in self.waiting.iter() {
+            let at_us = if matches!(what, Conclusion::Meet(_)) { *at_us } else { i64::MIN };
+            if let Some(of) = what.of() {
+                waits.entry(of).or_insert(at_us);
+            }
+        }
         let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
-        let due = due.filter(|(_, rule, key)| waits.is_empty() || !waits.contains(&(name(*rule), key.as_str())));
+        let due = due.filter(|(at, rule, key)| waits.get(&(name(*rule), key)).is_none_or(|first| at <= first));
         // Of one moment, those that others depend on are first; then what begins takes over from what ends.
         let ends = |rule: u32, key: &str| {
             let state = self.memories.get(rule, key);
@@ -236,8 +245,8 @@ impl<'a> Speaker<'a> {
         true
     }
 
-    /// A rule meets an event and depends on alarms, of which it is known now whether they are active. False: it waits
-    /// for the next group.
+    /// A rule meets an event that has waited: all that came before is known now, as whether alarms are active on which it
+    /// depends. False: it waits for the next group.
     fn meets(&mut self, meet: &'a Meet, at_us: i64) -> bool {
         // Timers that were over when it came are said before.
         if self.due_us <= at_us {
@@ -254,11 +263,16 @@ impl<'a> Speaker<'a> {
         let rule = &rules.set.rules[index as usize];
         let free = self.alarms.is_free(rule, key);
         let state = self.met.entry((index, key)).or_insert_with(|| known.clone());
-        let comes = match step::meet_again(rule, state, meet, free, at_us) {
-            Ok(Step::Fire) => Some((Outcome::Fired, None)),
-            Ok(Step::Change) => Some((Outcome::Changed, None)),
-            Ok(Step::Over(first)) => Some((Outcome::Over, first)),
-            Ok(Step::Nothing | Step::Later) | Err(_) => None,
+        if step::is_behind(state, at_us) {
+            return false;
+        }
+        let (step, counted) =
+            step::meet_again(rule, state, meet, free, at_us).unwrap_or((Step::Nothing, Counted::default()));
+        let comes = match step {
+            Step::Fire => Some((Outcome::Fired, None)),
+            Step::Change => Some((Outcome::Changed, None)),
+            Step::Over(first) => Some((Outcome::Over, first)),
+            Step::Nothing | Step::Later => None,
         };
         if let Some((what, held)) = comes {
             let raised = state.raised.clone();
@@ -268,7 +282,7 @@ impl<'a> Speaker<'a> {
             }
             self.alarms.begins(index, key, &raised);
             self.alarms.moves(index, key);
-            let (held, by, window) = (held.as_ref().unwrap_or(&meet.held), &meet.held, meet.window.as_ref());
+            let (held, by, window) = (held.as_ref().unwrap_or(&meet.held), &meet.held, counted.window.as_ref());
             self.act(&Deed { rule: &meet.rule, key, what, held, by, window, at_us, due_us: None });
         }
         self.any = true;
@@ -301,11 +315,9 @@ impl<'a> Speaker<'a> {
             Outcome::Changed | Outcome::Held | Outcome::Lapsed => {}
         }
         let Some(held) = &state.held else { return self.unseen(rule, key, what, due_us) };
-        // Looked at again from now on, not from a moment long past.
-        let at_us = if what == Outcome::Held { self.now } else { due_us };
         let by = state.ended.as_ref().filter(|_| what == Outcome::Over).unwrap_or(held);
         let window = window.as_ref();
-        self.act(&Deed { rule: &rule.name, key, what, held, by, window, at_us, due_us: Some(due_us) });
+        self.act(&Deed { rule: &rule.name, key, what, held, by, window, at_us: due_us, due_us: Some(due_us) });
     }
 
     /// What a moment has come to of which no event is known: the end of what the box that was here before had raised, or

@@ -4,14 +4,16 @@
 use super::alarms;
 use super::expression::Facts;
 use super::keys::{Due, Held, KeyState, What};
-use super::queue::Meet;
+use super::queue::{Counted, Meet};
 use super::raisers::Raised;
 use super::rule::{Dependency, Rule};
 use super::said::Outcome;
-use super::timing::{again, emptied, fading, holding, is_time, time_to_fire, wait_to_fire};
-use super::window::Summary;
+use super::timing::{again, emptied, fading, has_faded, holding, is_time, time_to_fire, wait_to_fire};
+use super::window::{Seen, Summary};
 use citybrain_shared::Pos;
 use citybrain_shared::view::Alarm;
+use serde_json::Value as Json;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What an event makes of a rule's state for one key.
 pub enum Step {
@@ -42,23 +44,44 @@ pub fn depends(rule: &Rule, key: &str, is_active: impl Fn(&str, Option<&str>) ->
 /// An event as one rule meets it.
 pub struct Met<'a> {
     pub facts: &'a Facts,
-    pub window: Option<&'a Summary>,
-    /// The window has a cell more than before it.
-    pub grew: bool,
-    /// Before this event the condition was over already, since the moment that was planned.
-    pub faded: bool,
+    pub counted: &'a Counted,
     pub held: &'a dyn Fn() -> Held,
     pub now: i64,
     pub free: Free,
 }
 
-/// An event that waited is met now.
-pub fn meet_again(rule: &Rule, state: &mut KeyState, meet: &Meet, free: bool, now: i64) -> Result<Step, String> {
-    let Meet { key, held, window, grew, faded, .. } = meet;
-    let Some(facts) = held.facts(&rule.node) else { return Ok(Step::Nothing) };
-    let (free, held) = (if free { Free::Yes } else { Free::No }, || held.clone());
-    let met = Met { facts: &facts, window: window.as_ref(), grew: *grew, faded: *faded, held: &held, now, free };
-    advance(rule, key, state, &met)
+/// Is a moment that was planned for the key past by then? It is concluded first, however late that is looked at: so it
+/// is what the log's own times say.
+pub fn is_behind(state: &KeyState, now: i64) -> bool {
+    state.next().is_some_and(|due| due.at_us <= now)
+}
+
+/// An event is heard, and counted, before it is met.
+pub fn count(rule: &Rule, state: &mut KeyState, value: Option<&Json>, now: i64) -> Counted {
+    (state.text, state.hears, state.deaf_us, state.last_us) = (rule.text, rule.hears, 0, now);
+    let faded = has_faded(rule, state, now);
+    let (window, grew) = grown(rule, state, value, now);
+    Counted { window, grew, faded }
+}
+
+/// An event that waited is met now. Gives what it has found, too.
+pub fn meet_again(
+    rule: &Rule,
+    state: &mut KeyState,
+    meet: &Meet,
+    free: bool,
+    now: i64,
+) -> Result<(Step, Counted), String> {
+    let Meet { key, held, counted, .. } = meet;
+    let Some(facts) = held.facts(&rule.node) else { return Ok((Step::Nothing, Counted::default())) };
+    let now = now.max(state.last_us);
+    let counted = match counted {
+        Some(counted) => counted.clone(),
+        None => count(rule, state, value_of(rule, &facts)?.as_ref(), now),
+    };
+    let (free, held) = (if free || !rule.depends() { Free::Yes } else { Free::No }, || held.clone());
+    let met = Met { facts: &facts, counted: &counted, held: &held, now, free };
+    Ok((advance(rule, key, state, &met)?, counted))
 }
 
 /// An event is met.
@@ -66,9 +89,13 @@ pub fn meet_again(rule: &Rule, state: &mut KeyState, meet: &Meet, free: bool, no
 /// # Errors
 /// An expression cannot be evaluated on it.
 pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
-    let Met { facts, window, grew, faded, held, now, free } = *met;
+    let Met { facts, counted, held, now, free } = *met;
+    let (window, grew, faded) = (counted.window.as_ref(), counted.grew, counted.faded);
     if let Some(absent) = rule.absent_us {
         let was_on = state.on;
+        if was_on && held().had_before {
+            return Ok(Step::Nothing);
+        }
         state.from_backup = false;
         let first = end(state);
         state.held = Some(held().kept());
@@ -165,8 +192,9 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
 /// Is its alarm of another severity now, or called otherwise, or is there one more? After an edit it may be, and reach
 /// farther.
 fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
-    let raised = (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.window));
-    let title = rule.titles(met.facts, met.window);
+    let raised =
+        (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.counted.window.as_ref()));
+    let title = rule.titles(met.facts, met.counted.window.as_ref());
     let may_retitle = title.and_then(|title| state.may_retitle_us(title, met.now));
     let is_retitled = may_retitle.is_some_and(|at| at <= met.now);
     let is_other = raised.as_ref().is_some_and(|raised| !raised.iter().all(|one| state.raised.contains(one)));
@@ -188,7 +216,7 @@ fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool 
         return false;
     }
     state.retitle_us = None;
-    let raised = raised.unwrap_or_else(|| rule.raised(key, met.facts, met.window));
+    let raised = raised.unwrap_or_else(|| rule.raised(key, met.facts, met.counted.window.as_ref()));
     state.raise(raised);
     title.into_iter().for_each(|title| state.entitle(title, met.now));
     true
@@ -207,7 +235,7 @@ fn is_renamed(rule: &Rule, key: &str, state: &KeyState, raised: &[Raised]) -> bo
 /// It is on from now on, by what these facts say.
 fn begin(rule: &Rule, key: &str, state: &mut KeyState, facts: Option<&Facts>, window: Option<&Summary>, now: i64) {
     (state.on, state.since_us, state.fired_us) = (true, None, Some(now));
-    (state.from_backup, state.whole_us) = (false, None);
+    state.whole_us = None;
     state.called.clear();
     state.raised = facts.map(|facts| rule.raised(key, facts, window)).unwrap_or_default();
     (state.title, state.retitle_us) = (None, None);
@@ -273,7 +301,9 @@ pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, du
         }
         (Outcome::Over, _) => {
             end(state);
-            state.ended = None;
+            let ended = state.ended.take();
+            // Its parent may still say that it went on.
+            state.calm_us = ended.filter(|_| state.from_backup).map(|ended| ended.at_us);
         }
         // Another has spoken since.
         (Outcome::Lapsed, What::Title) => state.retitle_us = None,
@@ -296,20 +326,29 @@ pub fn settle(rule: &Rule, key: &str, state: &mut KeyState, outcome: Outcome, du
 
 /// What came before that position is a backup's: what it waits for may have come since, and may be over. Is it still to
 /// be remembered? What it raises goes on.
-pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos) -> bool {
-    let held = state.held.as_ref().map(|held| held.pos);
-    if Some(state.concluded).max(held) >= Some(first) {
+pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos, now_us: i64) -> bool {
+    let heard = state.held.iter().chain(&state.ended).map(|held| held.pos).max();
+    if Some(state.concluded).max(heard) >= Some(first) {
         return true;
     }
     (state.from_backup, state.whole_us) = (true, None);
-    if rule.absent_us.is_some() {
-        // Whoever is silent is told by an alarm. What else follows may be done.
+    if let Some(absent) = rule.absent_us {
+        // Whoever is silent is told by an alarm. What else follows may be done. But first there is time to come back, and
+        // for the parent to say what it knows.
         state.held.iter_mut().for_each(|held| held.had_before = true);
+        if let Some(due) = &mut state.due {
+            let later = due.at_us.max(now_us + absent);
+            state.deaf_us += later - due.at_us;
+            due.at_us = later;
+        }
         return true;
     }
     state.retitle_us = None;
-    if state.ended.take().is_some() {
-        state.due = fading(rule, state, state.last_us);
+    if state.ended.is_some() {
+        // What a window empties of ends by itself; an event that says it is over need not come again.
+        let faded = fading(rule, state, state.last_us);
+        state.ended = state.ended.take().filter(|_| faded.is_none());
+        state.due = faded.or(Some(Due { at_us: now_us + rule.calm_us, what: What::Over }));
     }
     state.on
 }
@@ -330,13 +369,19 @@ pub fn take_up(rule: &Rule, state: &mut KeyState, lasting: &[Alarm], now_us: i64
     if let Some(w) = rule.window.as_ref().filter(|_| state.from_backup || state.fired_us.is_none()) {
         state.whole_us = Some(w.span.forgets(now_us));
     }
+    // What a backup has of its end counts unless they were raised once more since.
+    let was_restored = state.from_backup;
+    let ends = |since: i64| !was_restored || lasting.iter().all(|a| a.raised_at.timestamp_micros() <= since);
+    state.ended = state.ended.take().filter(|ended| was_restored && ends(ended.at_us));
     (state.on, state.text, state.hears, state.from_backup) = (true, rule.text, rule.hears, false);
     // It may have been edited since it raised them.
-    (state.edited, state.since_us, state.ended) = (true, None, None);
+    (state.edited, state.since_us) = (true, None);
     // What it has heard since then was calm already, and has nothing to end any more.
-    let calm = state.calm_us.take().map(|since| since + rule.calm_us);
+    let calm = state.calm_us.take().filter(|since| ends(*since)).map(|since| since + rule.calm_us);
     let calm = calm.map(|at_us| Due { at_us, what: What::Over });
-    state.due = calm.or_else(|| emptied(rule, now_us));
+    if state.ended.is_none() {
+        state.due = calm.or_else(|| emptied(rule, now_us));
+    }
     state.last_us = state.last_us.max(now_us);
     state.fired_us = state.fired_us.max(lasting.iter().map(|a| a.raised_at.timestamp_micros()).max());
     state.raised = lasting.iter().map(|a| (alarms::hash(&a.name, &a.key), a.severity)).collect();
@@ -362,4 +407,46 @@ pub fn look_again(rule: &Rule, state: &mut KeyState, is_free: impl FnOnce() -> b
         wait_to_fire(rule, state, now, now);
     }
     before != (state.due, state.since_us)
+}
+
+/// The window with that event in it, and whether it has a cell more than before.
+fn grown(rule: &Rule, state: &mut KeyState, value: Option<&Json>, now: i64) -> (Option<Summary>, bool) {
+    let Some(w) = &rule.window else { return (None, false) };
+    let number = value.and_then(Json::as_f64).unwrap_or(0.0);
+    let hash = w.distinct.then(|| xxh3_64(value.map(told_apart).unwrap_or_default().as_bytes()));
+    state.counts = w.counts;
+    let window = state.window.get_or_insert_default();
+    let grew = window.add(w.span, Seen { at: now, value: number, hash });
+    (Some(window.summary(w.span, now)), grew)
+}
+
+/// What tells a value from others: a number may come with a fraction of nothing.
+fn told_apart(value: &Json) -> String {
+    match value.as_f64().filter(|number| number.fract() == 0.0) {
+        Some(number) if value.is_f64() => format!("{number:.0}"),
+        _ => value.to_string(),
+    }
+}
+
+/// What an event brings into the rule's window.
+///
+/// # Errors
+/// It has no such value, or the rule computes with it and it is no number.
+pub fn value_of(rule: &Rule, facts: &Facts) -> Result<Option<Json>, String> {
+    let Some((window, cel)) = rule.window.as_ref().and_then(|w| Some((w, w.value.as_ref()?))) else { return Ok(None) };
+    let value = match cel.pointer.as_ref().and_then(|p| facts.json.pointer(p)) {
+        Some(found) => found.clone(),
+        None => cel.json(facts, None)?,
+    };
+    if window.numbers && value.as_f64().is_none() {
+        let kind = match value {
+            Json::Null => "null",
+            Json::Bool(_) => "true or false",
+            Json::String(_) => "a string",
+            Json::Array(_) => "a list",
+            Json::Object(_) | Json::Number(_) => "a map",
+        };
+        return Err(format!("`{}` gives {kind}, which is no number to compute with", cel.text));
+    }
+    Ok(Some(value))
 }

@@ -112,7 +112,7 @@ impl Net {
         self.next += 1;
         let place = self.places.get_mut(at).unwrap();
         place.log = LogId(self.next.into());
-        place.cases.begin_history(place.log, Pos(1));
+        place.cases.begin_history(place.log, Pos(1), 0);
     }
 
     fn start(&mut self, at: &str) {

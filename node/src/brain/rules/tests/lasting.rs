@@ -882,7 +882,7 @@ fn restored(lost: &Node, (rows, log): Backup) -> Node {
     (node.config, node.now) = (lost.config.clone(), lost.now + S);
     (node.rows, node.rows_upto, node.log) = (rows, log.len(), log);
     node.read_back();
-    node.rules.begin_history(NEW_BOX, node.next_pos());
+    node.rules.begin_history(NEW_BOX, node.next_pos(), node.now);
     node.start();
     node
 }
@@ -981,18 +981,107 @@ fn what_waits_to_be_said_in_a_backup_is_raised_and_nothing_else_is_done_of_it() 
     assert_eq!(done(&node), [1, 1, 1, 0]);
 }
 
+/// Over when it was calm for a minute.
+fn calm_smoke() -> String {
+    let told = "severity = \"critical\", reach = \"city\",";
+    SMOKE.replace("when =", "calm = \"1m\"\nwhen =").replace("severity = \"critical\",", told)
+}
+
 #[test]
-fn what_was_about_to_end_in_a_backup_may_have_gone_on_since() {
-    let mut node = Node::new(&SMOKE.replace("when =", "calm = \"1m\"\nwhen ="));
-    node.hear("city.smoke.v1", "f", &json!({"on": true}));
-    node.hear("city.smoke.v1", "f", &json!({"on": false}));
-    let backup = backup_of(&mut node);
-    let mut node = restored(&node, backup);
-    node.wait(600 * S);
-    assert!(node.alarm("smoke", "f").unwrap().active);
-    node.hear("city.smoke.v1", "f", &json!({"on": false}));
-    node.wait(60 * S);
-    assert!(!node.alarm("smoke", "f").unwrap().active);
+fn what_was_about_to_end_in_a_backup_ends_when_it_was_calm_from_the_start_on() {
+    for goes_on in [false, true] {
+        let mut node = Node::new(&calm_smoke());
+        node.hear("city.smoke.v1", "f", &json!({"on": true}));
+        node.hear("city.smoke.v1", "f", &json!({"on": false}));
+        let backup = backup_of(&mut node);
+        node.wait(50 * S);
+        let mut node = restored(&node, backup);
+        node.write_rows();
+        node.restart();
+        node.wait(59 * S);
+        assert!(node.alarm("smoke", "f").unwrap().active, "what was said since the backup is not known");
+        if goes_on {
+            node.hear("city.smoke.v1", "f", &json!({"on": true}));
+        }
+        node.wait(S);
+        assert_eq!(node.alarm("smoke", "f").unwrap().active, goes_on);
+        node.wait(600 * S);
+        assert_eq!(node.alarm("smoke", "f").unwrap().active, goes_on);
+    }
+}
+
+#[test]
+fn what_was_about_to_end_in_a_backup_is_as_its_parent_knows_it() {
+    for (is_raised_again, waits) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
+        let mut node = Node::new(&calm_smoke());
+        node.hear("city.smoke.v1", "f", &json!({"on": true}));
+        node.hear("city.smoke.v1", "f", &json!({"on": false}));
+        let backup = backup_of(&mut node);
+        if is_raised_again {
+            node.wait(61 * S);
+            node.hear("city.smoke.v1", "f", &json!({"on": true}));
+        }
+        node.wait(S);
+        let id = node.alarm("smoke", "f").unwrap().id.clone();
+        let (_, drafts) = node.rules.ask(&id, Wish::Acknowledge, "Li", node.now).unwrap();
+        drafts.into_iter().for_each(|d| node.commit(d));
+        node.settle();
+        let mut parent = parent_of(&node);
+        let mut node = restored(&node, backup);
+        node.wait(waits * S);
+        parent.now = node.now;
+        only_want(&mut parent, NEW_BOX, node.rules.newest_before());
+        parent.settle();
+        assert_eq!(carry(&parent, alarms::KNOWN, "c", &mut node), 1);
+        let alarm = node.alarm("smoke", "f").unwrap();
+        assert!(alarm.acknowledged, "{alarm:?}");
+        assert_eq!(alarm.active, is_raised_again || waits < 60, "raised again {is_raised_again}, after {waits} s");
+        node.wait(60 * S);
+        assert_eq!(node.alarm("smoke", "f").unwrap().active, is_raised_again, "after {waits} s");
+        node.hear("city.smoke.v1", "f", &json!({"on": false}));
+        node.wait(60 * S);
+        assert!(!node.alarm("smoke", "f").unwrap().active);
+    }
+}
+
+#[test]
+fn what_people_did_with_the_alarm_of_who_is_silent_stands_though_a_restored_box_has_missed_him_before_it_heard() {
+    let rules = "[[rule]]\nname = \"gone\"\non = [\"t\"]\nby = \"event.subject\"\nabsent = \"4s\"\n\
+                 then = [{ raise = { title = \"${event.subject}\", reach = \"city\" } }]\n";
+    for waits in [1, 10] {
+        let mut node = Node::new(rules);
+        node.hear("t", "before", &json!(0));
+        node.wait(5 * S);
+        for at in ["acked", "back", "never"] {
+            node.hear("t", at, &json!(0));
+        }
+        let backup = backup_of(&mut node);
+        node.wait(5 * S);
+        let id = node.alarm("gone", "acked").unwrap().id.clone();
+        let (_, drafts) = node.rules.ask(&id, Wish::Acknowledge, "Li", node.now).unwrap();
+        drafts.into_iter().for_each(|d| node.commit(d));
+        node.settle();
+        node.wait(S);
+        node.hear("t", "back", &json!(0));
+        let mut parent = parent_of(&node);
+        let raised_at = node.alarm("gone", "acked").unwrap().raised_at;
+        let mut node = restored(&node, backup);
+        node.wait(waits * S);
+        assert_eq!(node.alarm("gone", "never").is_some(), waits > 4, "each has the time to come back");
+        parent.now = node.now;
+        only_want(&mut parent, NEW_BOX, node.rules.newest_before());
+        parent.settle();
+        carry(&parent, alarms::KNOWN, "c", &mut node);
+        let acked = node.alarm("gone", "acked").unwrap();
+        assert!(acked.active && acked.acknowledged, "{acked:?}");
+        assert_eq!(acked.raised_at, raised_at);
+        let is_active = |node: &Node, at: &str| node.alarm("gone", at).is_some_and(|alarm| alarm.active);
+        assert!(!is_active(&node, "back"), "{waits}");
+        node.hear("t", "acked", &json!(0));
+        assert!(!is_active(&node, "acked"), "{waits}");
+        node.wait(4 * S);
+        assert!(is_active(&node, "acked") && is_active(&node, "never"), "{waits}");
+    }
 }
 
 #[test]
@@ -1001,7 +1090,7 @@ fn what_has_come_since_a_backup_was_put_back_waits_on_when_the_parent_knows_more
     node.hear("long", "x", &json!(9));
     let first = node.next_pos();
     node.hear("long", "y", &json!(9));
-    node.rules.begin_history(NEW_BOX, first);
+    node.rules.begin_history(NEW_BOX, first, node.now);
     node.wait(4 * S);
     assert!(node.alarm("long", "x").is_none() && node.alarm("long", "y").is_some());
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::brain::services::CATALOGUE;
+use proptest::prelude::*;
 
 #[test]
 fn an_alarm_whose_condition_holds_when_it_has_been_quiet_long_enough_is_raised_then() {
@@ -380,4 +381,127 @@ fn conclusions_outlast_a_disk_that_took_nothing_for_an_hour() {
     node.only_hear("smoke", "cellar", &json!({}));
     node.settle();
     assert!(node.alarm("smoke", "kitchen").unwrap().active && node.alarm("smoke", "cellar").unwrap().active);
+}
+
+const HELD: &str = r#"
+[[rule]]
+name = "hold"
+on = ["t"]
+by = "event.subject"
+when = "event.data > 10"
+for = "2s"
+clear = "event.data < 5"
+then = [{ raise = { title = "held" } }, { emit = { type = "held" } }]
+"#;
+
+#[test]
+fn what_has_held_for_long_enough_fires_though_the_event_that_ends_it_is_read_before_the_moment_is_looked_at() {
+    let mut node = Node::new(HELD);
+    node.hear("t", "x", &json!(20));
+    node.now += 3 * S;
+    node.only_hear("t", "x", &json!(1));
+    node.now += S;
+    node.settle();
+    let said = said_when(&node);
+    let of = |what: &str, s: i64| ("hold".to_owned(), "x".to_owned(), what.to_owned(), (1_000 + s) * S);
+    assert_eq!(said, [of("fired", 2), of("over", 3)]);
+    assert_eq!(["held", alarms::RAISED, alarms::CLEARED].map(|kind| node.events(kind).len()), [1, 1, 1]);
+}
+
+/// Rule, key, what and when of all that was said, by rule and key.
+fn said_when(node: &Node) -> Vec<(String, String, String, i64)> {
+    let said = node.events(FIRED).into_iter().map(|e| serde_json::from_value::<Said>(e["data"].clone()).unwrap());
+    let said = said.flat_map(|s| s.fired).map(|f| (f.rule, f.key, f.what.word().to_owned(), f.at_us));
+    by_rule_and_key(said.collect())
+}
+
+fn by_rule_and_key(mut said: Vec<(String, String, String, i64)>) -> Vec<(String, String, String, i64)> {
+    said.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    said
+}
+
+/// All that waits for a moment.
+const LATE: &str = r#"
+[[rule]]
+name = "hold"
+on = ["t"]
+by = "event.subject"
+when = "event.data > 2"
+for = "3s"
+clear = "event.data < 2"
+calm = "2s"
+then = [{ raise = { title = "${event.data}" } }]
+[[rule]]
+name = "quiet"
+on = ["t"]
+by = "event.subject"
+when = "event.data > 2"
+clear = "event.data < 2"
+quiet = "20s"
+then = [{ raise = { title = "quiet" } }]
+[[rule]]
+name = "often"
+on = ["t"]
+window = { within = "10s" }
+when = "window.count >= 3"
+clear = "window.count < 2"
+calm = "2s"
+then = [{ raise = { title = "${window.count}" } }]
+[[rule]]
+name = "long"
+on = ["t"]
+by = "event.subject"
+window = { within = "10s", value = "event.data" }
+when = "window.sum > 5"
+for = "4s"
+clear = "window.sum < 3"
+then = [{ raise = { title = "long" } }]
+[[rule]]
+name = "gone"
+on = ["t"]
+by = "event.subject"
+absent = "7s"
+then = [{ raise = { title = "gone" } }]
+[[rule]]
+name = "once"
+on = ["t"]
+by = "event.subject"
+when = "event.data > 2"
+for = "3s"
+then = [{ emit = { type = "told" } }]
+"#;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_node_that_is_late_says_what_one_says_that_is_not(
+        events in prop::collection::vec((0i64..9, 0u8..2, 0u8..5, any::<bool>()), 1..40)
+    ) {
+        let (mut node, mut late) = (Node::new(LATE), Node::new(LATE));
+        for (s, key, value, is_asked) in events {
+            let key = format!("k{key}");
+            node.wait(s * S);
+            node.hear("t", &key, &json!(value));
+            late.now += s * S / 2;
+            if is_asked {
+                late.settle();
+            }
+            late.now += s * S / 2;
+            late.only_hear("t", &key, &json!(value));
+        }
+        node.wait(60 * S);
+        late.now += 60 * S;
+        late.settle();
+        prop_assert_eq!(said_when(&node), said_when(&late));
+        for kind in [alarms::RAISED, alarms::CLEARED, "told"] {
+            prop_assert_eq!(node.events(kind).len(), late.events(kind).len(), "{}", kind);
+        }
+        late.only_hear("end", "", &json!(0));
+        let tested = super::rehearsed::rehearsed(&late).fired.into_iter();
+        let tested = tested.map(|f| (f.rule, f.key, f.what, f.at.timestamp_micros())).collect();
+        prop_assert_eq!(said_when(&late), by_rule_and_key(tested));
+        late.write_rows();
+        prop_assert_eq!(&late.rows, &late.folded_anew());
+    }
 }

@@ -1,6 +1,7 @@
 //! What is told of an alarm, by whom, and when again.
 
 use super::*;
+use citybrain_shared::prefix::Named;
 
 #[test]
 fn a_word_about_an_alarm_counts_only_from_its_owner() {
@@ -85,7 +86,7 @@ fn an_alarm_that_is_called_otherwise_is_told_and_one_that_counts_in_its_title_on
     assert_eq!((title(&node).as_str(), told(&node)), ("6 cm at east", 5));
     node.now += 60 * S;
     hear(&mut node, 41);
-    assert_eq!((title(&node).as_str(), told(&node)), ("41 cm at east", 6));
+    assert_eq!((title(&node).as_str(), told(&node)), ("40 cm at east", 6), "what was to be told before it");
     hear(&mut node, 42);
     assert_eq!(told(&node), 6);
 }
@@ -122,4 +123,31 @@ fn an_alarm_that_time_has_raised_is_told_again_only_when_it_is_called_otherwise(
         (whats(&node), node.alarm("water", "").unwrap().title.as_str()),
         (vec!["fired".into(), "changed".into()], "2 cm")
     );
+}
+
+#[test]
+fn an_alarm_is_found_by_what_a_list_calls_it_if_that_is_one_alone() {
+    let mut node = Node::new(SMOKE);
+    for flat in ["flat-3", "flat-30"] {
+        node.hear("city.smoke.v1", flat, &json!({"on": true}));
+    }
+    let own = node.alarm("smoke", "flat-3").unwrap().clone();
+    let found = |node: &Node, text: &str| match node.rules.alarms.named(text) {
+        Named::One(alarm) => Some(alarm.id.clone()),
+        Named::Nothing => None,
+        Named::Several(a, b) => Some(format!("{} {}", a.origin, b.origin)),
+    };
+    assert_eq!(found(&node, "smoke/flat-3"), Some(own.id.clone()));
+    assert_eq!(found(&node, &own.id[..8]), Some(own.id.clone()));
+    for text in ["smoke", "smoke/", "smoke/flat", "smoke/flat-31", "flat-3", ""] {
+        assert_eq!(found(&node, text), None, "{text}");
+    }
+    let origin = Address::parse("c/s/k").unwrap();
+    let below = Alarm { id: id_of(&origin, "smoke", "flat-3"), origin, ..own.clone() };
+    node.rules.alarms.fold(below.clone());
+    let two = found(&node, "smoke/flat-3").unwrap();
+    assert!(["c/s c/s/k", "c/s/k c/s"].contains(&two.as_str()), "{two}");
+    // Of one that is over and one that is not the second is meant.
+    node.rules.alarms.fold(Alarm { active: false, rev: below.rev + 1, ..below });
+    assert_eq!(found(&node, "smoke/flat-3"), Some(own.id));
 }
