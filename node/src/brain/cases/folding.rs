@@ -623,7 +623,7 @@ impl Cases {
         if header.origin.is_none() && header.direction == Direction::Down {
             self.has_turned(&letter.id);
         }
-        let is_kept = matches!(letter.body, Body::Ask { .. } | Body::WhatOf { .. } | Body::HandOver { .. });
+        let is_kept = matches!(letter.body, Body::Ask { .. } | Body::WhatOf(_) | Body::HandOver { .. });
         let turns = is_kept && self.turns(header, letter);
         let waits = turns && self.turns_later(header, letter);
         // On its way down: those between must know as much as those below.
@@ -698,7 +698,7 @@ impl Cases {
                 let waits = !is_new || self.must_wait(letter);
                 self.post(pos, Posted { is_new, ..posted }, waits);
             }
-            Body::WhatOf { .. } => {
+            Body::WhatOf(_) => {
                 let waits = self.must_wait(letter);
                 self.post(pos, Posted { is_new: true, ..posted }, waits);
             }

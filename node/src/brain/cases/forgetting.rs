@@ -99,7 +99,7 @@ impl Cases {
             }
             Body::HandOver { case, .. } | Body::Copy { case, .. } => self.forgotten_with(case, state),
             Body::Recall { case, .. } | Body::Returned { case, .. } => self.forgotten_with(case, state),
-            Body::Ask { .. } | Body::WhatOf { .. } | Body::SentBack { .. } | Body::Refused { .. } => Vec::new(),
+            Body::Ask { .. } | Body::WhatOf(_) | Body::SentBack { .. } | Body::Refused { .. } => Vec::new(),
         }
     }
 

@@ -151,7 +151,7 @@ pub enum Body {
     /// Its giver wants the case again, which `case` shows on its way; `asker` is the node where he said so who asked.
     Recall { case: Case, history: Vec<Entry>, by: String, why: String, asker: Address },
     /// Somebody at `from` wants to know what has become of that wish of his, which may be lost; `how` says with what.
-    WhatOf { case: String, verb: Verb, wish: String, hops: u8, how: String },
+    WhatOf(WhatOf),
     /// What the parent knows of a case of the node that has asked, for that history of its log; and who comes to it.
     Returned {
         log: LogId,
@@ -253,7 +253,9 @@ impl Pen<'_> {
         // case may pass one node several times: under one id it would be taken for known below.
         let id = letter.id_of_time();
         let id = match &letter.body {
-            Body::Ask { hops, .. } | Body::WhatOf { hops, .. } if *hops > 0 => format!("{id}/{}.{hops}", self.me),
+            Body::Ask { hops, .. } | Body::WhatOf(WhatOf { hops, .. }) if *hops > 0 => {
+                format!("{id}/{}.{hops}", self.me)
+            }
             _ if letter.from == *self.me && letter.via.is_none() => id,
             _ => format!("{id}/{}", self.me),
         };
@@ -405,12 +407,21 @@ impl Letter {
     }
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WhatOf {
+    pub case: String,
+    pub verb: Verb,
+    pub wish: String,
+    pub hops: u8,
+    pub how: String,
+}
+
 impl Body {
     pub fn case(&self) -> &str {
         match self {
             Body::HandOver { case, .. } | Body::Copy { case, .. } => &case.id,
             Body::Recall { case, .. } | Body::Returned { case, .. } => &case.id,
-            Body::Ask { case, .. } | Body::WhatOf { case, .. } => case,
+            Body::Ask { case, .. } | Body::WhatOf(WhatOf { case, .. }) => case,
             Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
         }
     }

@@ -47,6 +47,8 @@
 //! opened here but a call for help. [`HISTORY_MAX`] lines of each. A case, and
 //! each letter about one, is smaller than any event may be, so that every link takes it.
 
+mod answering;
+mod asked_after;
 mod asking;
 pub mod booking;
 pub mod calendar;
