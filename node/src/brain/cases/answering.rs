@@ -9,7 +9,7 @@ use super::{COMING_MAX, Cases, Held, WISH_ID_MAX, Wish, awaits_help, is_hand_ove
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Draft, Header};
 
 impl Cases {

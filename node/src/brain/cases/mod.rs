@@ -220,12 +220,14 @@ impl Held {
     }
 
     /// Were responders called here because it had not climbed, and was nothing done since? It has climbed, or people
-    /// have said something of it, or its owner says now, too, that whoever had accepted it does not come.
+    /// have said something of it, or another box is there in place of its own, or that box
+    /// says now, too, that whoever had accepted it does not come.
     fn was_called_for(&self) -> bool {
         let is_climb = |e: &Entry| e.by == machine::TIMER && e.step == Verb::Escalate.done();
         let mut is_owed = self.called.is_some() && self.disowned.as_ref().is_some_and(|d| d.called == self.called);
         let mut is_disowned = |e: &Entry| e.step == Verb::Escalate.done() && std::mem::take(&mut is_owed);
-        let mut is_nothing = |e: &Entry| is_climb(e) || e.step == Verb::Comment.done() || is_disowned(e);
+        let says_nothing = |e: &Entry| [Verb::Comment.done(), step::RECOVERED].contains(&e.step.as_str());
+        let mut is_nothing = |e: &Entry| is_climb(e) || says_nothing(e) || is_disowned(e);
         let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(&mut is_nothing);
         self.called.is_some_and(all)
     }
