@@ -6,7 +6,7 @@
 use super::Rules;
 use super::act::Occasion;
 use super::drafts::{Drafts, TEXT_MAX, cut, draft, header};
-use super::keys::{Held, KeyState, What};
+use super::keys::{Due, Held, KeyState, What};
 use super::queue::{Conclusion, Counted, Intent, Meet};
 use super::rule::{Action, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
@@ -317,7 +317,19 @@ impl<'a> Speaker<'a> {
         let Some(held) = &state.held else { return self.unseen(rule, key, what, due_us) };
         let by = state.ended.as_ref().filter(|_| what == Outcome::Over).unwrap_or(held);
         let window = window.as_ref();
-        self.act(&Deed { rule: &rule.name, key, what, held, by, window, at_us: due_us, due_us: Some(due_us) });
+        let at_us = if what == Outcome::Held { self.last_look(rule, key, due) } else { due_us };
+        self.act(&Deed { rule: &rule.name, key, what, held, by, window, at_us, due_us: Some(due_us) });
+    }
+
+    /// A silence that is held back is looked at each time as much time has gone by once more. Of the looks that are past
+    /// the last one counts for all: a clock that was years behind, or a node that stood still, has thousands of them. An
+    /// event that waits comes between.
+    fn last_look(&self, rule: &Rule, key: &str, due: Due) -> i64 {
+        let Some(absent) = rule.absent_us.filter(|_| due.what == What::Absent) else { return due.at_us };
+        let of = Some((rule.name.as_str(), key));
+        let waiting = self.rules.waiting.iter().find(|intent| intent.what.of() == of).map(|intent| intent.at_us);
+        let until = waiting.unwrap_or(i64::MAX).min(self.now);
+        due.at_us + (until - due.at_us).max(0) / absent * absent
     }
 
     /// What a moment has come to of which no event is known: the end of what the box that was here before had raised, or

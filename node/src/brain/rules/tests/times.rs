@@ -408,6 +408,48 @@ fn what_has_held_for_long_enough_fires_though_the_event_that_ends_it_is_read_bef
     assert_eq!(["held", alarms::RAISED, alarms::CLEARED].map(|kind| node.events(kind).len()), [1, 1, 1]);
 }
 
+#[test]
+fn a_silence_that_is_held_back_is_looked_at_once_however_late_that_is() {
+    let rules = r#"
+[[rule]]
+name = "high"
+on = ["s"]
+when = "event.data > 10"
+clear = "event.data < 5"
+then = [{ raise = { title = "high" } }]
+[[rule]]
+name = "gone"
+on = ["t"]
+by = "event.subject"
+absent = "10s"
+unless_alarm = "high/*"
+then = [{ raise = { title = "gone" } }]
+[[rule]]
+name = "off"
+on = ["t"]
+by = "event.subject"
+when = "event.data > 10"
+absent = "10s"
+then = [{ raise = { title = "off" } }]
+"#;
+    let mut node = Node::new(rules);
+    node.hear("s", "h", &json!(20));
+    node.hear("t", "x", &json!(1));
+    // A clock that was far behind is set right, or the node stood still.
+    node.now += 3 * 86_400 * S;
+    node.settle();
+    let said = said_when(&node);
+    assert_eq!(
+        said.iter().map(|(rule, _, what, _)| (&**rule, &**what)).collect::<Vec<_>>(),
+        [("gone", "held"), ("high", "fired"), ("off", "held")]
+    );
+    assert!(node.rules.next_due_us().is_some_and(|due| due > node.now && due <= node.now + 10 * S));
+    // It is told as soon as nothing holds it back.
+    node.hear("s", "h", &json!(1));
+    node.settle();
+    assert!(said_when(&node).iter().any(|(rule, _, what, _)| rule == "gone" && what == "fired"));
+}
+
 /// Rule, key, what and when of all that was said, by rule and key.
 fn said_when(node: &Node) -> Vec<(String, String, String, i64)> {
     let said = node.events(FIRED).into_iter().map(|e| serde_json::from_value::<Said>(e["data"].clone()).unwrap());
