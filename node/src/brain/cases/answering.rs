@@ -9,7 +9,7 @@ use super::{COMING_MAX, Cases, Held, WISH_ID_MAX, Wish, awaits_help, is_hand_ove
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Draft, Header};
 
 impl Cases {
@@ -317,12 +317,12 @@ impl Cases {
             return [&self.inbox, &self.waiting].iter().any(|letters| letters.place(wish).is_some());
         }
         let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
-        // Whoever was to come takes it back behind his own word.
+        // Whoever was to come, or has accepted it, takes that back behind his own word.
         let accepts = |(_, posted): (u64, &Posted)| {
             matches!(posted.letter.body, Body::Ask { verb: Verb::Accept, .. }) && self.must_wait(&posted.letter)
         };
         let mut wishes = self.waiting.wishes_of(case).chain(self.inbox.wishes_of(case));
-        let mut takes_back = || *verb == Verb::Escalate && wishes.any(accepts);
+        let mut takes_back = || *verb == Verb::Escalate && (!letter.takes_back.is_empty() || wishes.any(accepts));
         (self.waits_with(*verb, ask) || takes_back())
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
@@ -359,7 +359,7 @@ impl Cases {
     /// The owner refuses whoever was to come from here: those above, who heard of him by this node's word and not by
     /// his wish, wait for him no longer.
     pub(super) fn told_that_he_comes_not(&self, case: &str, wish: &str, now: DateTime<Utc>) -> Option<Draft> {
-        let is_press = |h: &&Held| h.case.urgent && h.case.status == Status::Submitted;
+        let is_press = |h: &&Held| h.case.urgent && h.is_unaccepted();
         let held = self.held.get(case).filter(is_press).filter(|h| h.case.reach < self.me.tier())?;
         let accepts = |w: &&Wish| w.id == wish && w.verb == Verb::Accept && w.refused.is_none();
         let Wish { by, .. } = held.wishes.iter().find(accepts)?;

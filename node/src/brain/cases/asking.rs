@@ -172,7 +172,7 @@ impl Cases {
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
         let pen = Pen { me: &self.me, now };
-        if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
+        if verb == Verb::Accept && held.case.urgent && held.is_unaccepted() {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
             let (node, by) = (self.me.clone(), ask.by.clone());
@@ -186,6 +186,10 @@ impl Cases {
             for coming in held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)) {
                 taken_back.push(coming.wish.clone());
                 drafts.push(pen.coming(&held.case, coming, Some(End::TakenBack)));
+            }
+            if let Some(coming) = self.disowned(held, ask, now) {
+                taken_back.push(coming.wish.clone());
+                drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack)));
             }
         }
         // Whoever gave it away asks for it back, and nobody else can.
@@ -205,6 +209,16 @@ impl Cases {
         drafts.extend(told.and_then(|told| pen.letter(&told)));
         drafts.extend(pen.letter(&letter));
         Ok((id, Told::Sent { to, wish: letter.id }, drafts))
+    }
+
+    /// Whoever has accepted a press does not come, and says so here. Those above must hear it though its box may be dead,
+    /// by the word of this node, for he may say it anywhere.
+    fn disowned(&self, held: &Held, ask: &Ask, now: DateTime<Utc>) -> Option<Coming> {
+        let is_reason = ask.text.as_ref().is_some_and(|text| !text.trim().is_empty());
+        let wish = held.taken_back_by(&self.me, ask).filter(|_| is_reason && held.disowns().is_none())?;
+        let (term, version) = held.case.order();
+        let by = held.case.accepted_by.clone().unwrap_or_default();
+        Some(Coming { node: self.me.clone(), by, at: now, wish, term, version })
     }
 
     /// What is short for an id here may be short for another one where the wish is done; and who owns the one may not
@@ -251,8 +265,7 @@ impl Cases {
         }
         let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
-        let accepted_as = held.history.iter().rfind(|e| e.step == Verb::Accept.done()).and_then(|e| e.wish.as_ref());
-        let was_unheard = accepted_as.is_some_and(|wish| taken_back.contains(wish));
+        let was_unheard = held.accepted_as().is_some_and(|wish| taken_back.contains(&wish));
         let takes_back = was_unheard || takes_back_accepted(from, ask, &held.case);
         self.book().act(&held.case, verb, ask, Asker { at: from, opened_it, takes_back }, &other, now)
     }
@@ -342,6 +355,12 @@ impl Held {
         let sent = self.wishes.iter().find(|w| w.id == name);
         let sent = || sent.map(|w| Told::Sent { to: w.to.clone(), wish: w.id.clone() });
         done.or_else(sent)
+    }
+
+    /// The acceptance that stands, if whoever escalates it there takes that back.
+    pub(super) fn taken_back_by(&self, from: &Address, ask: &Ask) -> Option<String> {
+        let is_accepted = self.case.urgent && self.case.status == Status::Accepted;
+        self.accepted_as().filter(|_| is_accepted && takes_back_accepted(from, ask, &self.case))
     }
 
     /// The name of the wish that was asked for last, if it is this one and has no answer yet, and the how manieth time

@@ -8,7 +8,7 @@ use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
-    AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
+    AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, Disowned, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
     awaits_help, booked, is_hand_over, is_true, joined, number_there, opened, spots,
 };
 use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Role, Status, Verb, step};
@@ -74,6 +74,7 @@ impl Cases {
                     uncalled,
                     coming,
                     taken_back: false,
+                    disowned: None,
                     to_forget,
                     forgotten_us: None,
                     moved_to,
@@ -124,10 +125,11 @@ impl Cases {
                 held.history.drain(1..=extra);
                 held.came_us.drain(1..=extra);
             }
-            if held.case.status != Status::Submitted {
+            if !held.is_unaccepted() {
                 held.coming.clear();
                 held.taken_back = false;
             }
+            held.disowned.take_if(|_| !matches!(held.case.status, Status::Submitted | Status::Accepted));
             if held.case.forgotten {
                 held.forgotten_us.get_or_insert(self.now_us);
                 held.to_forget = None;
@@ -174,7 +176,7 @@ impl Cases {
 
     /// Somebody comes to a press; nobody here, nor above, needs to be called for it.
     pub(super) fn note_coming(&mut self, id: &str, coming: Coming) {
-        if self.held.get(id).is_none_or(|held| held.case.status != Status::Submitted) {
+        if self.held.get(id).is_none_or(|held| !held.is_unaccepted()) {
             return;
         }
         let (by, wish) = (cut(&coming.by, WISH_ID_MAX), cut(&coming.wish, WISH_ID_MAX));
@@ -221,6 +223,23 @@ impl Cases {
     /// He does not come after all.
     pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str, end: End) {
         self.come_not(id, end, |c| c.node == *node && c.wish == wish);
+        if end == End::TakenBack {
+            self.disown(id, |held| held.accepted_as().filter(|accepted_as| accepted_as == wish));
+        }
+    }
+
+    /// Nor does whoever has accepted it; `wish` says which acceptance that was, if it is the one that stands.
+    fn disown(&mut self, id: &str, wish: impl Fn(&Held) -> Option<String>) {
+        let is_press = |held: &&Held| held.case.urgent && held.case.status == Status::Accepted;
+        let held = self.held.get(id).filter(is_press).filter(|held| held.disowns().is_none());
+        let Some(wish) = held.and_then(wish) else { return };
+        self.index(id, false);
+        if let Some(held) = self.held.get_mut(id) {
+            held.disowned = Some(Disowned { wish, heard_us: self.now_us, called: None });
+            held.times_anew += 1;
+            self.dirty.insert((Dirty::Case, id.to_owned()));
+        }
+        self.index(id, true);
     }
 
     /// These do not come after all. If nobody does now, whoever was called before they were to come is called anew; and
@@ -484,12 +503,15 @@ impl Cases {
         let is_old = self.is_from_before(header);
         // A press climbs until somebody comes. All else is for whoever is called, whatever was done since; but
         // what the box before this one may have called for.
-        let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
+        let is_press = case.urgent && case.status == Status::Submitted;
+        let climbs = is_press && entry.by == machine::TIMER;
         let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
         let is_offer = entry.step == Verb::Escalate.done() && case.offered_to.as_ref() == Some(&self.me);
         // Whoever is said to come since then may be refused, and would be nobody's reason to call any more.
         let was_called = |held: &Held| held.coming.is_empty() && held.was_called_for();
-        if climbs && self.held.get(&case.id).is_some_and(was_called) {
+        // So do those who were called because whoever had accepted it does not come.
+        let disowns = is_press && entry.step == Verb::Escalate.done();
+        if (climbs || disowns) && self.held.get(&case.id).is_some_and(was_called) {
             return;
         }
         self.index(&case.id, false);
@@ -636,6 +658,7 @@ impl Cases {
             }
             Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
                 self.come_not(case, End::TakenBack, |coming| takes_back(&letter.from, ask, coming));
+                self.disown(case, |held| held.taken_back_by(&letter.from, ask));
             }
             Body::Refused { case, answers, .. } if is_true(header, letter) => {
                 self.comes_not(case, &letter.to, answers, End::Refused);
@@ -747,6 +770,9 @@ impl Cases {
         if let Some(held) = self.held.get_mut(case) {
             held.called = Some(order);
             held.taken_back = false;
+            if held.disowns().is_some() {
+                held.disowned.iter_mut().for_each(|disowned| disowned.called = Some(order));
+            }
             // Whoever was said to come has no answer: nobody waits for him any more.
             held.coming = held.who_comes().cloned().collect();
             held.uncalled.retain(|u| !u.is_of_press());

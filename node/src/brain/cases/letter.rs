@@ -15,7 +15,7 @@
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Entry, Place, Verb};
+use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Entry, Place, Status, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Lane, LogId, Tier, view};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ pub struct Letter {
     /// whole way.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub again: u32,
-    /// Of an escalation: the acceptances, by their names, that had no answer yet and are taken back with it.
+    /// Of an escalation: the acceptances, by their names, that are taken back with it, had they an answer or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub takes_back: Vec<String>,
     #[serde(flatten)]
@@ -312,6 +312,13 @@ impl Pen<'_> {
             Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),
             None => match held.coming.last().map(|c| &c.by) {
                 Some(by) => (UNANSWERED, format!("{by} was to come, and {to} has not confirmed it since {since}")),
+                None if case.status == Status::Accepted => {
+                    let by = case.accepted_by.as_deref().unwrap_or_default();
+                    (
+                        UNANSWERED,
+                        format!("{by} has accepted it and does not come after all, and {to} has not answered that"),
+                    )
+                }
                 None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
             },
         };

@@ -116,7 +116,8 @@ const AGAIN: &str = "pressed again";
 /// How far records' time may step back before what waits is counted from then; less than anybody called waits.
 const AHEAD_US: i64 = 10_000_000;
 /// A box that starts has so long to hear what it has missed before it calls for it; one step of a press at most. So
-/// long, too, the owner of a case that is offered has to hand it over, or to say that there is no need to.
+/// long, too, the owner of a case that is offered has to hand it over, or to say that there is no need to; and that of
+/// a press to call for it, if whoever has accepted it does not come.
 const LISTENS_US: i64 = 10_000_000;
 /// Characters of a wish's id that are kept; this program's have 36 at most.
 const WISH_ID_MAX: usize = 100;
@@ -152,6 +153,9 @@ pub struct Held {
     /// Whoever was to come does not, and nobody was called here for that yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub taken_back: bool,
+    /// The acceptance that was taken back last; the owner may not have heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disowned: Option<Disowned>,
     /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_forget: Option<String>,
@@ -183,7 +187,25 @@ pub struct Held {
 impl Held {
     /// Does nobody come yet, as far as is known?
     pub fn is_unanswered(&self) -> bool {
-        self.case.status == Status::Submitted && self.who_comes().next().is_none()
+        self.is_unaccepted() && self.who_comes().next().is_none()
+    }
+
+    /// Has nobody accepted it, or nobody who stands by that?
+    fn is_unaccepted(&self) -> bool {
+        self.case.status == Status::Submitted || self.disowns().is_some()
+    }
+
+    /// That whoever has accepted it does not come, as long as its owner has not done so.
+    fn disowns(&self) -> Option<&Disowned> {
+        let is_accepted = self.case.urgent && self.case.status == Status::Accepted;
+        let disowned = self.disowned.as_ref().filter(|_| is_accepted)?;
+        (self.accepted_as().as_ref() == Some(&disowned.wish)).then_some(disowned)
+    }
+
+    /// The name of the acceptance that was the last: its wish's, or its order's if it was made where the case is.
+    fn accepted_as(&self) -> Option<String> {
+        let line = self.history.iter().rfind(|e| e.step == Verb::Accept.done())?;
+        Some(line.wish.clone().unwrap_or_else(|| format!("{}.{}", line.term, line.version)))
     }
 
     /// Who comes to it, as far as is known: what its own box has said since is newer.
@@ -193,15 +215,20 @@ impl Held {
 
     /// Must they be called here at once, because nobody comes any more?
     fn calls_back(&self) -> bool {
-        self.taken_back && self.case.handing_to.is_none()
+        let is_uncalled = |disowned: &Disowned| disowned.called.is_none();
+        (self.taken_back || self.disowns().is_some_and(is_uncalled)) && self.case.handing_to.is_none()
     }
 
     /// Were responders called here because it had not climbed, and was nothing done since? It has climbed, or people
-    /// have said something of it.
+    /// have said something of it, or another box is there in place of its own, or that box
+    /// says now, too, that whoever had accepted it does not come.
     fn was_called_for(&self) -> bool {
         let is_climb = |e: &Entry| e.by == machine::TIMER && e.step == Verb::Escalate.done();
-        let is_nothing = |e: &Entry| is_climb(e) || e.step == Verb::Comment.done();
-        let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(is_nothing);
+        let mut is_owed = self.called.is_some() && self.disowned.as_ref().is_some_and(|d| d.called == self.called);
+        let mut is_disowned = |e: &Entry| e.step == Verb::Escalate.done() && std::mem::take(&mut is_owed);
+        let says_nothing = |e: &Entry| [Verb::Comment.done(), step::RECOVERED].contains(&e.step.as_str());
+        let mut is_nothing = |e: &Entry| is_climb(e) || says_nothing(e) || is_disowned(e);
+        let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(&mut is_nothing);
         self.called.is_some_and(all)
     }
 
@@ -259,6 +286,18 @@ fn is_same_spot(a: &Place, b: &Place) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
 fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+/// An acceptance of a press that whoever has made it takes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disowned {
+    /// Its name ([`Held::accepted_as`]).
+    wish: String,
+    /// When that came here, by this node's own clock: µs since 1970.
+    heard_us: i64,
+    /// How the case stood, by (term, version), when responders were called here for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    called: Option<(u32, u32)>,
 }
 
 /// A step from elsewhere that calls this node.
@@ -523,8 +562,10 @@ impl Cases {
         match &case.handing_to {
             Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
             None => {
-                // Who is said to come since then has had no answer, and nobody was called in his place.
-                let was_called = self.has_climbed_here(case) && held.coming.is_empty();
+                // Who is said to come since then has had no answer, and nobody was called in his place. What was
+                // accepted need not climb.
+                let has_climbed = self.has_climbed_here(case) || case.status == Status::Accepted;
+                let was_called = has_climbed && held.coming.is_empty();
                 case.urgent
                     && held.is_unanswered()
                     && case.owner != self.me
@@ -573,6 +614,10 @@ impl Cases {
         if let Some(since_us) = self.awaits_answer_since(held) {
             return since_us.saturating_add(climb_s.saturating_mul(1_000_000));
         }
+        // A box that lives says so itself, and calls those who are to know.
+        if let Some(disowned) = held.disowns().filter(|disowned| disowned.called.is_none() && !held.taken_back) {
+            return disowned.heard_us.saturating_add(self.listens_us());
+        }
         let most_s: i64 = match &case.handing_to {
             None if held.calls_back() => 0,
             None => {
@@ -588,8 +633,12 @@ impl Cases {
     /// Before that nobody is called for what this node looks after for others: while it was down it has heard nothing,
     /// and what it has missed comes now. `None`: it has not told of its start yet.
     fn listens_until(&self) -> Option<i64> {
+        self.started_us.map(|at| at.saturating_add(self.listens_us()))
+    }
+
+    fn listens_us(&self) -> i64 {
         let step_us = i64::from(self.settings.sos_climb_s.max(1)).saturating_mul(1_000_000);
-        self.started_us.map(|at| at.saturating_add(step_us.min(LISTENS_US)))
+        step_us.min(LISTENS_US)
     }
 
     /// When somebody is to be called for the first of what waits.
@@ -630,6 +679,7 @@ impl Cases {
             if let Some(held) = self.held.get_mut(&id) {
                 held.heard_us = now_us;
                 held.came_us.iter_mut().for_each(|at| *at = now_us.min(*at));
+                held.disowned.iter_mut().for_each(|disowned| disowned.heard_us = now_us.min(disowned.heard_us));
             }
             self.index(&id, true);
             self.dirty.insert((Dirty::Case, id));

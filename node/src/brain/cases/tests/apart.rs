@@ -839,6 +839,92 @@ fn whoever_has_accepted_a_press_that_has_climbed_and_cannot_come_has_all_below_c
     stands(&world, Status::Submitted, [2, 2, 2, 1], "once");
 }
 
+/// The box has answered whoever accepts the press at that desk, and is dead from then on.
+fn accepted_and_dead(desk: &str, climbs: usize) -> World {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    for _ in 0..climbs {
+        world.now += 30_000_000;
+        world.settle();
+    }
+    assert!(world.ask(desk, ID, Verb::Accept, &by("王队", Role::Worker), "w1"));
+    world.settle();
+    assert_eq!(held(&world, "c").case.accepted_by.as_deref(), Some("王队"));
+    world
+}
+
+#[test]
+fn whoever_has_accepted_a_press_whose_box_is_dead_and_cannot_come_has_all_above_called_once() {
+    for (desk, at, who, role, ends) in [
+        ("c/s/a", "c/s/a", "王队", Role::Worker, true),
+        ("c/s", "c/s", "王队", Role::Worker, true),
+        ("c", "c/s/a", "王队", Role::Worker, true),
+        ("c/s/a", "c", "王队", Role::Worker, true),
+        ("c/s/a/n", "c/s", "王队", Role::Worker, true),
+        ("c/s/a/n", "c", "市长", Role::Supervisor, true),
+        ("c/s", "c/s/a", "社区长", Role::Supervisor, false),
+        ("c/s", "c/s", "别人", Role::Worker, false),
+    ] {
+        for climbs in [0, 2, 3] {
+            let told = format!("accepted at {desk}, {who} at {at}, climbs: {climbs}");
+            let mut world = accepted_and_dead(desk, climbs);
+            let before = ABOVE.map(|n| calls(&world, n));
+            world.now += 3_600_000_000;
+            without(&mut world, "c/s/a/n");
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), before, "{told}");
+            assert!(world.ask(at, ID, Verb::Escalate, &by(who, role), "w2"), "{told}");
+            without(&mut world, "c/s/a/n");
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), before, "a box that lives has a moment to answer: {told}");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            world.now += LISTENS_US;
+            without(&mut world, "c/s/a/n");
+            let called = before.map(|n| n + usize::from(ends));
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), called, "{told}");
+            assert_eq!(world.places["c"].cases.calls_for_help().unaccepted, u64::from(ends), "{told}");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            world.now += 3_600_000_000;
+            without(&mut world, "c/s/a/n");
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), called, "once: {told}");
+            // The box is back.
+            for _ in 0..4 {
+                world.settle();
+                world.now += 30_000_000;
+            }
+            let case = &held(&world, "c").case;
+            assert_eq!(case.status, if ends { Status::Submitted } else { Status::Accepted }, "{told}");
+            for n in ABOVE {
+                assert_eq!(held(&world, n).case, held(&world, "c/s/a/n").case, "{told}: {n}");
+            }
+            if ends {
+                assert_eq!(ABOVE.map(|n| calls(&world, n)), called, "nobody a second time: {told}");
+                assert!(world.ask("c", ID, Verb::Accept, &by("赵队", Role::Worker), "w3"), "{told}");
+                world.settle();
+                assert_eq!(held(&world, "c/s/a/n").case.accepted_by.as_deref(), Some("赵队"), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whoever_comes_in_place_of_one_who_cannot_is_known_above_though_the_box_is_dead() {
+    let mut world = accepted_and_dead("c/s", 0);
+    assert!(world.ask("c/s", ID, Verb::Escalate, &by("王队", Role::Worker), "w2"));
+    without(&mut world, "c/s/a/n");
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("赵队", Role::Worker), "w3"));
+    without(&mut world, "c/s/a/n");
+    world.now += 3_600_000_000;
+    without(&mut world, "c/s/a/n");
+    for n in ABOVE {
+        let who: Vec<_> = held(&world, n).coming.iter().map(|c| c.by.as_str()).collect();
+        assert_eq!((calls(&world, n), who), (0, vec!["赵队"]), "{n}");
+    }
+    assert!(world.ask("c/s/a", ID, Verb::Escalate, &by("赵队", Role::Worker), "w4"));
+    without(&mut world, "c/s/a/n");
+    world.now += LISTENS_US;
+    without(&mut world, "c/s/a/n");
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "he cannot, either");
+}
+
 #[test]
 fn a_call_for_help_that_is_reopened_calls_its_owner_and_climbs_until_somebody_accepts_it() {
     for urgent in [true, false] {

@@ -497,6 +497,47 @@ fn whoever_takes_it_back_is_not_who_has_accepted_it_though_the_box_has_lost_its_
     }
 }
 
+#[test]
+fn whoever_has_accepted_a_press_and_takes_it_back_is_heard_by_the_box_in_place_of_the_one_that_had_answered_him() {
+    let at = "c/s/a/n";
+    for (desk, says, who, role) in [
+        ("c/s", "c/s", "街长", Role::Worker),
+        ("c/s/a", "c", "市长", Role::Supervisor),
+        (at, "c/s", "街长", Role::Worker),
+    ] {
+        // He says it before the new box stands there, or while that waits for what the one above knows.
+        for is_before in [true, false] {
+            let told = format!("accepted at {desk}, {who} at {says}, before: {is_before}");
+            let mut net = Net::new();
+            net.press(at, CASE);
+            net.settle();
+            assert!(net.ask(desk, CASE, Verb::Accept, &by("街长", Role::Worker)));
+            net.settle();
+            net.cut(at);
+            if !is_before {
+                net.replace(at, 0);
+            }
+            assert!(net.ask(says, CASE, Verb::Escalate, &by(who, role)), "{told}");
+            net.settle();
+            net.now += LISTENS_US;
+            net.settle();
+            let called = ABOVE.map(|n| net.places[n].called.len());
+            assert_eq!(called, [1; 3], "{told}");
+            if is_before {
+                net.replace(at, 0);
+            }
+            net.cut.clear();
+            net.settle();
+            for n in ABOVE.into_iter().chain([at]) {
+                let held = net.held(n);
+                assert_eq!((held.case.status, held.wishes.len()), (Status::Submitted, 0), "{told}: {n}: {held:?}");
+            }
+            assert!(!net.places[at].called.is_empty(), "{told}");
+            assert_eq!(ABOVE.map(|n| net.places[n].called.len()), called, "once: {told}");
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Open(usize, usize),

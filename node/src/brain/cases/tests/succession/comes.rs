@@ -73,7 +73,7 @@ impl Net {
     fn look(&self, seen: &mut Seen) {
         for n in ABOVE {
             let Some(held) = self.of(n, PRESS) else { continue };
-            if held.case.status != Status::Submitted || held.who_comes().next().is_some() {
+            if !held.is_unanswered() {
                 seen.stood_down.insert(n.to_owned(), self.calls(n));
             }
         }
