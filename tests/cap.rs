@@ -315,6 +315,34 @@ fn a_warning_goes_out_as_it_came_in_and_once_at_however_many_nodes_it_is_an_alar
 }
 
 #[test]
+fn a_warning_that_is_not_for_everybody_does_not_go_out_as_it_came() {
+    let tree = city();
+    let top = tree.node("c");
+    let (sent, expires) = (at(-60), at(3600));
+    for (id, scope) in [
+        ("met-private", "<scope>Private</scope><addresses>duty@eoc.example</addresses>"),
+        ("met-restricted", "<scope>Restricted</scope><restriction>duty officers</restriction>"),
+    ] {
+        let headline = format!("暴雨 {id}");
+        let alert = Warning::alert(id, &sent, &headline, &expires).xml();
+        let alert =
+            alert.replace("<scope>Public</scope>", scope).replace("<area>", "<contact>13800000000</contact><area>");
+        assert_eq!(post(top, &alert).status, 202);
+        let alarm = wait_for("its alarm", || {
+            let of_it = |a: &Value| a["title"] == headline.as_str();
+            warned(top, "").iter().find(|a| of_it(a))?["id"].as_str().map(str::to_owned)
+        });
+        assert!(top.asker().get("/v1/cap.atom").text.contains(&format!("/v1/alarms/{alarm}/cap")));
+        let told = top.asker().get(&format!("/v1/alarms/{alarm}/cap")).text;
+        assert_eq!((part(&told, "scope"), part(&told, "restriction")), ("Restricted", "official use"), "{told}");
+        for kept in ["duty", "13800000000"] {
+            assert!(!told.contains(kept), "{told}");
+        }
+        assert_eq!((part(&told, "event"), part(&told, "headline")), ("暴雨", headline.as_str()));
+    }
+}
+
+#[test]
 fn one_cancellation_ends_all_that_it_refers_to_and_an_update_that_is_late_revives_nothing() {
     let tree = city();
     let (top, named) = (tree.node("c"), tree.node("c/s"));

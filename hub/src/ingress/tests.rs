@@ -324,7 +324,8 @@ fn what_has_no_id_where_its_map_has_one_gets_one() {
     let map = |filter: &str, more: &str| {
         format!("[[map]]\nfilter = \"{filter}\"\nformat = \"json\"\ntype = \"t\"\nid = \"/n\"\n{more}\n")
     };
-    let node = ingress(&(map("r", "") + &map("u", "priority = \"urgent\"") + &map("s", "").replace("\"t\"", "\"city.sos\"")));
+    let node =
+        ingress(&(map("r", "") + &map("u", "priority = \"urgent\"") + &map("s", "").replace("\"t\"", "\"city.sos\"")));
     let id = |topic: &str, payload: &str| -> Value {
         let taken = node.take(&publish(topic, payload.as_bytes())).draft.unwrap();
         assert_eq!(taken.header().kind, Kind::Event, "{topic} {payload}");
