@@ -78,7 +78,7 @@ fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
         _ => None,
     };
     let is_for_some = match written {
-        Some((xml, message)) if is_public(&message) => return Ok(xml),
+        Some((xml, message)) if is_public(&message) || is_for_ours(&message, &ctx.config.cap) => return Ok(xml),
         other => other.is_some(),
     };
     match newest {
@@ -99,6 +99,12 @@ fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
 
 fn is_public(message: &Message) -> bool {
     message.get("scope").is_some_and(|scope| scope == "Public")
+}
+
+/// Is it meant for those for whom this node's own messages are, as its own cancellations are?
+fn is_for_ours(message: &Message, cap: &Cap) -> bool {
+    let says = |name: &str, text: &str| message.get(name).is_some_and(|said| said == text);
+    says("scope", "Restricted") && says("restriction", &cap.restriction)
 }
 
 /// A message in the log, to the byte if it is there as it came; and what it says.
