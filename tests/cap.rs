@@ -261,6 +261,16 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
     assert!(warned(other, "&active=false").is_empty(), "the other street was never told");
 }
 
+/// What is current by the feed, each as its link has it.
+fn current(node: &Node) -> Vec<String> {
+    let feed = node.asker().get("/v1/cap.atom").text;
+    let links = feed.split("<entry>").skip(1).map(|entry| {
+        let path = entry.split(&format!("href=\"{}", node.url())).nth(1).expect("a link of the node's");
+        node.asker().get(path.split('"').next().unwrap_or_default()).text
+    });
+    links.collect()
+}
+
 #[test]
 fn a_warning_goes_out_as_it_came_in_and_once_at_however_many_nodes_it_is_an_alarm() {
     let tree = city();
@@ -276,15 +286,6 @@ fn a_warning_goes_out_as_it_came_in_and_once_at_however_many_nodes_it_is_an_alar
         all.sort();
         (all == ["c", "c/s", "c/s/m"]).then_some(())
     });
-    // What is current by the feed, each as its link has it.
-    let current = |node: &Node| -> Vec<String> {
-        let feed = node.asker().get("/v1/cap.atom").text;
-        let links = feed.split("<entry>").skip(1).map(|entry| {
-            let path = entry.split(&format!("href=\"{}", node.url())).nth(1).expect("a link of the node's");
-            node.asker().get(path.split('"').next().unwrap_or_default()).text
-        });
-        links.collect()
-    };
     assert_eq!(current(top), [alert.xml()], "to the byte, so that a signature stays good");
     let told = current(below);
     assert_eq!(told.len(), 1, "{told:?}");
@@ -312,6 +313,35 @@ fn a_warning_goes_out_as_it_came_in_and_once_at_however_many_nodes_it_is_an_alar
     let ended = top.asker().get(&format!("/v1/alarms/{alarm}/cap"));
     assert_eq!((part(&ended.text, "msgType"), part(&ended.text, "sender")), ("Cancel", "c@citybrain"));
     assert!(part(&ended.text, "references").contains("eoc@met.example,met-2,"), "{}", ended.text);
+}
+
+#[test]
+fn a_warning_that_is_not_for_everybody_does_not_go_out_as_it_came() {
+    let tree = city();
+    let top = tree.node("c");
+    let (sent, expires) = (at(-60), at(3600));
+    for (id, scope) in [
+        ("met-private", "<scope>Private</scope><addresses>duty@eoc.example</addresses>"),
+        ("met-restricted", "<scope>Restricted</scope><restriction>duty officers</restriction>"),
+    ] {
+        let headline = format!("暴雨 {id}");
+        let alert = Warning::alert(id, &sent, &headline, &expires).xml();
+        let alert =
+            alert.replace("<scope>Public</scope>", scope).replace("<area>", "<contact>13800000000</contact><area>");
+        assert_eq!(post(top, &alert).status, 202);
+        let alarm = wait_for("its alarm", || {
+            let of_it = |a: &Value| a["title"] == headline.as_str();
+            warned(top, "").iter().find(|a| of_it(a))?["id"].as_str().map(str::to_owned)
+        });
+        let told = top.asker().get(&format!("/v1/alarms/{alarm}/cap")).text;
+        assert_eq!((part(&told, "scope"), part(&told, "restriction")), ("Restricted", "official use"), "{told}");
+        let all = current(top);
+        assert!(all.iter().any(|told| told.contains(&headline)), "{all:?}");
+        for kept in ["duty", "13800000000"] {
+            assert!(all.iter().chain([&told]).all(|told| !told.contains(kept)), "{all:?}");
+        }
+        assert_eq!((part(&told, "event"), part(&told, "headline")), ("暴雨", headline.as_str()));
+    }
 }
 
 #[test]

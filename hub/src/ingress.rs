@@ -4,8 +4,8 @@
 //! events. Whatever fails on the way is kept as a dead letter with its reason; nothing is dropped
 //! in silence, and nothing here can fail for another client.
 //!
-//! What is no UTF-8 is neither JSON nor text, and is refused, unless it is urgent or opens a case: that is taken
-//! with what does not read marked in it, by whichever way it comes.
+//! What is no UTF-8 is neither JSON nor text: an event is refused, unless it is urgent or opens a case. That, and
+//! whatever a device says in a format of its own, is taken with what does not read marked in it.
 
 mod discovery;
 mod making;
@@ -146,23 +146,41 @@ impl Ingress {
         }
     }
 
-    /// What is made of a publish that announces nothing. What is urgent, or opens a case, if it is read as a text, is read so:
-    /// a device with another encoding hears of no refusal, and whoever presses it hears of none at all.
+    /// What is made of a publish that announces nothing. What a device says in a format of its own is read as a text,
+    /// whatever its encoding: the end of an alarm must be heard as its beginning is. Of events that come as such only
+    /// what is urgent or opens a case is: whoever sends another hears of the refusal.
     fn draft_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         let as_sent = self.made_of(p);
         if words::utf8(p.payload).is_ok() || must_be_heard(&as_sent) {
             return as_sent;
         }
-        let mended = self.made_of(&Publish { payload: words::readable(p.payload).as_bytes(), ..*p });
-        if must_be_heard(&mended) { mended } else { as_sent }
+        let text = words::readable(p.payload);
+        let marked = Publish { payload: text.as_bytes(), ..*p };
+        let mended = self.made_of(&marked);
+        if must_be_heard(&mended) || self.is_own_format(&marked) { mended } else { as_sent }
+    }
+
+    /// Is it what a `[[map]]` makes an event of, or what was announced?
+    fn is_own_format(&self, p: &Publish<'_>) -> bool {
+        let body = Body::new(p.payload);
+        match self.map_of(p, &body) {
+            Some(map) => !map.skip && map.format != Format::Cloudevents,
+            None => {
+                let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
+                announced.said(p.topic, &body).is_some()
+            }
+        }
+    }
+
+    /// The first map that fits.
+    fn map_of(&self, p: &Publish<'_>, body: &Body<'_>) -> Option<&Map> {
+        let fits = |m: &&Map| topic::matches(&m.filter, p.topic) && !is_removal(p) && body.has(m);
+        self.maps.iter().find(fits)
     }
 
     fn made_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         let body = Body::new(p.payload);
-        // Nothing at all, retained, is MQTT's way to take a retained message back.
-        let is_removal = p.retain && p.payload.is_empty();
-        let fits = |m: &&Map| topic::matches(&m.filter, p.topic) && !is_removal && body.has(m);
-        if let Some(map) = self.maps.iter().find(fits) {
+        if let Some(map) = self.map_of(p, &body) {
             if map.skip {
                 return self.plain(p);
             }
@@ -185,7 +203,7 @@ impl Ingress {
             }
         }
         match p.topic.split('/').next().unwrap_or_default() {
-            "in" if is_removal => self.message(p).map(Some),
+            "in" if is_removal(p) => self.message(p).map(Some),
             "in" => self.cloudevent(p, Defaults::default()).map(Some).map_err(|r| match r.reason {
                 "not-json" | "not-cloudevents" => Refusal {
                     detail: format!(
@@ -369,6 +387,11 @@ impl Ingress {
         });
         hit.map_or(Tier::City, |(_, tier)| *tier)
     }
+}
+
+/// Nothing at all, retained, is MQTT's way to take a retained message back.
+fn is_removal(p: &Publish<'_>) -> bool {
+    p.retain && p.payload.is_empty()
 }
 
 fn must_be_heard(made: &Result<Option<Draft>, Refusal>) -> bool {

@@ -22,6 +22,8 @@ const PARTS_MAX: usize = 10_000;
 const PARTS_OF_ONE_MAX: usize = 200;
 /// Characters of a name: of a device, a part, a unit.
 const NAME_CHARS_MAX: usize = 120;
+/// Characters of a subject that names several.
+const SUBJECT_CHARS_MAX: usize = 240;
 /// Parts of a value's path.
 const PATH_MAX: usize = 8;
 
@@ -150,25 +152,30 @@ impl Announced {
     /// What a message on an announced topic says; `None`: nothing that was announced.
     pub(super) fn said(&self, topic: &str, body: &Body<'_>) -> Option<Said> {
         let all = self.parts.get(topic)?;
-        let mut found = all.iter().filter_map(|part| Some((part, part.value(body)?))).peekable();
-        let (first, _) = found.peek()?;
-        let (device, reach) = (first.device.as_str(), first.reach);
-        let mut says = Saying::of(all.iter().filter(|part| part.device == device));
-        let mut is_of_one = true;
-        for (part, value) in found {
-            if part.device == device {
-                says.add(part, value);
-            } else {
-                is_of_one &= !matches!(part.what, What::Online { .. });
+        let found: Vec<_> = all.iter().filter_map(|part| Some((part, part.value(body)?))).collect();
+        let (first, _) = found.first()?;
+        let online = found.iter().map(|(part, _)| part).find(|part| matches!(part.what, What::Online { .. }));
+        let (mut is_of_one, mut says): (bool, Vec<Saying>) = (true, Vec::new());
+        for (part, value) in found.iter().cloned() {
+            // A bridge speaks for all its devices, and of them but once.
+            let is_online = matches!(part.what, What::Online { .. });
+            if is_online && online.is_some_and(|first| first.device != part.device) {
+                is_of_one = false;
+                continue;
             }
+            let at = says.iter().position(|one| one.device == part.device).unwrap_or_else(|| {
+                says.push(Saying::of(&part.device, all));
+                says.len() - 1
+            });
+            says[at].add(part, value);
         }
-        // A bridge speaks for all its devices.
+        let said = Together(says);
         let subject = match topic.rsplit_once('/') {
-            Some((bridge, _)) if !is_of_one => bridge,
-            _ => device,
+            Some((bridge, _)) if !is_of_one && said.0.len() == 1 => bridge.to_owned(),
+            _ => said.subject(),
         };
-        let (kind, urgent) = says.kind();
-        Some(Said { kind, subject: subject.to_owned(), data: says.data(), urgent, reach })
+        let (kind, urgent) = said.kind();
+        Some(Said { kind, subject, data: said.data(), urgent, reach: first.reach })
     }
 }
 
@@ -243,28 +250,63 @@ impl Part {
     }
 }
 
-/// What one message says, while its parts are gone through.
+/// A part that tells of a danger.
+struct Zone {
+    danger: &'static str,
+    object: String,
+    /// Its announcement, and its name there: what it is called where another is called the same.
+    by: String,
+}
+
+impl Zone {
+    fn of(danger: &'static str, part: &Part) -> Zone {
+        let at = part.by.strip_suffix("/config").unwrap_or(&part.by);
+        Zone { danger, object: part.object.clone(), by: format!("{at}/{}", part.object) }
+    }
+}
+
+/// What one message says of one device, while its parts are gone through.
 #[derive(Default)]
 struct Saying {
+    device: String,
     data: Map<String, Value>,
     units: Map<String, Value>,
     dangers: BTreeMap<&'static str, bool>,
     /// Classes of dangers of which the device has several parts: the zones of a panel.
     zoned: Vec<String>,
+    /// All its parts on the topic that tell of a danger, and those of them that say something.
+    zones: Vec<Zone>,
+    spoke: Vec<Zone>,
     sos: bool,
     press: bool,
 }
 
 impl Saying {
-    /// Of a device with these parts.
-    fn of<'p>(parts: impl Iterator<Item = &'p Part>) -> Saying {
-        let (mut seen, mut zoned) = (HashSet::new(), Vec::new());
-        for part in parts.filter(|part| part.danger().is_some()) {
-            if !seen.insert(&part.key) && !zoned.contains(&part.key) {
-                zoned.push(part.key.clone());
+    /// Of this device, which has some of the topic's parts.
+    fn of(device: &str, all: &[Part]) -> Saying {
+        let mut says = Saying { device: device.to_owned(), ..Saying::default() };
+        let mut seen = HashSet::new();
+        for part in all.iter().filter(|part| part.device == device) {
+            let Some(danger) = part.danger() else { continue };
+            if !seen.insert(&part.key) && !says.zoned.contains(&part.key) {
+                says.zoned.push(part.key.clone());
             }
+            says.zones.push(Zone::of(danger, part));
         }
-        Saying { zoned, ..Saying::default() }
+        says
+    }
+
+    /// Who says it. Where only some of a device's zones speak, it is their word alone: it is about them, and ends
+    /// no alarm of another.
+    fn who(&self) -> String {
+        let is_alone = |zone: &&Zone| {
+            let of = |zones: &[Zone]| zones.iter().filter(|z| z.danger == zone.danger).count();
+            of(&self.zones) != of(&self.spoke)
+        };
+        let is_one = |zone: &Zone| self.zones.iter().filter(|z| z.object == zone.object).count() == 1;
+        let name = |zone: &'_ Zone| if is_one(zone) { zone.object.clone() } else { zone.by.clone() };
+        let alone = self.spoke.iter().filter(is_alone).map(name);
+        std::iter::once(self.device.clone()).chain(alone).collect::<Vec<_>>().join(" ")
     }
 
     fn add(&mut self, part: &Part, value: Value) {
@@ -280,6 +322,7 @@ impl Saying {
         if let Some(danger) = part.danger() {
             // One zone, or one poison, is enough.
             *self.dangers.entry(danger).or_default() |= value == true;
+            self.spoke.push(Zone::of(danger, part));
             let own = if is_zone { &part.object } else { &part.key };
             if own == danger {
                 return;
@@ -292,30 +335,80 @@ impl Saying {
         self.data.insert(key.clone(), value);
     }
 
-    /// The type, and whether it is urgent: what is wrong goes before what is well.
-    fn kind(&self) -> (&'static str, bool) {
-        let of = |wanted: bool| DANGERS.iter().find(|(danger, _)| self.dangers.get(danger) == Some(&wanted));
-        if self.sos {
-            return ("city.sos.pressed.v1", true);
-        }
-        if let Some((_, kind)) = of(true) {
-            return (kind, true);
-        }
-        match of(false) {
-            Some((_, kind)) => (kind, false),
-            None if self.press => ("city.button.pressed.v1", false),
-            None if self.data.len() == 1 && self.data.contains_key("online") => ("city.device.state.v1", false),
-            None => ("city.sensor.reading.v1", false),
-        }
-    }
-
     fn data(mut self) -> Value {
         if !self.units.is_empty() {
             self.data.insert("units".into(), self.units.into());
         }
         // A zone may be called as a danger is; what counts is whether any says so.
-        self.data.extend(self.dangers.into_iter().map(|(danger, is)| (danger.to_owned(), is.into())));
+        self.data.extend(members(self.dangers));
         self.data.into()
+    }
+}
+
+fn members(dangers: BTreeMap<&'static str, bool>) -> impl Iterator<Item = (String, Value)> {
+    dangers.into_iter().map(|(danger, is)| (danger.to_owned(), is.into()))
+}
+
+/// What one message says of all devices that it tells of: mostly one. It is one event whatever their number.
+struct Together(Vec<Saying>);
+
+impl Together {
+    /// Whether each danger of which any device speaks is there.
+    fn dangers(&self) -> BTreeMap<&'static str, bool> {
+        let mut all = BTreeMap::new();
+        for (danger, is) in self.0.iter().flat_map(|one| &one.dangers) {
+            *all.entry(*danger).or_default() |= *is;
+        }
+        all
+    }
+
+    /// The type, and whether it is urgent: what is wrong goes before what is well.
+    fn kind(&self) -> (&'static str, bool) {
+        let dangers = self.dangers();
+        let of = |wanted: bool| DANGERS.iter().find(|(danger, _)| dangers.get(danger) == Some(&wanted));
+        if self.0.iter().any(|one| one.sos) {
+            return ("city.sos.pressed.v1", true);
+        }
+        if let Some((_, kind)) = of(true) {
+            return (kind, true);
+        }
+        let is_online = |one: &Saying| one.data.len() == 1 && one.data.contains_key("online");
+        match of(false) {
+            Some((_, kind)) => (kind, false),
+            None if self.0.iter().any(|one| one.press) => ("city.button.pressed.v1", false),
+            None if matches!(self.0.as_slice(), [one] if is_online(one)) => ("city.device.state.v1", false),
+            None => ("city.sensor.reading.v1", false),
+        }
+    }
+
+    /// Whom it is about: who calls for help, and who speaks of a danger, so that the same ones end its alarm; else
+    /// who was pressed; else all.
+    fn subject(&self) -> String {
+        let calls = |one: &&Saying| one.sos || !one.dangers.is_empty();
+        let pressed = |one: &&Saying| one.press;
+        let any = |_: &&Saying| true;
+        let of = |is: fn(&&Saying) -> bool| self.0.iter().filter(is).map(Saying::who).collect::<Vec<_>>();
+        let all = [calls, pressed, any].into_iter().map(of).find(|all| !all.is_empty()).unwrap_or_default();
+        let whole = all.join(", ");
+        if whole.chars().count() <= SUBJECT_CHARS_MAX {
+            return whole;
+        }
+        // Too many to be named, but no other ones.
+        let hash = xxh3_64(whole.as_bytes());
+        format!("{} … {hash:016x}", whole.chars().take(SUBJECT_CHARS_MAX).collect::<String>())
+    }
+
+    /// Of one device its members; of several each one's below its name, and the dangers of all.
+    fn data(mut self) -> Value {
+        if self.0.len() == 1
+            && let Some(one) = self.0.pop()
+        {
+            return one.data();
+        }
+        let dangers = self.dangers();
+        let mut data: Map<String, Value> = self.0.into_iter().map(|one| (one.device.clone(), one.data())).collect();
+        data.extend(members(dangers));
+        data.into()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::door::Publish;
 use crate::door::packet::reason;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
+use citybrain_shared::case;
 use citybrain_shared::config::Map;
 use citybrain_shared::event::is_attribute_name;
 use citybrain_shared::record::Draft;
@@ -50,15 +51,18 @@ impl Ingress {
             Some(s) => fill(s),
             None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
         };
-        let id = match &map.id {
-            None => uuid::Uuid::now_v7().to_string(),
-            Some(pointer) => match body.pointer(pointer) {
-                Some(Value::String(s)) if !s.is_empty() => s.clone(),
-                Some(Value::Number(n)) if is_exact(n) => n.to_string(),
-                Some(Value::Number(n)) => return Err(bad("no-id", lossy(pointer, "id", n))),
-                _ => return Err(bad("no-id", format!("the payload has no id at `{pointer}`, the map's `id`"))),
-            },
+        let id = match map.id.as_ref().and_then(|pointer| Some((pointer, body.pointer(pointer)?))) {
+            None | Some((_, Value::Null)) => None,
+            Some((_, Value::String(s))) if !s.is_empty() => Some(s.clone()),
+            Some((_, Value::Number(n))) if is_exact(n) => Some(n.to_string()),
+            // What is urgent is rather heard twice than never.
+            Some(_) if defaults.urgent || case::is_sos(&kind) => None,
+            Some((pointer, Value::Number(n))) => return Err(bad("no-id", lossy(pointer, "id", n))),
+            Some((pointer, v)) => {
+                return Err(bad("no-id", format!("what stands at `{pointer}`, the map's `id`, is no id: {v}")));
+            }
         };
+        let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let mut json = serde_json::Map::new();
         let mut put = |k: &str, v: Cow<'_, str>| json.insert(k.to_owned(), Value::String(v.into_owned()));
         put("specversion", "1.0".into());

@@ -279,9 +279,8 @@ fn plain_messages_stay_messages() {
 }
 
 #[test]
-fn what_is_no_utf8_is_refused_wherever_it_stands_with_its_place() {
-    let maps = "[[map]]\nfilter = \"in/t/#\"\nformat = \"text\"\n[[map]]\nfilter = \"in/j/#\"\nformat = \"json\"\n";
-    let node = ingress(maps);
+fn an_event_that_is_no_utf8_is_refused_wherever_it_stands_with_its_place() {
+    let node = ingress("");
     let event =
         |rest: &[u8]| [b"{\"specversion\":\"1.0\",\"source\":\"a\",\"type\":\"t\"".as_slice(), rest, b"}"].concat();
     let good = node.accept(&event(",\"id\":\"1\",\"data\":\"温\"".as_bytes())).unwrap();
@@ -297,13 +296,52 @@ fn what_is_no_utf8_is_refused_wherever_it_stands_with_its_place() {
         let said = letter(&node.take(&publish("in/ce", &event)));
         assert!(said.detail.contains(&format!("byte {at} (0xB1)")), "{}", said.detail);
     }
-    for (topic, reason, detail) in [
-        ("in/t/1", "not-text", "the map for `in/t/#` expects UTF-8 text: byte 2 (0xFF) is no UTF-8"),
-        ("in/j/1", "not-json", "the map for `in/j/#` expects JSON: byte 2 (0xFF) is no UTF-8"),
+}
+
+#[test]
+fn what_a_device_says_in_a_format_of_its_own_is_read_though_it_is_no_utf8() {
+    let maps = "[[map]]\nfilter = \"in/t/#\"\nformat = \"text\"\ntype = \"t\"\n\
+                [[map]]\nfilter = \"in/j/#\"\nformat = \"json\"\nhas = { \"/smoke\" = [false] }\ntype = \"j\"\n";
+    let node = ingress(maps);
+    for (topic, payload, want) in [
+        ("in/t/1", b"\"\xff\"".as_slice(), json!("\"\u{fffd}FF\"")),
+        ("in/j/1", b"{\"smoke\":false,\"who\":\"\xcd\xf5\"}", json!({"smoke": false, "who": "\u{fffd}CD\u{fffd}F5"})),
     ] {
-        let said = letter(&node.take(&publish(topic, b"\"\xff\"")));
-        assert_eq!((said.reason.as_str(), said.detail.as_str()), (reason, detail));
+        let taken = node.take(&publish(topic, payload)).draft.unwrap();
+        assert_eq!((taken.header().kind, taken.header().lane), (Kind::Event, Lane::Routine), "{topic}");
+        assert_eq!(serde_json::from_slice::<Value>(taken.payload()).unwrap()["data"], want);
     }
+    // What nothing reads stays what it is.
+    for (topic, reason) in [("in/j/1", "unmapped"), ("in/x", "unmapped")] {
+        assert_eq!(letter(&node.take(&publish(topic, b"\"\xff\""))).reason, reason, "{topic}");
+    }
+    let plain = node.take(&publish("cam/1", b"\xff\xd8")).draft.unwrap();
+    assert_eq!((plain.header().kind, plain.payload()), (Kind::Message, b"\xff\xd8".as_slice()));
+}
+
+#[test]
+fn what_has_no_id_where_its_map_has_one_gets_one() {
+    let map = |filter: &str, more: &str| {
+        format!("[[map]]\nfilter = \"{filter}\"\nformat = \"json\"\ntype = \"t\"\nid = \"/n\"\n{more}\n")
+    };
+    let node =
+        ingress(&(map("r", "") + &map("u", "priority = \"urgent\"") + &map("s", "").replace("\"t\"", "\"city.sos\"")));
+    let id = |topic: &str, payload: &str| -> Value {
+        let taken = node.take(&publish(topic, payload.as_bytes())).draft.unwrap();
+        assert_eq!(taken.header().kind, Kind::Event, "{topic} {payload}");
+        serde_json::from_slice::<Value>(taken.payload()).unwrap()["id"].clone()
+    };
+    for payload in ["{}", r#"{"n":null}"#] {
+        for topic in ["r", "u", "s"] {
+            assert_ne!(id(topic, payload), id(topic, payload), "each has its own");
+        }
+    }
+    // What stands there and can be none keeps nothing away that is urgent.
+    for payload in [r#"{"n":""}"#, r#"{"n":{}}"#, r#"{"n":89860012345678901234}"#] {
+        assert_eq!(letter(&node.take(&publish("r", payload.as_bytes()))).reason, "no-id", "{payload}");
+        assert!(id("u", payload).is_string() && id("s", payload).is_string());
+    }
+    assert_eq!(id("u", r#"{"n":7}"#), "7");
 }
 
 #[test]

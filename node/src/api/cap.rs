@@ -20,9 +20,11 @@ use bytes::Bytes;
 use chrono::{DateTime, FixedOffset, Utc};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::State;
+use citybrain_shared::config::Config;
+use citybrain_shared::config::cap::Cap;
 use citybrain_shared::record::{Header, event_key};
 use citybrain_shared::view::{self, Alarm};
-use citybrain_shared::{Address, Pos, config::Config, words};
+use citybrain_shared::{Address, Pos, words};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -41,7 +43,7 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<R
     let alarm = super::alarms::known(&ctx, &id)?;
     let xml = match warning_of(&alarm) {
         Some(root) => of_warning(&ctx, &alarm, root)?,
-        None => own(&ctx, &alarm, None),
+        None => write::write(&own(&ctx, &alarm, None)),
     };
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], xml).into_response())
 }
@@ -52,9 +54,9 @@ fn warning_of(alarm: &Alarm) -> Option<&str> {
 }
 
 /// The alarm in this node's own words.
-fn own(ctx: &Ctx, alarm: &Alarm, of: Option<&Told>) -> String {
+fn own(ctx: &Ctx, alarm: &Alarm, of: Option<&Told>) -> Message {
     let speaker = Speaker { cap: &ctx.config.cap, offset: offset(ctx) };
-    let message = ctx.hub.state(|state| {
+    ctx.hub.state(|state| {
         let known = |node: &Address| origin(&ctx.config, state, node);
         let warned = of.map(|told| Warned {
             event: Some(&told.event).filter(|event| !event.is_empty()).unwrap_or(&alarm.name).clone(),
@@ -62,21 +64,32 @@ fn own(ctx: &Ctx, alarm: &Alarm, of: Option<&Told>) -> String {
             nodes: told.nodes.iter().map(|node| (node.clone(), known(node))).collect(),
         });
         speaker.message(alarm, &known(&alarm.origin), warned.as_ref())
-    });
-    write::write(&message)
+    })
 }
 
-/// The warning's newest message: as it came, or what the alarm and the node know of it where the log has it no more.
+/// The warning's newest message: as it came, or what the alarm and the node know of it where the log has it no more. What
+/// its sender meant for some is not for everybody who may read here: of that, too, the node has words of its own, and
+/// they are restricted.
 fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
     let newest = |state: &State| Brain::of(state)?.warnings.newest(root).map(|(told, at)| (told.clone(), at));
     let newest = ctx.hub.state(newest);
-    if let Some((told, Some(pos))) = &newest
-        && let Some(xml) = written(ctx, told, *pos).map_err(|e| Refusal::log(&e))?
-    {
-        return Ok(xml);
-    }
+    let written = match &newest {
+        Some((told, Some(pos))) => written(ctx, told, *pos).map_err(|e| Refusal::log(&e))?,
+        _ => None,
+    };
+    let is_for_some = match written {
+        Some((xml, message)) if is_public(&message) || is_for_ours(&message, &ctx.config.cap) => return Ok(xml),
+        other => other.is_some(),
+    };
     match newest {
-        Some((told, _)) if alarm.active && told.msg_type != "Cancel" => Ok(own(ctx, alarm, Some(&told))),
+        Some((told, _)) if alarm.active && told.msg_type != "Cancel" => {
+            let mut message = own(ctx, alarm, Some(&told));
+            if is_for_some && is_public(&message) {
+                message.insert("scope".into(), "Restricted".into());
+                message.insert("restriction".into(), Cap::default().restriction.into());
+            }
+            Ok(write::write(&message))
+        }
         _ => {
             let detail = format!("alarm {} was raised for the message {root}, which is not in force here", alarm.id);
             Err(Refusal::not_found(detail, "what became of it, messages of its own sender say"))
@@ -84,14 +97,24 @@ fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
     }
 }
 
-/// A message in the log, to the byte if it is there as it came.
-fn written(ctx: &Ctx, told: &Told, pos: Pos) -> Result<Option<String>, citybrain_hub::log::Error> {
+fn is_public(message: &Message) -> bool {
+    message.get("scope").is_some_and(|scope| scope == "Public")
+}
+
+/// Is it meant for those for whom this node's own messages are, as its own cancellations are?
+fn is_for_ours(message: &Message, cap: &Cap) -> bool {
+    let says = |name: &str, text: &str| message.get(name).is_some_and(|said| said == text);
+    says("scope", "Restricted") && says("restriction", &cap.restriction)
+}
+
+/// A message in the log, to the byte if it is there as it came; and what it says.
+fn written(ctx: &Ctx, told: &Told, pos: Pos) -> Result<Option<(String, Message)>, citybrain_hub::log::Error> {
     let Some(entry) = ctx.hub.reader().get(pos)? else { return Ok(None) };
     let kept = Header::decode(&entry.bytes).ok().and_then(|(_, payload)| data::<Told>(payload));
     let kept = kept.filter(|kept| kept.key == told.key);
     Ok(kept.and_then(|Told { xml, message, .. }| match message {
-        _ if !xml.is_empty() => Some(xml),
-        serde_json::Value::Object(message) => Some(write::write(&message)),
+        _ if !xml.is_empty() => read::read(xml.as_bytes()).ok().map(|message| (xml, message)),
+        serde_json::Value::Object(message) => Some((write::write(&message), message)),
         _ => None,
     }))
 }

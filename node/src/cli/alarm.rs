@@ -15,7 +15,8 @@ pub enum Alarm {
     List(List),
     /// One, with all that is known of it
     Show {
-        /// The alarm's id, or enough of it, or its name as the list shows it: `smoke/flat-3`
+        /// The alarm's id, or enough of it, or its name as the list shows it: `smoke/flat-3`, with or without
+        /// the source behind it
         id: String,
         #[command(flatten)]
         at: At,
@@ -66,7 +67,8 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Act {
-    /// The alarm's id, or enough of it, or its name as the list shows it: `smoke/flat-3`
+    /// The alarm's id, or enough of it, or its name as the list shows it: `smoke/flat-3`, with or without
+    /// the source behind it
     pub id: String,
     /// Who does it [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]

@@ -151,8 +151,9 @@ pub(super) fn dollar_filters(maps: &[Map]) -> Vec<String> {
     all
 }
 
-/// What keeps messages from a preset of the file, a sentence each: the file's own entries that come
-/// before it, and topics that nobody may publish to.
+/// What keeps messages or alarms from a preset of the file, a sentence each: the file's own entries that
+/// come before it, its rules that do less than those in whose place they stand, and topics that nobody may
+/// publish to.
 pub fn unseen(config: &Config) -> Vec<String> {
     let wanted = || config.preset.iter().filter_map(|p| Some((p, find(&p.name)?.maps(p.base.as_deref()))));
     let own = config.map.len().saturating_sub(wanted().map(|(_, maps)| maps.len()).sum());
@@ -173,6 +174,7 @@ pub fn unseen(config: &Config) -> Vec<String> {
             }
         }
     }
+    told.extend(replaced(config));
     for (preset, maps) in all {
         // Who names a whole topic, or skips, has decided so.
         let wide = |m: &Map| !m.skip && m.filter.contains(['+', '#']);
@@ -199,6 +201,43 @@ pub fn unseen(config: &Config) -> Vec<String> {
         }
     }
     told
+}
+
+/// Rules of the file that stand in the place of a preset's, and look at less or keep devices apart otherwise.
+fn replaced(config: &Config) -> Vec<String> {
+    let tier = config.node.address.tier();
+    let brought = config.preset.iter().filter(|p| p.rules).filter_map(|p| Some((p, find(&p.name)?.rules(tier))));
+    let mut told: Vec<String> = Vec::new();
+    let mut seen = Vec::new();
+    for (preset, rule) in brought.flat_map(|(preset, rules)| rules.into_iter().map(move |rule| (preset, rule))) {
+        let Some(own) = config.rule.iter().find(|own| own.name == rule.name) else { continue };
+        if seen.contains(&rule.name) {
+            continue;
+        }
+        seen.push(rule.name.clone());
+        let unheard: Vec<&str> =
+            rule.on.iter().filter(|kind| !own.on.iter().any(|on| covers(on, kind))).map(String::as_str).collect();
+        let less = match unheard.as_slice() {
+            [] if own.by == rule.by => continue,
+            [] => format!("and keeps apart by `{}`, not by `{}`", by(own), by(&rule)),
+            unheard => format!("and does not look at `{}`", unheard.join("`, `")),
+        };
+        told.push(format!(
+            "the rule `{0}` of the file stands in the place of that of preset `{1}`, {less}; give it another name, or \
+             what `citybrain preset show {1}` shows, if that is not meant",
+            rule.name, preset.name
+        ));
+    }
+    told
+}
+
+fn by(rule: &Rule) -> &str {
+    rule.by.as_deref().unwrap_or_default()
+}
+
+/// Does a type, or what types begin with and `*`, stand for all that another stands for?
+fn covers(on: &str, kind: &str) -> bool {
+    on.strip_suffix('*').map_or(on == kind, |stem| kind.starts_with(stem))
 }
 
 /// Are there topics that both filters match? Where one has a word in the first level and the other a
@@ -378,7 +417,25 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_leave_every_preset_its_messages() {
+    fn a_rule_of_the_file_that_does_less_than_the_preset_s_in_whose_place_it_stands_is_told() {
+        let told = |on: &str, by: &str| {
+            let own = format!("[[rule]]\nname = \"smoke\"\non = {on}\nby = \"{by}\"\n[[rule.then]]\nraise = {{}}\n");
+            let parsed = parse(&file("preset = [\"zigbee2mqtt\", \"tasmota\"]", &own), &Variables::new());
+            unseen(&parsed.config.unwrap())
+        };
+        let (all, apart) = ("[\"city.*\"]", "event.subject + ' ' + event.source");
+        assert_eq!(told(all, apart), [""; 0]);
+        let found = told(all, "event.subject");
+        assert!(found.len() == 1 && found[0].contains("keeps apart by `event.subject`, not by"), "{found:?}");
+        let found = told("[\"city.smoke.*\"]", apart);
+        assert!(found.len() == 1 && found[0].contains("does not look at `city.gas.reading.*`, "), "{found:?}");
+        assert!(
+            found[0].starts_with("the rule `smoke` of the file stands in the place of that of preset `zigbee2mqtt`")
+        );
+    }
+
+    #[test]
+    fn the_examples_leave_every_preset_its_messages_and_alarms() {
         for text in [
             include_str!("../../../config/city.toml"),
             include_str!("../../../config/street.toml"),

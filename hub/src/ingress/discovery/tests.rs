@@ -185,6 +185,113 @@ fn one_zone_of_a_panel_is_enough_for_its_alarm() {
     }
 }
 
+/// A panel with smoke zones `z1`, `z2` and `z3` on `vend/fp`.
+const PANEL: &str = r#"{"dev":{"ids":["fp"],"name":"Panel"},"stat_t":"vend/fp","cmps":{
+    "z1":{"p":"binary_sensor","dev_cla":"smoke","val_tpl":"{{ value_json.z1 }}"},
+    "z2":{"p":"binary_sensor","dev_cla":"smoke","val_tpl":"{{ value_json.z2 }}"},
+    "z3":{"p":"binary_sensor","dev_cla":"smoke","val_tpl":"{{ value_json.z3 }}"},
+    "b":{"p":"sensor","dev_cla":"battery","val_tpl":"{{ value_json.b }}"}}}"#;
+
+#[test]
+fn where_only_some_zones_of_a_panel_speak_it_is_their_word_alone() {
+    let node = node();
+    all(
+        &node,
+        &[
+            ("homeassistant/device/fp/config", PANEL, "-"),
+            ("vend/fp", r#"{"z2":"ON"}"#, r#"!city.smoke.reading.v1 Panel z2 {"smoke":true,"z2":true}"#),
+            ("vend/fp", r#"{"z1":"OFF"}"#, r#"city.smoke.reading.v1 Panel z1 {"smoke":false,"z1":false}"#),
+            ("vend/fp", r#"{"z2":"OFF"}"#, r#"city.smoke.reading.v1 Panel z2 {"smoke":false,"z2":false}"#),
+            (
+                "vend/fp",
+                r#"{"z3":"OFF","z1":"ON"}"#,
+                r#"!city.smoke.reading.v1 Panel z1 z3 {"smoke":true,"z1":true,"z3":false}"#,
+            ),
+            // Nor has a message without any of them a word for one.
+            ("vend/fp", r#"{"b":3}"#, r#"city.sensor.reading.v1 Panel {"battery":3}"#),
+        ],
+    );
+}
+
+#[test]
+fn gas_that_is_gone_is_no_word_of_carbon_monoxide() {
+    let both = r#"{"dev":{"name":"Kitchen"},"stat_t":"vend/k","cmps":{
+        "g":{"p":"binary_sensor","dev_cla":"gas","val_tpl":"{{ value_json.gas }}"},
+        "c":{"p":"binary_sensor","dev_cla":"carbon_monoxide","val_tpl":"{{ value_json.co }}"}}}"#;
+    let node = node();
+    all(
+        &node,
+        &[
+            ("homeassistant/device/k/config", both, "-"),
+            ("vend/k", r#"{"co":"ON"}"#, r#"!city.gas.reading.v1 Kitchen c {"carbon_monoxide":true,"gas":true}"#),
+            ("vend/k", r#"{"gas":"OFF"}"#, r#"city.gas.reading.v1 Kitchen g {"gas":false}"#),
+            (
+                "vend/k",
+                r#"{"gas":"OFF","co":"ON"}"#,
+                r#"!city.gas.reading.v1 Kitchen {"carbon_monoxide":true,"gas":true}"#,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn zones_that_are_called_the_same_go_by_their_announcements() {
+    let zone = |n: u8| {
+        format!(
+            r#"{{"dev_cla":"smoke","stat_t":"vend/p","val_tpl":"{{{{ value_json.z{n} }}}}","dev":{{"name":"Panel"}}}}"#
+        )
+    };
+    let node = node();
+    for n in [1, 2] {
+        assert_eq!(says(&node, &format!("homeassistant/binary_sensor/z{n}/smoke/config"), &zone(n)), "-");
+    }
+    let [one, two] = [r#"{"z1":"OFF"}"#, r#"{"z2":"OFF"}"#].map(|payload| says(&node, "vend/p", payload));
+    assert_eq!(one, r#"city.smoke.reading.v1 Panel homeassistant/binary_sensor/z1/smoke/smoke {"smoke":false}"#);
+    assert_ne!(one, two);
+}
+
+#[test]
+fn what_any_device_of_a_topic_says_is_in_its_message_s_event() {
+    let part = |kind: &str, name: &str, key: &str| {
+        format!(
+            r#"{{{kind}"name":"{name}","stat_t":"vend/gs","val_tpl":"{{{{ value_json.{key} }}}}","dev":{{"name":"{name}"}}}}"#
+        )
+    };
+    let smoke = r#""dev_cla":"smoke","#;
+    let node = node();
+    all(
+        &node,
+        &[
+            ("homeassistant/binary_sensor/a/config", &part("", "SOS A", "a"), "-"),
+            ("homeassistant/binary_sensor/b/config", &part("", "SOS B", "b"), "-"),
+            ("homeassistant/binary_sensor/c/config", &part(smoke, "Room C", "c"), "-"),
+            ("homeassistant/binary_sensor/d/config", &part(smoke, "Room D", "d"), "-"),
+            (
+                "vend/gs",
+                r#"{"a":"OFF","b":"ON"}"#,
+                r#"!city.sos.pressed.v1 SOS B {"SOS A":{"a":false},"SOS B":{"b":true}}"#,
+            ),
+            (
+                "vend/gs",
+                r#"{"a":"ON","b":"ON"}"#,
+                r#"!city.sos.pressed.v1 SOS A, SOS B {"SOS A":{"a":true},"SOS B":{"b":true}}"#,
+            ),
+            ("vend/gs", r#"{"b":"OFF"}"#, r#"city.sensor.reading.v1 SOS B {"b":false}"#),
+            (
+                "vend/gs",
+                r#"{"c":"OFF","d":"ON","a":"OFF"}"#,
+                r#"!city.smoke.reading.v1 Room C, Room D {"Room C":{"smoke":false},"Room D":{"smoke":true},"SOS A":{"a":false},"smoke":true}"#,
+            ),
+            (
+                "vend/gs",
+                r#"{"c":"OFF","d":"OFF"}"#,
+                r#"city.smoke.reading.v1 Room C, Room D {"Room C":{"smoke":false},"Room D":{"smoke":false},"smoke":false}"#,
+            ),
+            ("vend/gs", r#"{"d":"ON"}"#, r#"!city.smoke.reading.v1 Room D {"smoke":true}"#),
+        ],
+    );
+}
+
 #[test]
 fn a_sensor_that_is_called_smoke_hides_no_alarm() {
     let node = node();

@@ -267,11 +267,21 @@ impl Table {
         }
     }
 
-    /// Those that are active are meant first: of those that are over a node may know many.
+    /// People leave out the source, which a preset's rules have behind the subject.
     fn called(&self, text: &str) -> Named<&Alarm> {
+        match self.called_by(text, |key, said| key == said) {
+            Named::Nothing => {
+                self.called_by(text, |key, said| key.strip_prefix(said).is_some_and(|s| s.starts_with(" /")))
+            }
+            named => named,
+        }
+    }
+
+    /// Those that are active are meant first: of those that are over a node may know many.
+    fn called_by(&self, text: &str, fits: fn(&str, &str) -> bool) -> Named<&Alarm> {
         let is_called = |a: &&Alarm| match text.strip_prefix(a.name.as_str()) {
             Some("") => a.key.is_empty(),
-            Some(rest) => rest.strip_prefix('/') == Some(&a.key) && !a.key.is_empty(),
+            Some(rest) => rest.strip_prefix('/').is_some_and(|said| !said.is_empty() && fits(&a.key, said)),
             None => false,
         };
         let mut all: Vec<&Alarm> = self.all.values().filter(is_called).collect();

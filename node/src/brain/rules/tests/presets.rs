@@ -2,6 +2,7 @@
 
 use super::*;
 use citybrain_hub::ingress::Ingress;
+use citybrain_shared::prefix::Named;
 
 /// A node with these presets, and what stands at its door.
 struct House {
@@ -107,6 +108,58 @@ fn of_two_devices_with_one_name_each_ends_its_own_alarm() {
         house.node.wait(31 * S);
         assert_eq!(house.active().len(), 0, "{presets}");
         assert_eq!(house.errors(), 0, "{presets}");
+    }
+}
+
+#[test]
+fn of_two_zones_of_a_panel_and_of_two_devices_of_a_topic_none_ends_the_other_s_alarm() {
+    let panel = r#"{"dev":{"ids":["fp"],"name":"Panel"},"stat_t":"vend/fp","cmps":{
+        "z1":{"p":"binary_sensor","dev_cla":"smoke","val_tpl":"{{ value_json.z1 }}"},
+        "z2":{"p":"binary_sensor","dev_cla":"smoke","val_tpl":"{{ value_json.z2 }}"}}}"#;
+    let room = |n: u8| {
+        format!(
+            r#"{{"dev_cla":"smoke","stat_t":"vend/fp","val_tpl":"{{{{ value_json.z{n} }}}}","dev":{{"name":"Room {n}"}}}}"#
+        )
+    };
+    let mut panel_house = House::new("preset = \"discovery\"");
+    panel_house.announced("device/fp", panel);
+    let mut rooms = House::new("preset = \"discovery\"");
+    rooms.announced("binary_sensor/z1", &room(1));
+    rooms.announced("binary_sensor/z2", &room(2));
+    for mut house in [panel_house, rooms] {
+        let mut after = |payload: &str| {
+            house.says("g", "vend/fp", payload);
+            house.node.wait(31 * S);
+            house.active().len()
+        };
+        // Who sends what has changed.
+        assert_eq!(after(r#"{"z2":"ON"}"#), 1);
+        assert_eq!(after(r#"{"z1":"OFF"}"#), 1, "it still burns in the other");
+        assert_eq!(after(r#"{"z1":"ON"}"#), 2);
+        assert_eq!(after(r#"{"z2":"OFF"}"#), 1);
+        assert_eq!(after(r#"{"z1":"OFF"}"#), 0);
+        // Who always sends all.
+        assert_eq!(after(r#"{"z1":"OFF","z2":"ON"}"#), 1);
+        assert_eq!(after(r#"{"z1":"ON","z2":"OFF"}"#), 1);
+        assert_eq!(after(r#"{"z1":"OFF","z2":"OFF"}"#), 0);
+        assert_eq!(house.errors(), 0);
+    }
+}
+
+#[test]
+fn an_alarm_is_meant_without_its_source_too_if_it_is_the_only_one() {
+    let mut house = House::new("preset = \"zigbee2mqtt\"");
+    house.says("g", "zigbee2mqtt/hall", r#"{"smoke":true}"#);
+    house.says("g", "zigbee2mqtt/hall 2", r#"{"smoke":true}"#);
+    let alarms = &house.node.rules.alarms;
+    for (text, key) in
+        [("smoke/hall", "hall /"), ("smoke/hall 2", "hall 2 /"), ("smoke/hall /c/s/zigbee2mqtt/hall", "hall /")]
+    {
+        let Named::One(alarm) = alarms.named(text) else { panic!("`{text}` is one") };
+        assert!(alarm.key.starts_with(key), "{text}: {}", alarm.key);
+    }
+    for text in ["smoke/", "smoke/ha", "smoke/hall 3", "gas/hall"] {
+        assert!(matches!(alarms.named(text), Named::Nothing), "{text}");
     }
 }
 
