@@ -753,7 +753,7 @@ mod tests {
     #[test]
     fn a_refusal_is_shown_to_its_end_which_says_how_to_go_on() {
         let why = format!("{}; `citybrain case show 20261120-0` says how it stands", "it is so ".repeat(40));
-        let wish = serde_json::json!({"verb": "accept", "by": "w", "to": "c/s/a", "refused": why});
+        let wish = serde_json::json!({"id": "w1", "verb": "accept", "by": "w", "to": "c/s/a", "refused": why});
         let told = screen(&with(serde_json::json!({})), "c", |shown| {
             shown.wishes.push(serde_json::from_value(wish).unwrap());
         });

@@ -121,9 +121,9 @@ fn of_two_zones_of_a_panel_and_of_two_devices_of_a_topic_none_ends_the_other_s_a
             r#"{{"dev_cla":"smoke","stat_t":"vend/fp","val_tpl":"{{{{ value_json.z{n} }}}}","dev":{{"name":"Room {n}"}}}}"#
         )
     };
-    let mut panel_house = House::new("preset = \"discovery\"");
+    let panel_house = House::new("preset = \"discovery\"");
     panel_house.announced("device/fp", panel);
-    let mut rooms = House::new("preset = \"discovery\"");
+    let rooms = House::new("preset = \"discovery\"");
     rooms.announced("binary_sensor/z1", &room(1));
     rooms.announced("binary_sensor/z2", &room(2));
     for mut house in [panel_house, rooms] {
