@@ -100,9 +100,10 @@ impl Telling<'_> {
     pub fn retitle(&mut self, on: Occasion<'_>) -> Vec<String> {
         let mut done = Vec::new();
         for action in &on.rule.then {
-            let Action::Raise { alarm, key, .. } = action else { continue };
-            if self.is_of(&self.identity(on, alarm, key.as_ref()), on) {
-                done.extend(self.run(on, action).map(cut));
+            let Action::Raise { alarm, key, severity, title, reach } = action else { continue };
+            let who = self.identity(on, alarm, key.as_ref());
+            if self.is_of(&who, on) {
+                done.extend(self.raise(on, &who, severity, title, *reach).map(cut));
             }
         }
         done

@@ -1,7 +1,7 @@
 //! What is wrong with rules before they run: expressions, names, dependencies, circles.
 
 use super::expression::Scope;
-use super::rule::{Above, Set};
+use super::rule::{Above, Dependency, Set, dependency};
 use super::template::Template;
 use citybrain_shared::case;
 use citybrain_shared::config::rules::{Action, Duration, Rule, Severity, Window, WindowKind};
@@ -229,12 +229,11 @@ impl Look<'_> {
 
     /// What keeps a rule back must be another's.
     fn held_by_itself(&mut self, path: &str, rule: &Rule) {
-        let Some(named) = rule.unless_alarm.as_deref() else { return };
-        let (name, any_key) = named.strip_suffix("/*").map_or((named, false), |name| (name, true));
+        let Some(Dependency { alarm: name, any_key }) = rule.unless_alarm.as_deref().map(dependency) else { return };
         // Of several that it tells apart, one may keep back the others.
         let is_the_same = |key: Option<&String>| key.is_none() && (!any_key || rule.by.is_none());
         let is_own = |action: &Action| match action {
-            Action::Raise(x) => x.alarm.as_ref().unwrap_or(&rule.name) == name && is_the_same(x.key.as_ref()),
+            Action::Raise(x) => *x.alarm.as_ref().unwrap_or(&rule.name) == name && is_the_same(x.key.as_ref()),
             _ => false,
         };
         if rule.then.iter().any(is_own) {

@@ -8,7 +8,7 @@ use super::alarms::{self, Turn, id_of};
 use super::asking::Ask;
 use super::expression::Facts;
 use super::keys::{Due, Held, KeyState};
-use super::queue::{Conclusion, Intent, Meet};
+use super::queue::{Conclusion, Counted, Intent, Meet};
 use super::rule::{Action, Dependency, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
 use super::step::{self, Free, Met, Step};
@@ -142,32 +142,28 @@ impl Rules {
         let free = self.is_free(rule, &key, at_us);
         let meets = |state: &mut KeyState| {
             let now = at_us.max(state.last_us);
-            if waits || step::is_behind(state, now) {
-                state.concluded = pos;
-                return Ok::<_, String>((Step::Later, now, None));
-            }
-            let counted = step::count(rule, state, value.as_ref(), now);
-            let step = step::advance(rule, &key, state, &Met { facts, counted: &counted, held, now, free })?;
+            let (step, counted) = if waits || step::is_behind(state, now) {
+                (Step::Later, None)
+            } else {
+                let counted = step::count(rule, state, value.as_ref(), now);
+                (step::advance(rule, &key, state, &Met { facts, counted: &counted, held, now, free })?, Some(counted))
+            };
             if !matches!(step, Step::Nothing) {
                 state.concluded = pos;
             }
-            Ok((step, now, Some(counted)))
+            Ok::<_, String>((step, now, counted))
         };
         let Some(met) = self.memories.change(index, &key, meets) else { return Ok(()) };
         let (step, now, counted) = met?;
         let name = || rule.name.clone();
-        if matches!(step, Step::Later) {
-            let meet = Meet { rule: name(), key, held: held(), counted };
-            self.waiting.push(pos, now, Conclusion::Meet(meet));
-            return Ok(());
-        }
-        let window = counted.and_then(|counted| counted.window);
+        let window = |counted: Option<Counted>| counted.and_then(|counted| counted.window);
         let what = match step {
-            Step::Nothing | Step::Later => return Ok(()),
-            Step::Fire => Conclusion::Fire { rule: name(), key, held: held(), window },
-            Step::Change => Conclusion::Change { rule: name(), key, held: held(), window },
+            Step::Nothing => return Ok(()),
+            Step::Later => Conclusion::Meet(Meet { rule: name(), key, held: held(), counted }),
+            Step::Fire => Conclusion::Fire { rule: name(), key, held: held(), window: window(counted) },
+            Step::Change => Conclusion::Change { rule: name(), key, held: held(), window: window(counted) },
             Step::Over(first) => {
-                let over = held();
+                let (over, window) = (held(), window(counted));
                 Conclusion::Over { rule: name(), key, held: first.unwrap_or_else(|| over.clone()), over, window }
             }
         };

@@ -57,7 +57,7 @@ pub struct KeyState {
     /// What its alarms were called when it took them up: until it says otherwise, nothing else is known of that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub called: Vec<(u64, String)>,
-    /// Until then its window lacks what came before it was taken up.
+    /// Until then its window lacks what came before it was taken up, a backup was put back, or it counted otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_us: Option<i64>,
     /// The record from which it was last concluded that something is to be said.
@@ -73,7 +73,7 @@ pub struct KeyState {
     /// The event since which the condition has been over, while that has to last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Held>,
-    /// It has never been on, and the event that would have ended it came then: the box that was here before may have
+    /// The event that ends it came then, and it was not on, or only by a backup: the box that was here before may have
     /// raised it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calm_us: Option<i64>,

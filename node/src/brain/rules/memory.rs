@@ -59,15 +59,23 @@ impl Tally {
 }
 
 /// What of a state is found elsewhere by it.
-#[derive(Default, PartialEq)]
+#[derive(Default)]
 struct Marks {
     due: Option<Due>,
     raised: Vec<Raised>,
+    /// It is among those whose rows are to be written.
+    is_dirty: bool,
 }
 
 impl Marks {
     fn of(state: &KeyState) -> Marks {
-        Marks { due: state.next(), raised: state.raised.clone() }
+        Marks { due: state.next(), raised: state.raised.clone(), is_dirty: state.is_dirty }
+    }
+
+    /// Of a state that has been changed.
+    fn of_changed(state: &mut KeyState) -> Marks {
+        state.is_dirty = true;
+        Marks::of(state)
     }
 }
 
@@ -139,8 +147,8 @@ impl Memories {
         let state = self.all[rule as usize].keys.get_mut(key)?;
         let before = Marks::of(state);
         let out = change(state);
-        let (after, was_dirty) = (Marks::of(state), std::mem::replace(&mut state.is_dirty, true));
-        self.changed(rule, key, &before, &after, was_dirty);
+        let after = Marks::of_changed(state);
+        self.changed(rule, key, &before, &after);
         Some(out)
     }
 
@@ -149,8 +157,8 @@ impl Memories {
         let Some(state) = self.all[rule as usize].keys.get_mut(key) else { return };
         let before = Marks::of(state);
         if change(key, state) {
-            let (after, was_dirty) = (Marks::of(state), std::mem::replace(&mut state.is_dirty, true));
-            self.changed(rule, key, &before, &after, was_dirty);
+            let after = Marks::of_changed(state);
+            self.changed(rule, key, &before, &after);
         }
     }
 
@@ -160,12 +168,11 @@ impl Memories {
         for (key, state) in &mut self.all[rule as usize].keys {
             let before = Marks::of(state);
             if change(key, state) {
-                let was_dirty = std::mem::replace(&mut state.is_dirty, true);
-                changed.push((key.clone(), before, Marks::of(state), was_dirty));
+                changed.push((key.clone(), before, Marks::of_changed(state)));
             }
         }
-        for (key, before, after, was_dirty) in changed {
-            self.changed(rule, &key, &before, &after, was_dirty);
+        for (key, before, after) in changed {
+            self.changed(rule, &key, &before, &after);
         }
     }
 
@@ -186,9 +193,9 @@ impl Memories {
         }
     }
 
-    fn changed(&mut self, rule: u32, key: &str, before: &Marks, after: &Marks, was_dirty: bool) {
+    fn changed(&mut self, rule: u32, key: &str, before: &Marks, after: &Marks) {
         self.mark(rule, key, before, after);
-        if !was_dirty {
+        if !before.is_dirty {
             self.dirty.push((rule, key.to_owned()));
         }
     }

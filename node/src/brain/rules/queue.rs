@@ -255,7 +255,7 @@ pub struct Meet {
 }
 
 /// What an event has found when it was counted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counted {
     /// With the event in it.
     pub window: Option<Summary>,

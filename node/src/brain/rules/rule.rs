@@ -677,7 +677,8 @@ impl Compiler<'_> {
     }
 }
 
-fn dependency(text: &str) -> Dependency {
+/// Of what `unless_alarm` and `while_alarm` say.
+pub fn dependency(text: &str) -> Dependency {
     match text.strip_suffix("/*") {
         Some(alarm) => Dependency { alarm: alarm.to_owned(), any_key: true },
         None => Dependency { alarm: text.to_owned(), any_key: false },

@@ -7,11 +7,12 @@ use super::Rules;
 use super::act::Occasion;
 use super::drafts::{Drafts, TEXT_MAX, cut, draft, header};
 use super::keys::{Due, Held, KeyState, What};
-use super::queue::{Conclusion, Counted, Intent, Meet};
+use super::queue::{Conclusion, Intent, Meet};
 use super::rule::{Action, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
 use super::step::{self, Step};
 use super::telling::Telling;
+use super::timing::time_to_fire;
 use super::window::Summary;
 use citybrain_hub::state::State;
 use citybrain_shared::Pos;
@@ -41,7 +42,7 @@ impl Rules {
         let mut speaker = Speaker::new(self, now_us);
         // Also what is due by an event that waits, however the clock goes.
         let due = self.due_by(self.waiting.iter().next().map_or(now_us, |first| first.at_us.max(now_us)));
-        speaker.due_us = due.first().map_or(i64::MAX, |(at, _, _)| *at);
+        speaker.due_us = due.first().map_or(i64::MAX, |come| come.at_us);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
             // A quarter is for timers: what comes without end must not keep them back.
@@ -52,23 +53,23 @@ impl Rules {
         }
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
         let mut timers = 0;
-        for (at, rule, key) in due {
+        for come in due {
             // One at least, however much there was to say before it.
             if timers > 0 && speaker.is_full(4) {
                 break;
             }
-            if !speaker.calls(*rule, key) {
+            if !speaker.calls(come.rule, come.key) {
                 continue;
             }
             timers += 1;
-            speaker.timer(*at, *rule, key);
+            speaker.timer(come);
         }
         speaker.group(upto, but)
     }
 
     /// Timers that have come, but for those of which something else is to be said before. An event that came behind one
     /// is met behind it.
-    fn due_by(&self, now_us: i64) -> Vec<&(i64, u32, String)> {
+    fn due_by(&self, now_us: i64) -> Vec<Come<'_>> {
         let mut due = self.memories.due().take_while(|(at, _, _)| *at <= now_us).peekable();
         if due.peek().is_none() {
             return Vec::new();
@@ -82,14 +83,18 @@ impl Rules {
             }
         }
         let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
-        let due = due.filter(|(at, rule, key)| waits.get(&(name(*rule), key)).is_none_or(|first| at <= first));
+        let due = due.map(|(at_us, rule, key)| {
+            let event_us = waits.get(&(name(*rule), key.as_str())).copied();
+            Come { at_us: *at_us, rule: *rule, key, event_us }
+        });
+        let due = due.filter(|come| come.event_us.is_none_or(|first| come.at_us <= first));
         // Of one moment, those that others depend on are first; then what begins takes over from what ends.
         let ends = |rule: u32, key: &str| {
             let state = self.memories.get(rule, key);
             state.and_then(KeyState::next).is_some_and(|due| due.what == What::Over)
         };
         let mut due: Vec<_> = due.take(TIMERS_MAX).collect();
-        due.sort_by_key(|(at, rule, key)| (*at, self.set.rules[*rule as usize].turn, ends(*rule, key)));
+        due.sort_by_key(|c| (c.at_us, self.set.rules[c.rule as usize].turn, ends(c.rule, c.key)));
         due
     }
 
@@ -119,6 +124,15 @@ impl Rules {
         drafts.push(header(UP), &event);
         drafts.into_all()
     }
+}
+
+/// A timer that has come.
+struct Come<'a> {
+    at_us: i64,
+    rule: u32,
+    key: &'a str,
+    /// When the first event came that waits to be met behind it.
+    event_us: Option<i64>,
 }
 
 /// One group, as it is put together.
@@ -266,8 +280,7 @@ impl<'a> Speaker<'a> {
         if step::is_behind(state, at_us) {
             return false;
         }
-        let (step, counted) =
-            step::meet_again(rule, state, meet, free, at_us).unwrap_or((Step::Nothing, Counted::default()));
+        let (step, window) = step::meet_again(rule, state, meet, free, at_us).unwrap_or((Step::Nothing, None));
         let comes = match step {
             Step::Fire => Some((Outcome::Fired, None)),
             Step::Change => Some((Outcome::Changed, None)),
@@ -282,7 +295,7 @@ impl<'a> Speaker<'a> {
             }
             self.alarms.begins(index, key, &raised);
             self.alarms.moves(index, key);
-            let (held, by, window) = (held.as_ref().unwrap_or(&meet.held), &meet.held, counted.window.as_ref());
+            let (held, by, window) = (held.as_ref().unwrap_or(&meet.held), &meet.held, window.as_ref());
             self.act(&Deed { rule: &meet.rule, key, what, held, by, window, at_us, due_us: None });
         }
         self.any = true;
@@ -291,8 +304,8 @@ impl<'a> Speaker<'a> {
     }
 
     /// A moment has come.
-    fn timer(&mut self, due_us: i64, index: u32, key: &'a str) {
-        let rules = self.rules;
+    fn timer(&mut self, come: Come<'a>) {
+        let (rules, Come { at_us: due_us, rule: index, key, event_us }) = (self.rules, come);
         let rule = &rules.set.rules[index as usize];
         let Some(state) = rules.memories.get(index, key) else { return };
         let Some(due) = state.next().filter(|d| d.at_us == due_us) else { return };
@@ -317,18 +330,18 @@ impl<'a> Speaker<'a> {
         let Some(held) = &state.held else { return self.unseen(rule, key, what, due_us) };
         let by = state.ended.as_ref().filter(|_| what == Outcome::Over).unwrap_or(held);
         let window = window.as_ref();
-        let at_us = if what == Outcome::Held { self.last_look(rule, key, due) } else { due_us };
+        let at_us = if what == Outcome::Held { self.last_look(rule, state, due, event_us) } else { due_us };
         self.act(&Deed { rule: &rule.name, key, what, held, by, window, at_us, due_us: Some(due_us) });
     }
 
     /// A silence that is held back is looked at each time as much time has gone by once more. Of the looks that are past
     /// the last one counts for all: a clock that was years behind, or a node that stood still, has thousands of them. An
-    /// event that waits comes between.
-    fn last_look(&self, rule: &Rule, key: &str, due: Due) -> i64 {
+    /// event that waits comes between, and so does the moment from which on the time is right.
+    fn last_look(&self, rule: &Rule, state: &KeyState, due: Due, event_us: Option<i64>) -> i64 {
         let Some(absent) = rule.absent_us.filter(|_| due.what == What::Absent) else { return due.at_us };
-        let of = Some((rule.name.as_str(), key));
-        let waiting = self.rules.waiting.iter().find(|intent| intent.what.of() == of).map(|intent| intent.at_us);
-        let until = waiting.unwrap_or(i64::MAX).min(self.now);
+        let opens = time_to_fire(rule, state, due.at_us).filter(|at| *at > due.at_us);
+        let before = opens.map(|at| at - 1);
+        let until = event_us.into_iter().chain(before).fold(self.now, i64::min);
         due.at_us + (until - due.at_us).max(0) / absent * absent
     }
 

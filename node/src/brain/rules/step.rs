@@ -64,24 +64,29 @@ pub fn count(rule: &Rule, state: &mut KeyState, value: Option<&Json>, now: i64) 
     Counted { window, grew, faded }
 }
 
-/// An event that waited is met now. Gives what it has found, too.
+/// An event that waited is met now. Gives what its window holds by it, too.
 pub fn meet_again(
     rule: &Rule,
     state: &mut KeyState,
     meet: &Meet,
     free: bool,
     now: i64,
-) -> Result<(Step, Counted), String> {
+) -> Result<(Step, Option<Summary>), String> {
     let Meet { key, held, counted, .. } = meet;
-    let Some(facts) = held.facts(&rule.node) else { return Ok((Step::Nothing, Counted::default())) };
+    let Some(facts) = held.facts(&rule.node) else { return Ok((Step::Nothing, None)) };
     let now = now.max(state.last_us);
     let counted = match counted {
         Some(counted) => counted.clone(),
         None => count(rule, state, value_of(rule, &facts)?.as_ref(), now),
     };
+    // Who is silent now may have said that before.
+    if rule.absent_us.is_some() && state.on && held.had_before {
+        return Ok((Step::Nothing, None));
+    }
     let (free, held) = (if free || !rule.depends() { Free::Yes } else { Free::No }, || held.clone());
     let met = Met { facts: &facts, counted: &counted, held: &held, now, free };
-    Ok((advance(rule, key, state, &met)?, counted))
+    let step = advance(rule, key, state, &met)?;
+    Ok((step, counted.window))
 }
 
 /// An event is met.
@@ -93,9 +98,6 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
     let (window, grew, faded) = (counted.window.as_ref(), counted.grew, counted.faded);
     if let Some(absent) = rule.absent_us {
         let was_on = state.on;
-        if was_on && held().had_before {
-            return Ok(Step::Nothing);
-        }
         state.from_backup = false;
         let first = end(state);
         state.held = Some(held().kept());
@@ -145,10 +147,10 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
     }
     if holds {
         state.calm_us = None;
-    } else if let Some(clear) = rule.clear.as_ref().filter(|_| rule.raises() && state.calm_us.is_none())
-        && !clear.uses_window
-    {
+    } else if let Some(clear) =
         // A window may have been emptied by the loss alone.
+        rule.clear.as_ref().filter(|clear| rule.raises() && state.calm_us.is_none() && !clear.uses_window)
+    {
         let is_calm = state.fired_us.is_none() && clear.truth(facts, window) == Ok(true);
         state.calm_us = is_calm.then_some(now);
     }
@@ -192,9 +194,9 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
 /// Is its alarm of another severity now, or called otherwise, or is there one more? After an edit it may be, and reach
 /// farther.
 fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool {
-    let raised =
-        (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, met.counted.window.as_ref()));
-    let title = rule.titles(met.facts, met.counted.window.as_ref());
+    let window = met.counted.window.as_ref();
+    let raised = (state.edited || rule.raised_varies()).then(|| rule.raised(key, met.facts, window));
+    let title = rule.titles(met.facts, window);
     let may_retitle = title.and_then(|title| state.may_retitle_us(title, met.now));
     let is_retitled = may_retitle.is_some_and(|at| at <= met.now);
     let is_other = raised.as_ref().is_some_and(|raised| !raised.iter().all(|one| state.raised.contains(one)));
@@ -216,7 +218,7 @@ fn is_news(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> bool 
         return false;
     }
     state.retitle_us = None;
-    let raised = raised.unwrap_or_else(|| rule.raised(key, met.facts, met.counted.window.as_ref()));
+    let raised = raised.unwrap_or_else(|| rule.raised(key, met.facts, window));
     state.raise(raised);
     title.into_iter().for_each(|title| state.entitle(title, met.now));
     true

@@ -15,13 +15,11 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         return;
     }
     let (now, was_due) = (state.last_us, state.due.take());
-    let begins_anew = rule.window.as_ref().is_some_and(|w| w.value.is_some() && w.counts != state.counts);
-    if begins_anew {
+    let anew = rule.window.as_ref().filter(|w| w.value.is_some() && w.counts != state.counts);
+    if let Some(w) = anew {
         // What it counts is another: sums of both would be of neither.
         state.window = None;
-    }
-    if let Some(w) = rule.window.as_ref().filter(|_| begins_anew && state.on) {
-        state.whole_us = Some(w.span.forgets(now));
+        state.whole_us = if state.on { Some(w.span.forgets(now)) } else { state.whole_us };
     }
     (state.text, state.edited) = (rule.text, state.on);
     if let Some(absent) = rule.absent_us {
@@ -32,7 +30,7 @@ pub fn plan_anew(rule: &Rule, state: &mut KeyState) {
         state.due = match &state.ended {
             _ if rule.clear.is_none() => None,
             Some(ended) => Some(Due { at_us: ended.at_us + rule.calm_us, what: What::Over }),
-            None if begins_anew || state.held.is_none() => emptied(rule, now),
+            None if anew.is_some() || state.held.is_none() => emptied(rule, now),
             None => fading(rule, state, now),
         };
     } else {

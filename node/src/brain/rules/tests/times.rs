@@ -105,6 +105,13 @@ then = [{ emit = { type = "loud", reach = "street" } }]
 fn time_that_a_condition_has_held_and_silence_count_outside_hours() {
     let rules = r#"
 [[rule]]
+name = "rest"
+on = ["t"]
+by = "event.subject"
+absent = "4s"
+quiet = "15s"
+then = [{ raise = { title = "rest" } }]
+[[rule]]
 name = "long"
 on = ["t"]
 when = "event.data > 1"
@@ -448,6 +455,30 @@ then = [{ raise = { title = "off" } }]
     node.hear("s", "h", &json!(1));
     node.settle();
     assert!(said_when(&node).iter().any(|(rule, _, what, _)| rule == "gone" && what == "fired"));
+}
+
+#[test]
+fn a_silence_in_a_rules_quiet_time_is_told_as_of_when_that_was_over_however_late_it_is_looked_at() {
+    let rule = r#"
+[[rule]]
+name = "gone"
+on = ["t"]
+by = "event.subject"
+absent = "4s"
+quiet = "15s"
+then = [{ raise = { title = "gone" } }]
+"#;
+    let mut node = Node::new(rule);
+    node.hear("t", "x", &json!(1));
+    node.now += 4 * S;
+    node.settle();
+    node.now += 2 * S;
+    node.hear("t", "x", &json!(1));
+    node.now += 60 * S;
+    node.settle();
+    let fired: Vec<i64> = said_when(&node).iter().filter(|(_, _, what, _)| what == "fired").map(|s| s.3 / S).collect();
+    // Quiet until 19, and looked at each four seconds since 10.
+    assert_eq!(fired, [1_004, 1_022]);
 }
 
 /// Rule, key, what and when of all that was said, by rule and key.
