@@ -151,13 +151,20 @@ impl Ingress {
     /// what is urgent or opens a case is: whoever sends another hears of the refusal.
     fn draft_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         let as_sent = self.made_of(p);
-        if words::utf8(p.payload).is_ok() || must_be_heard(&as_sent) {
+        if words::utf8(p.payload).is_ok() || must_be_heard(&as_sent) || !self.is_read(p.topic) {
             return as_sent;
         }
         let text = words::readable(p.payload);
         let marked = Publish { payload: text.as_bytes(), ..*p };
         let mended = self.made_of(&marked);
         if must_be_heard(&mended) || self.is_own_format(&marked) { mended } else { as_sent }
+    }
+
+    /// Does anything here look into what comes on this topic? Else it is bytes, as pictures are.
+    fn is_read(&self, topic: &str) -> bool {
+        let is_mapped = || self.maps.iter().any(|m| !m.skip && topic::matches(&m.filter, topic));
+        let is_announced = || self.announced.read().unwrap_or_else(PoisonError::into_inner).is_told_on(topic);
+        topic.split('/').next() == Some("in") || is_mapped() || is_announced()
     }
 
     /// Is it what a `[[map]]` makes an event of, or what was announced?

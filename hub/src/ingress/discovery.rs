@@ -13,7 +13,7 @@ use citybrain_shared::address::Tier;
 use citybrain_shared::config::Format;
 use citybrain_shared::topic;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Parts of all devices that a node remembers: some 300 bytes each, 3 MB.
@@ -149,14 +149,19 @@ impl Announced {
         }
     }
 
+    /// Does any part of a device speak on that topic?
+    pub(super) fn is_told_on(&self, topic: &str) -> bool {
+        self.parts.contains_key(topic)
+    }
+
     /// What a message on an announced topic says; `None`: nothing that was announced.
     pub(super) fn said(&self, topic: &str, body: &Body<'_>) -> Option<Said> {
         let all = self.parts.get(topic)?;
         let found: Vec<_> = all.iter().filter_map(|part| Some((part, part.value(body)?))).collect();
-        let (first, _) = found.first()?;
-        let online = found.iter().map(|(part, _)| part).find(|part| matches!(part.what, What::Online { .. }));
+        let first = found.first()?.0;
+        let online = found.iter().map(|(part, _)| *part).find(|part| matches!(part.what, What::Online { .. }));
         let (mut is_of_one, mut says): (bool, Vec<Saying>) = (true, Vec::new());
-        for (part, value) in found.iter().cloned() {
+        for (part, value) in found {
             // A bridge speaks for all its devices, and of them but once.
             let is_online = matches!(part.what, What::Online { .. });
             if is_online && online.is_some_and(|first| first.device != part.device) {
@@ -250,66 +255,43 @@ impl Part {
     }
 }
 
-/// A part that tells of a danger.
-struct Zone {
-    danger: &'static str,
-    object: String,
-    /// Its announcement, and its name there: what it is called where another is called the same.
-    by: String,
-}
-
-impl Zone {
-    fn of(danger: &'static str, part: &Part) -> Zone {
-        let at = part.by.strip_suffix("/config").unwrap_or(&part.by);
-        Zone { danger, object: part.object.clone(), by: format!("{at}/{}", part.object) }
-    }
-}
-
 /// What one message says of one device, while its parts are gone through.
 #[derive(Default)]
-struct Saying {
-    device: String,
+struct Saying<'p> {
+    device: &'p str,
     data: Map<String, Value>,
     units: Map<String, Value>,
     dangers: BTreeMap<&'static str, bool>,
-    /// Classes of dangers of which the device has several parts: the zones of a panel.
-    zoned: Vec<String>,
     /// All its parts on the topic that tell of a danger, and those of them that say something.
-    zones: Vec<Zone>,
-    spoke: Vec<Zone>,
+    zones: Vec<&'p Part>,
+    spoke: Vec<&'p Part>,
     sos: bool,
     press: bool,
 }
 
-impl Saying {
+impl<'p> Saying<'p> {
     /// Of this device, which has some of the topic's parts.
-    fn of(device: &str, all: &[Part]) -> Saying {
-        let mut says = Saying { device: device.to_owned(), ..Saying::default() };
-        let mut seen = HashSet::new();
-        for part in all.iter().filter(|part| part.device == device) {
-            let Some(danger) = part.danger() else { continue };
-            if !seen.insert(&part.key) && !says.zoned.contains(&part.key) {
-                says.zoned.push(part.key.clone());
-            }
-            says.zones.push(Zone::of(danger, part));
-        }
-        says
+    fn of(device: &'p str, all: &'p [Part]) -> Saying<'p> {
+        let zones = all.iter().filter(|part| part.device == device && part.danger().is_some()).collect();
+        Saying { device, zones, ..Saying::default() }
     }
 
     /// Who says it. Where only some of a device's zones speak, it is their word alone: it is about them, and ends
     /// no alarm of another.
     fn who(&self) -> String {
-        let is_alone = |zone: &&Zone| {
-            let of = |zones: &[Zone]| zones.iter().filter(|z| z.danger == zone.danger).count();
+        let is_alone = |zone: &&&Part| {
+            let of = |zones: &[&Part]| zones.iter().filter(|z| z.danger() == zone.danger()).count();
             of(&self.zones) != of(&self.spoke)
         };
-        let is_one = |zone: &Zone| self.zones.iter().filter(|z| z.object == zone.object).count() == 1;
-        let name = |zone: &'_ Zone| if is_one(zone) { zone.object.clone() } else { zone.by.clone() };
+        let is_one = |zone: &Part| self.zones.iter().filter(|z| z.object == zone.object).count() == 1;
+        // Where another is called the same, with its announcement.
+        let at = |zone: &Part| format!("{}/{}", zone.by.strip_suffix("/config").unwrap_or(&zone.by), zone.object);
+        let name = |zone: &&Part| if is_one(zone) { zone.object.clone() } else { at(zone) };
         let alone = self.spoke.iter().filter(is_alone).map(name);
-        std::iter::once(self.device.clone()).chain(alone).collect::<Vec<_>>().join(" ")
+        std::iter::once(self.device.to_owned()).chain(alone).collect::<Vec<_>>().join(" ")
     }
 
-    fn add(&mut self, part: &Part, value: Value) {
+    fn add(&mut self, part: &'p Part, value: Value) {
         match &part.what {
             What::Binary { .. } => self.sos |= part.is_sos && value == true,
             What::Press { .. } | What::Trigger { .. } => {
@@ -318,11 +300,12 @@ impl Saying {
             }
             What::Reading | What::Online { .. } => {}
         }
-        let is_zone = self.zoned.contains(&part.key);
+        // Of several parts of a class, as of the zones of a panel, each has a name of its own.
+        let is_zone = self.zones.iter().filter(|zone| zone.key == part.key).count() > 1;
         if let Some(danger) = part.danger() {
             // One zone, or one poison, is enough.
             *self.dangers.entry(danger).or_default() |= value == true;
-            self.spoke.push(Zone::of(danger, part));
+            self.spoke.push(part);
             let own = if is_zone { &part.object } else { &part.key };
             if own == danger {
                 return;
@@ -350,9 +333,9 @@ fn members(dangers: BTreeMap<&'static str, bool>) -> impl Iterator<Item = (Strin
 }
 
 /// What one message says of all devices that it tells of: mostly one. It is one event whatever their number.
-struct Together(Vec<Saying>);
+struct Together<'p>(Vec<Saying<'p>>);
 
-impl Together {
+impl Together<'_> {
     /// Whether each danger of which any device speaks is there.
     fn dangers(&self) -> BTreeMap<&'static str, bool> {
         let mut all = BTreeMap::new();
@@ -406,7 +389,7 @@ impl Together {
             return one.data();
         }
         let dangers = self.dangers();
-        let mut data: Map<String, Value> = self.0.into_iter().map(|one| (one.device.clone(), one.data())).collect();
+        let mut data: Map<String, Value> = self.0.into_iter().map(|one| (one.device.to_owned(), one.data())).collect();
         data.extend(members(dangers));
         data.into()
     }

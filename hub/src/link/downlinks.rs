@@ -116,8 +116,8 @@ struct Child {
     is_gone: bool,
     /// Whose hello is being answered.
     greeting: Option<Party>,
-    /// Who said bye while it was: its session would be one with nobody.
-    left: Option<Party>,
+    /// And who has said bye while it was: its session would be one with nobody.
+    has_left: bool,
     /// Came while another hello of this child was being answered; the newest counts.
     next_hello: Option<Box<Hello>>,
     /// When to say to it that this node is there.
@@ -351,7 +351,7 @@ impl Driver {
                 heard_ms: None,
                 is_gone: false,
                 greeting: None,
-                left: None,
+                has_left: false,
                 next_hello: None,
                 alive_at: 0,
                 shown: false,
@@ -435,9 +435,7 @@ impl Driver {
             (Verb::Hello, Word::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
             (Verb::Hello, Word::Bye(party)) => {
                 let holder = cx.hub.state(|s| s.peers.get(&address).and_then(|p| p.party));
-                if child.greeting == Some(party) {
-                    child.left = Some(party);
-                }
+                child.has_left |= child.greeting == Some(party);
                 child.next_hello.take_if(|hello| hello.from == party);
                 // The will of an older connection comes late; it is not about the present one.
                 let is_asking = child.view.asking.as_ref().is_some_and(|a| a.inc == party.inc);
@@ -463,7 +461,7 @@ impl Driver {
         }
         // Nobody is kept waiting in memory: whoever finds no place says hello again, with a jitter.
         let Ok(permit) = greetings.try_acquire_owned() else { return };
-        (child.greeting, child.left) = (Some(hello.from), None);
+        (child.greeting, child.has_left) = (Some(hello.from), false);
         let alive = !child.is_gone && child.heard_ms.is_some_and(|at| now.saturating_sub(at) < ALIVE_WITHIN_MS);
         let holder = Holder { alive };
         tokio::spawn(async move {
@@ -477,11 +475,9 @@ impl Driver {
         let (cx, now) = (self.cx.clone(), self.cx.now());
         let address = greeted.child;
         let Some(child) = self.child(&address) else { return Ok(()) };
-        let (greeted_to, left) = (child.greeting.take(), child.left.take());
-        let has_left = left.is_some() && left == greeted_to;
-        child.shown = false;
+        (child.greeting, child.shown) = (None, false);
         let word = match greeted.outcome {
-            Ok(Greeting::Welcome { .. }) if has_left => {
+            Ok(Greeting::Welcome { .. }) if child.has_left => {
                 child.is_gone = true;
                 child.end(&cx.hub, Stage::Away, Lost::because(LEFT));
                 return self.greet_next(address, now);

@@ -152,7 +152,7 @@ pub fn class(lane: Lane, reach: Tier) -> u8 {
 }
 
 /// Which lane's place in a pair.
-pub fn slot(lane: Lane) -> usize {
+pub(crate) fn slot(lane: Lane) -> usize {
     lane as usize
 }
 

@@ -96,7 +96,7 @@ impl Peer {
     }
 
     /// Where `inc` begins if it holds nothing of us: behind all that the boxes before it have had.
-    pub fn begin_of(&self, inc: Inc, lane: Lane) -> Pos {
+    pub(crate) fn begin_of(&self, inc: Inc, lane: Lane) -> Pos {
         let has_begun = self.peer_has_inc == Some(inc);
         if has_begun { self.began[slot(lane)] } else { self.furthest[slot(lane)] }
     }

@@ -39,14 +39,16 @@ pub enum Wrong {
 pub fn read(headers: &HeaderMap, body: &Bytes) -> Result<Carried, Wrong> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let kind = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    // What must be heard is, whatever a device takes for an encoding.
+    let heard = |event: Bytes| case::mended(&event).map_or(event, Bytes::from);
     let is_binary = headers.keys().any(|name| name.as_str().starts_with("ce-"));
     match kind.as_str() {
         // A prefix of the next one, so it is looked at first.
-        "application/cloudevents-batch+json" => batch(body).map(Carried::Batch),
-        "application/cloudevents+json" => Ok(Carried::One(body.clone())),
+        "application/cloudevents-batch+json" => Ok(Carried::Batch(batch(body)?.into_iter().map(heard).collect())),
+        "application/cloudevents+json" => Ok(Carried::One(heard(body.clone()))),
         _ if kind.starts_with("application/cloudevents") => Err(Wrong::Unknown(given.to_owned())),
         _ if is_binary => binary(headers, body).map(Carried::One),
-        "application/json" => Ok(Carried::One(body.clone())),
+        "application/json" => Ok(Carried::One(heard(body.clone()))),
         _ => Err(Wrong::Unknown(given.to_owned())),
     }
 }

@@ -7,6 +7,7 @@ use super::intake::{offer, placed, refuse};
 use super::ops::{Operator, operator};
 use super::{Ctx, Refusal, etag, events};
 use crate::brain::Brain;
+use crate::brain::cases;
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::letter::data;
 use crate::brain::warnings::{Read, Told, source_of};
@@ -42,15 +43,15 @@ const NOTE_MAX: usize = 500;
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let alarm = super::alarms::known(&ctx, &id)?;
     let xml = match warning_of(&alarm) {
-        Some(root) => of_warning(&ctx, &alarm, root)?,
+        Some((root, _)) => of_warning(&ctx, &alarm, root)?,
         None => write::write(&own(&ctx, &alarm, None)),
     };
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], xml).into_response())
 }
 
-/// The warning that an alarm was raised for, by its first message.
-fn warning_of(alarm: &Alarm) -> Option<&str> {
-    crate::cap::sent_of(&alarm.rule_key).map(|_| alarm.rule_key.as_str())
+/// The warning that an alarm was raised for, by its first message, and when that was sent.
+fn warning_of(alarm: &Alarm) -> Option<(&str, DateTime<Utc>)> {
+    crate::cap::sent_of(&alarm.rule_key).map(|sent| (alarm.rule_key.as_str(), sent))
 }
 
 /// The alarm in this node's own words.
@@ -136,7 +137,7 @@ fn current(brain: &Brain, domain: &str) -> Vec<Current> {
     let mut warnings = BTreeSet::new();
     let told = |alarm: &Alarm| {
         let (title, id) = (alarm.title.clone(), alarm.id.clone());
-        let Some(root) = warning_of(alarm) else {
+        let Some((root, published)) = warning_of(alarm) else {
             let (updated, author) = (updated(alarm), alarm.origin.to_string());
             let tag = format!("tag:{domain},2026:{author}/{id}-{}", updated.timestamp_micros());
             return Some(Current { tag, updated, published: alarm.raised_at, author, title, alarm: id });
@@ -145,7 +146,6 @@ fn current(brain: &Brain, domain: &str) -> Vec<Current> {
         warnings.insert(root.to_owned()).then_some(())?;
         let tag = format!("tag:{domain},2026:cap/{:016x}", event_key(&source_of(told), &told.key));
         let author = told.key.split(',').next().unwrap_or_default().to_owned();
-        let published = crate::cap::sent_of(root).unwrap_or(told.sent);
         Some(Current { tag, updated: told.sent, published, author, title, alarm: id })
     };
     let mut all: Vec<Current> = brain.rules.alarms.iter().filter(|a| a.active).filter_map(told).collect();
@@ -266,8 +266,7 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         (Some(one), None) => one,
         (None, _) => {
             let (error, detail, hint) = all.none_is(&wanted.about);
-            let status = if all.awaits.is_some() { StatusCode::CONFLICT } else { StatusCode::NOT_FOUND };
-            return Err(Refusal::new(status, error, detail, hint));
+            return Err(cases::Refusal::new(error, detail, hint).into());
         }
         _ => return Err(Refusal::bad("ambiguous", format!("`{}` may be several warnings", wanted.about), hint)),
     };

@@ -108,7 +108,6 @@ async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Syn
 /// Is it one event, read as it will be, that calls for help? An appeal opens a case, and has time.
 fn is_press(headers: &HeaderMap, body: &Bytes) -> bool {
     let Ok(Carried::One(event)) = binding::read(headers, body) else { return false };
-    let event = case::mended(&event).map_or(event, Bytes::from);
     Envelope::parse(&event).is_ok_and(|envelope| {
         let is_urgent = envelope.priority() == Priority::Urgent;
         envelope.kind != case::APPEAL && case::opens_case(&envelope.kind, is_urgent, &event)

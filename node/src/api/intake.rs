@@ -16,7 +16,7 @@ use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::operator;
 use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::Draft;
-use citybrain_shared::{Address, Lane, Pos, Selector, case, view};
+use citybrain_shared::{Address, Lane, Pos, Selector, view};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
@@ -61,10 +61,9 @@ pub async fn event(
     headers: HeaderMap,
     Sent(body): Sent,
 ) -> Result<Response, Refusal> {
-    let mended = |event: Bytes| case::mended(&event).map_or(event, Bytes::from);
     match binding::read(&headers, &body) {
-        Ok(Carried::One(event)) => one(&ctx, &repeat, mended(event)).await,
-        Ok(Carried::Batch(events)) => batch(&ctx, &repeat, events.into_iter().map(mended).collect()).await,
+        Ok(Carried::One(event)) => one(&ctx, &repeat, event).await,
+        Ok(Carried::Batch(events)) => batch(&ctx, &repeat, events).await,
         Err(binding::Wrong::Unknown(given)) => {
             let detail = format!("content type `{given}` is not taken here");
             let hint = "send one event as `application/cloudevents+json`, several as \

@@ -35,7 +35,7 @@ pub(super) async fn is_below(ctx: &Ctx, under: &Address) -> Result<(), Refusal> 
 /// Nobody here has heard of it, nor of one below it.
 pub(super) async fn is_heard_of(ctx: &Ctx, node: &Address) -> Result<(), Refusal> {
     // A node in between need not have told of itself for those below it to be there.
-    if node.covers(&ctx.config.node.address) || heard_of(ctx).iter().any(|known| node.covers(known)) {
+    if node.covers(&ctx.config.node.address) || is_told_of(ctx, node) {
         return Ok(());
     }
     if has_cases(ctx, node).await? { Ok(()) } else { Err(unknown(ctx, "bad-query", node)) }
@@ -53,11 +53,11 @@ pub(super) fn is_somebody(ctx: &Ctx, to: &Address) -> Result<(), Refusal> {
     Err(unknown(ctx, "unknown-node", to))
 }
 
-/// Those below, also those that were taken out of the tree, and whose alarms are known.
-fn heard_of(ctx: &Ctx) -> Vec<Address> {
+/// Is it, or one below it, in the tree, or was it taken out of it, or is an alarm of it known?
+fn is_told_of(ctx: &Ctx, node: &Address) -> bool {
     ctx.hub.state(|state| {
         let alarms = Brain::of(state).into_iter().flat_map(|b| b.rules.alarms.iter()).map(|a| &a.origin);
-        state.registry.keys().chain(state.retired.keys()).chain(alarms).cloned().collect()
+        state.registry.keys().chain(state.retired.keys()).chain(alarms).any(|known| node.covers(known))
     })
 }
 

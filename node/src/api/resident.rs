@@ -6,7 +6,7 @@
 
 use super::open311::told::{is_for_residents, update_status, url_of};
 use crate::brain::cases::Held;
-use crate::brain::cases::machine::{RESIDENT, app_of, is_residents};
+use crate::brain::cases::machine::{RESIDENT, app_of};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Approved, Case, Coming, Entry, Outcome, Tally, Verdict, step};
 use citybrain_shared::view::{Awaited, CaseShown};
@@ -136,7 +136,7 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
     CaseShown {
         overdue: case.is_overdue(now),
         words: shown.words,
-        allowed: shown.allowed.into_iter().filter(|verb| is_residents(*verb)).collect(),
+        allowed: shown.allowed,
         unproven: shown.unproven,
         awaits: shown.awaits.map(Awaited::without_nodes),
         asked: shown.asked,

@@ -6,7 +6,11 @@ use citybrain_shared::config::{Variables, parse};
 use serde_json::Value;
 
 fn node(presets: &str) -> Ingress {
-    let text = format!("preset = {presets}\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n");
+    configured(&format!("preset = {presets}"))
+}
+
+fn configured(more: &str) -> Ingress {
+    let text = format!("{more}\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n");
     let parsed = parse(&text, &Variables::new());
     assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
     Ingress::new(&parsed.config.unwrap())
@@ -500,17 +504,11 @@ fn a_clock_that_is_not_set_holds_no_alarm_up() {
 
 #[test]
 fn where_one_preset_is_there_twice_its_devices_are_called_by_their_base_too() {
-    let config = |more: &str| {
-        let text = format!("{more}\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n");
-        let parsed = parse(&text, &Variables::new());
-        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
-        Ingress::new(&parsed.config.unwrap())
-    };
     let at = |name: &str, base: &str| format!("[[preset]]\nname = \"{name}\"\nbase = \"{base}\"\n");
     let press = r#"{"action":"single"}"#;
-    let one = config(&at("zigbee2mqtt", "z2m/a"));
+    let one = configured(&at("zigbee2mqtt", "z2m/a"));
     assert_eq!(made(&one, "z2m/a/sos/1", press), r#"!city.sos.pressed.v1 sos/1 {"action":"single"}"#);
-    let two = config(&(at("zigbee2mqtt", "z2m/a") + &at("zigbee2mqtt", "b") + &at("shelly", "c")));
+    let two = configured(&(at("zigbee2mqtt", "z2m/a") + &at("zigbee2mqtt", "b") + &at("shelly", "c")));
     assert_eq!(made(&two, "z2m/a/sos/1", press), r#"!city.sos.pressed.v1 z2m/a/sos/1 {"action":"single"}"#);
     assert_eq!(made(&two, "b/sos/1", press), r#"!city.sos.pressed.v1 b/sos/1 {"action":"single"}"#);
     assert_eq!(made(&two, "b/k/availability", "online"), r#"city.device.state.v1 b/k {"online":true}"#);
