@@ -604,7 +604,7 @@ fn a_box_that_has_lost_its_disk_is_warned_again() {
     }
     for lost in ["c/s", "c/s/m"] {
         tree.kill9(lost);
-        std::fs::remove_dir_all(&tree.node(lost).data).expect("its disk is gone");
+        tree.lose_disk(lost);
         tree.start_node(lost);
         tree.wait_ready();
         both(&tree, lost);
@@ -620,7 +620,7 @@ fn a_box_in_place_of_a_lost_one_says_that_its_parent_has_not_told_it_yet_what_is
     for gone in ["c", "c/s"] {
         tree.kill9(gone);
     }
-    std::fs::remove_dir_all(&tree.node("c/s").data).expect("its disk is gone");
+    tree.lose_disk("c/s");
     tree.start_node("c/s");
     tree.wait_ready();
     let street = tree.node("c/s");

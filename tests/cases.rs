@@ -374,7 +374,7 @@ fn a_case_is_called_back_from_a_dead_box_once_another_stands_in_its_place() {
     assert_eq!(step(tree.node("c"), &case, "recall", &json!({"by": "值班", "text": "那边停电"}))["asked"], here);
     assert_eq!(refused(tree.node(here), &case, "start", &json!({"by": "小张"})), "on-its-way");
     // Another box takes its place, with an empty folder.
-    std::fs::remove_dir_all(&tree.node(there).data).expect("its disk is gone");
+    tree.lose_disk(there);
     tree.start_node(there);
     wait_case(tree.node(here), "has it again", |c| {
         c["owner"] == here && c["handing_to"].is_null() && c["term"].as_u64() > Some(2)
@@ -417,7 +417,7 @@ fn what_lost_disks_owned_is_worked_to_its_close_by_the_boxes_in_their_place_and_
     // The community's disk first, with the neighbourhood away: its cases wait for that one's word.
     tree.kill9(LEAF);
     tree.kill9(COMMUNITY);
-    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is gone");
+    tree.lose_disk(COMMUNITY);
     tree.start_node(COMMUNITY);
     wait_for("it says whom it waits for", || {
         let symptoms = tree.node(COMMUNITY).get("/v1/symptoms")?["symptoms"].as_array()?.clone();
@@ -434,7 +434,7 @@ fn what_lost_disks_owned_is_worked_to_its_close_by_the_boxes_in_their_place_and_
     };
     assert_eq!(request(&appeals[1]), 503, "a client that is told 404 forgets it");
     // The neighbourhood's disk is lost, too.
-    std::fs::remove_dir_all(&tree.node(LEAF).data).expect("its disk is gone");
+    tree.lose_disk(LEAF);
     tree.start_node(LEAF);
     for (at, case) in [(COMMUNITY, &appeals[0]), (COMMUNITY, &appeals[1]), (LEAF, &press)] {
         wait_case(tree.node(at), "is recovered", |c| {

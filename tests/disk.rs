@@ -136,7 +136,7 @@ fn a_neighbourhood_restored_from_a_backup_loses_and_doubles_nothing_that_was_ack
     let gone = publish(&tree, "between", 200);
     tree.wait_all_up(&gone);
     tree.kill9(LEAF);
-    std::fs::remove_dir_all(&tree.node(LEAF).data).expect("the disk is gone");
+    tree.lose_disk(LEAF);
     copy_folder(&backup, &tree.node(LEAF).data);
     tree.start_node(LEAF);
     // These get positions that the parent knows as other events'.
@@ -162,7 +162,7 @@ fn a_community_restored_from_a_backup_is_healed_from_below_and_known_above() {
     sent.extend(publish(&tree, "between", 200));
     tree.wait_all_up(&sent);
     tree.kill9(middle);
-    std::fs::remove_dir_all(&tree.node(middle).data).expect("the disk is gone");
+    tree.lose_disk(middle);
     copy_folder(&backup, &tree.node(middle).data);
     tree.start_node(middle);
     sent.extend(publish(&tree, "new", 200));
@@ -383,7 +383,7 @@ fn a_city_with_an_old_or_empty_disk_reaches_its_streets_in_the_first_session_wit
             before = wait_for("the next one", || lease(&tree).filter(|lease| *lease > before));
         }
         tree.kill9("c");
-        std::fs::remove_dir_all(&tree.node("c").data).expect("the disk is gone");
+        tree.lose_disk("c");
         if let Some(backup) = old {
             copy_folder(backup, &tree.node("c").data);
         }

@@ -388,7 +388,7 @@ fn paho_comes_in_by_web_socket_plain_and_secure() {
         assert_eq!(String::from_utf8_lossy(&out.stdout), "True\n", "{}", String::from_utf8_lossy(&out.stderr));
         // The same ids again would be known.
         tree.stop_node("c");
-        std::fs::remove_dir_all(&tree.node("c").data).expect("the data goes");
+        tree.lose_disk("c");
         tree.start_node("c");
         tree.wait_ready();
     }

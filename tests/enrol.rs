@@ -74,7 +74,7 @@ fn a_box_that_comes_for_the_first_time_is_let_in_by_an_operator_alone_and_a_copy
     tree.wait_ready();
     tree.wait_linked();
     tree.stop_node(COMMUNITY);
-    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is lost");
+    tree.lose_disk(COMMUNITY);
     tree.start_node(COMMUNITY);
     tree.wait_ready();
     let second = waiting(&tree, false);

@@ -216,7 +216,7 @@ fn a_dead_box_is_replaced_by_a_new_one() {
     let mut sent = publish_all(STREET, tree.node(STREET).mqtt, "old", 20, false);
     tree.wait_all_up(&sent);
     tree.kill9(STREET);
-    std::fs::remove_dir_all(&tree.node(STREET).data).expect("the disk is gone");
+    tree.lose_disk(STREET);
     tree.start_node(STREET);
     tree.wait_ready();
     tree.wait_linked();

@@ -180,14 +180,14 @@ fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() 
     let of = |flat: &'static str, active: bool| move |a: &Value| a["key"] == flat && a["active"] == active;
     let before = ["flat-3", "flat-4"].map(|flat| wait_alarm(tree.node("c"), "sees both", of(flat, true)));
     tree.kill9(LEAF);
-    std::fs::remove_dir_all(&tree.node(LEAF).data).expect("its disk is gone");
+    tree.lose_disk(LEAF);
     tree.start_node(LEAF);
     for alarm in &before {
         wait_alarm(tree.node(LEAF), "learns of both", |a| a == alarm);
     }
     // What they were raised by is in no log below the next disk that goes.
     tree.kill9("c/s/m");
-    std::fs::remove_dir_all(&tree.node("c/s/m").data).expect("its disk is gone");
+    tree.lose_disk("c/s/m");
     tree.start_node("c/s/m");
     for flat in ["flat-3", "flat-4"] {
         wait_alarm(tree.node("c/s/m"), "hears of both once more", of(flat, true));
@@ -218,7 +218,7 @@ fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() 
         wait_for("its session has ended", || Some(run(&retire)).filter(|ran| ran.code == 0));
         wait_alarm(tree.node("c"), "has it as over", of("flat-4", false));
         tree.kill9("c/s/m");
-        std::fs::remove_dir_all(&tree.node("c/s/m").data).expect("its disk is gone");
+        tree.lose_disk("c/s/m");
         if is_manual {
             tree.edit("c/s/m", |text| format!("{text}[link]\nenrol = \"manual\"\n"));
         }
@@ -328,7 +328,7 @@ fn a_new_box_does_nothing_again_that_the_lost_one_had_done_and_all_that_it_had_n
     wait_done(&tree, &[0, 1, 2]);
     for n in 3..5 {
         tree.kill9("c/s");
-        std::fs::remove_dir_all(&tree.node("c/s").data).expect("its disk is gone");
+        tree.lose_disk("c/s");
         open(&tree, n);
         tree.start_node("c/s");
         // What was sent again comes before it.

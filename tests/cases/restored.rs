@@ -62,7 +62,7 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
     for gone in [LEAF, COMMUNITY, "c/s"] {
         tree.kill9(gone);
     }
-    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is gone");
+    tree.lose_disk(COMMUNITY);
     tree.start_node(COMMUNITY);
     let says = |tree: &Tree, why: &str| {
         let node = tree.node(COMMUNITY);

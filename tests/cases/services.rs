@@ -391,8 +391,7 @@ fn doctor_and_the_log_name_a_booked_activity_that_the_file_of_a_start_puts_into_
     let doctor = || ran(tree.node(COMMUNITY), &["doctor"]).out;
     assert!(doctor().contains(past), "{}", doctor());
     assert!(tree.node(COMMUNITY).output().contains(past), "{}", tree.node(COMMUNITY).output());
-    let text = std::fs::read_to_string(&tree.node(COMMUNITY).config).expect("the config reads");
-    write(tree.node(COMMUNITY), &text.replace("2019-12-05", "2099-12-06"));
+    tree.edit(COMMUNITY, |text| text.replace("2019-12-05", "2099-12-06"));
     ran(tree.node(COMMUNITY), &["config", "reload", "--yes"]).says(0, &["changed  service sports-day"]);
     assert!(!doctor().contains("its time is past"), "{}", doctor());
 }
@@ -403,7 +402,7 @@ fn a_new_box_whose_parent_is_away_says_that_what_those_above_offer_is_missing() 
     for gone in ["c/s", COMMUNITY] {
         tree.kill9(gone);
     }
-    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is gone");
+    tree.lose_disk(COMMUNITY);
     tree.start_node(COMMUNITY);
     tree.wait_ready();
     let node = tree.node(COMMUNITY);

@@ -418,6 +418,11 @@ impl Tree {
         self.node_mut(address).kill9();
     }
 
+    /// The disk of a node that is stopped is gone.
+    pub fn lose_disk(&self, address: &str) {
+        std::fs::remove_dir_all(&self.node(address).data).expect("its disk is gone");
+    }
+
     pub fn stop_node(&mut self, address: &str) {
         self.node_mut(address).stop();
     }

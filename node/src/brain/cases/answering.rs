@@ -123,7 +123,8 @@ impl Cases {
                 Pen { me: &self.me, now }.answered(letter, "sent on", self.send_down(letter, state, now))
             }
             Body::Ask { case, verb, ask, contact, .. } => {
-                if let Some(told) = self.done_before(case, letter, now) {
+                // Done, and it comes again: its maker is told.
+                if let Some(told) = self.told_that_done(case, *verb, &letter.id, letter, now) {
                     return told;
                 }
                 let wanted = if is_old { self.still_wanted(letter, *verb, ask) } else { Some(*verb) };

@@ -48,14 +48,8 @@ impl Cases {
         self.held.values().flat_map(theirs).collect()
     }
 
-    /// A wish that was done, and comes again: its maker is told.
-    pub(super) fn done_before(&self, case: &str, letter: &Letter, now: DateTime<Utc>) -> Option<Vec<Draft>> {
-        let Body::Ask { verb, .. } = &letter.body else { return None };
-        self.told_that_done(case, *verb, &letter.id, letter, now)
-    }
-
     /// The answer to that letter, if the wish was done.
-    fn told_that_done(
+    pub(super) fn told_that_done(
         &self,
         case: &str,
         verb: Verb,

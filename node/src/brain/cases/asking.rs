@@ -6,7 +6,7 @@ use super::{Cases, Held, Told, Wish, intake};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::Tier;
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Verb};
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use std::collections::{BTreeMap, HashMap};
@@ -183,13 +183,10 @@ impl Cases {
             held.wishes.iter().find(|w| w.id == name).map(|w| w.takes_back.clone()).unwrap_or_default();
         if verb == Verb::Escalate {
             machine::act::may(verb, ask)?;
-            for coming in held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)) {
-                taken_back.push(coming.wish.clone());
-                drafts.push(pen.coming(&held.case, coming, Some(End::TakenBack)));
-            }
-            if let Some(coming) = self.disowned(held, ask, now) {
-                taken_back.push(coming.wish.clone());
+            let theirs = held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)).cloned();
+            for coming in theirs.chain(self.disowned(held, ask, now)) {
                 drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack)));
+                taken_back.push(coming.wish);
             }
         }
         // Whoever gave it away asks for it back, and nobody else can.
@@ -359,8 +356,7 @@ impl Held {
 
     /// The acceptance that stands, if whoever escalates it there takes that back.
     pub(super) fn taken_back_by(&self, from: &Address, ask: &Ask) -> Option<String> {
-        let is_accepted = self.case.urgent && self.case.status == Status::Accepted;
-        self.accepted_as().filter(|_| is_accepted && takes_back_accepted(from, ask, &self.case))
+        self.accepted_as().filter(|_| takes_back_accepted(from, ask, &self.case))
     }
 
     /// The name of the wish that was asked for last, if it is this one and has no answer yet, and the how manieth time

@@ -95,8 +95,7 @@ impl Cases {
     pub fn past_by_a_slip(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Service> {
         let is_booked = move |service: &Service| {
             let mut asks = self.asking_for(&service.code, None);
-            let has_one = |b: &Booking| b.node == self.me && b.state == Booked::Booked;
-            asks.any(|held| held.case.booking.as_ref().is_some_and(has_one) && lies_ahead(&held.case, now))
+            asks.any(|held| self.booking_here(&held.case, Booked::Booked).is_some() && lies_ahead(&held.case, now))
         };
         self.services.iter().filter(move |service| {
             let activity = request::activity(service, &self.calendar);
@@ -123,8 +122,7 @@ impl Cases {
     /// one that this was to be at, whatever the file says by now.
     pub(super) fn keep_edition(&mut self, id: &str) {
         let now = view::time_of(self.now_us);
-        let booking = self.held.get(id).and_then(|held| held.case.booking.as_ref());
-        let booking = booking.filter(|b| b.node == self.me && b.state == Booked::Booked);
+        let booking = self.held.get(id).and_then(|held| self.booking_here(&held.case, Booked::Booked));
         let Some((booking, at)) = booking.and_then(|b| Some((b, b.at?))) else { return };
         let until = booking.until.unwrap_or(at);
         let is_activity = self.services.iter().any(|s| s.code == booking.service && s.starts.is_some());
@@ -167,14 +165,17 @@ impl Cases {
         self.may_step(&case.id) || self.is_at_another(case) && held.offer_told.as_ref() != Some(&offer_id(case, &now))
     }
 
-    /// What that case asks this node for, and has no answer to yet.
-    pub(super) fn asks_here<'c>(&self, case: &'c Case) -> Option<&'c Booking> {
-        case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Asked)
+    /// What that case asks this node for, if it has come so far.
+    pub(super) fn booking_here<'c>(&self, case: &'c Case, state: Booked) -> Option<&'c Booking> {
+        case.booking.as_ref().filter(|b| b.node == self.me && b.state == state)
     }
 
     /// Was it asked for here while nobody knew which seats were given, and can be answered now?
     fn awaits_seat(&self, case: &Case) -> bool {
-        self.asks_here(case).is_some() && case.status.is_open() && self.may_step(&case.id) && self.knows_all()
+        self.booking_here(case, Booked::Asked).is_some()
+            && case.status.is_open()
+            && self.may_step(&case.id)
+            && self.knows_all()
     }
 
     /// Does another node have it, or will have? What comes here is told when it is here, and what goes from here
@@ -290,7 +291,7 @@ impl Cases {
 
     /// The answer to a request for a service of this node that has none yet; none before it knows which seats are given.
     pub(super) fn booked(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
-        let booking = self.asks_here(case)?;
+        let booking = self.booking_here(case, Booked::Asked)?;
         if !self.knows_all() {
             return None;
         }

@@ -230,8 +230,7 @@ impl Cases {
 
     /// Nor does whoever has accepted it; `wish` says which acceptance that was, if it is the one that stands.
     fn disown(&mut self, id: &str, wish: impl Fn(&Held) -> Option<String>) {
-        let is_press = |held: &&Held| held.case.urgent && held.case.status == Status::Accepted;
-        let held = self.held.get(id).filter(is_press).filter(|held| held.disowns().is_none());
+        let held = self.held.get(id).filter(|held| held.disowns().is_none());
         let Some(wish) = held.and_then(wish) else { return };
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {

@@ -6,7 +6,9 @@
 //! | [`asking`] | what is asked for at this node: cases that open, steps, and what is written of them |
 //! | [`looking`] | what is held, looked up |
 //! | [`news`] | what a record says anew of a case |
-//! | [`deciding`] | what follows from an event, a step or a letter |
+//! | [`deciding`] | what follows from an event or a step, and how a letter goes |
+//! | [`answering`] | what follows from a letter |
+//! | [`asked_after`] | what became of a wish that may be lost with a disk |
 //! | [`forgetting`] | of whom a record is, and what goes with him when he is to be forgotten |
 //! | [`folding`] | records folded into what is held |
 //! | [`policy`] | how the engine sees all that |
@@ -197,13 +199,14 @@ impl Held {
 
     /// That whoever has accepted it does not come, as long as its owner has not done so.
     fn disowns(&self) -> Option<&Disowned> {
-        let is_accepted = self.case.urgent && self.case.status == Status::Accepted;
-        let disowned = self.disowned.as_ref().filter(|_| is_accepted)?;
-        (self.accepted_as().as_ref() == Some(&disowned.wish)).then_some(disowned)
+        self.disowned.as_ref().filter(|disowned| self.accepted_as().as_ref() == Some(&disowned.wish))
     }
 
-    /// The name of the acceptance that was the last: its wish's, or its order's if it was made where the case is.
+    /// The name of the acceptance of a press that stands: its wish's, or its order's if it was made where the case is.
     fn accepted_as(&self) -> Option<String> {
+        if !self.case.urgent || self.case.status != Status::Accepted {
+            return None;
+        }
         let line = self.history.iter().rfind(|e| e.step == Verb::Accept.done())?;
         Some(line.wish.clone().unwrap_or_else(|| format!("{}.{}", line.term, line.version)))
     }

@@ -233,18 +233,17 @@ impl Policy for Cases {
                 }
             }
             _ => {
-                let Some(step) = letter::data::<Step>(payload).filter(|s| is_of_its_node(&self.me, header, s)) else {
-                    return;
-                };
-                let is_new = self.held.get(&step.case.id).is_none_or(|h| step.case.supersedes(&h.case));
-                let lines: Vec<_> = step.history.iter().chain([&step.entry]).cloned().collect();
-                self.fold(&step.case, &lines);
-                if is_new {
-                    self.note_call(&step.case, &step.entry, header);
+                let step = letter::data::<Step>(payload).filter(|s| is_of_its_node(&self.me, header, s));
+                let Some(Step { case, entry, history: mut lines, answers }) = step else { return };
+                let is_new = self.held.get(&case.id).is_none_or(|h| case.supersedes(&h.case));
+                lines.push(entry);
+                self.fold(&case, &lines);
+                if let Some(entry) = lines.last().filter(|_| is_new) {
+                    self.note_call(&case, entry, header);
                 }
-                if let Some(answers) = &step.answers {
+                if let Some(answers) = &answers {
                     self.settle(answers, true);
-                    self.granted(&step.case.id, answers);
+                    self.granted(&case.id, answers);
                 }
             }
         }

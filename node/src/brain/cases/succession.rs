@@ -31,7 +31,7 @@ use super::{Cases, Dirty, Held, TOGETHER};
 use crate::brain::Brain;
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Case, Coming, Entry, Role, Status, Verb, step};
+use citybrain_shared::case::{Ask, Booked, Case, Coming, Entry, Role, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::view::Awaited;
 use citybrain_shared::{Address, Lane, LogId, Pos, Tier};
@@ -740,7 +740,7 @@ impl Cases {
 
     /// What that case waits for: its next step, or the answer to what it asks this node for.
     pub fn case_awaits(&self, held: &Held) -> Option<Awaited> {
-        let is_asked = self.asks_here(&held.case).is_some() && held.case.status.is_open();
+        let is_asked = self.booking_here(&held.case, Booked::Asked).is_some() && held.case.status.is_open();
         let waits = self.is_unproven(&held.case.id) || is_asked;
         waits.then(|| self.awaited()).flatten()
     }

@@ -335,8 +335,6 @@ struct World {
     has_registry: bool,
     /// µs by which a node's clock is ahead.
     ahead: BTreeMap<&'static str, i64>,
-    /// What the moves' cases are of.
-    categories: [&'static str; 5],
 }
 
 const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
@@ -353,7 +351,6 @@ impl World {
             restored: false,
             has_registry: false,
             ahead: BTreeMap::new(),
-            categories: ["G", "L", "G", "L", "X"],
         }
     }
 
@@ -610,14 +607,20 @@ fn steps_on(i: usize) -> Vec<(Verb, Ask)> {
     all
 }
 
-fn play(world: &mut World, moves: &[Move]) {
+/// How often responders were called there.
+fn calls(world: &World, at: &str) -> usize {
+    world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count()
+}
+
+/// The cases that it opens are of these categories in turn.
+fn play(world: &mut World, moves: &[Move], categories: &[&str]) {
     let mut opened = 0;
     for (i, one) in moves.iter().enumerate() {
         match one {
             Move::Open(n, sos) if opened < 3 => {
                 let id = format!("20261120-{opened}");
                 opened += 1;
-                let category = world.categories[i % 5];
+                let category = categories[i % categories.len()];
                 let (channel, governance) = (["app", "12345"][i % 2].into(), (i % 3 == 0).then(|| "法治".into()));
                 let new = Opening { sos: *sos, channel, governance, ..opening(&id, category) };
                 let contact = Contact { phone: "1".into(), ..Contact::default() };

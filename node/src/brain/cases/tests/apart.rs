@@ -26,10 +26,6 @@ pub(super) fn without(world: &mut World, dead: &str) {
     }
 }
 
-fn calls(world: &World, at: &str) -> usize {
-    world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count()
-}
-
 fn held<'w>(world: &'w World, at: &str) -> &'w Held {
     world.places[at].cases.get(ID).unwrap()
 }

@@ -109,9 +109,6 @@ fn a_call_for_help_that_followed_a_false_alarm_calls_again() {
         assert!(!is_accepted || world.ask(AT, "q", Verb::Accept, &by("w", Role::Worker), ""));
         merge(&mut world, "q", "p");
         assert_eq!(world.places["c"].cases.calls_for_help().unaccepted, 1);
-        let calls = |world: &World, at: &str| {
-            world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count()
-        };
         let before = calls(&world, AT);
         assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
         world.settle();

@@ -38,10 +38,6 @@ fn recall(world: &mut World, at: &str) -> bool {
     world.ask(at, CASE, Verb::Recall, &by("w", Role::Worker), &id)
 }
 
-fn calls(world: &World, at: &str) -> usize {
-    world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count()
-}
-
 /// Everything under way to this node is lost, as with its disk.
 fn lose(world: &mut World, to: &str) {
     world.lines.iter_mut().filter(|((_, there), _)| there == to).for_each(|(_, line)| line.clear());

@@ -11,8 +11,8 @@ proptest! {
     #[test]
     fn a_case_has_one_owner_and_copies_converge(moves in moves()) {
         // Some that the city hears of when they go beyond their community.
-        let mut world = World { categories: ["G", "N", "G", "N", "X"], ..World::new() };
-        play(&mut world, &moves);
+        let mut world = World::new();
+        play(&mut world, &moves, &["G", "N", "G", "N", "X"]);
         world.settle();
         for n in NODES {
             world.restart(n);
@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn the_rates_of_the_parts_add_up(moves in moves()) {
         let mut world = World::new();
-        play(&mut world, &moves);
+        play(&mut world, &moves, &["G", "L", "G", "L", "X"]);
         world.settle();
         rates_add_up(&NODES, &|n| &world.places[n].cases)?;
         for n in NODES {
@@ -66,7 +66,7 @@ fn the_moves_bring_verdicts_and_ends_of_every_kind() {
     let mut sum = RateCounts::default();
     for _ in 0..100 {
         let mut world = World::new();
-        play(&mut world, &moves().new_tree(&mut runner).unwrap().current());
+        play(&mut world, &moves().new_tree(&mut runner).unwrap().current(), &["G", "L", "G", "L", "X"]);
         world.settle();
         add(&mut sum, &rates_of(&world.places["c"].cases, None).1);
     }
@@ -180,9 +180,6 @@ fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
     let mut world = World::new();
     let new = Opening { sos: true, ..opening("20261120-0", "") };
     world.open("c/s/a/n", new, Contact::default());
-    let calls = |world: &World, at: &str| {
-        world.places[at].log.iter().filter(|(_, d)| d.header().name == "city.brain.case.call").count()
-    };
     world.settle();
     assert_eq!((calls(&world, "c/s/a/n"), calls(&world, "c/s/a")), (1, 0));
     world.now += 30_000_000;
@@ -229,8 +226,7 @@ fn a_press_whose_box_is_gone_calls_those_above_one_step_later() {
 
 /// How often responders were called at these.
 fn calls_at<const N: usize>(world: &World, nodes: [&str; N]) -> [usize; N] {
-    let is_call = |(_, d): &&(Option<String>, Draft)| d.header().name == letter::CALL;
-    nodes.map(|at| world.places[at].log.iter().filter(is_call).count())
+    nodes.map(|at| calls(world, at))
 }
 
 #[test]
