@@ -1,4 +1,5 @@
-//! What became of a wish that may be lost with a disk: whoever made it asks, and whoever would have it answers.
+//! What became of a wish that may be lost with a disk: whoever made it asks, when he hears of a loss or has heard
+//! nothing for too long, and whoever would have it answers.
 
 use super::letter::{self, Body, Letter, Pen, RECALL, WhatOf};
 use super::machine::{self, Refusal};

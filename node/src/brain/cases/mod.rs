@@ -8,7 +8,7 @@
 //! | [`news`] | what a record says anew of a case |
 //! | [`deciding`] | what follows from an event or a step, and how a letter goes |
 //! | [`answering`] | what follows from a letter |
-//! | [`asked_after`] | what became of a wish that may be lost with a disk |
+//! | [`asked_after`] | what became of a wish that may be lost with a disk, or has no answer |
 //! | [`forgetting`] | of whom a record is, and what goes with him when he is to be forgotten |
 //! | [`folding`] | records folded into what is held |
 //! | [`policy`] | how the engine sees all that |
@@ -356,6 +356,7 @@ pub struct Wish {
     is_lost: bool,
     /// When it was asked for, or asked after, last, by this node's own clock: µs since 1970; and how often it was asked
     /// after.
+    #[serde(default)]
     asked_us: i64,
     #[serde(default, skip_serializing_if = "is_zero")]
     asked_after: u32,

@@ -68,6 +68,7 @@ pub(super) struct Succession {
     /// There was another in this folder: it knows some of what it has said, and not all.
     knows_some: bool,
     /// The folder was empty, and nobody has told it all that was before since: so it knows nothing of that.
+    #[serde(default)]
     began_empty: bool,
     asked: bool,
     all: Option<All>,
