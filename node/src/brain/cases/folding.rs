@@ -31,12 +31,16 @@ impl Held {
             *noted = Wish { asked_us: noted.asked_us, asked_after: noted.asked_after, ..wish };
             return;
         }
-        let unheard = self.wishes.iter().find(|w| w.id == wish.id && w.refused.is_none());
-        let asked_after = unheard.map_or(0, |w| w.asked_after.saturating_add(1));
         // Asked again, the answer to come is the one that counts.
         let is_same = |w: &Wish| w.verb == wish.verb && w.by == wish.by && w.content == wish.content;
-        self.wishes.retain(|w| w.id != wish.id && !(w.refused.is_some() && is_same(w)));
-        self.wishes.push(Wish { asked_after, ..wish });
+        self.wishes.retain(|w| w.id == wish.id || !(w.refused.is_some() && is_same(w)));
+        // In its place: this node may ask for it again by itself, and that is not what people asked for last.
+        if let Some(noted) = self.wishes.iter_mut().find(|w| w.id == wish.id) {
+            let asked_after = if noted.refused.is_none() { noted.asked_after.saturating_add(1) } else { 0 };
+            *noted = Wish { asked_after, ..wish };
+            return;
+        }
+        self.wishes.push(wish);
         let extra = self.wishes.len().saturating_sub(WISHES_MAX);
         self.wishes.drain(..extra);
     }

@@ -157,6 +157,21 @@ fn whoever_has_accepted_a_press_and_cannot_come_is_heard_though_that_word_was_lo
 }
 
 #[test]
+fn what_is_said_twice_without_an_answer_is_done_once_though_an_earlier_wish_is_asked_for_again_between() {
+    let mut net = given_by_the_one_beside();
+    net.cut(OWNER);
+    assert!(net.ask(BESIDE, CASE, Verb::Forget, &by("boss", Role::Supervisor)));
+    let said = by("w", Role::Worker);
+    assert!(net.ask(BESIDE, CASE, Verb::Comment, &said));
+    net.pass_us(DAY_US);
+    assert!(net.held(BESIDE).wishes.iter().any(|w| w.verb == Verb::Forget && w.again > 0), "by itself");
+    assert!(net.ask(BESIDE, CASE, Verb::Comment, &said));
+    net.cut.clear();
+    net.settle();
+    assert_eq!((net.answers(BESIDE), net.done(Verb::Comment), net.done(Verb::Forget)), (vec![], 1, 1));
+}
+
+#[test]
 fn a_box_that_lost_its_disk_says_so_also_when_its_empty_folder_begins_a_second_history() {
     let mut net = orders::accepted();
     net.cut("c/s/a");
