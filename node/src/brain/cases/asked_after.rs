@@ -77,7 +77,9 @@ impl Cases {
     /// done twice is done once is asked for again instead.
     fn asked_after(&self, held: &Held, w: &Wish, how: Option<&String>, token: &str, now: DateTime<Utc>) -> Vec<Draft> {
         let (case, verb) = (held.case.id.clone(), w.verb);
-        if let Some(ask) = w.said.as_deref().filter(|_| !self.may_step(&case)) {
+        // Whoever comes by now may be the same one, who has thought better of it: that word would take him back, too.
+        let is_true_still = verb == Verb::Forget || held.is_unanswered();
+        if let Some(ask) = w.said.as_deref().filter(|_| is_true_still && !self.may_step(&case)) {
             let to = self.sends_on(held, verb, ask).unwrap_or(held.case.bound_for());
             let body = Body::Ask { case, verb, ask: ask.clone(), hops: 0, contact: None, offered: None };
             let letter = self.letter(w.id.clone(), to, held.case.urgent, body);

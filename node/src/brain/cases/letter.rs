@@ -408,8 +408,8 @@ impl Letter {
         matches!(&self.body, Body::HandOver { contact: Some(_), .. })
     }
 
-    /// Is it a wish that done twice is done once, and that is as true later: that somebody be forgotten, or that
-    /// whoever was to come to a press does not?
+    /// Is it a wish that done twice is done once: that somebody be forgotten, or that whoever was to come to a press
+    /// does not?
     pub fn is_done_once(&self) -> bool {
         let Body::Ask { verb, .. } = &self.body else { return false };
         *verb == Verb::Forget || *verb == Verb::Escalate && !self.takes_back.is_empty()
