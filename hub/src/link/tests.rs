@@ -98,8 +98,12 @@ fn a(s: &str) -> Address {
 
 impl Node {
     fn start(dir: &Path, address: &str, broker: &Broker) -> Node {
+        Node::with(dir, address, broker, 1)
+    }
+
+    fn with(dir: &Path, address: &str, broker: &Broker, keep_alive_s: u32) -> Node {
         let parent = if address.contains('/') { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
-        let link = "[link]\nresend_after_ms = 50\nkeep_alive_s = 1\ncompress = true\n";
+        let link = format!("[link]\nresend_after_ms = 50\nkeep_alive_s = {keep_alive_s}\ncompress = true\n");
         let text = format!("{link}[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
         let config: Config = toml::from_str(&text).unwrap();
         let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
@@ -384,6 +388,27 @@ fn each_side_notices_that_the_other_no_longer_says_that_it_is_there_though_nothi
         until("the child says so", || !is_up(&child)).await;
         broker.0.lock().lose = 0;
         until("they have each other again", || is_up(&parent) && is_up(&child)).await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn a_parent_that_is_back_and_finds_an_old_hello_has_a_session_at_once_also_on_a_quiet_link() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::with(city.path(), "c", &broker, 240);
+        let child = Node::with(street.path(), "c/s", &broker, 240);
+        let is_up = |n: &Node| n.link().is_some_and(|l| l.stage == Stage::Up);
+        until("the link is up", || is_up(&parent) && is_up(&child)).await;
+        // The hello that the broker keeps is of before this.
+        child.offer(1..4, "").await;
+        until("the parent has it", || parent.ids() == [1, 2, 3]).await;
+        parent.close().await;
+        let parent = Node::with(city.path(), "c", &broker, 240);
+        until("the parent has a session", || is_up(&parent) && is_up(&child)).await;
+        parent.offer(5000..5003, r#","target":"c/s""#).await;
+        until("what is for it goes down", || child.ids().ends_with(&[5000, 5001, 5002])).await;
         child.close().await;
         parent.close().await;
     });

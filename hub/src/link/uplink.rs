@@ -432,6 +432,10 @@ impl Link {
     async fn on_refuse(&mut self, refuse: Refuse) -> Result<(), End> {
         let (cx, now) = (self.cx(), self.cx.now());
         let Some(said) = &self.said else { return Ok(()) };
+        // To a hello that was given up, as in `on_welcome`.
+        if refuse.answers != 0 && !self.awaiting && self.outbound.session().is_none() {
+            return Ok(());
+        }
         let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
         match outcome.map_err(unreadable)? {
             OnRefuse::Ignore => {}

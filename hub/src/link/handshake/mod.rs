@@ -608,9 +608,14 @@ pub(crate) fn on_welcome(
 
 /// The child's part: what a refusal demands. `said` and `awaiting` as for [`on_welcome`].
 pub(crate) fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -> OnRefuse {
-    let is_late = if awaiting { refuse.answers != said.id } else { refuse.answers != 0 };
-    if refuse.to != own.me.boot || is_late {
+    let answers_hello = refuse.answers == said.id;
+    if refuse.to != own.me.boot || !answers_hello && (awaiting || refuse.answers != 0) {
         return OnRefuse::Ignore;
+    }
+    // A parent that comes back finds the retained hello, which is of before what this node has written since: it has no
+    // session of it.
+    if answers_hello && !awaiting {
+        return OnRefuse::Again;
     }
     match refuse.reason {
         Reason::Prove => OnRefuse::Prove(refuse.prove.clone()),
