@@ -415,6 +415,30 @@ fn a_parent_that_is_back_and_finds_an_old_hello_has_a_session_at_once_also_on_a_
 }
 
 #[test]
+fn an_old_hello_of_a_child_that_is_gone_does_not_make_it_one_that_was_restored_from_a_backup() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &broker);
+        until("the link is up", || [&parent, &child].iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up)))
+            .await;
+        child.offer(1..4, "").await;
+        until("the parent has it", || parent.ids() == [1, 2, 3]).await;
+        let kept = broker.0.lock().retained.clone();
+        child.close().await;
+        parent.close().await;
+        // As where the broker died with the child, and its will was never said.
+        broker.0.lock().retained = kept;
+        let parent = Node::start(city.path(), "c", &broker);
+        until("the parent waits for a new one", || parent.link().is_some_and(|l| l.stage == Stage::Hello)).await;
+        let child = Node::start(street.path(), "c/s", &broker);
+        until("it has come", || parent.link().is_some_and(|l| l.stage == Stage::Up)).await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
 fn who_is_gone_before_its_hello_is_answered_does_not_keep_another_box_out() {
     run(async {
         let (city, street, new) =

@@ -439,7 +439,11 @@ impl Link {
         let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
         match outcome.map_err(unreadable)? {
             OnRefuse::Ignore => {}
-            OnRefuse::Again => self.bounced(now, Lost::because(refuse.detail)),
+            OnRefuse::Again => {
+                // What a parent that is back finds wrong with an old hello says nothing of this node.
+                let why = if refuse.answers == 0 { &refuse.detail } else { handshake::ANSWERED_BEFORE };
+                self.bounced(now, Lost::because(why));
+            }
             OnRefuse::Prove(mut at) => {
                 at.truncate(BOOTS_KEPT);
                 self.saying.prove = at;
