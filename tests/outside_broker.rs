@@ -18,9 +18,8 @@ const LEAVES: [&str; 2] = ["c/s/m/n1", "c/s/m/n2"];
 /// broker is, and no more, so that the end of the test does not depend on how fast devices are.
 const UNDER_WAY_MAX: usize = 2_000;
 
-/// Devices at both leaves that publish until they are told to stop, and what of it the city has.
-struct Stream<'a> {
-    tree: &'a Tree,
+/// Devices that publish until they are told to stop, and what of it the city has.
+struct Stream {
     enough: Arc<AtomicBool>,
     /// Of each device on average.
     there: Arc<AtomicUsize>,
@@ -30,17 +29,18 @@ struct Stream<'a> {
     count: usize,
 }
 
-impl Stream<'_> {
-    fn begin(tree: &Tree) -> Stream<'_> {
+impl Stream {
+    /// One device at each of these: a node, and the port at which it takes what devices publish.
+    fn begin(doors: &[(&str, u16)]) -> Stream {
         let (enough, there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let device = |(i, leaf): (usize, &&str)| {
-            let (leaf, port) = ((*leaf).to_owned(), tree.node(leaf).mqtt);
+        let device = |(i, (place, port)): (usize, &(&str, u16))| {
+            let (place, port) = ((*place).to_owned(), *port);
             let (enough, there) = (enough.clone(), there.clone());
             std::thread::spawn(move || {
                 let mut sent = Vec::new();
                 while !enough.load(Ordering::Relaxed) {
                     if sent.len() < there.load(Ordering::Relaxed) + UNDER_WAY_MAX {
-                        sent.extend(publish_all(&leaf, port, &format!("o{i}-{:06}", sent.len()), 200, false));
+                        sent.extend(publish_all(&place, port, &format!("o{i}-{:06}", sent.len()), 200, false));
                     } else {
                         std::thread::sleep(Duration::from_millis(20));
                     }
@@ -48,32 +48,35 @@ impl Stream<'_> {
                 sent
             })
         };
-        let devices = LEAVES.iter().enumerate().map(device).collect();
-        Stream { tree, enough, there, devices, seen: 0, count: 0 }
+        let devices = doors.iter().enumerate().map(device).collect();
+        Stream { enough, there, devices, seen: 0, count: 0 }
+    }
+
+    fn at_leaves(tree: &Tree) -> Stream {
+        Stream::begin(&LEAVES.map(|leaf| (leaf, tree.node(leaf).mqtt)))
     }
 
     /// Something gets through to the city.
-    fn wait_for_more(&mut self) {
-        self.look();
+    fn wait_for_more(&mut self, tree: &Tree) {
+        self.look(tree);
         let before = self.count;
         wait_for("the stream runs", || {
-            self.look();
+            self.look(tree);
             (self.count > before + 300).then_some(())
         });
     }
 
-    fn look(&mut self) {
-        let new = self.tree.node("c").records_after(self.seen);
+    fn look(&mut self, tree: &Tree) {
+        let new = tree.node("c").records_after(self.seen);
         self.seen = new.last().map_or(self.seen, |r| r.pos);
         self.count += new.iter().filter(|r| r.event_type == "city.test").count();
-        self.there.store(self.count / LEAVES.len(), Ordering::Relaxed);
+        self.there.store(self.count / self.devices.len(), Ordering::Relaxed);
     }
 
-    /// Ends it, and waits until all is at every tier, once and in order.
-    fn end(self) {
+    /// All that was acknowledged to the devices.
+    fn end(self) -> Vec<Sent> {
         self.enough.store(true, Ordering::Relaxed);
-        let sent: Vec<_> = self.devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect();
-        self.tree.wait_all_up(&sent);
+        self.devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect()
     }
 }
 
@@ -118,10 +121,10 @@ fn nothing_is_lost_or_doubled(kind: Kind, places: &[&str], delete: bool) {
 
 /// Kills each broker twice while devices publish; the second time, with `delete`, it loses its data.
 fn killed_in_mid_stream(tree: &Tree, brokers: &mut [Broker], delete: bool) {
-    let mut stream = Stream::begin(tree);
+    let mut stream = Stream::at_leaves(tree);
     for round in 0..2 {
         for broker in &mut *brokers {
-            stream.wait_for_more();
+            stream.wait_for_more(tree);
             broker.kill9();
             if delete && round == 1 {
                 broker.delete_data();
@@ -129,15 +132,8 @@ fn killed_in_mid_stream(tree: &Tree, brokers: &mut [Broker], delete: bool) {
             broker.run();
         }
     }
-    stream.wait_for_more();
-    stream.end();
-}
-
-/// Something gets through to the city.
-fn wait_for_more(tree: &Tree) {
-    let city = tree.node("c");
-    let before = city.records().last().map_or(0, |r| r.pos);
-    wait_for("the stream runs", || (city.records_after(before).len() > 300).then_some(()));
+    stream.wait_for_more(tree);
+    tree.wait_all_up(&stream.end());
 }
 
 // The street's broker is its own.
@@ -178,23 +174,13 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     let mut app = Client::connect(high.port, "app", false);
     app.subscribe(topic, 1);
     let port = low.port;
-    // It goes on until the node has been killed twice, however fast it is.
-    let enough = Arc::new(AtomicBool::new(false));
-    let stop = enough.clone();
-    let device = std::thread::spawn(move || {
-        let mut sent = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            sent.extend(publish_all("c/s", port, &format!("d{}", sent.len()), 500, false));
-        }
-        sent
-    });
+    let mut stream = Stream::begin(&[("c/s", port)]);
     for _ in 0..2 {
-        wait_for_more(&tree);
+        stream.wait_for_more(&tree);
         tree.kill9("c/s");
         tree.start_node("c/s");
     }
-    enough.store(true, Ordering::Relaxed);
-    let mut sent = device.join().expect("the device is done");
+    let mut sent = stream.end();
     wait_for("all is at the city", || {
         let there: HashSet<String> = tree.node("c").records().into_iter().map(|r| r.id).collect();
         sent.iter().all(|s| there.contains(&s.id)).then_some(())
@@ -260,15 +246,15 @@ fn one_server_of_a_nats_cluster_is_killed_in_mid_stream_and_its_nodes_go_on_at_a
     as_it_knows_dots(&tree, Kind::Nats, ["c"]);
     tree.start();
     tree.wait_all_known();
-    let mut stream = Stream::begin(&tree);
+    let mut stream = Stream::at_leaves(&tree);
     // The first of the list, where all nodes are, and then the next, to which they went.
     for server in &mut servers[..2] {
-        stream.wait_for_more();
+        stream.wait_for_more(&tree);
         server.kill9();
-        stream.wait_for_more();
+        stream.wait_for_more(&tree);
         server.run();
     }
-    stream.end();
+    tree.wait_all_up(&stream.end());
 }
 
 /// Links and their broker know each other by certificate, and by nothing else.
