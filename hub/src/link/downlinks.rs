@@ -493,17 +493,7 @@ impl Driver {
                 Word::Welcome(*welcome)
             }
             Ok(Greeting::Refuse { refuse, asking }) => {
-                // The holder's session, if there is one, goes on.
-                if refuse.reason != Reason::Prove && child.outbound.session().is_none() {
-                    let (reason, detail) = (refuse.reason, refuse.detail.clone());
-                    if !matches!(child.view.stage, Stage::Refused { reason: r, .. } if r == reason) {
-                        tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
-                    }
-                    child.view.asking = (reason == Reason::Unenrolled).then_some(asking);
-                    child.view.stage = Stage::Refused { reason, detail };
-                } else if refuse.reason != Reason::Prove {
-                    child.view.refused_another = Some(refuse.detail.clone());
-                }
+                child.refused(&address, &refuse, asking);
                 Word::Refuse(*refuse)
             }
             Err(Error::Stopping) => return Err(End::Stop),
@@ -579,6 +569,25 @@ impl Child {
         (self.view.last_reason, self.view.refused_another) = (Some(why), None);
         (self.view.unheard, self.view.unheard_more) = (Vec::new(), 0);
         self.shown = false;
+    }
+
+    /// What is shown of a hello that got no session.
+    fn refused(&mut self, address: &Address, refuse: &Refuse, asking: Asking) {
+        let (reason, detail) = (refuse.reason, refuse.detail.clone());
+        match (reason, &self.view.stage) {
+            (Reason::Prove, _) => {}
+            // The holder's session goes on.
+            _ if self.outbound.session().is_some() => self.view.refused_another = Some(detail),
+            // The child mends it and says hello again; and an old hello, which the broker kept, proves nothing.
+            (Reason::Past | Reason::Forked, Stage::Connecting | Stage::Away) => self.view.stage = Stage::Hello,
+            (_, stage) => {
+                if !matches!(stage, Stage::Refused { reason: r, .. } if *r == reason) {
+                    tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
+                }
+                self.view.asking = (reason == Reason::Unenrolled).then_some(asking);
+                self.view.stage = Stage::Refused { reason, detail };
+            }
+        }
     }
 
     /// Ends the session; the child begins a new one. What it is told has none of the causes: they may name files
