@@ -21,6 +21,7 @@ use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos, limits, topic};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -312,8 +313,7 @@ fn an_urgent_frame_does_not_wait_behind_one_for_which_the_engine_has_no_room() {
             let topic = topic::link(&config.link.root, Verb::Up, &a("c/s"));
             inbox.send((topic, first_frame(lane).into())).await.unwrap();
         }
-        let frames = || links.links().first().map_or(0, |l| l.received_frames);
-        until("the driver has read both", || frames() == 2).await;
+        until("the driver has read both", || inbox.capacity() == inbox.max_capacity()).await;
         drop(go);
         let mut acked = Vec::new();
         while acked.len() < 2 {
@@ -664,6 +664,51 @@ fn who_has_nothing_to_say_is_heard_all_the_same() {
         }
         child.close().await;
         parent.close().await;
+    });
+}
+
+#[test]
+fn what_anybody_publishes_in_the_name_of_a_node_that_is_not_there_makes_no_child_of_it() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, hub, thread) = city(dir.path());
+        let links = Links::default();
+        let cx = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
+        let (stop, stopped) = watch::channel(false);
+        let (tx, mut out) = mpsc::channel(64);
+        let (inbox, rx) = mpsc::channel(64);
+        let mut pipe = Some(LocalPipe { tx, rx }.into());
+        let (_down, driver) = Downlinks::new(cx, Box::new(move || pipe.take().expect("one connection")));
+        let driver = tokio::spawn(driver.run(stopped));
+        let party = Party::default();
+        let alive = Word::Alive(wire::Alive::of(party)).encode();
+        let said = [
+            (Verb::Up, b"hello".to_vec()),
+            (Verb::Hello, b"hello".to_vec()),
+            (Verb::DownAck, b"hello".to_vec()),
+            (Verb::Hello, Word::Bye(party).encode()),
+            (Verb::Up, first_frame(Lane::Routine)),
+            (Verb::DownAck, alive),
+        ];
+        for (verb, payload) in &said {
+            let topic = topic::link(&config.link.root, *verb, &a("c/s"));
+            inbox.send((topic, payload.clone().into())).await.unwrap();
+        }
+        // Whoever believes in a session is told that there is none: by its frame, and by its sign of life.
+        for _ in 0..2 {
+            let (_, payload, _) = out.recv().await.unwrap();
+            let word = super::driver::decode(&payload);
+            assert!(
+                matches!(&word, Ok(Message::Word(Word::Refuse(r))) if r.reason == wire::Reason::Unknown),
+                "{word:?}"
+            );
+        }
+        assert_eq!(hub.work().frames_ignored.load(Ordering::Relaxed), said.len() as u64);
+        assert!(links.links().is_empty(), "{:?}", links.links());
+        stop.send_replace(true);
+        driver.await.unwrap();
+        hub.stop().await;
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
     });
 }
 
