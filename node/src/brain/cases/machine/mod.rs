@@ -96,7 +96,8 @@ impl Refusal {
 pub struct Stepped {
     pub case: Case,
     pub entry: Entry,
-    /// Some who hear of it know nothing of what was before: it raises the case's reach, or another box writes it.
+    /// Some who hear of it may know nothing of what was before: it raises the case's reach, or whoever wrote that may
+    /// have lost it before they heard of it.
     pub tells_all: bool,
     /// Id of the event that led to it, where that is not the one that opened the case.
     pub because: Option<String>,
@@ -412,7 +413,11 @@ impl Book<'_> {
         turn.arrive();
         turn.case.term += 1;
         turn.entry.term = turn.case.term;
-        turn.done()
+        // What the giver wrote may be lost with its disk before those above both have heard of it. One above the giver
+        // has passed that on before the case came.
+        let tells_all = !self.me.covers(&case.owner);
+        let taken = turn.done();
+        Stepped { tells_all: taken.tells_all || tells_all, ..taken }
     }
 
     /// Takes a case that was with the box that was here before, or on its way to it: that box has lost
@@ -433,7 +438,7 @@ impl Book<'_> {
         let mut turn = Turn::new(self, case, step::SENT_AGAIN, "succession", None, None, now);
         turn.entry.to = case.handing_to.as_ref().map(Address::to_string);
         turn.entry.text = "the box that was here has lost its disk".into();
-        turn.done()
+        Stepped { tells_all: true, ..turn.done() }
     }
 
     /// Gives back to `to` a case that was taken here and not begun, because its giver wants it again.

@@ -775,3 +775,35 @@ fn a_box_that_has_lost_what_it_did_with_a_case_that_is_below_learns_it_of_whoeve
         }
     }
 }
+
+#[test]
+fn what_a_box_wrote_before_it_gave_a_case_to_one_below_is_known_above_though_its_disk_is_lost() {
+    for is_restored in [false, true] {
+        for was_taken in [false, true] {
+            let at = "c/s/a";
+            let mut net = Net::new();
+            net.open(at, CASE, "L");
+            net.settle();
+            let backup = net.backup(at);
+            net.cut(at);
+            if !was_taken {
+                net.cut("c/s/a/n");
+                net.cut.remove(&(at.to_owned(), "c/s/a/n".to_owned()));
+            }
+            assert!(net.ask(at, CASE, Verb::Accept, &by("w", Role::Worker)));
+            assert!(net.give(at, "c/s/a/n"));
+            net.settle();
+            match is_restored {
+                true => net.restore(&backup),
+                false => net.replace(at, 0),
+            }
+            net.cut.clear();
+            net.settle();
+            let steps = |n: &str| net.held(n).history.iter().map(|e| e.step.clone()).collect::<Vec<_>>();
+            let all = ["submitted", "accepted", "dispatched", "taken"];
+            for n in ABOVE.into_iter().chain(["c/s/a/n"]) {
+                assert_eq!(steps(n), all, "{n}, restored: {is_restored}, was taken: {was_taken}");
+            }
+        }
+    }
+}
