@@ -5,10 +5,11 @@
 
 use super::Rules;
 use super::act::Occasion;
+use super::alarms::Turn;
 use super::drafts::{Drafts, TEXT_MAX, cut, draft, header};
 use super::keys::{Due, Held, KeyState, What};
 use super::queue::{Conclusion, Intent, Meet};
-use super::rule::{Action, Rule};
+use super::rule::{Action, Dependency, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
 use super::step::{self, Step};
 use super::telling::Telling;
@@ -45,12 +46,16 @@ impl Rules {
         speaker.due_us = due.first().map_or(i64::MAX, |come| come.at_us);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
+            // What an alarm has let fire does so before anything newer.
+            let is_newer = speaker.turned_us.is_some() && intent.pos > upto;
             // A quarter is for timers: what comes without end must not keep them back.
-            if speaker.is_full(3) || !speaker.conclusion(intent) {
+            if is_newer || speaker.is_full(3) || !speaker.conclusion(intent) {
                 break;
             }
+            speaker.heed(intent.at_us);
             (upto, spoken) = (intent.pos, spoken + 1);
         }
+        let first_us = self.waiting.iter().nth(spoken).map(|intent| intent.at_us);
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
         let mut timers = 0;
         for come in due {
@@ -58,13 +63,23 @@ impl Rules {
             if timers > 0 && speaker.is_full(4) {
                 break;
             }
-            if !speaker.calls(come.rule, come.key) {
+            // Where alarms decide, what is older is said before.
+            let is_newer = first_us.into_iter().chain(speaker.turned_us).any(|at| at < come.at_us);
+            if is_newer && self.is_in_turn(come.rule) || !speaker.calls(come.rule, come.key) {
                 continue;
             }
             timers += 1;
+            let at_us = come.at_us;
             speaker.timer(come);
+            speaker.heed(at_us);
         }
         speaker.group(upto, but)
+    }
+
+    /// Does it count when the rule speaks, beside others, because it depends on an alarm or some rule on its own?
+    fn is_in_turn(&self, rule: u32) -> bool {
+        let rule = &self.set.rules[rule as usize];
+        rule.depends() || self.set.sways(rule)
     }
 
     /// Timers that have come, but for those of which something else is to be said before. An event that came behind one
@@ -141,6 +156,8 @@ struct Speaker<'a> {
     now: i64,
     /// When the first of this group's timers came.
     due_us: i64,
+    /// When an alarm has turned that some rule waits for: what that leads to is older than all that comes behind.
+    turned_us: Option<i64>,
     alarms: Telling<'a>,
     /// States of those that met an event in this group, as that has left them.
     met: HashMap<(u32, &'a str), KeyState>,
@@ -172,6 +189,7 @@ impl<'a> Speaker<'a> {
             rules,
             now,
             due_us: i64::MAX,
+            turned_us: None,
             alarms: Telling::new(rules, now),
             met: HashMap::new(),
             free: Vec::new(),
@@ -235,6 +253,11 @@ impl<'a> Speaker<'a> {
         if self.has_ended(what) {
             return false;
         }
+        // Timers that were over when it came are said before.
+        if self.due_us <= at_us && self.is_behind_timers(what) {
+            return false;
+        }
+        self.alarms.speaks_of(at_us);
         match what {
             Conclusion::Meet(meet) => return self.meets(meet, at_us),
             Conclusion::Fire { rule, key, held, window } => {
@@ -259,13 +282,50 @@ impl<'a> Speaker<'a> {
         true
     }
 
+    /// May what it says be another thing by what timers say, or the other way round?
+    fn is_behind_timers(&self, what: &Conclusion) -> bool {
+        let set = &self.rules.set;
+        match what {
+            Conclusion::Meet(_) => true,
+            Conclusion::Fire { rule, .. } | Conclusion::Change { rule, .. } | Conclusion::Over { rule, .. } => {
+                set.index_of(rule).is_some_and(|index| set.sways(&set.rules[index as usize]))
+            }
+            Conclusion::Ask(ask) => set.is_watched(&ask.name),
+            Conclusion::GoOn(alarm) => set.is_watched(&alarm.name),
+            Conclusion::Return(_) | Conclusion::HandOn(_) | Conclusion::Repeat(_) => false,
+        }
+    }
+
+    /// If what was just said, of that moment, has begun or ended an alarm for which some rule waits, this group says nothing
+    /// newer.
+    fn heed(&mut self, at_us: i64) {
+        let turned = self.alarms.take_turned();
+        if turned.iter().any(|turn| self.is_awaited(turn, at_us)) {
+            self.turned_us.get_or_insert(at_us);
+        }
+    }
+
+    fn is_awaited(&self, turn: &Turn, at_us: i64) -> bool {
+        let Rules { set, memories, .. } = self.rules;
+        let named = |d: &Dependency| d.alarm == turn.name && d.any_key == turn.key.is_none();
+        (0..).zip(&set.rules).filter(|(_, rule)| rule.dependencies().any(named)).any(|(index, rule)| {
+            let awaits = |state: &KeyState| step::awaits_alarm(rule, state, at_us);
+            // As this group has left them, or as they were.
+            let met = self
+                .met
+                .iter()
+                .filter(|((of, key), _)| *of == index && turn.key.as_deref().is_none_or(|turned| turned == *key));
+            let known = || match &turn.key {
+                Some(key) => memories.get(index, key).is_some_and(awaits),
+                None => memories.keys(index).values().any(awaits),
+            };
+            met.map(|(_, state)| state).any(awaits) || known()
+        })
+    }
+
     /// A rule meets an event that has waited: all that came before is known now, as whether alarms are active on which it
     /// depends. False: it waits for the next group.
     fn meets(&mut self, meet: &'a Meet, at_us: i64) -> bool {
-        // Timers that were over when it came are said before.
-        if self.due_us <= at_us {
-            return false;
-        }
         let (rules, key) = (self.rules, meet.key.as_str());
         let known = rules.index_of(&meet.rule).and_then(|index| Some((index, rules.memories.get(index, key)?)));
         let Some((index, known)) = known else {
@@ -310,6 +370,7 @@ impl<'a> Speaker<'a> {
         let Some(state) = rules.memories.get(index, key) else { return };
         let Some(due) = state.next().filter(|d| d.at_us == due_us) else { return };
         self.any = true;
+        self.alarms.speaks_of(due_us);
         let what = step::come(rule, state, due, self.alarms.is_free(rule, key));
         // A title is told as it was by its event.
         let seen_us = state.held.as_ref().filter(|_| due.what == What::Title).map_or(due_us, |held| held.at_us);
