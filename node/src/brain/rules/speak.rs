@@ -65,7 +65,9 @@ impl Rules {
             }
             // Where alarms decide, what is older is said before.
             let is_newer = first_us.into_iter().chain(speaker.turned_us).any(|at| at < come.at_us);
-            if is_newer && self.is_in_turn(come.rule) || !speaker.calls(come.rule, come.key) {
+            if (is_newer || speaker.next_us <= come.at_us) && self.is_in_turn(come.rule)
+                || !speaker.calls(come.rule, come.key)
+            {
                 continue;
             }
             timers += 1;
@@ -76,7 +78,11 @@ impl Rules {
         speaker.group(upto, but)
     }
 
-    /// Does it count when the rule speaks, beside others, because it depends on an alarm or some rule on its own?
+    fn memory_of(&self, rule: &str, key: &str) -> Option<(u32, &KeyState)> {
+        self.index_of(rule).and_then(|index| Some((index, self.memories.get(index, key)?)))
+    }
+
+    /// Does it count when the rule speaks, beside others: does it depend on an alarm, or some rule on one of its own?
     fn is_in_turn(&self, rule: u32) -> bool {
         let rule = &self.set.rules[rule as usize];
         rule.depends() || self.set.sways(rule)
@@ -158,6 +164,8 @@ struct Speaker<'a> {
     due_us: i64,
     /// When an alarm has turned that some rule waits for: what that leads to is older than all that comes behind.
     turned_us: Option<i64>,
+    /// The first moment that what this group says has planned, of rules that are in turn: it is said before what is newer.
+    next_us: i64,
     alarms: Telling<'a>,
     /// States of those that met an event in this group, as that has left them.
     met: HashMap<(u32, &'a str), KeyState>,
@@ -190,6 +198,7 @@ impl<'a> Speaker<'a> {
             now,
             due_us: i64::MAX,
             turned_us: None,
+            next_us: i64::MAX,
             alarms: Telling::new(rules, now),
             met: HashMap::new(),
             free: Vec::new(),
@@ -231,8 +240,7 @@ impl<'a> Speaker<'a> {
     /// Does this conclusion begin what this group ends?
     fn has_ended(&self, what: &Conclusion) -> bool {
         let (Conclusion::Fire { rule, key, .. } | Conclusion::Change { rule, key, .. }) = what else { return false };
-        let state = self.rules.index_of(rule).and_then(|index| self.rules.memories.get(index, key));
-        state.is_some_and(|state| self.alarms.ends_one_of(&state.raised))
+        self.rules.memory_of(rule, key).is_some_and(|(_, state)| self.alarms.ends_one_of(&state.raised))
     }
 
     /// A second call for help with the same button ends the group: cases must know of the first before they are asked
@@ -254,7 +262,7 @@ impl<'a> Speaker<'a> {
             return false;
         }
         // Timers that were over when it came are said before.
-        if self.due_us <= at_us && self.is_behind_timers(what) {
+        if self.due_us.min(self.next_us) <= at_us && self.is_behind_timers(what) {
             return false;
         }
         self.alarms.speaks_of(at_us);
@@ -278,6 +286,9 @@ impl<'a> Speaker<'a> {
             Conclusion::GoOn(known) => self.alarms.go_on(known),
             Conclusion::Repeat(id) => self.alarms.repeat_known(id),
         }
+        if let Some((index, state)) = what.of().and_then(|(rule, key)| self.rules.memory_of(rule, key)) {
+            self.plans(index, state.next(), at_us);
+        }
         self.any = true;
         true
     }
@@ -288,7 +299,7 @@ impl<'a> Speaker<'a> {
         match what {
             Conclusion::Meet(_) => true,
             Conclusion::Fire { rule, .. } | Conclusion::Change { rule, .. } | Conclusion::Over { rule, .. } => {
-                set.index_of(rule).is_some_and(|index| set.sways(&set.rules[index as usize]))
+                set.index_of(rule).is_some_and(|index| self.rules.is_in_turn(index))
             }
             Conclusion::Ask(ask) => set.is_watched(&ask.name),
             Conclusion::GoOn(alarm) => set.is_watched(&alarm.name),
@@ -327,8 +338,7 @@ impl<'a> Speaker<'a> {
     /// depends. False: it waits for the next group.
     fn meets(&mut self, meet: &'a Meet, at_us: i64) -> bool {
         let (rules, key) = (self.rules, meet.key.as_str());
-        let known = rules.index_of(&meet.rule).and_then(|index| Some((index, rules.memories.get(index, key)?)));
-        let Some((index, known)) = known else {
+        let Some((index, known)) = rules.memory_of(&meet.rule, key) else {
             // Neither it nor what it knew is there any more.
             self.any = true;
             self.free.push(false);
@@ -358,9 +368,17 @@ impl<'a> Speaker<'a> {
             let (held, by, window) = (held.as_ref().unwrap_or(&meet.held), &meet.held, window.as_ref());
             self.act(&Deed { rule: &meet.rule, key, what, held, by, window, at_us, due_us: None });
         }
+        let next = self.met.get(&(index, key)).and_then(KeyState::next);
+        self.plans(index, next, at_us);
         self.any = true;
         self.free.push(free);
         true
+    }
+
+    /// What was just said of a rule, as of that moment, has it look again then.
+    fn plans(&mut self, rule: u32, next: Option<Due>, at_us: i64) {
+        let next = next.filter(|_| self.rules.is_in_turn(rule));
+        next.into_iter().for_each(|due| self.next_us = self.next_us.min(due.at_us.max(at_us + 1)));
     }
 
     /// A moment has come.
@@ -393,6 +411,11 @@ impl<'a> Speaker<'a> {
         let window = window.as_ref();
         let at_us = if what == Outcome::Held { self.last_look(rule, state, due, event_us) } else { due_us };
         self.act(&Deed { rule: &rule.name, key, what, held, by, window, at_us, due_us: Some(due_us) });
+        if rules.is_in_turn(index) {
+            let mut state = state.clone();
+            step::settle(rule, key, &mut state, what, due, at_us);
+            self.plans(index, state.next(), due_us);
+        }
     }
 
     /// A silence that is held back is looked at each time as much time has gone by once more. Of the looks that are past
