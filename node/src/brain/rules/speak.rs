@@ -321,17 +321,17 @@ impl<'a> Speaker<'a> {
         let named = |d: &Dependency| d.alarm == turn.name && d.any_key == turn.key.is_none();
         (0..).zip(&set.rules).filter(|(_, rule)| rule.dependencies().any(named)).any(|(index, rule)| {
             let awaits = |state: &KeyState| step::awaits_alarm(rule, state, at_us);
-            // As this group has left them, or as they were.
-            let met = self
-                .met
-                .iter()
-                .filter(|((of, key), _)| *of == index && turn.key.as_deref().is_none_or(|turned| turned == *key));
-            let known = || match &turn.key {
-                Some(key) => memories.get(index, key).is_some_and(awaits),
-                None => memories.keys(index).values().any(awaits),
-            };
-            met.map(|(_, state)| state).any(awaits) || known()
+            let is_waiting = |key: &str| self.state(index, key).is_some_and(awaits);
+            match &turn.key {
+                Some(key) => is_waiting(key),
+                None => memories.keys(index).keys().any(|key| is_waiting(key)),
+            }
         })
+    }
+
+    /// As the events that this group has met have left it, or as it was.
+    fn state(&self, rule: u32, key: &str) -> Option<&KeyState> {
+        self.met.get(&(rule, key)).or_else(|| self.rules.memories.get(rule, key))
     }
 
     /// A rule meets an event that has waited: all that came before is known now, as whether alarms are active on which it

@@ -324,7 +324,7 @@ impl<'a> Telling<'a> {
         let urgent = alarm.severity.is_urgent();
         prioritise(&mut event, urgent);
         event.insert("reach".into(), alarm.reach.as_str().into());
-        if self.moment_us < self.now {
+        if self.moment_us < self.now && self.rules.set.is_watched(&alarm.name) {
             event.insert(MOMENT.into(), time_of(self.moment_us).to_rfc3339_opts(SecondsFormat::Micros, true).into());
         }
         let (lane, direction, reach) = (lane(urgent), self.direction(alarm.reach), alarm.reach);
