@@ -378,10 +378,8 @@ impl Cases {
         let is_press = || self.held.get(letter.body.case()).is_some_and(|held| held.case.urgent);
         match verb {
             Verb::Accept if is_press() => Some(verb),
-            // Done twice it is done once.
-            Verb::Forget => Some(verb),
+            _ if letter.is_done_once() => Some(verb),
             Verb::Reopen if is_press() => Some(verb),
-            Verb::Escalate if !letter.takes_back.is_empty() => Some(verb),
             _ => (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment),
         }
     }

@@ -201,12 +201,18 @@ impl Cases {
         let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
         let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
         let letter = Letter { again, takes_back: taken_back, ..letter };
-        // Whoever gives it away knows whom to call until it is taken, and its taker may be dead.
-        let giver = Some(&held.case.owner).filter(|giver| verb == Verb::Forget && ![&to, &self.me].contains(giver));
-        let told = giver.and_then(|giver| self.sent_after(&letter, giver));
-        drafts.extend(told.and_then(|told| pen.letter(&told)));
-        drafts.extend(pen.letter(&letter));
+        drafts.extend(self.wish_sent(held, &letter, now));
         Ok((id, Told::Sent { to, wish: letter.id }, drafts))
+    }
+
+    /// A wish goes to whoever is to do it.
+    pub(super) fn wish_sent(&self, held: &Held, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        // Whoever gives it away knows whom to call until it is taken, and its taker may be dead.
+        let is_forget = matches!(letter.body, Body::Ask { verb: Verb::Forget, .. });
+        let giver = Some(&held.case.owner).filter(|giver| is_forget && ![&letter.to, &self.me].contains(giver));
+        let told = giver.and_then(|giver| self.sent_after(letter, giver));
+        told.iter().chain([letter]).filter_map(|letter| pen.letter(letter)).collect()
     }
 
     /// Whoever has accepted a press does not come, and says so here; or somebody says that it is closed and not solved.

@@ -8,7 +8,7 @@
 //! | [`news`] | what a record says anew of a case |
 //! | [`deciding`] | what follows from an event or a step, and how a letter goes |
 //! | [`answering`] | what follows from a letter |
-//! | [`asked_after`] | what became of a wish that may be lost with a disk |
+//! | [`asked_after`] | what became of a wish that may be lost with a disk, or has no answer |
 //! | [`forgetting`] | of whom a record is, and what goes with him when he is to be forgotten |
 //! | [`folding`] | records folded into what is held |
 //! | [`policy`] | how the engine sees all that |
@@ -81,7 +81,7 @@ use asking::{joined, kept, who};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb, step};
+use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb, step};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -359,6 +359,15 @@ pub struct Wish {
     /// Whether it was done is not known, and may be said yet: asked for again, it is the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_lost: bool,
+    /// When it was asked for, or asked after, last, by this node's own clock: µs since 1970; and how often it was asked
+    /// after.
+    #[serde(default)]
+    asked_us: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    asked_after: u32,
+    /// Of what may be asked for again by itself ([`Letter::is_done_once`]): in which words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<Box<Ask>>,
 }
 
 /// What became of a wish at this node.
@@ -486,6 +495,8 @@ pub struct Cases {
     has_looked: bool,
     /// What this node looks after for others ([`Cases::watches`]), by when that has been so for too long.
     waits: BTreeSet<(i64, String)>,
+    /// Cases of which something was asked for here that has no answer yet, by when it is asked after.
+    unheard: BTreeSet<(i64, String)>,
     /// When this node has told of its start, µs since 1970. It is no part of its rows.
     started_us: Option<i64>,
     dirty: HashSet<(Dirty, String)>,
@@ -539,6 +550,7 @@ impl Cases {
             to_rebook: BTreeSet::new(),
             has_looked: false,
             waits: BTreeSet::new(),
+            unheard: BTreeSet::new(),
             started_us: None,
             given: BTreeMap::new(),
             dirty: HashSet::new(),
@@ -617,8 +629,8 @@ impl Cases {
 
     /// When that has been so for too long, µs since 1970: a press should have been here one step before.
     fn too_long(&self, held: &Held) -> i64 {
-        let (settings, case) = (&self.settings, &held.case);
-        let climb_s = i64::from(settings.sos_climb_s.max(1));
+        let case = &held.case;
+        let climb_s = i64::from(self.settings.sos_climb_s.max(1));
         if let Some(since_us) = self.awaits_answer_since(held) {
             return since_us.saturating_add(climb_s.saturating_mul(1_000_000));
         }
@@ -632,13 +644,18 @@ impl Cases {
                 let from = case.escalated_to.as_ref().unwrap_or(&case.owner).depth();
                 climb_s.saturating_mul(from.saturating_sub(self.me.depth()) as i64 + 1)
             }
-            Some(_) if case.urgent => climb_s,
-            Some(_) => settings.on_its_way_s.max(1).into(),
+            Some(_) => self.on_its_way_s(case),
         };
         held.heard_us.saturating_add(most_s.saturating_mul(1_000_000))
     }
 
-    /// Before that nobody is called for what this node looks after for others: while it was down it has heard nothing,
+    /// How long a letter about that case may be on its way before somebody looks after it.
+    fn on_its_way_s(&self, case: &Case) -> i64 {
+        let settings = &self.settings;
+        i64::from(if case.urgent { settings.sos_climb_s } else { settings.on_its_way_s }.max(1))
+    }
+
+    /// Before that nobody is called for what this node looks after for others, and nothing is asked after: while it was down it has heard nothing,
     /// and what it has missed comes now. `None`: it has not told of its start yet.
     fn listens_until(&self) -> Option<i64> {
         self.started_us.map(|at| at.saturating_add(self.listens_us()))
@@ -649,16 +666,20 @@ impl Cases {
         step_us.min(LISTENS_US)
     }
 
-    /// When somebody is to be called for the first of what waits.
+    /// When somebody is to be called for the first of what waits, or something is to be asked after.
     fn next_wait_us(&self) -> Option<i64> {
-        let (first, _) = self.waits.first()?;
+        let (first, _) = [&self.waits, &self.unheard].into_iter().filter_map(BTreeSet::first).min()?;
         self.listens_until().map(|until| until.max(*first))
     }
 
     /// The cases for which this node's responders are to be called now: what waits has done so for too long.
     fn waited(&self, now_us: i64) -> impl Iterator<Item = &Held> {
+        self.too_long_in(&self.waits, now_us)
+    }
+
+    fn too_long_in<'c>(&'c self, all: &'c BTreeSet<(i64, String)>, now_us: i64) -> impl Iterator<Item = &'c Held> {
         let is_on = self.listens_until().is_some_and(|until| until <= now_us);
-        let due = self.waits.iter().take_while(move |(at, _)| is_on && *at <= now_us);
+        let due = all.iter().take_while(move |(at, _)| is_on && *at <= now_us);
         due.filter_map(|(_, id)| self.held.get(id))
     }
 
@@ -680,12 +701,18 @@ impl Cases {
         }
         self.latest_us = now_us;
         self.started_us = self.started_us.map(|at| at.min(now_us));
-        let is_ahead = |id: &&String| self.held[*id].heard_us > now_us.saturating_add(AHEAD_US);
-        let ahead: Vec<String> = self.open.iter().filter(is_ahead).cloned().collect();
+        let ahead_us = now_us.saturating_add(AHEAD_US);
+        let is_ahead = |id: &&String| {
+            let held = &self.held[*id];
+            held.heard_us > ahead_us || held.wishes.iter().any(|w| w.asked_us > ahead_us)
+        };
+        let asking = self.unheard.iter().map(|(_, id)| id);
+        let ahead: BTreeSet<String> = self.open.iter().chain(asking).filter(is_ahead).cloned().collect();
         for id in ahead {
             self.index(&id, false);
             if let Some(held) = self.held.get_mut(&id) {
-                held.heard_us = now_us;
+                held.heard_us = now_us.min(held.heard_us);
+                held.wishes.iter_mut().for_each(|w| w.asked_us = now_us.min(w.asked_us));
                 held.came_us.iter_mut().for_each(|at| *at = now_us.min(*at));
                 held.disowned.iter_mut().for_each(|disowned| disowned.heard_us = now_us.min(disowned.heard_us));
             }

@@ -7,6 +7,7 @@ mod offered;
 mod orders;
 mod recalled;
 mod restored;
+mod unheard;
 
 use super::*;
 use citybrain_hub::state::Peer;
@@ -225,6 +226,7 @@ impl Net {
             (&anew.due, &anew.succession, &anew.owed, &anew.rolls, &anew.uncalled),
             (&place.cases.due, &place.cases.succession, &place.cases.owed, &place.cases.rolls, &place.cases.uncalled)
         );
+        assert_eq!((&anew.waits, &anew.unheard), (&place.cases.waits, &place.cases.unheard));
         assert_eq!((anew.inbox.len(), anew.waiting.len()), (place.cases.inbox.len(), place.cases.waiting.len()));
         place.cases = anew;
         self.start(at);
