@@ -177,9 +177,8 @@ pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
     feed.link("self", "application/atom+xml", &format!("{base}/v1/cap.atom"));
     // An answer of nothing would hold back what is raised here meanwhile.
     if let Some(awaits) = awaits {
-        let lacking = format!("some may be missing here, or old: {}", awaits.whole("alarms"));
         feed.0.push_str("<subtitle xml:lang=\"en\">");
-        escape(&lacking, &mut feed.0);
+        escape(&awaits.lacking("alarms"), &mut feed.0);
         feed.0.push_str("</subtitle>\n");
     }
     for Current { tag, updated, published, author, title, alarm } in &active {
