@@ -77,7 +77,8 @@ impl Ingress {
                     return Err(bad("bad-attribute", lossy(pointer, "subject", n)));
                 }
                 if let Some(text) = found.and_then(scalar_text) {
-                    put("subject", text.into());
+                    let base = map.below.iter().map(String::as_str);
+                    put("subject", base.chain([&*text]).collect::<Vec<_>>().join("/").into());
                 }
             }
             Some(text) => match fill(text) {
