@@ -28,6 +28,7 @@ mod turn;
 use super::calendar::Calendar;
 use super::looking::SOS;
 use crate::brain::form::Fault;
+pub use act::is_for_others;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
     Booked, Booking, CALL_BACK, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, SOLUTION, Status,
