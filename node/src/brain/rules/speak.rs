@@ -330,7 +330,7 @@ impl<'a> Speaker<'a> {
     }
 
     /// As the events that this group has met have left it, or as it was.
-    fn state(&self, rule: u32, key: &str) -> Option<&KeyState> {
+    fn state<'s>(&'s self, rule: u32, key: &'s str) -> Option<&'s KeyState> {
         self.met.get(&(rule, key)).or_else(|| self.rules.memories.get(rule, key))
     }
 
