@@ -150,7 +150,8 @@ impl Cases {
                 held.coming.clear();
                 held.taken_back = false;
             }
-            held.disowned.take_if(|_| !matches!(held.case.status, Status::Submitted | Status::Accepted));
+            let may_call = matches!(held.case.status, Status::Submitted | Status::Accepted | Status::Closed);
+            held.disowned.take_if(|_| !may_call);
             if held.case.forgotten {
                 held.forgotten_us.get_or_insert(self.now_us);
                 held.to_forget = None;
@@ -245,11 +246,12 @@ impl Cases {
     pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str, end: End) {
         self.come_not(id, end, |c| c.node == *node && c.wish == wish);
         if end == End::TakenBack {
-            self.disown(id, |held| held.accepted_as().filter(|accepted_as| accepted_as == wish));
+            self.disown(id, |held| held.stands_as().filter(|stands_as| stands_as == wish));
         }
     }
 
-    /// Nor does whoever has accepted it; `wish` says which acceptance that was, if it is the one that stands.
+    /// Nor does whoever has accepted it, or it is not over; `wish` says which acceptance or end that was, if it is the
+    /// one that stands.
     fn disown(&mut self, id: &str, wish: impl Fn(&Held) -> Option<String>) {
         let held = self.held.get(id).filter(|held| held.disowns().is_none());
         let Some(wish) = held.and_then(wish) else { return };
@@ -700,7 +702,10 @@ impl Cases {
             }
             Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
                 self.come_not(case, End::TakenBack, |coming| takes_back(&letter.from, ask, coming));
-                self.disown(case, |held| held.taken_back_by(&letter.from, ask));
+                self.disown(case, |held| held.taken_back_by(&letter.from, Verb::Escalate, ask));
+            }
+            Body::Ask { case, verb: Verb::Reopen, .. } if is_true(header, letter) => {
+                self.disown(case, |held| held.stands_as().filter(|stands_as| letter.takes_back.contains(stands_as)));
             }
             Body::Refused { case, answers, .. } if is_true(header, letter) => {
                 self.comes_not(case, &letter.to, answers, End::Refused);

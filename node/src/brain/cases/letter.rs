@@ -319,6 +319,10 @@ impl Pen<'_> {
                         format!("{by} has accepted it and does not come after all, and {to} has not answered that"),
                     )
                 }
+                None if case.status == Status::Closed => (
+                    UNANSWERED,
+                    format!("it was closed and is said not to be solved, and {to} has not opened it again"),
+                ),
                 None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
             },
         };

@@ -155,7 +155,7 @@ pub struct Held {
     /// Whoever was to come does not, and nobody was called here for that yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub taken_back: bool,
-    /// The acceptance that was taken back last; the owner may not have heard of it.
+    /// The acceptance, or the end, that was taken back last; the owner may not have heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disowned: Option<Disowned>,
     /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
@@ -197,17 +197,21 @@ impl Held {
         self.case.status == Status::Submitted || self.disowns().is_some()
     }
 
-    /// That whoever has accepted it does not come, as long as its owner has not done so.
+    /// That whoever has accepted it does not come, or that it is closed and not solved, as long as its owner has not
+    /// done what follows.
     fn disowns(&self) -> Option<&Disowned> {
-        self.disowned.as_ref().filter(|disowned| self.accepted_as().as_ref() == Some(&disowned.wish))
+        self.disowned.as_ref().filter(|disowned| self.stands_as().as_ref() == Some(&disowned.wish))
     }
 
-    /// The name of the acceptance of a press that stands: its wish's, or its order's if it was made where the case is.
-    fn accepted_as(&self) -> Option<String> {
-        if !self.case.urgent || self.case.status != Status::Accepted {
-            return None;
-        }
-        let line = self.history.iter().rfind(|e| e.step == Verb::Accept.done())?;
+    /// The name of what lets nobody call for a press, its acceptance or its end: its wish's, or its order's if it was
+    /// made where the case is.
+    fn stands_as(&self) -> Option<String> {
+        let done = match self.case.status {
+            Status::Accepted => Verb::Accept.done(),
+            Status::Closed if !self.case.is_merged() => Verb::Close.done(),
+            _ => return None,
+        };
+        let line = self.history.iter().rfind(|e| self.case.urgent && e.step == done)?;
         Some(line.wish.clone().unwrap_or_else(|| format!("{}.{}", line.term, line.version)))
     }
 
@@ -224,11 +228,12 @@ impl Held {
 
     /// Were responders called here because it had not climbed, and was nothing done since? It has climbed, or people
     /// have said something of it, or another box is there in place of its own, or that box
-    /// says now, too, that whoever had accepted it does not come.
+    /// says now, too, that whoever had accepted it does not come, or that it is not over.
     fn was_called_for(&self) -> bool {
         let is_climb = |e: &Entry| e.by == machine::TIMER && e.step == Verb::Escalate.done();
         let mut is_owed = self.called.is_some() && self.disowned.as_ref().is_some_and(|d| d.called == self.called);
-        let mut is_disowned = |e: &Entry| e.step == Verb::Escalate.done() && std::mem::take(&mut is_owed);
+        let does_so = |e: &Entry| [Verb::Escalate.done(), Verb::Reopen.done()].contains(&e.step.as_str());
+        let mut is_disowned = |e: &Entry| does_so(e) && std::mem::take(&mut is_owed);
         let says_nothing = |e: &Entry| [Verb::Comment.done(), step::RECOVERED].contains(&e.step.as_str());
         let mut is_nothing = |e: &Entry| is_climb(e) || says_nothing(e) || is_disowned(e);
         let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(&mut is_nothing);
@@ -291,10 +296,10 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// An acceptance of a press that whoever has made it takes back.
+/// An acceptance of a press that whoever has made it takes back, or an end of it that does not stand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Disowned {
-    /// Its name ([`Held::accepted_as`]).
+    /// Its name ([`Held::stands_as`]).
     wish: String,
     /// When that came here, by this node's own clock: µs since 1970.
     heard_us: i64,
@@ -342,7 +347,7 @@ pub struct Wish {
     /// How often it was asked for before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u32,
-    /// Of an escalation: the acceptances that it takes back.
+    /// Of an escalation: the acceptances that it takes back; of a reopening: the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     takes_back: Vec<String>,
     /// Of a recall: who gave the case, and has it again when it is back.
@@ -578,8 +583,8 @@ impl Cases {
             Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
             None => {
                 // Who is said to come since then has had no answer, and nobody was called in his place. What was
-                // accepted need not climb.
-                let has_climbed = self.has_climbed_here(case) || case.status == Status::Accepted;
+                // accepted, or closed, need not climb.
+                let has_climbed = self.has_climbed_here(case) || case.status != Status::Submitted;
                 let was_called = has_climbed && held.coming.is_empty();
                 case.urgent
                     && held.is_unanswered()

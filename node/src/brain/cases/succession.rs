@@ -770,21 +770,19 @@ impl Cases {
         Refusal::new("not-yet", detail, hint)
     }
 
-    /// There is no such case here; or it is one that the lost node had.
+    /// There is no such case here; or it is one that the lost node had, or may have had.
     pub(super) fn unknown(&self, text: &str) -> Refusal {
+        let none = format!("{} knows no case `{text}`", self.me);
+        let Some(awaited) = self.awaited() else {
+            return Refusal::new("not-found", none, "`citybrain case list` shows those it knows");
+        };
         let waits = |l: &Letter| text.len() >= 8 && l.body.case().contains(text);
-        match self.awaited().filter(|_| self.waiting.values().any(waits)) {
-            Some(awaited) => {
-                let detail =
-                    format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence("cases"));
-                Refusal::new("not-yet", detail, awaited.hint())
-            }
-            None => Refusal::new(
-                "not-found",
-                format!("{} knows no case `{text}`", self.me),
-                "`citybrain case list` shows those it knows",
-            ),
-        }
+        let detail = if self.waiting.values().any(waits) {
+            format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence("cases"))
+        } else {
+            format!("{none}, as far as is known: {}", awaited.whole("cases"))
+        };
+        Refusal::new("not-yet", detail, awaited.hint())
     }
 }
 
