@@ -25,7 +25,7 @@ fn is_resident(body: &Body) -> bool {
 
 impl Held {
     /// It is asked for here, for the first time or again.
-    fn note_wish(&mut self, wish: Wish) {
+    fn note_wish(&mut self, wish: Wish, is_sent_on: bool) {
         // One that comes by here after its case, and goes on, was asked for when it was, and not anew.
         if let Some(noted) = self.wishes.iter_mut().find(|w| w.id == wish.id && w.again == wish.again) {
             *noted = Wish { asked_us: noted.asked_us, asked_after: noted.asked_after, ..wish };
@@ -40,7 +40,9 @@ impl Held {
             *noted = Wish { asked_after, ..wish };
             return;
         }
-        self.wishes.push(wish);
+        // Known no more, it was asked for at the box before this one, and before all that was asked for at this one.
+        let place = if is_sent_on { 0 } else { self.wishes.len() };
+        self.wishes.insert(place, wish);
         let extra = self.wishes.len().saturating_sub(WISHES_MAX);
         self.wishes.drain(..extra);
     }
@@ -666,7 +668,7 @@ impl Cases {
         self.dirty.insert((Dirty::Case, case.clone()));
         self.index(case, false);
         if let Some(held) = self.held.get_mut(case) {
-            held.note_wish(wish);
+            held.note_wish(wish, letter.via.is_some());
         }
         self.index(case, true);
     }

@@ -172,6 +172,24 @@ fn what_is_said_twice_without_an_answer_is_done_once_though_an_earlier_wish_is_a
 }
 
 #[test]
+fn what_is_said_twice_at_a_new_box_is_done_once_though_it_sends_on_who_comes_between() {
+    let mut net = Net::pressed_and_accepted(OWNER, "c/s");
+    let above = net.cut.clone();
+    net.cut("c/s");
+    net.replace("c/s", 0);
+    net.settle();
+    let said = by("w", Role::Worker);
+    assert!(net.ask("c/s", CASE, Verb::Comment, &said));
+    net.cut = above;
+    net.settle();
+    assert!(net.held("c/s").wishes.iter().any(|w| w.verb == Verb::Accept), "it is sent on");
+    assert!(net.ask("c/s", CASE, Verb::Comment, &said));
+    net.cut.clear();
+    net.settle();
+    assert_eq!((net.answers("c/s"), net.done(Verb::Comment), net.done(Verb::Accept)), (vec![], 1, 1));
+}
+
+#[test]
 fn a_box_that_lost_its_disk_says_so_also_when_its_empty_folder_begins_a_second_history() {
     let mut net = orders::accepted();
     net.cut("c/s/a");
