@@ -28,6 +28,7 @@ mod turn;
 use super::calendar::Calendar;
 use super::looking::SOS;
 use crate::brain::form::Fault;
+pub use act::is_for_others;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
     Booked, Booking, CALL_BACK, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, SOLUTION, Status,
@@ -375,6 +376,7 @@ impl Book<'_> {
             accepted_from: None,
             signed: None,
             contacted: None,
+            responded_before: None,
             handlers: Vec::new(),
             terms: None,
             clocks: Vec::new(),
@@ -452,14 +454,20 @@ impl Book<'_> {
         turn.done()
     }
 
-    /// It could not be handed over, and is this node's again; `why` says what was in the way.
-    pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
+    /// It could not be handed over, or is not to be (`is_recalled`), and is this node's again; `why` says what was in
+    /// the way.
+    pub fn bounce(&self, case: &Case, why: &str, is_recalled: bool, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, step::CAME_BACK, "hand-over", None, None, now);
         let to = turn.case.handing_to.take();
         turn.case.merging = None;
         // Whoever was to return it would have been this node.
-        if turn.case.dispatched_by.pop_if(|last| last == self.me).is_some() {
-            turn.undispatch();
+        let was_dispatched = turn.case.dispatched_by.pop_if(|last| last == self.me).is_some();
+        match (was_dispatched, is_recalled) {
+            (true, true) => turn.undispatch(),
+            (true, false) => turn.nobody_came(),
+            // Who believed that somebody comes must send another.
+            (false, false) if case.urgent => turn.entry.calls.push(self.me.clone()),
+            (false, _) => {}
         }
         turn.entry.to = to.map(|to| to.to_string());
         turn.entry.text = why.to_owned();

@@ -7,6 +7,7 @@ mod offered;
 mod orders;
 mod recalled;
 mod restored;
+mod unheard;
 
 use super::*;
 use citybrain_hub::state::Peer;
@@ -225,6 +226,7 @@ impl Net {
             (&anew.due, &anew.succession, &anew.owed, &anew.rolls, &anew.uncalled),
             (&place.cases.due, &place.cases.succession, &place.cases.owed, &place.cases.rolls, &place.cases.uncalled)
         );
+        assert_eq!((&anew.waits, &anew.unheard), (&place.cases.waits, &place.cases.unheard));
         assert_eq!((anew.inbox.len(), anew.waiting.len()), (place.cases.inbox.len(), place.cases.waiting.len()));
         place.cases = anew;
         self.start(at);
@@ -493,6 +495,61 @@ fn whoever_takes_it_back_is_not_who_has_accepted_it_though_the_box_has_lost_its_
             let held = net.held(n);
             assert_eq!((held.case.status, held.coming.len()), (Status::Submitted, 0), "{who}: {n}: {held:?}");
             assert!(!net.places[n].called.is_empty(), "{who}: {n} was called");
+        }
+        assert_eq!(net.places[at].called.len(), 1, "{who}: once");
+        assert!(
+            net.held(at).history.iter().all(|e| e.step != Verb::Accept.done()),
+            "{who}: {:?}",
+            net.held(at).history
+        );
+    }
+}
+
+#[test]
+fn a_press_that_is_reopened_while_its_box_is_lost_is_opened_again_by_the_one_in_its_place() {
+    let at = "c/s/a/n";
+    for (says, who, role) in
+        [("c/s/a", "r", Role::Resident), ("c", "r", Role::Resident), ("c/s", "街长", Role::Supervisor)]
+    {
+        // It is said before the new box stands there, or while that waits for what the one above knows.
+        for is_before in [true, false] {
+            let told = format!("{who} at {says}, before: {is_before}");
+            let mut net = Net::new();
+            net.press(at, CASE);
+            for (verb, ask) in [
+                (Verb::Accept, by("街长", Role::Worker)),
+                (Verb::Dispatch, by("w", Role::Worker)),
+                (Verb::Start, by("w", Role::Worker)),
+                (Verb::Resolve, by("w", Role::Worker)),
+                (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
+                (Verb::Close, by("boss", Role::Supervisor)),
+            ] {
+                assert!(net.ask(at, CASE, verb, &ask), "{verb}");
+            }
+            net.settle();
+            net.cut(at);
+            if !is_before {
+                net.replace(at, 0);
+            }
+            assert!(net.ask(says, CASE, Verb::Reopen, &by(who, role)), "{told}");
+            net.settle();
+            net.now += LISTENS_US;
+            net.settle();
+            let called = ABOVE.map(|n| net.places[n].called.len());
+            assert_eq!(called, [1; 3], "{told}");
+            if is_before {
+                net.replace(at, 0);
+            }
+            net.cut.clear();
+            net.settle();
+            for n in ABOVE.into_iter().chain([at]) {
+                let held = net.held(n);
+                assert_eq!((held.case.status, held.wishes.len()), (Status::Submitted, 0), "{told}: {n}: {held:?}");
+                let reopened = held.history.iter().filter(|e| e.step == Verb::Reopen.done()).count();
+                assert_eq!((held.case.reopened, reopened), (1, 1), "{told}: {n}");
+            }
+            assert_eq!(net.places[at].called.len(), 1, "{told}");
+            assert_eq!(ABOVE.map(|n| net.places[n].called.len()), called, "once: {told}");
         }
     }
 }
