@@ -227,9 +227,13 @@ impl Cases {
             && entry.node != self.me
             && !case.supersedes(&known.case)
         {
-            // Known, or written by one who has lost the case and does not know it yet.
+            // Known, or written by one who has lost the case and does not know it yet. Whoever has it, or gets it, is told
+            // of that line.
             if !known.history.contains(entry) {
                 drafts.extend(self.copy_to(&entry.node, &known.case, known.history.last(), &known.history, None, now));
+                let theirs = std::iter::once(&known.case.owner).chain(&known.case.handing_to);
+                let mine = theirs.filter(|to| self.tells(&entry.node, to));
+                drafts.extend(mine.filter_map(|to| self.copy_to(to, case, Some(entry), &[], None, now)));
             }
             return drafts;
         }
@@ -268,9 +272,7 @@ impl Cases {
         to.sort_unstable();
         to.dedup();
         for to in to {
-            // Those above the owner see its records; the others are told by the node above both.
-            let is_mine = !to.covers(&entry.node) && common(&entry.node, to).as_ref() == Some(&self.me);
-            if is_mine && *to != self.me {
+            if self.tells(&entry.node, to) {
                 // Where it is heard of for the first time, its step tells more of it.
                 let lines = if history.is_empty() { known } else { history };
                 drafts.extend(self.copy_to(to, case, Some(entry), lines, answers.as_deref(), now));
@@ -281,6 +283,12 @@ impl Cases {
             }
         }
         drafts
+    }
+
+    /// Is it this node that tells `to` of a step of `node`? Those above a node see its records; the others are told by
+    /// the node above both.
+    fn tells(&self, node: &Address, to: &Address) -> bool {
+        *to != self.me && !to.covers(node) && common(node, to).as_ref() == Some(&self.me)
     }
 
     /// May there be such a node below? Whoever has ever come up has told of itself, also to this folder, once it knows

@@ -809,3 +809,32 @@ fn what_a_box_wrote_before_it_gave_a_case_to_one_below_is_known_above_though_its
         }
     }
 }
+
+#[test]
+fn whoever_has_a_case_hears_that_the_box_that_gave_it_has_sent_it_again() {
+    let (giver, taker, above) = ("c/s/a/n", "c/s/a/k", "c/s/a");
+    let line = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    let mut net = Net::new();
+    net.open(giver, CASE, "L");
+    net.settle();
+    let backup = net.backup(giver);
+    net.cut(taker);
+    assert!(net.ask(giver, CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give(giver, taker));
+    net.settle();
+    // It hears from above that the case is on its way, and sends it again; by then the case was taken.
+    net.restore(&backup);
+    net.cut.insert(line(above, giver));
+    net.settle();
+    net.cut.remove(&line(above, giver));
+    net.cut.insert(line(giver, above));
+    net.settle();
+    net.cut.retain(|(from, _)| from == giver);
+    net.settle();
+    net.cut.clear();
+    net.settle();
+    let steps = |n: &str| net.held(n).history.iter().map(|e| e.step.clone()).collect::<Vec<_>>();
+    for n in ABOVE.into_iter().chain([giver, taker]) {
+        assert_eq!(steps(n), ["submitted", "accepted", "dispatched", "sent-again", "taken"], "{n}");
+    }
+}
