@@ -253,6 +253,44 @@ fn whoever_comes_to_a_press_of_a_dead_box_stands_in_every_list_and_nobody_above_
 }
 
 #[test]
+fn that_whoever_has_accepted_a_press_does_not_come_stands_in_every_answer_above_while_its_box_is_dead() {
+    let mut tree = Tree::with(&[LEAF], &HashMap::new(), CONFIG);
+    tree.start();
+    let (code, out, err) = cli(tree.node(LEAF), &["sos", "--at", "8栋101", "--by", "r"]);
+    assert!(code == 0, "{out}{err}");
+    let case = id(&wait_case(tree.node("c"), "sees the incident", |c| c["kind"] == "incident"));
+    let street = tree.node("c/s");
+    let (code, out, err) = cli(street, &["case", "accept", &case, "--by", "李队"]);
+    assert!(code == 0, "{out}{err}");
+    wait_case(tree.node("c"), "sees who comes", |c| c["status"] == "accepted");
+    tree.kill9(LEAF);
+    let street = tree.node("c/s");
+    let (_, out, err) = cli(street, &["case", "escalate", &case, "--by", "李队", "--reason", "车坏", "--wait", "0s"]);
+    assert!(out.contains("was asked"), "{out}{err}");
+    for address in ["c", "c/s", COMMUNITY] {
+        let node = tree.node(address);
+        let list = wait_for("that he does not come is in the list", || {
+            let list = node.get("/v1/cases?status=submitted")?;
+            list["not_coming"][&case].is_object().then_some(list)
+        });
+        let said = &list["not_coming"][&case];
+        assert_eq!((&said["by"], &said["node"], &list["fit"]), (&json!("李队"), &json!("c/s"), &json!(1)), "{list}");
+        let shown = node.get(&format!("/v1/cases/{case}")).expect("it is known");
+        assert_eq!((&shown["not_coming"], &shown["case"]["status"]), (said, &json!("accepted")), "{address}");
+        let (_, out, _) = cli(node, &["case", "list", "--status", "submitted"]);
+        assert!(out.contains("accepted (nobody comes)") && out.contains(" response "), "{address}: {out}");
+        let (_, out, _) = cli(node, &["case", "show", &case]);
+        assert!(out.contains("not coming  李队 has accepted it and does not come"), "{address}: {out}");
+    }
+    tree.start_node(LEAF);
+    let shown = wait_for("its box has answered", || {
+        let shown = tree.node("c").get(&format!("/v1/cases/{case}"))?;
+        (shown["case"]["status"] == "submitted").then_some(shown)
+    });
+    assert!(shown["not_coming"].is_null(), "{shown}");
+}
+
+#[test]
 fn an_appeal_goes_round_over_a_kill_and_counts_the_same_at_the_community_and_the_city() {
     let mut tree = tree(&[LEAF]);
     let data = json!({"category": "暴露垃圾", "title": "三号门垃圾", "description": "堆了两天",

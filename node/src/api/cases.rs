@@ -116,14 +116,15 @@ pub async fn list(
         return Err(Refusal::bad("bad-query", "`of` says whose service, and none is named", "add `service=CODE`"));
     }
     let service = wanted.service.as_deref().map(|word| service_named(&ctx, word, wanted.of.as_ref())).transpose()?;
-    let fits = |c: &Case| {
-        status.is_none_or(|s| c.status == s)
+    // `known`: how it stands though its owner may not have heard of it yet.
+    let fits = |c: &Case, known: &Case| {
+        status.is_none_or(|s| c.status == s || known.status == s)
             && (wanted.status.as_deref() != Some("open") || c.status.is_open())
             && category.as_ref().is_none_or(|category| category.holds(c))
             && wanted.kind.is_none_or(|k| k == c.kind)
             && wanted.owner.as_ref().is_none_or(|o| o.covers(&c.owner))
             && (!wanted.mine || c.owner == me)
-            && (!wanted.overdue || (c.status.is_open() && c.is_overdue(now)))
+            && (!wanted.overdue || (c.status.is_open() && known.is_overdue(now)))
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.suspended || c.suspended.is_some())
             && (!wanted.escalated || (c.status.is_open() && c.is_watched()))
@@ -153,7 +154,7 @@ pub async fn list(
     let is_any = sees_all && wanted.is_any();
     let (mut page, mut fit, mut fit_elsewhere, mut more): (Vec<Case>, u64, u64, bool) = (Vec::new(), 0, 0, false);
     let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id, place)).transpose()?;
-    let (mut contacts, mut coming) = (BTreeMap::new(), BTreeMap::new());
+    let (mut contacts, mut coming, mut not_coming) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut seen_last = after.clone().filter(|_| is_any);
     loop {
         let last = look(&ctx, |cases| {
@@ -174,7 +175,8 @@ pub async fn list(
                     open += 1;
                     overdue += u64::from(case.is_overdue(now));
                 }
-                if !fits(&case) {
+                let known = if sees_all { held.as_known() } else { Cow::Borrowed(&*case) };
+                if !fits(&case, &known) {
                     continue;
                 }
                 fit += 1;
@@ -190,6 +192,10 @@ pub async fn list(
                         let who =
                             if sees_all { who.collect() } else { who.map(resident::who_comes).collect::<Vec<_>>() };
                         coming.insert(case.id.clone(), who);
+                    }
+                    if let Some(said) = held.not_coming().cloned() {
+                        let said = if sees_all { said } else { resident::not_coming(said) };
+                        not_coming.insert(case.id.clone(), said);
                     }
                     page.push(case.into_owned());
                 } else {
@@ -228,6 +234,7 @@ pub async fn list(
         open_elsewhere,
         contacts,
         coming,
+        not_coming,
         away,
         awaits,
         next: next_page,
@@ -369,17 +376,19 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
         refused: w.refused.clone(),
     };
     let role = matches!(caller, Caller::App(_)).then_some(Role::Resident);
+    let known = held.as_known();
     view::CaseShown {
         case: Case { followers: brain.cases.followers(&held.case), ..held.case.clone() },
         history: held.history.clone(),
-        overdue: held.case.is_overdue(now),
-        words: held.case.words(),
+        overdue: known.is_overdue(now),
+        words: known.words(),
         allowed: brain.cases.allowed(held, role, now),
         unproven: brain.cases.is_unproven(&held.case.id),
         awaits: brain.cases.case_awaits(held),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
         coming: held.who_comes().cloned().collect(),
+        not_coming: held.not_coming().cloned(),
         moved_to: held.moved_to.clone(),
         forgotten_here: held.to_forget.is_some(),
         contact: held.contact.clone().filter(|_| caller.sees_persons()),

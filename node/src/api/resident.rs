@@ -8,7 +8,7 @@ use super::open311::told::{is_for_residents, update_status, url_of};
 use crate::brain::cases::Held;
 use crate::brain::cases::machine::{RESIDENT, app_of};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Approved, Case, Coming, Entry, Outcome, Tally, Verdict, step};
+use citybrain_shared::case::{Approved, Case, Coming, Entry, NotComing, Outcome, Tally, Verdict, step};
 use citybrain_shared::view::{Awaited, CaseShown};
 
 /// Stands where a name would.
@@ -143,6 +143,7 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         asked: shown.asked,
         wishes: shown.wishes.into_iter().filter(|w| is_own(held, &w.by)).collect(),
         coming: shown.coming.into_iter().map(who_comes).collect(),
+        not_coming: shown.not_coming.map(not_coming),
         forgotten_here: shown.forgotten_here,
         moved_to: None,
         contact: None,
@@ -157,6 +158,11 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
 /// Somebody comes; who that is has no name here.
 pub fn who_comes(coming: Coming) -> Coming {
     Coming { by: WITHHELD.into(), ..coming }
+}
+
+/// Nobody does after all; who says so has no name here.
+pub fn not_coming(said: NotComing) -> NotComing {
+    NotComing { by: WITHHELD.into(), ..said }
 }
 
 /// Did whoever brought the case say it?

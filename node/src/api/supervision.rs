@@ -126,7 +126,7 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let away = away(&ctx, under.as_ref());
     let scope = Scope { under, category, since: since(&ctx, days) };
     let mut counting = counts::Counting::new(by, scope);
-    sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
+    sweep(&ctx, |cases, held, district| counting.add(cases, &held.as_known(), district, now)).await?;
     let (mut rows, total) = counting.done();
     few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));

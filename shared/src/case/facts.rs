@@ -353,6 +353,19 @@ pub struct Coming {
     pub version: u32,
 }
 
+/// Whoever has accepted a press does not come, and its own box has not answered that: nobody comes until somebody accepts
+/// it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NotComing {
+    /// Who says so: whoever has accepted it himself, or a supervisor.
+    pub by: String,
+    /// Where he has said it.
+    pub node: Address,
+    #[serde(deserialize_with = "moment")]
+    pub at: DateTime<Utc>,
+}
+
 /// A requested service, and the appointment or the seats that go with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

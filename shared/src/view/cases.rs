@@ -2,7 +2,7 @@
 
 use super::{Alarm, GroupBy};
 use crate::Address;
-use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Role, Status, Verb, Words};
+use crate::case::{Case, Coming, Contact, Entry, Kind, NotComing, Place, Role, Status, Verb, Words};
 use crate::config::cases::Cases as Settings;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,9 @@ pub struct Cases {
     /// Who comes to a press whose owner has not answered yet, by case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<String, Vec<Coming>>,
+    /// That whoever has accepted a press does not come, whose owner has not answered that yet, by case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_coming: BTreeMap<String, NotComing>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<Away>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +80,10 @@ pub struct CaseShown {
     /// Who comes to a press whose owner has not answered yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coming: Vec<Coming>,
+    /// That whoever has accepted a press does not come, whose owner has not answered that yet. `case` is as that said
+    /// last; `overdue`, `words` and `allowed` are as if nobody had accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_coming: Option<NotComing>,
     /// Where a call for help is by now, by a word that its owner has not answered yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<Place>,

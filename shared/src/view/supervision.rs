@@ -2,7 +2,7 @@
 
 use super::{Awaited, Away, CasesGone};
 use crate::Address;
-use crate::case::{Case, Coming, Contact};
+use crate::case::{Case, Coming, Contact, NotComing};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -109,6 +109,9 @@ pub struct Supervision {
     /// Who comes to a press in these lists whose owner has not answered yet, by case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<String, Vec<Coming>>,
+    /// That whoever has accepted a press in these lists does not come, whose owner has not answered that yet, by case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_coming: BTreeMap<String, NotComing>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<CasesGone>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

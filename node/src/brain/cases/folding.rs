@@ -11,7 +11,7 @@ use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, Disowned, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
     awaits_help, booked, is_hand_over, is_true, joined, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Role, Status, Verb, step};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, NotComing, Place, Role, Status, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
@@ -71,6 +71,12 @@ fn line(e: &Entry) -> impl Ord + '_ {
 pub(super) fn is_named(node: &Address, case: &Case) -> bool {
     let reach = case.terms.as_ref().and_then(|terms| terms.contact_reach);
     node.covers(&case.owner) && reach.is_some_and(|reach| reach <= node.tier())
+}
+
+/// Who says by that letter that somebody does not come, or that a case is not over.
+fn said_by(letter: &Letter, ask: &Ask, header: &Header<'_>) -> NotComing {
+    let at = letter.at.unwrap_or_else(|| view::time_of(header.committed_us));
+    NotComing { by: ask.by.clone(), node: letter.from.clone(), at }
 }
 
 impl Cases {
@@ -245,21 +251,22 @@ impl Cases {
     }
 
     /// He does not come after all.
-    pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str, end: End) {
+    pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str, end: &End) {
         self.come_not(id, end, |c| c.node == *node && c.wish == wish);
-        if end == End::TakenBack {
-            self.disown(id, |held| held.stands_as().filter(|stands_as| stands_as == wish));
+        if let End::TakenBack(said) = end {
+            self.disown(id, said, |held| held.stands_as().filter(|stands_as| stands_as == wish));
         }
     }
 
     /// Nor does whoever has accepted it, or it is not over; `wish` says which acceptance or end that was, if it is the
     /// one that stands.
-    fn disown(&mut self, id: &str, wish: impl Fn(&Held) -> Option<String>) {
+    fn disown(&mut self, id: &str, said: &NotComing, wish: impl Fn(&Held) -> Option<String>) {
         let held = self.held.get(id).filter(|held| held.disowns().is_none());
         let Some(wish) = held.and_then(wish) else { return };
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
-            held.disowned = Some(Disowned { wish, heard_us: self.now_us, called: None });
+            let said = NotComing { by: cut(&said.by, WISH_ID_MAX), ..said.clone() };
+            held.disowned = Some(Disowned { wish, said, heard_us: self.now_us, called: None });
             held.times_anew += 1;
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
@@ -268,7 +275,7 @@ impl Cases {
 
     /// These do not come after all. If nobody does now, whoever was called before they were to come is called anew; and
     /// if it is their own word, everybody: a box that has refused them lives, and lets the press climb.
-    fn come_not(&mut self, id: &str, end: End, is_gone: impl Fn(&Coming) -> bool) {
+    fn come_not(&mut self, id: &str, end: &End, is_gone: impl Fn(&Coming) -> bool) {
         let has_climbed = self.held.get(id).is_some_and(|held| self.has_climbed_here(&held.case));
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id)
@@ -278,7 +285,7 @@ impl Cases {
             let was_called = has_climbed || held.was_called_for();
             // What it has let climb meanwhile calls by itself.
             let waits = held.uncalled.iter().any(Uncalled::is_of_press);
-            if held.is_unanswered() && !waits && (was_called || end == End::TakenBack) {
+            if held.is_unanswered() && !waits && (was_called || matches!(end, End::TakenBack(_))) {
                 held.taken_back = true;
                 held.times_anew += 1;
             }
@@ -338,7 +345,8 @@ impl Cases {
         let is_open = case.status.is_open();
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
         let is_below = self.me.covers(&case.owner);
-        let limits = case.clocks.iter().filter(|c| is_open && is_below && c.is_limit() && c.runs());
+        let known = held.as_known();
+        let limits = known.clocks.iter().filter(|c| is_open && is_below && c.is_limit() && c.runs());
         let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
         let known = u64::from(is_open && case.urgent);
         let call = u64::from(is_open && case.urgent && is_below);
@@ -534,12 +542,15 @@ impl Cases {
         // what the box before this one may have called for.
         let is_press = case.urgent && case.status == Status::Submitted;
         let climbs = is_press && entry.by == machine::TIMER;
-        let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
+        // It says, too, that whoever had accepted it does not come.
+        let disowns = is_press && entry.step == Verb::Escalate.done();
+        // Somebody else comes by now, whom the box has not heard yet.
+        let is_replaced = |held: &Held| held.disowned.is_some() && !held.coming.is_empty();
+        let climbs_on = climbs || disowns && self.held.get(&case.id).is_some_and(is_replaced);
+        let stood = Some(case.status).filter(|_| climbs_on || is_old && entry.step != Verb::Assist.done());
         let is_offer = entry.step == Verb::Escalate.done() && case.offered_to.as_ref() == Some(&self.me);
         // Whoever is said to come since then may be refused, and would be nobody's reason to call any more.
         let was_called = |held: &Held| held.coming.is_empty() && held.was_called_for();
-        // So do those who were called because whoever had accepted it does not come.
-        let disowns = is_press && entry.step == Verb::Escalate.done();
         if (climbs || disowns) && self.held.get(&case.id).is_some_and(was_called) {
             return;
         }
@@ -703,14 +714,22 @@ impl Cases {
                 self.note_coming_now(case, Coming { node, by, at, wish, term: 0, version: 0 });
             }
             Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
-                self.come_not(case, End::TakenBack, |coming| takes_back(&letter.from, ask, coming));
-                self.disown(case, |held| held.taken_back_by(&letter.from, Verb::Escalate, ask));
+                let said = said_by(letter, ask, header);
+                // Asked for again, it takes back what it did, and nothing that was said since.
+                let is_meant = |wish: &String| letter.again == 0 || letter.takes_back.contains(wish);
+                self.come_not(case, &End::TakenBack(said.clone()), |coming| {
+                    takes_back(&letter.from, ask, coming) && is_meant(&coming.wish)
+                });
+                self.disown(case, &said, |held| held.taken_back_by(&letter.from, Verb::Escalate, ask).filter(is_meant));
             }
-            Body::Ask { case, verb: Verb::Reopen, .. } if is_true(header, letter) => {
-                self.disown(case, |held| held.stands_as().filter(|stands_as| letter.takes_back.contains(stands_as)));
+            Body::Ask { case, verb: Verb::Reopen, ask, .. } if is_true(header, letter) => {
+                let said = said_by(letter, ask, header);
+                self.disown(case, &said, |held| {
+                    held.stands_as().filter(|stands_as| letter.takes_back.contains(stands_as))
+                });
             }
             Body::Refused { case, answers, .. } if is_true(header, letter) => {
-                self.comes_not(case, &letter.to, answers, End::Refused);
+                self.comes_not(case, &letter.to, answers, &End::Refused);
             }
             Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
                 self.fold_copy(case, entry, history);
@@ -792,7 +811,7 @@ impl Cases {
             }
             Body::Refused { case, answers, detail, error, .. } => {
                 let is_over = error == letter::OVER;
-                self.comes_not(case, &letter.to, answers, End::Refused);
+                self.comes_not(case, &letter.to, answers, &End::Refused);
                 // What was refused for a reason is not lost.
                 let is_news = |w: &Wish| w.refused.is_none() || error != letter::LOST;
                 let is_it = |w: &Wish| w.id == *answers && w.again == letter.again && is_news(w);

@@ -7,7 +7,7 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
-//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press, whose own box may be dead; or was refused by it, or cannot come after all |
+//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press, whose own box may be dead; or was refused by it, or cannot come after all, and who says so |
 //! | `city.brain.case.forget` | local | whom to call is forgotten here, before the owner has heard of it |
 //! | `city.brain.case.wanted`, `.told`, `.roll`, `.present` | to the parent, to the child, to all below, back up | what a box with an empty disk learns ([`super::succession`]) |
 //!
@@ -15,7 +15,7 @@
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Entry, Place, Status, Verb};
+use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Entry, NotComing, Place, Status, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Lane, LogId, Tier, view};
 use serde::{Deserialize, Serialize};
@@ -210,10 +210,10 @@ pub const TAKEN_BACK: &str = "taken-back";
 pub const LOST: &str = "lost";
 
 /// Why somebody does not come after all: by the word of the press's box, or by his own, or a supervisor's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum End {
     Refused,
-    TakenBack,
+    TakenBack(NotComing),
 }
 
 /// Writes events of one node at one moment.
@@ -341,7 +341,11 @@ impl Pen<'_> {
         let mut data = json!({"case": case.id, "coming": coming});
         if let Some(end) = end {
             data["refused"] = true.into();
-            data["taken_back"] = (end == End::TakenBack).into();
+            let said = if let End::TakenBack(said) = end { Some(said) } else { None };
+            data["taken_back"] = said.is_some().into();
+            if let Some(said) = said {
+                data["said"] = json!(said);
+            }
         }
         let more = json!({"correlationid": case.event.as_deref().unwrap_or(&case.id)});
         self.event(COMING, &id, &case.id, lane(case.urgent), self.way_up(case.reach), "", more, data)

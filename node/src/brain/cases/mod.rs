@@ -81,7 +81,10 @@ use asking::{joined, kept, who};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb, step};
+use citybrain_shared::case::{
+    Ask, CLIMB, Case, Clock, Coming, Contact, DISPATCH, Entry, Kind, NotComing, Place, RESPONSE, Seat, Status, Verb,
+    step,
+};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -91,6 +94,7 @@ use letter::{Body, Letter, Step};
 use letters::Letters;
 use looking::{number_there, spots};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use succession::{Called, Owed, Succession};
@@ -203,6 +207,24 @@ impl Held {
         self.disowned.as_ref().filter(|disowned| self.stands_as().as_ref() == Some(&disowned.wish))
     }
 
+    /// Who says that whoever has accepted it does not come, as long as its owner has not answered that.
+    pub fn not_coming(&self) -> Option<&NotComing> {
+        let disowned = self.disowns().filter(|_| self.case.status == Status::Accepted);
+        disowned.map(|disowned| &disowned.said)
+    }
+
+    /// The case as it stands, though its owner may not know yet that whoever has accepted it does not come: it waits for
+    /// an answer, as it did before.
+    pub fn as_known(&self) -> Cow<'_, Case> {
+        if self.not_coming().is_none() {
+            return Cow::Borrowed(&self.case);
+        }
+        let mut case = Case { status: Status::Submitted, ..self.case.clone() };
+        case.clocks.retain(|c| c.name != DISPATCH);
+        case.clocks.iter_mut().filter(|c| c.name == RESPONSE).for_each(|c| c.stopped = None);
+        Cow::Owned(case)
+    }
+
     /// The name of what lets nobody call for a press, its acceptance or its end: its wish's, or its order's if it was
     /// made where the case is.
     fn stands_as(&self) -> Option<String> {
@@ -301,6 +323,7 @@ fn is_zero(n: &u32) -> bool {
 pub struct Disowned {
     /// Its name ([`Held::stands_as`]).
     wish: String,
+    said: NotComing,
     /// When that came here, by this node's own clock: µs since 1970.
     heard_us: i64,
     /// How the case stood, by (term, version), when responders were called here for that.

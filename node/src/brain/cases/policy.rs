@@ -8,7 +8,7 @@ use crate::brain::services::{CATALOGUE, Catalogue};
 use chrono::{DateTime, Utc};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::{RETIRED_TYPE, State, subtree_of};
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, NotComing, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::{Address, Lane, LogId, Pos, view};
 use serde::{Deserialize, Serialize};
@@ -194,8 +194,7 @@ impl Policy for Cases {
                     coming: Coming,
                     #[serde(default)]
                     refused: bool,
-                    #[serde(default)]
-                    taken_back: bool,
+                    said: Option<NotComing>,
                 }
                 let from = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok());
                 let told = letter::data::<Told>(payload).filter(|_| header.direction != Direction::Down);
@@ -203,9 +202,9 @@ impl Policy for Cases {
                 let is_his =
                     |t: &Told, from: &Address| t.coming.node == *from || t.refused && from.covers(&t.coming.node);
                 match told.filter(|t| from.as_ref().is_some_and(|from| is_his(t, from))) {
-                    Some(Told { case, coming, refused: true, taken_back }) => {
-                        let end = if taken_back { End::TakenBack } else { End::Refused };
-                        self.comes_not(&case, &coming.node, &coming.wish, end);
+                    Some(Told { case, coming, refused: true, said }) => {
+                        let end = said.map_or(End::Refused, End::TakenBack);
+                        self.comes_not(&case, &coming.node, &coming.wish, &end);
                     }
                     Some(Told { case, coming, .. }) => self.note_coming(&case, coming),
                     None => {}

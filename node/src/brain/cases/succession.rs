@@ -759,7 +759,7 @@ impl Cases {
     pub fn allowed(&self, held: &Held, role: Option<Role>, now: DateTime<Utc>) -> Vec<Verb> {
         let (id, ask) = (&held.case.id, Ask { role, ..Ask::default() });
         let takes = |verb: &Verb| !self.is_unproven(id) || self.waits_with(*verb, &ask);
-        self.book().allowed(&held.case, now).into_iter().filter(takes).collect()
+        self.book().allowed(&held.as_known(), now).into_iter().filter(takes).collect()
     }
 
     /// What becomes of a case that was here before depends on what others know of it.

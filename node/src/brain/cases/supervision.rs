@@ -93,8 +93,9 @@ impl Watching {
         if !self.question.scope.holds(&cases.me, case) {
             return;
         }
-        if case.status.is_open() && case.is_overdue(self.now) {
-            let running = case.clocks.iter().filter(|k| k.stopped.is_none() && k.is_limit());
+        let known = held.as_known();
+        if known.status.is_open() && known.is_overdue(self.now) {
+            let running = known.clocks.iter().filter(|k| k.stopped.is_none() && k.is_limit());
             self.overdue.push((running.filter_map(|k| k.due).min(), case.id.clone()));
         }
         if let Some(approved) = &case.suspended {
@@ -175,9 +176,10 @@ impl Ranked {
     /// The lists, with what the cases in them are now.
     pub fn told(self, cases: &Cases) -> Supervision {
         let listed =
-            [&self.overdue, &self.suspended, &self.reopened].into_iter().flatten().filter_map(|id| cases.get(id));
+            || [&self.overdue, &self.suspended, &self.reopened].into_iter().flatten().filter_map(|id| cases.get(id));
         let who_comes = |held: &Held| (held.case.id.clone(), held.who_comes().cloned().collect());
-        let coming = listed.filter(|held| held.who_comes().next().is_some()).map(who_comes).collect();
+        let coming = listed().filter(|held| held.who_comes().next().is_some()).map(who_comes).collect();
+        let not_coming = listed().filter_map(|held| Some((held.case.id.clone(), held.not_coming()?.clone()))).collect();
         let now_as = |ids: Vec<String>| ids.iter().filter_map(|id| cases.get(id)).map(|h| h.case.clone()).collect();
         let [overdue_in_all, suspended_in_all, reopened_in_all, hot_spots_in_all, repeat_callers_in_all] = self.in_all;
         Supervision {
@@ -192,6 +194,7 @@ impl Ranked {
             repeat_callers: self.callers.into_iter().map(|c| c.told(cases, self.shown)).collect(),
             repeat_callers_in_all,
             coming,
+            not_coming,
             gone: cases.gone(),
             away: Vec::new(),
             awaits: cases.awaited(),

@@ -5,7 +5,7 @@ use super::{Screen, clean, grouped, print};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Assist, Booked, Booking, CALL_BACK, Case, Clock, Coming, Entry, RESPONSE, SOLUTION, Seat, assist_clock,
+    Assist, Booked, Booking, CALL_BACK, Case, Clock, Coming, Entry, NotComing, RESPONSE, SOLUTION, Seat, assist_clock,
 };
 use citybrain_shared::{view, words};
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     }
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
-        let (due, over) = due(c, now, s);
+        let (due, over) = due(c, v.not_coming.contains_key(&c.id), now, s);
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            s.mark(&stands(c, &v.coming), c.status.is_open(), Color::Yellow),
+            s.mark(&stands(c, &v.coming, &v.not_coming), c.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
             Cell::new(clean(named(c))),
             Cell::new(format!("{}{}", c.owner, as_heard(c, me))),
@@ -32,10 +32,22 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     how_many(v, out)
 }
 
-/// Where it stands, and whether somebody is said to come whom its owner has not confirmed yet.
-pub(super) fn stands(c: &Case, coming: &BTreeMap<String, Vec<Coming>>) -> String {
-    let coming = if coming.contains_key(&c.id) { " (coming)" } else { "" };
-    format!("{}{coming}", clean(&c.standing()))
+/// Where it stands, and whether somebody is said to come, or not to, whom its owner has not heard yet.
+pub(super) fn stands(
+    c: &Case,
+    coming: &BTreeMap<String, Vec<Coming>>,
+    not_coming: &BTreeMap<String, NotComing>,
+) -> String {
+    stands_now(c, coming.contains_key(&c.id), not_coming.contains_key(&c.id))
+}
+
+fn stands_now(c: &Case, is_coming: bool, is_not_coming: bool) -> String {
+    let comes = match (is_coming, is_not_coming) {
+        (true, _) => " (coming)",
+        (false, true) => " (nobody comes)",
+        (false, false) => "",
+    };
+    format!("{}{comes}", clean(&c.standing()))
 }
 
 /// What this node has to help with: a row for each summons that has no report yet, by when it is wanted.
@@ -54,7 +66,7 @@ pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: 
             table.add_row(vec![
                 s.mark(&c.id, c.urgent, Color::Red),
                 Cell::new(&a.id),
-                Cell::new(stands(c, &v.coming)),
+                Cell::new(stands(c, &v.coming, &v.not_coming)),
                 Cell::new(clean(&a.unit)),
                 s.mark(&shown, is_over, Color::Red),
                 Cell::new(clean(&a.reason)),
@@ -85,7 +97,7 @@ pub fn bookings(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<
             s.mark(&state(b), b.state == Booked::Cancelled, Color::Red),
             Cell::new(clean(&b.name)),
             Cell::new(&b.node),
-            Cell::new(stands(c, &v.coming)),
+            Cell::new(stands(c, &v.coming, &v.not_coming)),
             Cell::new(&c.owner),
             Cell::new(&c.id),
         ]);
@@ -142,8 +154,8 @@ fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
     Address::parse(me).is_ok_and(|me| me.covers(owner) || me == *opened_at)
 }
 
-fn due(c: &Case, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
-    match c.due() {
+fn due(c: &Case, is_not_coming: bool, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
+    match next_limit(c, is_not_coming) {
         Some((clock, at)) => {
             let is_over = clock.missed.is_some() || at < now;
             let stands = match clock.missed {
@@ -159,9 +171,18 @@ fn due(c: &Case, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
     }
 }
 
+/// The limit that will pass next. Whoever does not come is no answer: a press that he has accepted is due as it was.
+pub(super) fn next_limit(c: &Case, is_not_coming: bool) -> Option<(&Clock, DateTime<Utc>)> {
+    match is_not_coming {
+        true => c.clock(RESPONSE).and_then(|clock| Some((clock, clock.due?))),
+        false => c.due(),
+    }
+}
+
 pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let c = &v.case;
-    writeln!(out, "{}  {}{}  {}", c.id, c.standing(), if v.overdue { ", overdue" } else { "" }, clean(&c.title))?;
+    let stands = stands_now(c, !v.coming.is_empty(), v.not_coming.is_some());
+    writeln!(out, "{}  {stands}{}  {}", c.id, if v.overdue { ", overdue" } else { "" }, clean(&c.title))?;
     what(v, s, out)?;
     places(v, out)?;
     reported(v, s, out)?;
@@ -362,6 +383,18 @@ fn waits(v: &view::CaseShown, out: &mut dyn Write) -> io::Result<()> {
 
 /// What its owner has not answered.
 fn under_way(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(said) = &v.not_coming {
+        let who = v.case.accepted_by.as_deref().unwrap_or_default();
+        let then = if v.coming.is_empty() { ": nobody comes until somebody accepts it" } else { "" };
+        let text = format!(
+            "{who} has accepted it and does not come, as {} of {} has said {}; the press's own box has not answered that \
+             yet{then}",
+            said.by,
+            said.node,
+            s.zone.short(said.at)
+        );
+        line(out, "not coming", text)?;
+    }
     for who in &v.coming {
         let text = format!(
             "{} of {}, since {}; the press's own box has not answered yet",
@@ -559,6 +592,7 @@ mod tests {
             asked: None,
             wishes: Vec::new(),
             coming: Vec::new(),
+            not_coming: None,
             moved_to: None,
             forgotten_here: false,
             contact: None,
@@ -648,6 +682,7 @@ mod tests {
             open_elsewhere: 0,
             contacts: Default::default(),
             coming: Default::default(),
+            not_coming: Default::default(),
             away: vec![],
             awaits: None,
             next: None,
@@ -679,6 +714,40 @@ mod tests {
     }
 
     #[test]
+    fn a_press_that_nobody_comes_to_any_more_says_so_and_since_when_it_is_over_its_limit() {
+        let case = with(serde_json::json!({
+            "status": "accepted", "urgent": true, "accepted_by": "王", "clocks": [{
+                "name": "response", "limit": "15m", "started": "2026-11-20T02:00:00Z", "due": "2026-11-20T02:15:00Z",
+                "stopped": "2026-11-20T02:01:00Z",
+            }],
+        }));
+        let said =
+            NotComing { by: "街长".into(), node: Address::parse("c/s").unwrap(), at: at("2026-11-20T02:02:00Z") };
+        let shown = screen(&case, "c", |shown| shown.not_coming = Some(said.clone()));
+        assert!(shown.starts_with(&format!("{}  accepted (nobody comes)  ", case.id)), "{shown}");
+        let line = "not coming  王 has accepted it and does not come, as 街长 of c/s has said 11-20 02:02:00Z; the press's \
+                    own box has not answered that yet: nobody comes until somebody accepts it\n";
+        assert!(shown.contains(line), "{shown}");
+        let listed = |not_coming: serde_json::Value, coming: serde_json::Value| {
+            let list = serde_json::json!({
+                "cases": [case], "fit": 1, "open": 1, "overdue": 1, "not_coming": not_coming, "coming": coming,
+            });
+            let mut out = Vec::new();
+            let list = serde_json::from_value(list).unwrap();
+            super::cases(&list, "c", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let none = serde_json::json!({});
+        let (not, is) = (serde_json::json!({case.id.clone(): said}), serde_json::json!({case.id.clone(): []}));
+        let list = listed(not.clone(), none.clone());
+        assert!(list.contains("accepted (nobody comes)") && list.contains("response 11-20 02:15:00Z, over"), "{list}");
+        // Somebody else does.
+        let list = listed(not, is);
+        assert!(list.contains("accepted (coming)") && !list.contains("nobody"), "{list}");
+        assert!(!listed(none.clone(), none).contains("response"), "who has accepted it comes");
+    }
+
+    #[test]
     fn the_foot_of_a_list_says_what_is_known_of_nodes_above_and_beside_apart() {
         let foot = |elsewhere: (u64, u64), cases: Vec<Case>| {
             let list = view::Cases {
@@ -690,6 +759,7 @@ mod tests {
                 open_elsewhere: elsewhere.1,
                 contacts: Default::default(),
                 coming: Default::default(),
+                not_coming: Default::default(),
                 away: vec![],
                 awaits: None,
                 next: None,
@@ -814,6 +884,7 @@ mod tests {
             open_elsewhere: 0,
             contacts: Default::default(),
             coming: Default::default(),
+            not_coming: Default::default(),
             away: vec![],
             awaits: None,
             next: None,

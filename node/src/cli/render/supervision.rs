@@ -1,6 +1,6 @@
 //! Counts of cases, and what needs a look, for people.
 
-use super::cases::{named, stands};
+use super::cases::{named, next_limit, stands};
 use super::table::{Cell, Color};
 use super::{Screen, clean, counted, grouped, print, right, span};
 use citybrain_shared::case::Case;
@@ -140,7 +140,7 @@ fn suspended(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Resu
         let (since, why) = c.suspended.as_ref().map_or(("-".into(), "-"), |a| (s.zone.short(a.at), a.reason.as_str()));
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            Cell::new(stands(c, &v.coming)),
+            Cell::new(stands(c, &v.coming, &v.not_coming)),
             Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(since),
@@ -157,13 +157,13 @@ fn list(cases: &[Case], v: &view::Supervision, s: &Screen, out: &mut dyn Write) 
     }
     let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "LIMIT", "OVER BY", "TITLE"]);
     for c in cases {
-        let due = c.due().filter(|(_, at)| *at < v.at);
+        let due = next_limit(c, v.not_coming.contains_key(&c.id)).filter(|(_, at)| *at < v.at);
         let (limit, over) = due.map_or(("-".into(), "-".into()), |(k, at)| {
             (k.name.clone(), span((v.at - at).num_milliseconds().unsigned_abs()))
         });
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            Cell::new(stands(c, &v.coming)),
+            Cell::new(stands(c, &v.coming, &v.not_coming)),
             Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(limit),

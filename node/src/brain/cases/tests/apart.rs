@@ -902,6 +902,49 @@ fn whoever_has_accepted_a_press_whose_box_is_dead_and_cannot_come_has_all_above_
 }
 
 #[test]
+fn whoever_asks_above_is_told_that_the_one_who_has_accepted_a_press_does_not_come_until_its_box_says_so() {
+    for (at, who, role) in [("c/s", "王队", Role::Worker), ("c", "市长", Role::Supervisor)] {
+        let mut world = World::new();
+        world.open("c/s/a/n", Opening { sos: true, ..opening(ID, "G") }, Contact::default());
+        world.settle();
+        assert!(world.ask("c/s", ID, Verb::Accept, &by("王队", Role::Worker), "w1"));
+        world.settle();
+        for n in ABOVE {
+            let held = held(&world, n);
+            assert_eq!((held.not_coming(), held.as_known().status), (None, Status::Accepted), "{n}");
+        }
+        world.now += 60_000_000;
+        let said_us = world.now;
+        assert!(world.ask(at, ID, Verb::Escalate, &by(who, role), "w2"));
+        without(&mut world, "c/s/a/n");
+        let said = NotComing { by: who.into(), node: a(at), at: view::time_of(said_us) };
+        for n in ABOVE {
+            world.restart(n);
+            let held = held(&world, n);
+            assert_eq!((held.not_coming(), held.case.status), (Some(&said), Status::Accepted), "{n}");
+            let known = held.as_known();
+            let (clock, due) = known.due().unwrap();
+            assert_eq!((known.status, clock.name.as_str()), (Status::Submitted, RESPONSE), "{n}");
+            let after = due + chrono::TimeDelta::seconds(1);
+            assert_eq!([due, after].map(|at| world.places[n].cases.overdue(at)), [0, 1], "{n}");
+            let takes = |verb| world.places[n].cases.allowed(held, None, due).contains(&verb);
+            assert!(takes(Verb::Accept) && !takes(Verb::Return), "{n}");
+            let question = supervision::Question { scope: Scope::default(), again: 2, limit: 2, shown: true };
+            let mut watching = supervision::Watching::new(question, after);
+            watching.add(&world.places[n].cases, held);
+            let told = watching.ranked().told(&world.places[n].cases);
+            assert_eq!((told.overdue_in_all, told.not_coming.get(ID)), (1, Some(&said)), "{n}");
+        }
+        // The box is back.
+        world.settle();
+        for n in ABOVE {
+            let held = held(&world, n);
+            assert_eq!((held.not_coming(), held.case.status), (None, Status::Submitted), "{n}");
+        }
+    }
+}
+
+#[test]
 fn whoever_comes_in_place_of_one_who_cannot_is_known_above_though_the_box_is_dead() {
     let mut world = accepted_and_dead("c/s", 0);
     assert!(world.ask("c/s", ID, Verb::Escalate, &by("王队", Role::Worker), "w2"));
@@ -919,6 +962,29 @@ fn whoever_comes_in_place_of_one_who_cannot_is_known_above_though_the_box_is_dea
     world.now += LISTENS_US;
     without(&mut world, "c/s/a/n");
     assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "he cannot, either");
+}
+
+#[test]
+fn whoever_comes_in_place_of_one_who_cannot_has_nobody_above_called_again_when_the_box_is_back_unless_it_refuses_him() {
+    for at in ABOVE {
+        for is_refused in [false, true] {
+            let told = format!("at {at}, refused: {is_refused}");
+            let mut world = accepted_and_dead("c/s", 0);
+            let seen = is_refused.then(|| held(&world, at).case.stamp()).into_iter().collect();
+            assert!(world.ask("c/s", ID, Verb::Escalate, &by("王队", Role::Worker), "w2"), "{told}");
+            without(&mut world, "c/s/a/n");
+            world.now += LISTENS_US;
+            without(&mut world, "c/s/a/n");
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "{told}");
+            assert!(world.ask(at, ID, Verb::Accept, &Ask { seen, ..by("赵队", Role::Worker) }, "w3"), "{told}");
+            without(&mut world, "c/s/a/n");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            world.settle();
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), [1 + usize::from(is_refused); 3], "{told}");
+            let by = held(&world, "c").case.accepted_by.as_deref();
+            assert_eq!(by, (!is_refused).then_some("赵队"), "{told}");
+        }
+    }
 }
 
 #[test]
