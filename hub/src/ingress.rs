@@ -110,6 +110,8 @@ impl Ingress {
     /// An announcement is remembered, and stays a plain message. `None`: it is none.
     fn announcement(&self, topic: &str, payload: &[u8]) -> Option<Result<discovery::Read, String>> {
         let map = self.announced_by(topic)?;
+        let text = words::utf8(payload).is_err().then(|| words::readable(payload));
+        let payload = text.as_ref().map_or(payload, |text| text.as_bytes());
         let mut announced = self.announced.write().unwrap_or_else(PoisonError::into_inner);
         let read = announced.tell(&map.filter, topic, payload, map.reach);
         drop(announced);
@@ -207,6 +209,10 @@ impl Ingress {
             let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(said) = announced.said(p.topic, &body) {
                 return self.reading(p, said).map(Some);
+            }
+            if let Some(why) = announced.unread(p.topic, &body).filter(|_| !p.payload.is_empty()) {
+                let detail = format!("what announced itself on this topic looks into a JSON payload there: {why}");
+                return Err(Refusal::new("not-json", detail, reason::PAYLOAD_FORMAT));
             }
         }
         match p.topic.split('/').next().unwrap_or_default() {

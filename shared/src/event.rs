@@ -456,6 +456,11 @@ fn attribute(name: &str, reason: impl Into<String>) -> Error {
     Error::Attribute { name: words::short(name).into(), reason: reason.into() }
 }
 
+/// May an attribute be this text? Not empty, no control characters and no noncharacters.
+pub fn is_attribute_value(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(is_forbidden)
+}
+
 /// CloudEvents: no U+0000–001F, U+007F–009F, noncharacters (lone surrogates are no `char`).
 fn is_forbidden(c: char) -> bool {
     let n = c as u32;
@@ -513,7 +518,8 @@ impl<'a> Raw<'a> {
         if !is_type(&e.kind) {
             return Err(attribute("type", "must have at most 255 bytes and none of `+`, `#`, `/` and space"));
         }
-        if e.source.len() > 1024 || e.id.as_ref().is_some_and(|id| id.len() > 1024) {
+        let is_long = |text: &str| text.len() > limits::ID_BYTES_MAX;
+        if is_long(&e.source) || e.id.as_deref().is_some_and(is_long) {
             return Err(attribute("id", "`id` and `source` may have at most 1,024 bytes each"));
         }
         if self.data && self.data_base64 {

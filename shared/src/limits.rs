@@ -11,6 +11,9 @@ pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of an event's type. It becomes a topic, `events/TYPE`.
 pub const TYPE_BYTES_MAX: usize = 255;
 
+/// Bytes of an event's `id`, and of its `source`. Both are in every record, in the keys of alarms and in dead letters.
+pub const ID_BYTES_MAX: usize = 1024;
+
 /// Attributes of one event beyond those that CloudEvents and a node know. The specification asks for
 /// few, and each is compared with all others; with 32,000 of them one message took seconds.
 pub const EXTENSIONS_MAX: usize = 64;

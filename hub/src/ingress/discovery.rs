@@ -154,6 +154,13 @@ impl Announced {
         self.parts.contains_key(topic)
     }
 
+    /// Why nobody who speaks on that topic can be understood: all look into JSON, and it is none.
+    pub(super) fn unread(&self, topic: &str, body: &Body<'_>) -> Option<String> {
+        let all = self.parts.get(topic)?;
+        let wants_json = all.iter().all(|part| part.path.is_some());
+        body.value(Format::Json).err().filter(|_| wants_json).map(|(_, wanted)| format!("it should be {wanted}"))
+    }
+
     /// What a message on an announced topic says; `None`: nothing that was announced.
     pub(super) fn said(&self, topic: &str, body: &Body<'_>) -> Option<Said> {
         let all = self.parts.get(topic)?;

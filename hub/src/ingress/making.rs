@@ -9,8 +9,9 @@ use crate::door::packet::reason;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::case;
-use citybrain_shared::config::Map;
-use citybrain_shared::event::is_attribute_name;
+use citybrain_shared::config::{Map, Priority};
+use citybrain_shared::event::{is_attribute_name, is_attribute_value};
+use citybrain_shared::limits;
 use citybrain_shared::record::Draft;
 use citybrain_shared::words;
 use serde_json::Value;
@@ -28,37 +29,49 @@ impl Ingress {
         defaults: Defaults<'_>,
     ) -> Result<Draft, Refusal> {
         let bad = |reason, detail: String| Refusal::new(reason, detail, reason::PAYLOAD_FORMAT);
-        let body = body
-            .value(map.format)
-            .map_err(|(reason, wanted)| bad(reason, format!("the map for `{}` expects {wanted}", map.filter)))?;
         let levels: Vec<&str> = p.topic.split('/').collect();
         let fill = |text| template(text, &levels, p.client);
-        let data = match &map.value {
-            None if map.data.is_empty() => said(body.clone().into_owned(), map),
+        let kind = fill(map.kind.as_deref().unwrap_or("city.reading"));
+        // Where its topic alone says that it is urgent, that somebody calls is all that must be read of it.
+        let is_certain = map.has.is_empty() && (defaults.urgent || case::is_sos(&kind));
+        let body = match body.value(map.format) {
+            Ok(body) => body,
+            Err((reason, wanted)) => match words::utf8(p.payload) {
+                Ok("") if is_certain => Cow::Owned(Value::Null),
+                Ok(text) if is_certain => Cow::Owned(text.into()),
+                _ => return Err(bad(reason, format!("the map for `{}` expects {wanted}", map.filter))),
+            },
+        };
+        let told = match &map.value {
+            None if map.data.is_empty() => Ok(said(body.clone().into_owned(), map)),
             None => data_of(&body, map, &fill).ok_or_else(|| {
                 let wanted = map.data.values().map(String::as_str).collect::<Vec<_>>().join("`, `");
-                bad("no-value", format!("the payload has nothing at `{wanted}`, the map's `data`"))
-            })?,
-            Some(pointer) => {
-                let value = body.pointer(pointer).cloned().ok_or_else(|| {
-                    bad("no-value", format!("the payload has nothing at `{pointer}`, the map's `value`"))
-                })?;
-                said(value, map)
-            }
+                format!("the payload has nothing at `{wanted}`, the map's `data`")
+            }),
+            Some(pointer) => body
+                .pointer(pointer)
+                .map(|value| said(value.clone(), map))
+                .ok_or_else(|| format!("the payload has nothing at `{pointer}`, the map's `value`")),
         };
-        let kind = fill(map.kind.as_deref().unwrap_or("city.reading"));
+        let data = match told {
+            Err(_) if is_certain => body.clone().into_owned(),
+            told => told.map_err(|why| bad("no-value", why))?,
+        };
         let source = match &map.source {
             Some(s) => fill(s),
             None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
         };
+        let is_heard = case::is_sos(&kind) || self.alarms(map);
         let id = match map.id.as_ref().and_then(|pointer| Some((pointer, body.pointer(pointer)?))) {
             None | Some((_, Value::Null)) => None,
-            Some((_, Value::String(s))) if !s.is_empty() => Some(s.clone()),
+            Some((_, Value::String(s))) if is_id(s) => Some(s.clone()),
             Some((_, Value::Number(n))) if is_exact(n) => Some(n.to_string()),
             // What is urgent is rather heard twice than never.
-            Some(_) if defaults.urgent || case::is_sos(&kind) => None,
+            Some(_) if is_heard => None,
             Some((pointer, Value::Number(n))) => return Err(bad("no-id", lossy(pointer, "id", n))),
             Some((pointer, v)) => {
+                let v = v.to_string();
+                let v = words::short(&v);
                 return Err(bad("no-id", format!("what stands at `{pointer}`, the map's `id`, is no id: {v}")));
             }
         };
@@ -69,23 +82,8 @@ impl Ingress {
         put("id", id.into());
         put("source", source);
         put("type", kind);
-        match map.subject.as_deref() {
-            Some(pointer) if pointer.starts_with('/') => {
-                let found = body.pointer(pointer);
-                // Rounded, two devices would be one.
-                if let Some(n) = found.and_then(Value::as_number).filter(|n| !is_exact(n)) {
-                    return Err(bad("bad-attribute", lossy(pointer, "subject", n)));
-                }
-                if let Some(text) = found.and_then(scalar_text) {
-                    put("subject", text.into());
-                }
-            }
-            Some(text) => match fill(text) {
-                // A CloudEvents subject may be absent, not empty.
-                subject if subject.is_empty() => {}
-                subject => drop(put("subject", subject)),
-            },
-            None => {}
+        if let Some(subject) = subject_of(map, &body, &fill, p.topic, is_heard)? {
+            put("subject", subject);
         }
         if let Some(pointer) = &map.time
             && let Some(value) = body.pointer(pointer).filter(|value| !value.is_null())
@@ -93,7 +91,7 @@ impl Ingress {
             match time_of(value) {
                 Some(time) => put("time", time.into()),
                 // A clock that is not set holds no alarm up: its time is when it came.
-                None if defaults.urgent => None,
+                None if is_heard => None,
                 None => {
                     let detail = format!("what stands at `{pointer}`, the map's `time`, is no time: {value}");
                     return Err(bad("bad-time", detail));
@@ -103,6 +101,12 @@ impl Ingress {
         json.insert("data".into(), data);
         let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;
         self.event(&json, Some(p), defaults)
+    }
+
+    /// Is it what begins or ends an alarm? Of a type that is urgent by one map, what another makes is its end, and must be
+    /// heard as the beginning is.
+    fn alarms(&self, map: &Map) -> bool {
+        self.maps.iter().any(|m| m.priority == Some(Priority::Urgent) && m.kind == map.kind)
     }
 
     /// What a device said as it had announced, as an event.
@@ -118,6 +122,44 @@ impl Ingress {
         let defaults = Defaults { urgent: said.urgent, reach: said.reach, target: None };
         self.event(json.to_string().as_bytes(), Some(p), defaults)
     }
+}
+
+/// Whom it is about. Rules tell alarms apart by it: a device that does not say its name where the map looks for it
+/// has that of its topic, and so has one that is urgent and says what can be none.
+fn subject_of<'a>(
+    map: &'a Map,
+    body: &Value,
+    fill: &dyn Fn(&'a str) -> Cow<'a, str>,
+    topic: &'a str,
+    is_heard: bool,
+) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let Some(text) = map.subject.as_deref() else { return Ok(None) };
+    if !text.starts_with('/') {
+        // A CloudEvents subject may be absent, not empty.
+        return Ok(Some(fill(text)).filter(|subject| !subject.is_empty()));
+    }
+    let bad = |detail| Refusal::new("bad-attribute", detail, reason::PAYLOAD_FORMAT);
+    let named = match body.pointer(text) {
+        // Rounded, two devices would be one.
+        Some(Value::Number(n)) if !is_exact(n) => Err(bad(lossy(text, "subject", n))),
+        found => match found.and_then(scalar_text) {
+            Some(name) if !is_attribute_value(&name) => {
+                let detail = "has a control character or a noncharacter, which no attribute may have";
+                Err(bad(format!("what stands at `{text}`, the map's `subject`, {detail}")))
+            }
+            name => Ok(name.map(Cow::Owned)),
+        },
+    };
+    match named {
+        Err(refusal) if !is_heard => Err(refusal),
+        Ok(Some(name)) => Ok(Some(name)),
+        Ok(None) | Err(_) if is_attribute_value(topic) => Ok(Some(topic.into())),
+        Ok(None) | Err(_) => Ok(Some(percent_encode(topic).into())),
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    is_attribute_value(text) && text.len() <= limits::ID_BYTES_MAX
 }
 
 fn lossy(pointer: &str, key: &str, n: &serde_json::Number) -> String {

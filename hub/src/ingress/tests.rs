@@ -324,8 +324,12 @@ fn what_has_no_id_where_its_map_has_one_gets_one() {
     let map = |filter: &str, more: &str| {
         format!("[[map]]\nfilter = \"{filter}\"\nformat = \"json\"\ntype = \"t\"\nid = \"/n\"\n{more}\n")
     };
-    let node =
-        ingress(&(map("r", "") + &map("u", "priority = \"urgent\"") + &map("s", "").replace("\"t\"", "\"city.sos\"")));
+    let node = ingress(
+        &(map("r", "")
+            + &map("u", "priority = \"urgent\"").replace("\"t\"", "\"alarm\"")
+            + &map("e", "").replace("\"t\"", "\"alarm\"")
+            + &map("s", "").replace("\"t\"", "\"city.sos\"")),
+    );
     let id = |topic: &str, payload: &str| -> Value {
         let taken = node.take(&publish(topic, payload.as_bytes())).draft.unwrap();
         assert_eq!(taken.header().kind, Kind::Event, "{topic} {payload}");
@@ -339,7 +343,9 @@ fn what_has_no_id_where_its_map_has_one_gets_one() {
     // What stands there and can be none keeps nothing away that is urgent.
     for payload in [r#"{"n":""}"#, r#"{"n":{}}"#, r#"{"n":89860012345678901234}"#] {
         assert_eq!(letter(&node.take(&publish("r", payload.as_bytes()))).reason, "no-id", "{payload}");
-        assert!(id("u", payload).is_string() && id("s", payload).is_string());
+        for topic in ["u", "s", "e"] {
+            assert!(id(topic, payload).is_string(), "also what may be the end of an alarm");
+        }
     }
     assert_eq!(id("u", r#"{"n":7}"#), "7");
 }

@@ -73,7 +73,6 @@ fn a_smoke_alarm_that_announces_itself_needs_no_mapping() {
             ("alarms/k1/state", r#"{"smoke":false}"#, r#"city.smoke.reading.v1 Kitchen {"smoke":false}"#),
             // Neither of its two words, or no value at all, says nothing.
             ("alarms/k1/state", r#"{"smoke":"test"}"#, "-"),
-            ("alarms/k1/state", "no json", "-"),
             ("alarms/k1/lwt", "offline", r#"city.device.state.v1 Kitchen {"online":false}"#),
             ("alarms/k1/lwt", "online", r#"city.device.state.v1 Kitchen {"online":true}"#),
             // Taken back, a part after the other.
@@ -290,6 +289,33 @@ fn what_any_device_of_a_topic_says_is_in_its_message_s_event() {
             ("vend/gs", r#"{"d":"ON"}"#, r#"!city.smoke.reading.v1 Room D {"smoke":true}"#),
         ],
     );
+}
+
+#[test]
+fn what_does_not_read_where_all_look_into_json_is_a_dead_letter() {
+    let node = node();
+    let tell = |name: &str, topic: &str, template: &str| {
+        let part = format!(r#"{{"name":"{name}","state_topic":"{topic}"{template}}}"#);
+        says(&node, &format!("homeassistant/binary_sensor/{name}/config"), &part);
+    };
+    tell("a", "gs", r#","value_template":"{{ value_json.a }}""#);
+    tell("b", "gs", r#","value_template":"{{ value_json.b }}""#);
+    tell("c", "gt", r#","value_template":"{{ value_json.c }}""#);
+    tell("d", "gt", "");
+    let taken = node.take(&Publish::plain("gateway", "gs", br#"{"a":"OFF","b":"ON""#)).draft.expect("a record");
+    let crate::note::Note::DeadLetter(letter) = crate::note::Note::parse(taken.payload()).unwrap() else { panic!() };
+    assert_eq!(letter.reason, "not-json");
+    // A word may be meant, or nothing.
+    assert_eq!(says(&node, "gt", "{"), "-");
+    assert_eq!(says(&node, "gs", ""), "-");
+}
+
+#[test]
+fn a_device_is_known_though_its_name_is_no_utf8() {
+    let node = node();
+    let told = b"{\"name\":\"SOS\",\"state_topic\":\"gbk\",\"device\":{\"name\":\"SOS \xb1\xb1\"}}";
+    node.take(&Publish { retain: true, ..Publish::plain("gateway", "homeassistant/binary_sensor/s/config", told) });
+    assert_eq!(says(&node, "gbk", "ON"), "!city.sos.pressed.v1 SOS \u{fffd}B1\u{fffd}B1 {\"s\":true}");
 }
 
 #[test]

@@ -490,15 +490,72 @@ fn a_clock_that_is_not_set_holds_no_alarm_up() {
     ];
     for (preset, topic, say) in all {
         let node = node(&format!("\"{preset}\""));
-        for (time, smoke) in [("null", true), ("\"x\"", true), ("{}", true), ("null", false)] {
+        let times = ["null", "\"x\"", "{}", "[1]"];
+        for (time, smoke) in times.into_iter().flat_map(|time| [(time, true), (time, false)]) {
             let payload = say(time, smoke);
             let draft = node.take(&publish(topic, &payload)).draft.unwrap();
             assert_eq!(draft.header().name, "city.smoke.reading.v1", "{preset} {payload}");
             let v: Value = serde_json::from_slice(draft.payload()).unwrap();
             assert!(v["data"]["smoke"] == smoke && v.get("time").is_none(), "{preset}: {v}");
         }
-        // What is none can be sent again.
-        assert_eq!(made(&node, topic, &say("\"x\"", false)), "? bad-time", "{preset}");
+    }
+    // What is none can be sent again.
+    let warm = r#"{"ts":"x","values":{"temperature":21}}"#;
+    assert_eq!(made(&node("\"thingsboard\""), "v1/devices/me/telemetry", warm), "? bad-time");
+}
+
+#[test]
+fn a_device_whose_name_or_id_does_not_read_is_heard_under_its_topic() {
+    let up = |id: &str, name: &str, object: &str| {
+        format!(r#"{{"deduplicationId":{id},"deviceInfo":{{"devEui":"d01"{name}}},"object":{{{object}}}}}"#)
+    };
+    let node = node("\"chirpstack\"");
+    let topic = "application/1/device/d01/event/up";
+    let long = format!("\"{}\"", "x".repeat(1_025));
+    let alarm = |smoke: &str| format!(r#"city.smoke.reading.v1 {topic} {{"devEui":"d01","smoke":{smoke}}}"#);
+    for name in
+        ["", r#","deviceName":null"#, r#","deviceName":"a\nb""#, r#","deviceName":123456789012345678901234567890"#]
+    {
+        assert_eq!(made(&node, topic, &up("\"1\"", name, "\"smoke\":true")), format!("!{}", alarm("true")), "{name}");
+        assert_eq!(made(&node, topic, &up("\"1\"", name, "\"smoke\":false")), alarm("false"), "{name}");
+    }
+    for id in [&long, "\"a\\u0007\"", "\"\"", "{}", "123456789012345678901234567890"] {
+        for smoke in ["true", "false"] {
+            let payload = up(id, "", &format!("\"smoke\":{smoke}"));
+            assert!(made(&node, topic, &payload).ends_with(&alarm(smoke)), "{payload}");
+        }
+        assert_eq!(made(&node, topic, &up(id, "", "\"temperature\":21")), "? no-id", "{id}");
+    }
+    let press =
+        r#"{"deduplicationId":"1","deviceInfo":{"deviceName":"a\nb","tags":{"use":"sos"}},"object":{"button":1}}"#;
+    assert!(made(&node, topic, press).starts_with(&format!("!city.sos.pressed.v1 {topic} ")));
+}
+
+#[test]
+fn a_call_for_help_that_its_topic_tells_is_heard_whatever_its_body_is() {
+    let pressed = "/sys/pk/dn/thing/event/sos/post";
+    all(
+        "\"alink\"",
+        &[
+            (pressed, r#"{"id":"1","version":"1.0"}"#, r#"!city.sos.pressed.v1 pk/dn {"id":"1","version":"1.0"}"#),
+            (pressed, r#"{"id":"1","#, r#"!city.sos.pressed.v1 pk/dn "{\"id\":\"1\",""#),
+            (pressed, "", "!city.sos.pressed.v1 pk/dn null"),
+            ("/sys/pk/dn/thing/event/property/post", r#"{"id":"1","#, "? not-json"),
+        ],
+    );
+}
+
+#[test]
+fn what_chirpstack_s_codecs_say_as_a_text_counts_too() {
+    let node = node("\"chirpstack\"");
+    let up = |word: &str| {
+        format!(r#"{{"deduplicationId":"1","deviceInfo":{{"deviceName":"s"}},"object":{{"smoke":{word}}}}}"#)
+    };
+    for (word, is) in [("\"ON\"", true), ("\"true\"", true), ("\"1\"", true), ("\"OFF\"", false), ("\"false\"", false)]
+    {
+        let urgent = if is { "!" } else { "" };
+        let want = format!(r#"{urgent}city.smoke.reading.v1 s {{"smoke":{is}}}"#);
+        assert_eq!(made(&node, "application/1/device/2/event/up", &up(word)), want, "{word}");
     }
 }
 

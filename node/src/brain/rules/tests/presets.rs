@@ -217,6 +217,19 @@ fn a_press_that_says_nothing_of_dangers_or_nothing_at_all_is_no_mistake_of_a_rul
 }
 
 #[test]
+fn smoke_of_a_device_that_does_not_say_its_name_is_an_alarm_until_it_says_that_it_is_over() {
+    let mut house = House::new("preset = \"chirpstack\"");
+    let topic = "application/1/device/d01/event/up";
+    for (smoke, active) in [(true, 1), (false, 0)] {
+        let payload =
+            json!({"deduplicationId": smoke.to_string(), "deviceInfo": {"devEui": "d01"}, "object": {"smoke": smoke}});
+        house.says("g", topic, &payload.to_string());
+        house.node.wait(31 * S);
+        assert_eq!((house.active().len(), house.errors()), (active, 0));
+    }
+}
+
+#[test]
 fn a_long_name_keeps_nobody_s_alarm_away() {
     let mut house = House::new("preset = \"zigbee2mqtt\"");
     let long = |end: &str| format!("zigbee2mqtt/{}{end}", "三号楼二单元厨房".repeat(8));
