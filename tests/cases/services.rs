@@ -307,7 +307,7 @@ fn who_asks_by_his_name_alone_is_somebody_to_call_at_every_tier() {
         });
     }
     ran(community, &["case", "show", &case]).says(0, &["to call", "王大妈"]);
-    ran(city, &["case", "show", &case]).says(0, &["kept at c/s/m: ask there"]);
+    ran(city, &["case", "show", &case]).says(0, &["to call     kept at c/s/m: "]);
     assert!(!city.get_text(&format!("/v1/cases/{case}")).expect("the case").contains("王大妈"));
 }
 

@@ -304,9 +304,10 @@ impl Book<'_> {
         };
         let (by, sos, named) = (opening.by.clone(), opening.sos, opening.category.clone());
         let is_unknown = !named.is_empty() && opening.booking.is_none() && self.category(&named).is_none();
+        let shown = cut(&named, CODE_MAX);
         let note = match is_unknown {
-            true if !sos => format!("`{named}` is no category here: no limits"),
-            true if named != code => format!("`{named}` is no category here"),
+            true if !sos => format!("`{shown}` is no category here: no limits"),
+            true if named != code => format!("`{shown}` is no category here"),
             _ => opening.note.clone(),
         };
         let (note, bound_for) = (cut(&note, TEXT_MAX), opening.bound_for.clone());

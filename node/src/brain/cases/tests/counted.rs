@@ -413,7 +413,7 @@ fn closing_rates_are_those_that_a_city_has_published() {
     let mut case = opened;
     case.status = Status::Withdrawn;
     counting.add(&cases, &case, &|_| None, at(100));
-    let total = counting.done(&cases.settings, &|_| None).1;
+    let total = counting.done(&cases.settings, &[], &|_| None).1;
     assert_eq!(
         (total.now.counts.due, total.now.closing, total.now.closing_in_time),
         (972, Some(0.937243), Some(0.75823))
