@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 fn citybrain() -> Command {
     let mut command = Command::new(binary());
@@ -399,6 +400,27 @@ fn a_follower_sees_events_as_they_are_committed() {
     tree.stop_node("c");
     assert!(lines.next().is_none());
     child.wait().expect("it ends");
+}
+
+#[test]
+fn who_only_follows_by_http_hears_of_nothing_that_was_committed_before() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let mut device = Client::connect(tree.node("c").mqtt, "device", true);
+    assert!(device.publish("in/x", event("before", false).as_bytes()));
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
+    let follow = |query: &str| {
+        let stream = agent.get(format!("{}/v1/events?follow=true{query}", tree.node("c").url())).call();
+        BufReader::new(stream.expect("it is answered").into_body().into_reader()).lines()
+    };
+    let (mut new, mut all) = (follow(""), follow("&last=1"));
+    assert!(device.publish("in/x", event("since", false).as_bytes()));
+    let id = |lines: &mut dyn Iterator<Item = std::io::Result<String>>| {
+        let line = lines.next().expect("a line").expect("it reads");
+        let seen: Value = serde_json::from_str(&line).expect("a line is JSON");
+        seen["event"]["id"].as_str().map(str::to_owned)
+    };
+    assert_eq!((id(&mut all), id(&mut new)), (Some("before".into()), Some("since".into())));
 }
 
 #[test]

@@ -82,7 +82,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, leave: Leave, uri: 
     let committed = ctx.hub.committed();
     let mut pump =
         Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit.map(NonZeroUsize::get), leave };
-    let from = match wanted.last {
+    // Whoever only follows hears of what comes from now on.
+    let last = wanted.last.or((wanted.follow && wanted.after.is_none()).then_some(0));
+    let from = match last {
         None => {
             pump.after = start(&pump.reader, wanted.after)?;
             pump.after

@@ -46,7 +46,7 @@ pub struct Wanted {
     /// Committed here at this time or later, by this node's clock.
     time_after: Option<DateTime<Utc>>,
     time_before: Option<DateTime<Utc>>,
-    /// Stay, and send what is committed from now on.
+    /// Stay, and send what is committed from now on; before that what `after` or `last` asks for, if any.
     pub(super) follow: bool,
     /// Also the events in which nodes tell who they are.
     presence: bool,

@@ -25,7 +25,7 @@ pub struct Events {
     /// Count the newest instead of showing them: who says how much?
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["after", "follow"])]
     pub by: Option<By>,
-    /// Stay, and show events as they are committed
+    /// Stay, and show events as they are committed, behind the newest 20 (`--limit 0`: behind none)
     #[arg(long, short)]
     pub follow: bool,
     #[command(flatten)]
