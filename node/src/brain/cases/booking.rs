@@ -47,6 +47,11 @@ impl OfService {
         OfService { code: service.code.clone(), node: Some(node.clone()), name: None }
     }
 
+    /// Whose it is, if it is of one node.
+    pub fn node(&self) -> Option<&Address> {
+        self.node.as_ref()
+    }
+
     pub fn holds(&self, booking: &Booking) -> bool {
         self.code == booking.service
             && self.node.as_ref().is_none_or(|node| *node == booking.node)
@@ -240,8 +245,8 @@ impl Cases {
     }
 
     /// What becomes of a case of this node by the word of the node that offers what it has booked; `None`: it says
-    /// something else by now, which that node has not heard yet. Whoever is on duty here is called where the seats
-    /// are no longer given, as somebody must say so to those who count on them.
+    /// something else by now, which that node has not heard yet. Whoever is on duty here is called, as somebody must
+    /// say so to whoever counts on it.
     pub(super) fn offered_otherwise(
         &self,
         case: &Case,

@@ -607,12 +607,13 @@ fn an_activity_that_ends_otherwise_or_is_elsewhere_is_told_to_a_case_that_is_ove
     restart(&mut rows, &mut cases, &longer, now());
     assert_eq!(due_steps(&mut cases, now()), told());
     let (_, text, calls, booking) = said_last(&cases, "20261120-0");
-    assert_eq!((text.as_str(), calls), ("it ends at 2026-12-05 13:00 now, not at 2026-12-05 12:00", 0));
+    assert_eq!((text.as_str(), calls), ("it ends at 2026-12-05 13:00 now, not at 2026-12-05 12:00", 1));
     assert_eq!(booking.until, Some("2026-12-05T05:00:00Z".parse().unwrap()));
     let elsewhere = longer.replace("places = 5", "places = 5\nplace = { text = \"体育馆\" }");
     restart(&mut rows, &mut cases, &elsewhere, now());
     assert_eq!(due_steps(&mut cases, now()), told());
-    assert_eq!(said_last(&cases, "20261120-0").1, "it is at 体育馆 now, not at no place");
+    let (_, text, calls, _) = said_last(&cases, "20261120-0");
+    assert_eq!((text.as_str(), calls), ("it is at 体育馆 now, not at no place", 1));
     let case = cases.get("20261120-0").unwrap().case.clone();
     assert_eq!((case.place.unwrap().text.as_str(), case.status, case.closed), ("体育馆", closed.status, closed.closed));
     // Once it has been, nothing of it changes any more, though it ended while the node was off.
@@ -635,9 +636,10 @@ fn what_is_booked_and_no_longer_offered_is_told_keeps_its_seat_and_calls_whoever
     let (_, text, calls, booking) = said_last(&cases, "20261120-0");
     assert_eq!((text.as_str(), calls), ("there is no appointment at 2026-11-23 09:30 any more", 1));
     assert_eq!(booking.state, Booked::Cancelled);
-    // A day off that comes from above is one, too.
     restart(&mut rows, &mut cases, OFFERS, now());
     assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "booked")]);
+    assert_eq!(said_last(&cases, "20261120-0").2, 1, "he was told to stay away, and may come after all");
+    // A day off that comes from above is one, too.
     restart(&mut rows, &mut cases, &OFFERS.replace("mon-fri 09:00", "workdays 09:00"), now());
     tell(&mut cases, "c", "[calendar]\nholidays = [\"2026-11-23\"]\n");
     assert_eq!(due_steps(&mut cases, now()), [told("20261120-0", "cancelled")]);

@@ -159,6 +159,12 @@ pub fn kept(text: &str, beside: usize) -> String {
     cut(text, TEXT_MAX.saturating_sub(beside))
 }
 
+/// What a case is called that nobody has given a title or a category. A call for help is known again by what it is
+/// called, and a repeated one may say more.
+fn first_words(description: &str) -> String {
+    cut(description.lines().next().unwrap_or_default(), CODE_MAX)
+}
+
 /// Place, title and description, as a case keeps them.
 pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
     (opening.place.as_ref().map(placed), cut(&opening.title, TITLE_MAX), described(&opening.description))
@@ -297,8 +303,13 @@ impl Book<'_> {
             false => opening.kind.or(category.map(|c| c.kind)).unwrap_or(Kind::Appeal),
         };
         let (by, sos, named) = (opening.by.clone(), opening.sos, opening.category.clone());
-        let is_unknown = sos && !named.is_empty() && named != code && self.category(&named).is_none();
-        let note = if is_unknown { format!("`{named}` is no category here") } else { opening.note.clone() };
+        let is_unknown = !named.is_empty() && opening.booking.is_none() && self.category(&named).is_none();
+        let shown = cut(&named, CODE_MAX);
+        let note = match is_unknown {
+            true if !sos => format!("`{shown}` is no category here: no limits"),
+            true if named != code => format!("`{shown}` is no category here"),
+            _ => opening.note.clone(),
+        };
         let (note, bound_for) = (cut(&note, TEXT_MAX), opening.bound_for.clone());
         let mut case = self.blank(opening, now);
         case.kind = kind;
@@ -307,7 +318,8 @@ impl Book<'_> {
         case.category = category.map_or(cut(&code, CODE_MAX), |c| c.code.clone());
         case.category_name = category.map(|c| c.name.clone()).unwrap_or_default();
         if case.title.is_empty() {
-            case.title = if case.category_name.is_empty() { cut(&named, CODE_MAX) } else { case.category_name.clone() };
+            let named = if case.category_name.is_empty() { cut(&named, CODE_MAX) } else { case.category_name.clone() };
+            case.title = if named.is_empty() && !sos { first_words(&case.description) } else { named };
         }
         case.department = category.map(|c| c.department.clone()).unwrap_or_default();
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
@@ -484,7 +496,9 @@ impl Book<'_> {
         turn.done()
     }
 
-    /// What a case has seats of is offered otherwise now; a case that is over stays so.
+    /// What a case has seats of is offered otherwise now; a case that is over stays so. Responders are called whatever
+    /// it is: who booked by telephone hears of it from nobody else, and who was told that it is cancelled would stay
+    /// away.
     pub fn rebook(
         &self,
         case: &Case,
@@ -499,9 +513,7 @@ impl Book<'_> {
         if case.booking.as_ref().is_some_and(|before| before.place == case.place) {
             turn.case.place.clone_from(&booking.place);
         }
-        if booking.state == Booked::Cancelled {
-            turn.entry.calls.push(self.me.clone());
-        }
+        turn.entry.calls.push(self.me.clone());
         turn.case.booking = Some(booking);
         (turn.entry.to, turn.entry.text) = (to, text);
         turn.done()

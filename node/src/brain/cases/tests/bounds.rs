@@ -281,3 +281,40 @@ fn a_press_of_a_category_that_nobody_knows_has_the_limits_of_calls_for_help() {
     let unknown = opening("1", "nope");
     assert_eq!(cases.open(unknown, Contact::default(), START).0.category, "nope", "what is no call stays as it was");
 }
+
+#[test]
+fn a_category_that_nobody_here_knows_is_said_to_give_no_limits() {
+    let said = |cases: &Cases, category: &str| {
+        let new = Opening { note: "so".into(), ..opening("1", category) };
+        let (_, drafts) = cases.open(new, Contact::default(), START);
+        let step: serde_json::Value = letter::data(drafts[0].parts().1).unwrap();
+        step["entry"]["text"].as_str().unwrap_or_default().to_owned()
+    };
+    let none = Cases::new(&parse("[node]\naddress = \"c\"\ndata = \"d\"\n", &Variables::new()).config.unwrap());
+    for cases in [node("c/s/a"), none] {
+        assert_eq!(said(&cases, "xyz"), "`xyz` is no category here: no limits", "{}", cases.me);
+        assert_eq!(said(&cases, ""), "so", "none was named");
+    }
+    assert_eq!(said(&node("c/s/a"), "L"), "so");
+}
+
+#[test]
+fn an_appeal_that_is_words_alone_is_called_by_the_first_of_them() {
+    let mut cases = node("c/s/a");
+    let long = "路".repeat(100);
+    for (i, (data, title)) in [
+        (json!("只有字"), "只有字"),
+        (json!("\n 路灯不亮 \n三天了"), "路灯不亮"),
+        (json!({"text": long}), &long[..60 * '路'.len_utf8()]),
+        (json!({"text": "不亮", "category": "L"}), "路灯"),
+        (json!({"text": "不亮", "title": "灯"}), "灯"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        heard(&mut cases, "city.appeal", &i.to_string(), data);
+        let mut found = cases.iter().map(|held| held.case.title.as_str());
+        assert!(found.any(|found| found == title), "{i}: {title}");
+    }
+    assert_eq!(cases.count(), 5);
+}
