@@ -161,6 +161,9 @@ fn what_is_overdue_reopened_urgent_or_ones_own_is_listed_at_every_tier() {
         assert_eq!((ids(&few["overdue"]), &few["overdue_in_all"]), (overdue[..1].to_vec(), &json!(3)), "{at}");
         assert_eq!(ids(&watched(node, "category=QUICK")["overdue"]), [&*quick], "{at}");
         assert_eq!(ids(&watched(node, "days=3")["overdue"]), [&*quick], "{at}: of the last days");
+        for path in ["/v1/supervision?days=0", "/v1/case-stats?days=0"] {
+            assert_eq!(node.asker().get(path).status, 400, "{at}: nothing is of no days, which is no peace: {path}");
+        }
         let sorted = |mut ids: Vec<String>| {
             ids.sort_unstable();
             ids

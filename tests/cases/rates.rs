@@ -200,6 +200,21 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     let rows: Vec<Value> = told["rows"].as_array().expect("rows").iter().map(of_people).collect();
     assert_eq!(rows, [json!(["c/t", 6, 3000, 20.0]), json!(["c/s", 18, 20_000, 9.0])]);
     assert_eq!(of_people(&told["total"]), json!(["all", 24, 48_000, 5.0]));
+    // A child from which nobody has come is the best, and none of its people is left out of the whole.
+    let told = rates(tree.node("c"), "by=child&category=stall");
+    let rows: Vec<Value> = told["rows"].as_array().expect("rows").iter().map(of_people).collect();
+    assert_eq!(rows, [json!(["c/s", 8, 20_000, 4.0]), json!(["c/t", 0, 3000, 0.0])]);
+    let line = ["rates", "--by", "child", "--show", "appeals", "--category", "stall"];
+    let told = run(&[&line[..], &["--node", &tree.node("c").url()]].concat());
+    let ranks: Vec<Vec<&str>> = told.out.lines().map(|l| l.split_whitespace().take(3).collect()).collect();
+    let at = |row: [&str; 3]| ranks.iter().position(|r| *r == row).unwrap_or_else(|| panic!("{row:?}: {}", told.out));
+    assert!(at(["all", "1", "c/t"]) < at(["all", "2", "c/s"]), "{}", told.out);
+    let month = "by=child&period=month&category=stall";
+    let months: Vec<Value> =
+        rates(tree.node("c"), month)["rows"].as_array().expect("rows").iter().map(of_people).collect();
+    assert_eq!(months.iter().filter(|row| row[0] == "c/t").count(), months.len() / 2, "{months:?}");
+    let empty = rates(tree.node("c"), "by=child&of=2017-03");
+    assert_eq!(empty["rows"], json!([]), "nobody came to anybody then");
     let told = rates(tree.node("c/s"), "by=node");
     assert_eq!(of_people(&told["total"]), json!(["all", 18, 20_000, 9.0]), "its own people, and no node's");
     assert!(told["rows"].as_array().expect("rows").iter().all(|row| row["people"].is_null()));

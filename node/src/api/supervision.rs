@@ -19,7 +19,7 @@ use citybrain_shared::view::{self, Away, GroupBy, LinkRole, RatePeriod};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::successors;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 /// Rows of one answer, some megabytes. What is cut off would be missing in silence.
@@ -89,7 +89,9 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
         }
         _ => None,
     };
-    let (mut rows, total) = counting.done(&s, &of);
+    // A child from which nobody has come is the best of its period, and not none.
+    let children = if by == GroupBy::Child && whole == *me { children_of(me, &people) } else { Vec::new() };
+    let (mut rows, total) = counting.done(&s, &children, &of);
     few_enough(rows.len())?;
     // Without a verdict of any resident the response alone is the score: it stands below those that have one.
     let is_judged = |r: &view::RateRow| r.now.solution.is_some() && r.now.satisfaction.is_some();
@@ -108,8 +110,8 @@ pub struct Counted {
     by: GroupBy,
     under: Option<Address>,
     category: Option<String>,
-    /// Opened in the last so many days.
-    days: Option<u32>,
+    /// Opened in the last so many days, 1 or more.
+    days: Option<NonZeroU32>,
 }
 
 impl Default for Counted {
@@ -171,7 +173,8 @@ fn few_enough(rows: usize) -> Result<(), Refusal> {
 pub struct Watched {
     under: Option<Address>,
     category: Option<String>,
-    days: Option<u32>,
+    /// Opened in the last so many days, 1 or more.
+    days: Option<NonZeroU32>,
     /// Entries of each list, 1 to 200; without it 20.
     limit: Option<NonZeroUsize>,
     /// Reports of one place, or of one person, from which on it is told, 2 or more; without it 3.
@@ -200,8 +203,8 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
 }
 
 /// More days than the calendar has are no bound.
-fn since(ctx: &Ctx, days: Option<u32>) -> Option<DateTime<Utc>> {
-    ctx.as_of().checked_sub_signed(TimeDelta::days(days?.into()))
+fn since(ctx: &Ctx, days: Option<NonZeroU32>) -> Option<DateTime<Utc>> {
+    ctx.as_of().checked_sub_signed(TimeDelta::days(days?.get().into()))
 }
 
 /// Shows every case once, some at a time: the state is free in between, and so is the runtime's thread.
@@ -272,6 +275,11 @@ fn people(ctx: &Ctx) -> HashMap<Address, u64> {
         let said = |labels: &Labels| labels.get(POPULATION)?.parse().ok();
         people_of(known.chain([own]).map(|(address, labels)| (address.clone(), said(labels))).collect())
     })
+}
+
+/// The children of which it is known how many live there.
+fn children_of(me: &Address, people: &HashMap<Address, u64>) -> Vec<String> {
+    people.keys().filter(|node| node.is_child_of(me)).map(Address::to_string).collect()
 }
 
 fn people_of(mut said: BTreeMap<Address, Option<u64>>) -> HashMap<Address, u64> {

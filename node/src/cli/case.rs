@@ -7,7 +7,7 @@ use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
 use citybrain_shared::view::{self, segment};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub enum Case {
@@ -70,11 +70,12 @@ pub enum Case {
         evidence: Evidence,
     },
     /// 核查: what a check on the spot found
+    #[command(group = ArgGroup::new("finding").args(["passed", "failed"]).required(true))]
     Verify {
         #[command(flatten)]
         step: Step,
         /// The check passed
-        #[arg(long, conflicts_with = "failed", required_unless_present = "failed")]
+        #[arg(long)]
         passed: bool,
         /// It did not: back to work
         #[arg(long)]
@@ -343,7 +344,7 @@ pub struct Which {
     /// That ask for this service, by code or name, the earliest appointment first: when, seats, and whom to call
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
-    /// Whose service, if nodes below or above have another of that code [default: the nearest]
+    /// Whose service, if nodes below or above have another of that code [default: the nearest here or above]
     #[arg(long, value_name = "NODE", requires = "service")]
     pub of: Option<Address>,
 }

@@ -416,6 +416,25 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_out_what_a_check_found_is_told_of_both_answers() {
+        let refused = |line: &str| parse(line).err().map(|e| e.to_string()).unwrap_or_default();
+        let said = refused("citybrain case verify x --by v");
+        assert_eq!(said.matches("<--passed|--failed>").count(), 2, "what is missing, and in the usage: {said}");
+        assert!(refused("citybrain case verify x --passed --failed").contains("cannot be used with"));
+        for line in ["citybrain case verify x --passed", "citybrain case verify x --failed --reason y"] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_span_of_no_days_is_refused_and_not_told_as_peace() {
+        for question in ["supervision", "case stats"] {
+            assert!(parse(&format!("citybrain {question} --days 0")).is_err(), "{question}");
+            assert!(parse(&format!("citybrain {question} --days 1")).is_ok(), "{question}");
+        }
+    }
+
+    #[test]
     fn common_flags_stand_before_or_behind_the_command() {
         assert!(parse("citybrain --json status").unwrap().json);
         let cli = parse("citybrain status --json --data-dir /d").unwrap();

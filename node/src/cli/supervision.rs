@@ -17,7 +17,7 @@ pub struct Scope {
     #[arg(long)]
     pub category: Option<String>,
     /// Only cases opened in the last so many days
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub days: Option<u32>,
 }
 

@@ -70,8 +70,14 @@ impl Counting {
         }
     }
 
-    /// Rows by period and key, and their sum. `people`: how many live under a key; of the sum, under `all`.
-    pub fn done(self, settings: &Settings, people: &dyn Fn(&str) -> Option<u64>) -> (Vec<RateRow>, RateRow) {
+    /// Rows by period and key, and their sum. `known`: keys that have a row in each period that has one, for none of
+    /// whose people has come with anything. `people`: how many live under a key; of the sum, under `all`.
+    pub fn done(
+        self,
+        settings: &Settings,
+        known: &[String],
+        people: &dyn Fn(&str) -> Option<u64>,
+    ) -> (Vec<RateRow>, RateRow) {
         let Counting { question: q, rows: counted } = self;
         let is_asked = |period: &String| q.of.as_ref().is_none_or(|of| period.starts_with(of.as_str()));
         let periods: BTreeSet<&String> = counted.keys().map(|(period, _)| period).filter(|p| is_asked(p)).collect();
@@ -87,6 +93,10 @@ impl Counting {
                     rows.entry((period, key)).or_default()[i] = Some((then.clone(), counts.clone()));
                 }
             }
+        }
+        let told: BTreeSet<&String> = rows.keys().map(|(period, _)| *period).collect();
+        for (period, key) in told.into_iter().flat_map(|period| known.iter().map(move |key| (period, key))) {
+            rows.entry((period, key)).or_default();
         }
         let mut total = Three::default();
         let mut done = Vec::new();

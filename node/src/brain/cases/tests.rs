@@ -127,7 +127,7 @@ fn rated(cases: &Cases, question: Question) -> (Vec<view::RateRow>, view::RateRo
     let mut counting = rates::Counting::new(question);
     let late = view::time_of(START + 400 * 86_400_000_000);
     cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, late));
-    counting.done(&cases.settings, &|key| (key == "all").then_some(20_000))
+    counting.done(&cases.settings, &[], &|key| (key == "all").then_some(20_000))
 }
 
 fn stats_of(cases: &Cases, by: GroupBy, now: DateTime<Utc>) -> (Vec<view::StatsRow>, view::StatsRow) {

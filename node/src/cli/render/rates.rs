@@ -108,15 +108,18 @@ fn standing(show: Show, r: &RateRow) -> Option<[i64; 2]> {
         }
         Show::Closing => now.closing_in_time.map(|_| [now.closing_in_time, now.closing].map(tenths)),
         Show::Appeals => {
-            let few = r.appeals_per_10000.map_or(i64::MIN, |n| -((n * 100.0).round() as i64));
-            now.accurate_dispatch.map(|_| [few, tenths(now.accurate_dispatch)])
+            let few = r.appeals_per_10000.map(|n| -((n * 100.0).round() as i64));
+            let is_known = few.is_some() || now.accurate_dispatch.is_some();
+            is_known.then(|| [few.unwrap_or(i64::MIN), tenths(now.accurate_dispatch)])
         }
     }
 }
 
 /// The rows that a table shows, the best of each period first, with their ranks; those that stand alike share one.
 fn ranked<'v>(show: Show, rows: &'v [RateRow]) -> Vec<(String, &'v RateRow)> {
-    let is_shown = |r: &&RateRow| parts(r).into_iter().flatten().any(|part| base(show, part) > 0);
+    // Where it is known how many live there, no appeal is a figure, too.
+    let is_figure = |r: &RateRow| show == Show::Appeals && r.appeals_per_10000.is_some();
+    let is_shown = |r: &&RateRow| is_figure(r) || parts(r).into_iter().flatten().any(|part| base(show, part) > 0);
     let mut rows: Vec<&'v RateRow> = rows.iter().filter(is_shown).collect();
     rows.sort_by(|a, b| a.now.period.cmp(&b.now.period).then(standing(show, b).cmp(&standing(show, a))));
     let (mut ranked, mut rank, mut first): (Vec<(String, &'v RateRow)>, _, _) = (Vec::new(), 0, 0);
@@ -144,8 +147,8 @@ fn weighed(w: &RateWeights) -> String {
 pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     gone(v.gone.as_ref(), s, out)?;
     let mut rows = ranked(show, &v.rows);
-    let whole = ranked(show, std::slice::from_ref(&v.total)).pop().map(|(_, whole)| (String::new(), whole));
-    rows.extend(whole);
+    let whole = ranked(show, std::slice::from_ref(&v.total)).pop().filter(|_| !rows.is_empty());
+    rows.extend(whole.map(|(_, whole)| (String::new(), whole)));
     if rows.is_empty() {
         let none = match show {
             Show::Closing => "no limit of a case that fits has passed yet",
