@@ -59,9 +59,9 @@ impl Book<'_> {
         // Whether a limit was missed is told anew, with its clock.
         case.late = false;
         (case.opened, case.dispatched) = (told.opened, Some(told.opened));
-        (case.closed, case.closed_reason) = (told.closed, told.reason.filter(|_| !told.status.is_open()));
-        let closed = told.closed.unwrap_or(at);
-        case.reopen_until = Some(self.reopen_until(closed)).filter(|_| !told.status.is_open());
+        let closed = closed(told);
+        (case.closed, case.closed_reason) = (closed, told.reason.filter(|_| !told.status.is_open()));
+        case.reopen_until = Some(self.reopen_until(closed.unwrap_or(at))).filter(|_| !told.status.is_open());
         let said = (told.solved, told.satisfied);
         case.verdict = (said != (None, None)).then(|| Verdict {
             by: told.source.clone(),
@@ -113,6 +113,11 @@ impl Book<'_> {
     }
 }
 
+/// Nothing is closed before it was opened, whatever that system's clerks have written.
+fn closed(told: &CaseAccount) -> Option<DateTime<Utc>> {
+    told.closed.map(|closed| closed.max(told.opened))
+}
+
 fn solution(told: &CaseAccount, due: DateTime<Utc>, now: DateTime<Utc>) -> Clock {
     Clock {
         name: SOLUTION.into(),
@@ -120,8 +125,8 @@ fn solution(told: &CaseAccount, due: DateTime<Utc>, now: DateTime<Utc>) -> Clock
         started: told.opened,
         due: Some(due),
         left_us: None,
-        stopped: told.closed,
-        missed: Some(due).filter(|due| *due < told.closed.unwrap_or(now)),
+        stopped: closed(told),
+        missed: Some(due).filter(|due| *due < closed(told).unwrap_or(now)),
         due_before: None,
         missed_before: false,
     }

@@ -153,6 +153,12 @@ fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
     assert_eq!(became.refused[0].error, "not-theirs");
     let became = import(&mut world, &[told("", Status::Closed, 90, None), told("3", Status::Closed, 1, None)]);
     assert_eq!((became.refused.len(), became.refused[1].error.as_str()), (2, "bad-account"));
+    // What a clerk wrote as closed before it came in was closed as it came in.
+    let became = import(&mut world, &[told("5", Status::Closed, 96, Some(-48))]);
+    assert_eq!(became.opened, 1);
+    let is_fifth = |held: &&Held| held.case.imported.as_ref().is_some_and(|told| told.id == "5");
+    let case = world.places["c"].cases.iter().find(is_fifth).unwrap().case.clone();
+    assert_eq!((case.closed, case.clock("solution").unwrap().stopped), (Some(earlier(0)), Some(earlier(0))));
     // No time that a calendar cannot go on from.
     for far in [chrono::DateTime::<chrono::Utc>::MAX_UTC, chrono::DateTime::<chrono::Utc>::MIN_UTC] {
         let opened = CaseAccount { opened: far, ..told("4", Status::Dispatched, 0, None) };
@@ -407,7 +413,7 @@ fn closing_rates_are_those_that_a_city_has_published() {
     let mut case = opened;
     case.status = Status::Withdrawn;
     counting.add(&cases, &case, &|_| None, at(100));
-    let total = counting.done(&cases.settings, &|_| None).1;
+    let total = counting.done(&cases.settings, &[], &|_| None).1;
     assert_eq!(
         (total.now.counts.due, total.now.closing, total.now.closing_in_time),
         (972, Some(0.937243), Some(0.75823))
