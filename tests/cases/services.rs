@@ -268,6 +268,50 @@ fn a_provider_lists_who_comes_and_when_and_only_for_those_who_may_know_it() {
 }
 
 #[test]
+fn a_list_of_a_service_says_whose_it_is_and_that_others_have_one_of_that_code() {
+    let mut tree = Tree::new(&[COMMUNITY]);
+    let sports_day = "[[service]]\ncode = \"sports-day\"\nname = \"运动会\"\nstarts = \"2099-12-05 09:00\"\n";
+    for node in ["c", COMMUNITY] {
+        tree.edit(node, |text| format!("{text}\n{sports_day}"));
+    }
+    tree.start();
+    let (city, community) = (tree.node("c"), tree.node(COMMUNITY));
+    ran(community, &["service", "request", "sports-day", "--by", "王大妈"]).says(0, &["of c/s/m, ", ": booked"]);
+    wait_for("the city has it", || (city.get("/v1/cases")?["fit"] == 1).then_some(()));
+    let list = |node: &Node, of: &[&str]| ran(node, &[&["case", "list", "--service", "sports-day"], of].concat());
+    let others = "this is the service of c; asked of others that have one of that code: 1 (`--of c/s/m`)\n";
+    list(city, &[]).says(0, &["no cases that fit; 1 are open, 0 of them overdue\n", others]);
+    let told = list(city, &["--json"]).json();
+    assert_eq!((&told["of"], &told["of_others"]), (&json!("c"), &json!({"cases": 1, "such_as": COMMUNITY})));
+    for (node, of) in [(city, &["--of", COMMUNITY][..]), (community, &[]), (community, &["--of", COMMUNITY])] {
+        let told = list(node, of);
+        told.says(0, &["1 of 1 that fit"]);
+        assert!(!told.out.contains("asked of others"), "{}", told.out);
+    }
+    ran(community, &["service", "request", "sports-day", "--of", "c", "--by", "李大爷"]).says(0, &[": booked"]);
+    // Beside what fits, too, and page by page the same.
+    list(city, &[]).says(0, &["1 of 1 that fit", others]);
+    list(city, &["--of", "c"]).says(0, &["1 of 1 that fit"]);
+    assert_eq!(city.get("/v1/cases").expect("cases").get("of_others"), None);
+}
+
+#[test]
+fn who_asks_by_his_name_alone_is_somebody_to_call_at_every_tier() {
+    let tree = neighbourhood();
+    let (leaf, community, city) = (tree.node(LEAF), tree.node(COMMUNITY), tree.node("c"));
+    let asked = ["service", "request", "sports-day", "--by", "王大妈", "--json"];
+    let case = id(&ran(leaf, &asked).says(0, &[]).json()["case"]);
+    for node in [leaf, community, city] {
+        wait_case(node, "is booked, and has whom to call", |c| {
+            c["id"] == case && c["booking"]["state"] == "booked" && c["has_contact"] == true
+        });
+    }
+    ran(community, &["case", "show", &case]).says(0, &["to call", "王大妈"]);
+    ran(city, &["case", "show", &case]).says(0, &["to call     kept at c/s/m: "]);
+    assert!(!city.get_text(&format!("/v1/cases/{case}")).expect("the case").contains("王大妈"));
+}
+
+#[test]
 fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
     let tree = neighbourhood();
     for at in [LEAF, COMMUNITY] {

@@ -26,6 +26,7 @@ use citybrain_shared::case::{self, Ask, Assist, Case, Kind, Place, Role, Status,
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
+use citybrain_shared::view::OfOthers;
 use citybrain_shared::{Address, Lane, view, words};
 use serde::Deserialize;
 use serde_json::Value;
@@ -131,7 +132,11 @@ pub async fn list(
             && (!wanted.summoned || is_summoned(c))
             && wanted.unit.as_ref().is_none_or(|unit| c.unit_at_work() == Some(unit) || awaits(c).any(is_units))
             && wanted.department.as_ref().is_none_or(|department| c.department == *department)
-            && service.as_ref().is_none_or(|service| c.booking.as_ref().is_some_and(|b| service.holds(b)))
+    };
+    // The node whose service of that code it asks for, if that is not the one that is meant.
+    let of_another = |c: &Case| {
+        let booking = c.booking.as_ref().zip(service.as_ref());
+        booking.filter(|(booking, service)| !service.holds(booking)).map(|(booking, _)| booking.node.clone())
     };
     let place = |c: &Case| if service.is_some() { cases::booked(c) } else { cases::opened(c) };
     let is_before = |c: &Case, after: &(i64, String)| match service.is_some() {
@@ -154,6 +159,7 @@ pub async fn list(
     let (mut page, mut fit, mut fit_elsewhere, mut more): (Vec<Case>, u64, u64, bool) = (Vec::new(), 0, 0, false);
     let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id, place)).transpose()?;
     let (mut contacts, mut coming) = (BTreeMap::new(), BTreeMap::new());
+    let mut of_others: Option<OfOthers> = None;
     let mut seen_last = after.clone().filter(|_| is_any);
     loop {
         let last = look(&ctx, |cases| {
@@ -175,6 +181,10 @@ pub async fn list(
                     overdue += u64::from(case.is_overdue(now));
                 }
                 if !fits(&case) {
+                    continue;
+                }
+                if let Some(node) = of_another(&case) {
+                    of_others.get_or_insert(OfOthers { cases: 0, such_as: node }).cases += 1;
                     continue;
                 }
                 fit += 1;
@@ -219,6 +229,7 @@ pub async fn list(
     let away = if sees_all { supervision::away(&ctx, wanted.owner.as_ref()) } else { Vec::new() };
     let awaits = supervision::awaited(&ctx).map(|a| if sees_all { a } else { a.without_nodes() });
     let next_page = next.clone();
+    let of = service.as_ref().and_then(OfService::node).cloned();
     let body = view::Cases {
         cases: page,
         fit,
@@ -228,6 +239,9 @@ pub async fn list(
         open_elsewhere,
         contacts,
         coming,
+        // Who says whose it is knows that there are others.
+        of_others: of_others.filter(|_| of.is_some() && wanted.of.is_none()),
+        of,
         away,
         awaits,
         next: next_page,

@@ -148,6 +148,7 @@ pub async fn request(
         // Nobody's token: whoever asks for a service is who gets it, and his name is kept with the number alone.
         if caller_speaks_for_others {
             names_reporter(&opening.by, Some(Role::Resident), &mut contact);
+            opening.has_contact = !contact.is_empty();
             opening.by = machine::RESIDENT.into();
         }
         brain.cases.has_room(opening.sos)?;

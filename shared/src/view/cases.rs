@@ -36,6 +36,12 @@ pub struct Cases {
     /// Who comes to a press whose owner has not answered yet, by case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<String, Vec<Coming>>,
+    /// Of those that ask for one service: whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Address>,
+    /// What asks for a service of that code and is not in the list, where none was named whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_others: Option<OfOthers>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<Away>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +49,15 @@ pub struct Cases {
     /// Where the next page goes on: `after=…`; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Cases that would fit if they did not ask for a service of another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OfOthers {
+    pub cases: u64,
+    /// One of those nodes.
+    pub such_as: Address,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]

@@ -93,7 +93,10 @@ pub fn bookings(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<
     if !v.cases.is_empty() {
         print(&table, out)?;
     }
-    how_many(v, out)
+    how_many(v, out)?;
+    let Some((of, others)) = v.of.as_ref().zip(v.of_others.as_ref()) else { return Ok(()) };
+    let (cases, node) = (grouped(others.cases), &others.such_as);
+    writeln!(out, "this is the service of {of}; asked of others that have one of that code: {cases} (`--of {node}`)")
 }
 
 fn state(b: &Booking) -> String {
@@ -648,6 +651,8 @@ mod tests {
             open_elsewhere: 0,
             contacts: Default::default(),
             coming: Default::default(),
+            of: None,
+            of_others: None,
             away: vec![],
             awaits: None,
             next: None,
@@ -690,6 +695,8 @@ mod tests {
                 open_elsewhere: elsewhere.1,
                 contacts: Default::default(),
                 coming: Default::default(),
+                of: None,
+                of_others: None,
                 away: vec![],
                 awaits: None,
                 next: None,
@@ -814,6 +821,8 @@ mod tests {
             open_elsewhere: 0,
             contacts: Default::default(),
             coming: Default::default(),
+            of: None,
+            of_others: None,
             away: vec![],
             awaits: None,
             next: None,
