@@ -215,6 +215,11 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
     step(&li, &["case", "accept", &case, "--by", "anna"]).says(0, &["accepted"]);
     let shown: serde_json::Value = serde_json::from_str(&get(&mia, &show, None).1).expect("JSON");
     assert_eq!(shown["case"]["accepted_by"], "li");
+    // Who has handled it may not end it.
+    assert!(takes(&li, None).contains(&"merge".to_owned()));
+    step(&li, &["case", "dispatch", &case, "--unit", "保安"]).says(0, &[]);
+    step(&li, &["case", "start", &case]).says(0, &[]);
+    assert!(takes(&boss, None).contains(&"merge".to_owned()) && !takes(&li, None).contains(&"merge".to_owned()));
     step(&anna, &["case", "forget", &case, "--by", "anna", "--yes"]).says(0, &[]);
     for (path, at) in ways.iter().filter(|(path, _)| path != "/v1/dlq") {
         let (status, text) = get(&anna, path, *at);

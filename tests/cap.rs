@@ -345,6 +345,40 @@ fn a_warning_that_is_not_for_everybody_does_not_go_out_as_it_came() {
 }
 
 #[test]
+fn a_warning_that_is_not_for_everybody_stays_so_at_a_box_that_has_lost_its_disk_and_with_it_the_message() {
+    let mut tree = city();
+    // Its own words are for everybody.
+    tree.edit("c/s", |text| format!("{text}\n[cap]\nrestriction = \"\"\n"));
+    let (sent, expires) = (at(-60), at(3600));
+    for (id, scope) in [
+        ("met-public", "<scope>Public</scope>"),
+        ("met-private", "<scope>Private</scope><addresses>duty@eoc.example</addresses>"),
+        ("met-restricted", "<scope>Restricted</scope><restriction>duty officers</restriction>"),
+    ] {
+        let alert = Warning::alert(id, &sent, id, &expires).xml().replace("<scope>Public</scope>", scope);
+        assert_eq!(post(tree.node("c"), &alert).status, 202);
+    }
+    wait_for("the street is warned", || (warned(tree.node("c/s"), "").len() == 3).then_some(()));
+    tree.kill9("c/s");
+    tree.lose_disk("c/s");
+    tree.start_node("c/s");
+    tree.wait_ready();
+    let street = tree.node("c/s");
+    wait_for("the street is warned again", || {
+        (warned(street, "").len() == 3 && listed(street).len() == 3).then_some(())
+    });
+    let scopes = |title: &str| {
+        let all = warned(street, "");
+        let alarm = all.iter().find(|a| a["title"] == title)?["id"].as_str()?.to_owned();
+        let told = street.asker().get(&format!("/v1/alarms/{alarm}/cap")).text;
+        assert_eq!((part(&told, "sender"), part(&told, "event")), ("c/s@citybrain", "暴雨"), "{told}");
+        Some(part(&told, "scope").to_owned())
+    };
+    let all = ["met-public", "met-private", "met-restricted"].map(|id| scopes(id).expect("its alarm"));
+    assert_eq!(all, ["Public", "Restricted", "Restricted"]);
+}
+
+#[test]
 fn one_cancellation_ends_all_that_it_refers_to_and_an_update_that_is_late_revives_nothing() {
     let tree = city();
     let (top, named) = (tree.node("c"), tree.node("c/s"));

@@ -8,24 +8,85 @@ use crate::harness::{PATIENCE, Sent, Tree, wait_for};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 const LEAVES: [&str; 2] = ["c/s/m/n1", "c/s/m/n2"];
 
-/// Devices that publish until `enough`, so that every kill comes in mid-stream.
-fn devices(tree: &Tree, enough: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<Sent>>> {
-    let device = |(i, leaf): (usize, &&str)| {
-        let (leaf, port, enough) = ((*leaf).to_owned(), tree.node(leaf).mqtt, enough.clone());
-        std::thread::spawn(move || {
-            let mut sent = Vec::new();
-            while !enough.load(Ordering::Relaxed) {
-                sent.extend(publish_all(&leaf, port, &format!("o{i}-{:06}", sent.len()), 200, false));
-            }
-            sent
-        })
-    };
-    LEAVES.iter().enumerate().map(device).collect()
+/// How many events of a device may be on their way: enough that every kill comes in mid-stream, however slow the
+/// broker is, and no more, so that the end of the test does not depend on how fast devices are.
+const UNDER_WAY_MAX: usize = 2_000;
+
+/// Devices that publish until they are told to stop, and what of it the city has.
+struct Stream {
+    enough: Arc<AtomicBool>,
+    /// Of each device on average.
+    there: Arc<AtomicUsize>,
+    devices: Vec<JoinHandle<Vec<Sent>>>,
+    /// Of the city's log, as far as it was looked through.
+    seen: u64,
+    count: usize,
+}
+
+impl Stream {
+    /// One device at each of these: a node, and the port at which it takes what devices publish.
+    fn begin(doors: &[(&str, u16)]) -> Stream {
+        let (enough, there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let device = |(i, (place, port)): (usize, &(&str, u16))| {
+            let (place, port) = ((*place).to_owned(), *port);
+            let (enough, there) = (enough.clone(), there.clone());
+            std::thread::spawn(move || {
+                let mut sent = Vec::new();
+                while !enough.load(Ordering::Relaxed) {
+                    if sent.len() < there.load(Ordering::Relaxed) + UNDER_WAY_MAX {
+                        sent.extend(publish_all(&place, port, &format!("o{i}-{:06}", sent.len()), 200, false));
+                    } else {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                }
+                sent
+            })
+        };
+        let devices = doors.iter().enumerate().map(device).collect();
+        Stream { enough, there, devices, seen: 0, count: 0 }
+    }
+
+    fn at_leaves(tree: &Tree) -> Stream {
+        Stream::begin(&LEAVES.map(|leaf| (leaf, tree.node(leaf).mqtt)))
+    }
+
+    /// Something gets through to the city.
+    fn wait_for_more(&mut self, tree: &Tree) {
+        self.look(tree);
+        let before = self.count;
+        wait_for("the stream runs", || {
+            self.look(tree);
+            (self.count > before + 300).then_some(())
+        });
+    }
+
+    fn look(&mut self, tree: &Tree) {
+        let new = tree.node("c").records_after(self.seen);
+        self.seen = new.last().map_or(self.seen, |r| r.pos);
+        self.count += new.iter().filter(|r| r.event_type == "city.test").count();
+        self.there.store(self.count / self.devices.len(), Ordering::Relaxed);
+    }
+
+    /// All that was acknowledged to the devices.
+    fn end(self) -> Vec<Sent> {
+        self.enough.store(true, Ordering::Relaxed);
+        self.devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect()
+    }
+}
+
+/// Mosquitto knows dots within a level.
+fn as_it_knows_dots<'a>(tree: &Tree, kind: Kind, places: impl IntoIterator<Item = &'a str>) {
+    if kind != Kind::Mosquitto {
+        for address in places {
+            tree.edit(address, |text| text.replace("[broker]\n", "[broker]\ndots_as_slashes = true\n"));
+        }
+    }
 }
 
 /// A tree whose nodes at `places` use outside brokers; each of these is killed twice in mid-stream
@@ -38,6 +99,7 @@ fn nothing_is_lost_or_doubled(kind: Kind, places: &[&str], delete: bool) {
     let outside: HashMap<String, u16> =
         places.iter().zip(&brokers).map(|(place, broker)| ((*place).to_owned(), broker.port)).collect();
     let mut tree = Tree::with(&LEAVES, &outside, "");
+    as_it_knows_dots(&tree, kind, places.iter().copied());
     tree.start();
     tree.wait_all_known();
     for (place, port) in &outside {
@@ -59,11 +121,10 @@ fn nothing_is_lost_or_doubled(kind: Kind, places: &[&str], delete: bool) {
 
 /// Kills each broker twice while devices publish; the second time, with `delete`, it loses its data.
 fn killed_in_mid_stream(tree: &Tree, brokers: &mut [Broker], delete: bool) {
-    let enough = Arc::new(AtomicBool::new(false));
-    let devices = devices(tree, &enough);
+    let mut stream = Stream::at_leaves(tree);
     for round in 0..2 {
         for broker in &mut *brokers {
-            wait_for_more(tree);
+            stream.wait_for_more(tree);
             broker.kill9();
             if delete && round == 1 {
                 broker.delete_data();
@@ -71,16 +132,8 @@ fn killed_in_mid_stream(tree: &Tree, brokers: &mut [Broker], delete: bool) {
             broker.run();
         }
     }
-    wait_for_more(tree);
-    enough.store(true, Ordering::Relaxed);
-    let events: Vec<_> = devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect();
-    tree.wait_all_up(&events);
-}
-
-/// Something gets through to the city.
-fn wait_for_more(tree: &Tree) {
-    let there = tree.node("c").records().len();
-    wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
+    stream.wait_for_more(tree);
+    tree.wait_all_up(&stream.end());
 }
 
 // The street's broker is its own.
@@ -100,15 +153,6 @@ fn rabbitmq_killed_in_mid_stream_and_robbed_of_its_data_loses_and_doubles_nothin
     nothing_is_lost_or_doubled(Kind::RabbitMq, &["c"], true);
 }
 
-/// Mosquitto knows dots within a level.
-fn as_it_knows_dots(tree: &Tree, kind: Kind) {
-    if kind != Kind::Mosquitto {
-        for address in tree.nodes.keys() {
-            tree.edit(address, |text| text.replace("[broker]\n", "[broker]\ndots_as_slashes = true\n"));
-        }
-    }
-}
-
 /// Devices and apps at the brokers themselves: what a street's broker took while the street was
 /// killed is in the city's log once, and comes to an app at the city's broker; and a street's broker that
 /// comes back without its data is served again.
@@ -120,7 +164,7 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     let outside = HashMap::from([("c/s".to_owned(), low.port), ("c".to_owned(), high.port)]);
     let mut tree = Tree::with(&["c/s"], &outside, "");
     let topic = if kind == Kind::Mosquitto { "events/city.test" } else { "events/city/test" };
-    as_it_knows_dots(&tree, kind);
+    as_it_knows_dots(&tree, kind, ["c", "c/s"]);
     tree.start();
     for address in ["c", "c/s"] {
         wait_for("the node is at its broker", || {
@@ -130,23 +174,13 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     let mut app = Client::connect(high.port, "app", false);
     app.subscribe(topic, 1);
     let port = low.port;
-    // It goes on until the node has been killed twice, however fast it is.
-    let enough = Arc::new(AtomicBool::new(false));
-    let stop = enough.clone();
-    let device = std::thread::spawn(move || {
-        let mut sent = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            sent.extend(publish_all("c/s", port, &format!("d{}", sent.len()), 500, false));
-        }
-        sent
-    });
+    let mut stream = Stream::begin(&[("c/s", port)]);
     for _ in 0..2 {
-        wait_for_more(&tree);
+        stream.wait_for_more(&tree);
         tree.kill9("c/s");
         tree.start_node("c/s");
     }
-    enough.store(true, Ordering::Relaxed);
-    let mut sent = device.join().expect("the device is done");
+    let mut sent = stream.end();
     wait_for("all is at the city", || {
         let there: HashSet<String> = tree.node("c").records().into_iter().map(|r| r.id).collect();
         sent.iter().all(|s| there.contains(&s.id)).then_some(())
@@ -203,26 +237,24 @@ fn one_server_of_a_nats_cluster_is_killed_in_mid_stream_and_its_nodes_go_on_at_a
     let dir = tempfile::tempdir().expect("a temporary folder");
     let Some(mut servers) = Broker::nats_cluster(dir.path()) else { return };
     let outside = HashMap::from([("c".to_owned(), servers[0].port)]);
-    let mut tree = Tree::with(&["c/s/m/n1", "c/s/m/n2"], &outside, "");
+    let mut tree = Tree::with(&LEAVES, &outside, "");
     let one = format!("url = \"mqtt://127.0.0.1:{}\"", servers[0].port);
     let all: Vec<String> = servers.iter().map(|s| format!("mqtt://127.0.0.1:{}", s.port)).collect();
     for address in ["c", "c/s"] {
         tree.edit(address, |text| text.replace(&one, &format!("url = \"{}\"", all.join(","))));
     }
+    as_it_knows_dots(&tree, Kind::Nats, ["c"]);
     tree.start();
     tree.wait_all_known();
-    let enough = Arc::new(AtomicBool::new(false));
-    let devices = devices(&tree, &enough);
-    // Each in turn, so that at least once it is the one that the nodes are at.
-    for server in &mut servers {
-        wait_for_more(&tree);
+    let mut stream = Stream::at_leaves(&tree);
+    // The first of the list, where all nodes are, and then the next, to which they went.
+    for server in &mut servers[..2] {
+        stream.wait_for_more(&tree);
         server.kill9();
-        wait_for_more(&tree);
+        stream.wait_for_more(&tree);
         server.run();
     }
-    enough.store(true, Ordering::Relaxed);
-    let events: Vec<_> = devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect();
-    tree.wait_all_up(&events);
+    tree.wait_all_up(&stream.end());
 }
 
 /// Links and their broker know each other by certificate, and by nothing else.
@@ -244,6 +276,7 @@ fn reached_by_tls_and_killed_in_mid_stream(kind: Kind) {
     for address in ["c", "c/s"] {
         tree.edit(address, |text| text.replace(&plain, &secure));
     }
+    as_it_knows_dots(&tree, kind, ["c"]);
     tree.start();
     tree.wait_all_known();
     killed_in_mid_stream(&tree, std::slice::from_mut(&mut broker), true);
@@ -280,7 +313,7 @@ fn what_it_retains_is_taken_once(kind: Kind) {
     let map = |n| format!("[[map]]\nfilter = \"meter/{n}\"\nformat = \"text\"\ntype = \"t.meter\"\n");
     let maps: String = (0..METERS).map(map).collect();
     let mut tree = Tree::with(&["c"], &HashMap::from([("c".to_owned(), broker.port)]), &maps);
-    as_it_knows_dots(&tree, kind);
+    as_it_knows_dots(&tree, kind, ["c"]);
     tree.start();
     let taken = |tree: &Tree| tree.node("c").records().iter().filter(|r| r.event_type == "t.meter").count();
     wait_for("all is taken", || (taken(&tree) >= METERS).then_some(()));

@@ -345,6 +345,8 @@ fn an_alarm_whose_rule_is_gone_at_a_start_is_named_and_ends_when_the_rule_is_bac
     let url = tree.node("c").url();
     let show = || run(&["alarm", "show", &id, "--node", &url]).out.clone();
     assert!(!show().contains("no rule ends it"), "{}", show());
+    run(&["alarm", "show", "smoke/fl", "--node", &url])
+        .says(1, &["no alarm `smoke/fl` is known here", &format!("begin so: 'smoke/flat-3' of c ({id})")]);
     // Of a stopped node nobody knows which rules are in force: nothing is said of them.
     tree.stop_node("c");
     let folder = tree.node("c").data.display().to_string();

@@ -120,6 +120,9 @@ pub struct Case {
     pub signed: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub contacted: Option<DateTime<Utc>>,
+    /// Of a call for help that calls again: when it was answered the first time. Only that is in the rates.
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub responded_before: Option<DateTime<Utc>>,
     /// Who has handled it: none of them may verify or close it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handlers: Vec<String>,
@@ -299,6 +302,11 @@ impl Case {
             (signed, None) => signed.filter(|_| !self.has_contact),
             (None, Some(_)) => None,
         }
+    }
+
+    /// The response that counts, however often it has called for help since.
+    pub fn first_responded(&self) -> Option<DateTime<Utc>> {
+        self.responded_before.or_else(|| self.responded())
     }
 
     /// The next limit that will pass.

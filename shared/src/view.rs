@@ -56,6 +56,8 @@ pub const HEADER_NODE: &str = "citybrain-node";
 pub const HEADER_AFTER: &str = "citybrain-after";
 /// Response header: which history of the node's log it is of; positions of another one mean nothing in it.
 pub const HEADER_HISTORY: &str = "citybrain-history";
+/// Response header: some may be missing in the list, and why.
+pub const HEADER_AWAITS: &str = "citybrain-awaits";
 /// Response header: when the stream began, RFC 3339.
 pub const HEADER_AS_OF: &str = "citybrain-as-of";
 

@@ -84,6 +84,21 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
         assert!(out.contains("not known yet: c/s/m ") && out.contains(why) && !out.contains("seats left"), "{out}");
         let (_, out, _) = cli(node, &["doctor"]);
         assert!(out.contains(why), "{out}");
+        let (code, _, err) = cli(node, &["case", "show", "20200101-nothing"]);
+        let none = "c/s/m knows no case `20200101-nothing`, as far as is known: c/s/m ";
+        assert!(code == 1 && err.contains(none) && err.contains(why) && err.contains("`citybrain why c/s/m`"), "{err}");
+        // A client that is told of none forgets what it asked for.
+        let open311 = |path: &str| node.asker().ask("GET", &format!("/open311/v2/{path}"), &[], "");
+        for one in ["requests/20200101-nothing.json", "requests.json?service_request_id=20200101-nothing"] {
+            let told = open311(one);
+            assert_eq!((told.status, told.header("retry-after")), (503, "10"), "{one}: {}", told.text);
+        }
+        for list in ["requests.json", "servicerequestupdates.xml"] {
+            let told = open311(list);
+            let lacking = told.header("citybrain-awaits");
+            assert!(told.status == 200 && lacking.starts_with("some may be missing here, or old: c/s/m "), "{lacking}");
+            assert!(lacking.contains(why), "{lacking}");
+        }
     };
     tree.wait_ready();
     says(&tree, "is new; its ");
@@ -104,7 +119,13 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
         let shown = tree.node(COMMUNITY).get("/v1/services/opera?of=c/s/m")?;
         (shown["free"]["places"] == json!(0) && shown["awaits"].is_null()).then_some(())
     });
-    assert!(tree.node(COMMUNITY).get("/v1/rates").expect("rates")["awaits"].is_null());
+    let node = tree.node(COMMUNITY);
+    assert!(node.get("/v1/rates").expect("rates")["awaits"].is_null());
+    assert_eq!(node.asker().ask("GET", "/open311/v2/requests.json", &[], "").find("citybrain-awaits"), None);
+    let one = "/open311/v2/requests.json?service_request_id=20200101-nothing";
+    assert_eq!(node.asker().ask("GET", one, &[], "").status, 200);
+    let (code, _, err) = cli(node, &["case", "show", "20200101-nothing"]);
+    assert!(code == 1 && !err.contains("as far as is known"), "{err}");
 }
 
 #[test]

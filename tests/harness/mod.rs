@@ -208,9 +208,14 @@ impl Node {
 
     /// Every event in the node's log, in its order.
     pub fn records(&self) -> Vec<Record> {
+        self.records_after(0)
+    }
+
+    /// Those behind that position.
+    pub fn records_after(&self, pos: u64) -> Vec<Record> {
         let mut all: Vec<Record> = Vec::new();
         loop {
-            let after = all.last().map_or(0, |r| r.pos);
+            let after = all.last().map_or(pos, |r| r.pos);
             let Some(text) = self.get_text(&format!("/v1/records?after={after}&limit=50000")) else { return all };
             let page: Vec<Record> = text
                 .lines()

@@ -190,6 +190,26 @@ case = { category = "漏水", kind = "KIND", title = "${event.subject} 漏水", 
 }
 
 #[test]
+fn cases_of_what_a_rule_opens_may_be_asked_for_before_there_is_one() {
+    let rules = r#"
+[[category]]
+code = "LITTER"
+name = "暴露垃圾"
+[[rule]]
+name = "smoke"
+on = ["city.smoke"]
+[[rule.then]]
+case = { category = "smoke", kind = "sos", title = "起烟" }
+"#;
+    let mut tree = tree(&["c"], "c", rules);
+    tree.start();
+    let url = tree.node("c").url();
+    let list = |category: &str| run(&["case", "list", "--category", category, "--node", &url]);
+    list("smoke").says(0, &[]);
+    list("smok").says(2, &["`smok` is no category of this node or its rules"]);
+}
+
+#[test]
 fn an_alarm_and_the_case_that_was_opened_beside_it_show_each_other_as_they_stand() {
     let own = r#"
 [[rule]]

@@ -26,6 +26,9 @@ const NAME_CHARS_MAX: usize = 120;
 const SUBJECT_CHARS_MAX: usize = 240;
 /// Parts of a value's path.
 const PATH_MAX: usize = 8;
+/// The member that says whether a device is there, and the one that says which of its sensors does.
+const ONLINE: &str = "online";
+const TOLD_BY: &str = "told_by";
 
 /// Words in a name, or of a press, that mean a call for help.
 const SOS: [&str; 3] = ["sos", "panic", "emergency"];
@@ -274,6 +277,8 @@ struct Saying<'p> {
     spoke: Vec<&'p Part>,
     sos: bool,
     press: bool,
+    /// The sensor that says whether it is online.
+    told_by: Option<&'p str>,
 }
 
 impl<'p> Saying<'p> {
@@ -322,12 +327,19 @@ impl<'p> Saying<'p> {
         if !part.unit.is_empty() {
             self.units.insert(key.clone(), part.unit.clone().into());
         }
+        // Beside its availability a device may have a sensor of its own that says so.
+        if key == ONLINE && part.object != ONLINE {
+            self.told_by = Some(&part.object);
+        }
         self.data.insert(key.clone(), value);
     }
 
     fn data(mut self) -> Value {
         if !self.units.is_empty() {
             self.data.insert("units".into(), self.units.into());
+        }
+        if let Some(sensor) = self.told_by {
+            self.data.insert(TOLD_BY.into(), sensor.into());
         }
         // A zone may be called as a danger is; what counts is whether any says so.
         self.data.extend(members(self.dangers));
@@ -362,7 +374,7 @@ impl Together<'_> {
         if let Some((_, kind)) = of(true) {
             return (kind, true);
         }
-        let is_online = |one: &Saying| one.data.len() == 1 && one.data.contains_key("online");
+        let is_online = |one: &Saying| one.data.len() == 1 && one.data.contains_key(ONLINE);
         match of(false) {
             Some((_, kind)) => (kind, false),
             None if self.0.iter().any(|one| one.press) => ("city.button.pressed.v1", false),
@@ -443,7 +455,7 @@ fn read(filter: &str, topic: &str, payload: &[u8], reach: Option<Tier>) -> Resul
     }
     // All parts of a device name the same availability.
     let mut seen = std::collections::BTreeSet::new();
-    found.parts.retain(|p| !matches!(p.what, What::Online { .. }) || seen.insert(p.topic.clone()) || p.key != "online");
+    found.parts.retain(|p| !matches!(p.what, What::Online { .. }) || seen.insert(p.topic.clone()) || p.key != ONLINE);
     Ok(found)
 }
 
@@ -536,7 +548,7 @@ impl Announcement<'_> {
         let is_press = matches!(what, What::Press { .. } | What::Trigger { .. });
         let key = match (&what, class.as_str()) {
             (What::Press { .. } | What::Trigger { .. }, _) => "event".to_owned(),
-            (What::Online { .. }, _) => "online".to_owned(),
+            (What::Online { .. }, _) => ONLINE.to_owned(),
             (What::Binary { .. }, "moisture") => "water_leak".to_owned(),
             (What::Binary { .. }, "battery") => "battery_low".to_owned(),
             // A counter of gas is no leak of it, and what a sensor of smoke measures no alarm.
@@ -592,8 +604,8 @@ impl Announcement<'_> {
                 by: self.by.to_owned(),
                 topic: String::new(),
                 device: self.device(),
-                key: "online".into(),
-                object: "online".into(),
+                key: ONLINE.into(),
+                object: ONLINE.into(),
                 unit: String::new(),
                 what,
                 is_sos: false,

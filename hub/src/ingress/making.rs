@@ -147,7 +147,10 @@ fn subject_of<'a>(
                 let detail = "has a control character or a noncharacter, which no attribute may have";
                 Err(bad(format!("what stands at `{text}`, the map's `subject`, {detail}")))
             }
-            name => Ok(name.map(Cow::Owned)),
+            name => Ok(name.map(|name| match &map.below {
+                Some(base) => Cow::Owned(format!("{base}/{name}")),
+                None => name.into(),
+            })),
         },
     };
     match named {

@@ -378,10 +378,12 @@ impl Driver {
         }
         match verb {
             Verb::Up => {
-                let Some(child) = self.child(&address) else { return Ok(()) };
-                child.hear(cx.now());
-                child.view.received_frames += 1;
-                child.view.received_bytes += payload.len() as u64;
+                // Whoever is not known, as after a start, is told so there, if it is a frame at all.
+                if let Some(child) = self.children.get_mut(&address) {
+                    child.hear(cx.now());
+                    child.view.received_frames += 1;
+                    child.view.received_bytes += payload.len() as u64;
+                }
                 return intake.take(&address, &address, payload);
             }
             Verb::Answer => {
@@ -400,8 +402,9 @@ impl Driver {
             Ok(Message::Frame(_)) => {}
             Err(e) => tracing::debug!(peer = %address, error = %e, "A message of a child does not decode."),
         }
-        if let Some(child) = self.child(&address) {
-            child.view.bad_messages += 1;
+        match self.children.get_mut(&address) {
+            None => cx.ignored(1),
+            Some(child) => child.view.bad_messages += 1,
         }
         Ok(())
     }
@@ -409,6 +412,15 @@ impl Driver {
     /// What a child says of its session.
     async fn hear(&mut self, verb: Verb, address: Address, word: Word, outlet: &Outlet) -> Result<(), End> {
         let (cx, now) = (self.cx.clone(), self.cx.now());
+        // Anybody may publish on a child's topics; a child is whoever says hello as one.
+        let is_hello = verb == Verb::Hello && matches!(&word, Word::Hello(hello) if hello.address == address);
+        if !is_hello && !self.children.contains_key(&address) {
+            cx.ignored(1);
+            return match (verb, word) {
+                (Verb::DownAck, Word::Alive(alive)) => session_is_over(&cx, &address, alive.from, outlet).await,
+                _ => Ok(()),
+            };
+        }
         self.touched.insert(address.clone());
         let Some(child) = self.child(&address) else { return Ok(()) };
         match (verb, word) {
@@ -426,10 +438,7 @@ impl Driver {
                     child.view.unheard_more = unheard_more;
                     child.shown = false;
                 } else if child.greeting.is_none() {
-                    // It believes in a session that is over, as after a copy of it was here and went.
-                    let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-                    let refuse = Refuse::new(me, party.boot, Reason::Unknown, "this session is over");
-                    publish(outlet, cx.topic(Verb::UpAck, &address), Word::Refuse(refuse).encode()).await?;
+                    session_is_over(&cx, &address, party, outlet).await?;
                 }
             }
             (Verb::Hello, Word::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
@@ -493,17 +502,7 @@ impl Driver {
                 Word::Welcome(*welcome)
             }
             Ok(Greeting::Refuse { refuse, asking }) => {
-                // The holder's session, if there is one, goes on.
-                if refuse.reason != Reason::Prove && child.outbound.session().is_none() {
-                    let (reason, detail) = (refuse.reason, refuse.detail.clone());
-                    if !matches!(child.view.stage, Stage::Refused { reason: r, .. } if r == reason) {
-                        tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
-                    }
-                    child.view.asking = (reason == Reason::Unenrolled).then_some(asking);
-                    child.view.stage = Stage::Refused { reason, detail };
-                } else if refuse.reason != Reason::Prove {
-                    child.view.refused_another = Some(refuse.detail.clone());
-                }
+                child.refused(&address, &refuse, asking);
                 Word::Refuse(*refuse)
             }
             Err(Error::Stopping) => return Err(End::Stop),
@@ -581,6 +580,25 @@ impl Child {
         self.shown = false;
     }
 
+    /// What is shown of a hello that got no session.
+    fn refused(&mut self, address: &Address, refuse: &Refuse, asking: Asking) {
+        let (reason, detail) = (refuse.reason, refuse.detail.clone());
+        match (reason, &self.view.stage) {
+            (Reason::Prove, _) => {}
+            // The holder's session goes on.
+            _ if self.outbound.session().is_some() => self.view.refused_another = Some(detail),
+            // The child mends it and says hello again; and an old hello, which the broker kept, proves nothing.
+            (Reason::Past | Reason::Forked, Stage::Connecting | Stage::Away) => self.view.stage = Stage::Hello,
+            (_, stage) => {
+                if !matches!(stage, Stage::Refused { reason: r, .. } if *r == reason) {
+                    tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
+                }
+                self.view.asking = (reason == Reason::Unenrolled).then_some(asking);
+                self.view.stage = Stage::Refused { reason, detail };
+            }
+        }
+    }
+
     /// Ends the session; the child begins a new one. What it is told has none of the causes: they may name files
     /// of this node.
     async fn ask_for_hello(
@@ -610,6 +628,13 @@ async fn turn_away(cx: &Context, address: &Address, hello: &Hello, outlet: &Outl
     // If the log does not read it hears nothing, and asks again.
     let Ok(OnHello::Refuse(refuse)) = answer else { return Ok(()) };
     publish(outlet, cx.topic(Verb::UpAck, address), Word::Refuse(*refuse).encode()).await
+}
+
+/// It believes in a session that there is none of, as after a copy of it was here and went, or after a start.
+async fn session_is_over(cx: &Context, address: &Address, party: Party, outlet: &Outlet) -> Result<(), End> {
+    let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+    let refuse = Refuse::new(me, party.boot, Reason::Unknown, "this session is over");
+    publish(outlet, cx.topic(Verb::UpAck, address), Word::Refuse(refuse).encode()).await
 }
 
 /// Asks the pure handshake, mints if it demands it, and commits what it says.

@@ -9,6 +9,7 @@ use super::view::{Cause, LinkView, Links, Stage};
 use crate::engine::{self, Haste, Hub};
 use crate::ingress::Ingress;
 use crate::note::Note;
+use crate::state::Presence;
 use bytes::Bytes;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
@@ -20,6 +21,7 @@ use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos, limits, topic};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -88,7 +90,7 @@ struct Node {
     links: Links,
     stop: watch::Sender<bool>,
     thread: std::thread::JoinHandle<()>,
-    driver: tokio::task::JoinHandle<()>,
+    drivers: Vec<tokio::task::JoinHandle<()>>,
     down: Option<Downlinks>,
 }
 
@@ -98,8 +100,18 @@ fn a(s: &str) -> Address {
 
 impl Node {
     fn start(dir: &Path, address: &str, broker: &Broker) -> Node {
-        let parent = if address.contains('/') { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
-        let link = "[link]\nresend_after_ms = 50\nkeep_alive_s = 1\ncompress = true\n";
+        Node::with(dir, address, broker, 1)
+    }
+
+    fn with(dir: &Path, address: &str, broker: &Broker, keep_alive_s: u32) -> Node {
+        let is_child = address.contains('/');
+        Node::at(dir, address, is_child.then_some(broker), (!is_child).then_some(broker), keep_alive_s)
+    }
+
+    /// `above`: its parent's broker; `below`: its own.
+    fn at(dir: &Path, address: &str, above: Option<&Broker>, below: Option<&Broker>, keep_alive_s: u32) -> Node {
+        let parent = if above.is_some() { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
+        let link = format!("[link]\nresend_after_ms = 50\nkeep_alive_s = {keep_alive_s}\ncompress = true\n");
         let text = format!("{link}[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
         let config: Config = toml::from_str(&text).unwrap();
         let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
@@ -107,20 +119,20 @@ impl Node {
         let links = Links::default();
         let cx = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
         let (stop, stopped) = watch::channel(false);
-        let broker = broker.clone();
-        let (driver, down) = match config.node.address.parent() {
-            Some(parent) => {
-                let answer: Handler =
-                    Arc::new(|q: Bytes| Box::pin(async move { [&b"you asked "[..], &q].concat().into() }));
-                let dial: uplink::Dial = Box::new(move |_, _, _| broker.pipe(true));
-                (tokio::spawn(Uplink::over(cx, parent, dial, answer, None).run(stopped)), None)
-            }
-            None => {
-                let (down, driver) = Downlinks::new(cx, Box::new(move || broker.pipe(false)));
-                (tokio::spawn(driver.run(stopped)), Some(down))
-            }
-        };
-        Node { hub, config, links, stop, thread, driver, down }
+        let (mut drivers, mut down) = (Vec::new(), None);
+        if let Some(broker) = below.cloned() {
+            let (handle, driver) = Downlinks::new(cx.clone(), Box::new(move || broker.pipe(false)));
+            drivers.push(tokio::spawn(driver.run(stopped.clone())));
+            down = Some(handle);
+        }
+        if let Some(broker) = above.cloned() {
+            let parent = config.node.address.parent().unwrap();
+            let answer: Handler =
+                Arc::new(|q: Bytes| Box::pin(async move { [&b"you asked "[..], &q].concat().into() }));
+            let dial: uplink::Dial = Box::new(move |_, _, _| broker.pipe(true));
+            drivers.push(tokio::spawn(Uplink::over(cx, parent, dial, answer, down.clone()).run(stopped)));
+        }
+        Node { hub, config, links, stop, thread, drivers, down }
     }
 
     async fn offer(&self, ids: std::ops::Range<u32>, more: &str) {
@@ -130,6 +142,14 @@ impl Node {
             ingress.accept(json.as_bytes()).unwrap()
         };
         engine::wait(self.hub.offer(ids.map(draft).collect()).await.unwrap()).await.unwrap();
+    }
+
+    /// As its program does at a start.
+    async fn say_who_it_is(&self) {
+        let (address, me) = (self.config.node.address.clone(), self.hub.state(|s| s.me.clone()));
+        let (name, code, labels, version) = (String::new(), None, Default::default(), "1".into());
+        let about = Presence { address, name, code, labels, inc: me.inc, version };
+        engine::wait(self.hub.offer(vec![engine::presence(&about, me.boot)]).await.unwrap()).await.unwrap();
     }
 
     /// Ids of the test's events in the log, in order.
@@ -156,7 +176,9 @@ impl Node {
 
     async fn close(self) {
         self.stop.send_replace(true);
-        self.driver.await.unwrap();
+        for driver in self.drivers {
+            driver.await.unwrap();
+        }
         self.hub.stop().await;
         tokio::task::spawn_blocking(|| self.thread.join().unwrap()).await.unwrap();
     }
@@ -291,8 +313,7 @@ fn an_urgent_frame_does_not_wait_behind_one_for_which_the_engine_has_no_room() {
             let topic = topic::link(&config.link.root, Verb::Up, &a("c/s"));
             inbox.send((topic, first_frame(lane).into())).await.unwrap();
         }
-        let frames = || links.links().first().map_or(0, |l| l.received_frames);
-        until("the driver has read both", || frames() == 2).await;
+        until("the driver has read both", || inbox.capacity() == inbox.max_capacity()).await;
         drop(go);
         let mut acked = Vec::new();
         while acked.len() < 2 {
@@ -386,6 +407,73 @@ fn each_side_notices_that_the_other_no_longer_says_that_it_is_there_though_nothi
         until("they have each other again", || is_up(&parent) && is_up(&child)).await;
         child.close().await;
         parent.close().await;
+    });
+}
+
+#[test]
+fn a_parent_that_is_back_and_finds_an_old_hello_has_a_session_at_once_also_on_a_quiet_link() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::with(city.path(), "c", &broker, 240);
+        let child = Node::with(street.path(), "c/s", &broker, 240);
+        let is_up = |n: &Node| n.link().is_some_and(|l| l.stage == Stage::Up);
+        until("the link is up", || is_up(&parent) && is_up(&child)).await;
+        // The hello that the broker keeps is of before this.
+        child.offer(1..4, "").await;
+        until("the parent has it", || parent.ids() == [1, 2, 3]).await;
+        parent.close().await;
+        let parent = Node::with(city.path(), "c", &broker, 240);
+        until("the parent has a session", || is_up(&parent) && is_up(&child)).await;
+        parent.offer(5000..5003, r#","target":"c/s""#).await;
+        until("what is for it goes down", || child.ids().ends_with(&[5000, 5001, 5002])).await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn an_old_hello_of_a_child_that_is_gone_does_not_make_it_one_that_was_restored_from_a_backup() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &broker);
+        until("the link is up", || [&parent, &child].iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up)))
+            .await;
+        child.offer(1..4, "").await;
+        until("the parent has it", || parent.ids() == [1, 2, 3]).await;
+        let kept = broker.0.lock().retained.clone();
+        child.close().await;
+        parent.close().await;
+        // As where the broker died with the child, and its will was never said.
+        broker.0.lock().retained = kept;
+        let parent = Node::start(city.path(), "c", &broker);
+        until("the parent waits for a new one", || parent.link().is_some_and(|l| l.stage == Stage::Hello)).await;
+        let child = Node::start(street.path(), "c/s", &broker);
+        until("it has come", || parent.link().is_some_and(|l| l.stage == Stage::Up)).await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn who_below_is_away_and_who_is_back_is_told_farther_up_long_before_the_next_sign_of_life() {
+    run(async {
+        let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let (upper, lower) = (Broker::default(), Broker::default());
+        let city = Node::with(dirs[0].path(), "c", &upper, 240);
+        let street = Node::at(dirs[1].path(), "c/s", Some(&upper), Some(&lower), 240);
+        let community = || Node::with(dirs[2].path(), "c/s/k", &lower, 240);
+        let first = community();
+        first.say_who_it_is().await;
+        until("the street knows it", || street.hub.state(|s| s.registry.contains_key(&a("c/s/k")))).await;
+        let unheard = || city.link().map(|l| l.unheard.into_iter().map(|u| u.node).collect::<Vec<_>>());
+        first.close().await;
+        until("the city knows that it is away", || unheard() == Some(vec![a("c/s/k")])).await;
+        let second = community();
+        until("the city knows that it is back", || unheard() == Some(Vec::new())).await;
+        second.close().await;
+        street.close().await;
+        city.close().await;
     });
 }
 
@@ -576,6 +664,51 @@ fn who_has_nothing_to_say_is_heard_all_the_same() {
         }
         child.close().await;
         parent.close().await;
+    });
+}
+
+#[test]
+fn what_anybody_publishes_in_the_name_of_a_node_that_is_not_there_makes_no_child_of_it() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, hub, thread) = city(dir.path());
+        let links = Links::default();
+        let cx = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
+        let (stop, stopped) = watch::channel(false);
+        let (tx, mut out) = mpsc::channel(64);
+        let (inbox, rx) = mpsc::channel(64);
+        let mut pipe = Some(LocalPipe { tx, rx }.into());
+        let (_down, driver) = Downlinks::new(cx, Box::new(move || pipe.take().expect("one connection")));
+        let driver = tokio::spawn(driver.run(stopped));
+        let party = Party::default();
+        let alive = Word::Alive(wire::Alive::of(party)).encode();
+        let said = [
+            (Verb::Up, b"hello".to_vec()),
+            (Verb::Hello, b"hello".to_vec()),
+            (Verb::DownAck, b"hello".to_vec()),
+            (Verb::Hello, Word::Bye(party).encode()),
+            (Verb::Up, first_frame(Lane::Routine)),
+            (Verb::DownAck, alive),
+        ];
+        for (verb, payload) in &said {
+            let topic = topic::link(&config.link.root, *verb, &a("c/s"));
+            inbox.send((topic, payload.clone().into())).await.unwrap();
+        }
+        // Whoever believes in a session is told that there is none: by its frame, and by its sign of life.
+        for _ in 0..2 {
+            let (_, payload, _) = out.recv().await.unwrap();
+            let word = super::driver::decode(&payload);
+            assert!(
+                matches!(&word, Ok(Message::Word(Word::Refuse(r))) if r.reason == wire::Reason::Unknown),
+                "{word:?}"
+            );
+        }
+        assert_eq!(hub.work().frames_ignored.load(Ordering::Relaxed), said.len() as u64);
+        assert!(links.links().is_empty(), "{:?}", links.links());
+        stop.send_replace(true);
+        driver.await.unwrap();
+        hub.stop().await;
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
     });
 }
 

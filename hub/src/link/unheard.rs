@@ -1,6 +1,7 @@
 //! Who below a node is not heard. Each node says it to its parent with its sign of life, so that a node far above knows
 //! whose word it lacks. Never stored: it is true as long as the links are up on which it came.
 
+use super::sender::Ms;
 use super::view::{LinkView, Role, Stage};
 use crate::state::State;
 use citybrain_shared::Address;
@@ -9,6 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many are told to the parent, some 20 KiB; of more, how many there are.
 pub(super) const TOLD_MAX: usize = 256;
+/// What is told anew is so far apart at least, ms.
+const APART_MS: Ms = 1_000;
+/// And so long for each name, of some 80 bytes: 2 kB/s at most, where many come and go on a slow line.
+const NAME_MS: Ms = 40;
 
 /// The topmost nodes below that are not heard, by this node's own links and by what the children say that are heard;
 /// and how many more those children have.
@@ -30,6 +35,11 @@ pub(super) fn told(state: &State, me: &Address, links: &[LinkView]) -> (Vec<Unhe
     let left = all.len().saturating_sub(TOLD_MAX) as u64;
     all.truncate(TOLD_MAX);
     (all, more + left)
+}
+
+/// How long after so many were told others may be, ms.
+pub(super) fn apart_ms(names: usize) -> Ms {
+    APART_MS.max(NAME_MS * names as Ms)
 }
 
 /// What a child says, as far as it may: of nodes below it.

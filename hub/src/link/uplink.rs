@@ -112,7 +112,12 @@ struct Link {
     refusals: Backoff,
     /// Sessions in a row that ended before anything was acknowledged in them.
     bounces: u32,
+    /// When to say that this node is there.
     alive_at: Ms,
+    /// When to look whether others below are not heard than the parent was told.
+    look_at: Ms,
+    /// Those that it was told, and how many more.
+    told: (Vec<Address>, u64),
     shown_at: Ms,
 }
 
@@ -135,6 +140,8 @@ impl Link {
             refusals: Backoff::default(),
             bounces: 0,
             alive_at: 0,
+            look_at: 0,
+            told: Default::default(),
             shown_at: 0,
             cx: Arc::new(up.cx.clone()),
             up,
@@ -262,20 +269,29 @@ impl Link {
             self.hello(now, outlet).await?;
         }
         // A node that shows itself wakes often enough for this.
-        if now >= self.alive_at && self.outbound.session().is_some() {
-            self.alive_at = now + self.cx.terms.alive_every_ms;
-            let party = Party { inc: self.me.inc, boot: self.me.boot };
-            let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
-            let links = self.cx.links.links();
-            let (unheard, unheard_more) = self.cx.hub.state(|s| unheard::told(s, &self.cx.address, &links));
-            let alive = Alive { from: party, unheard, unheard_more };
-            let said = outlet.publish(topic, Word::Alive(alive).encode(), false).await;
-            said.map_err(End::again)?;
+        if self.outbound.session().is_some() && now >= self.alive_at.min(self.look_at) {
+            self.alive(now, outlet).await?;
         }
         if now >= self.shown_at + SHOW_EVERY_MS {
             self.show(now);
         }
         Ok(())
+    }
+
+    /// Says that this node is there, if it is time for that, or if others below are not heard than the parent was told.
+    async fn alive(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
+        let links = self.cx.links.links();
+        let (unheard, unheard_more) = self.cx.hub.state(|s| unheard::told(s, &self.cx.address, &links));
+        self.look_at = now + unheard::apart_ms(unheard.len());
+        let tell = (unheard.iter().map(|u| u.node.clone()).collect(), unheard_more);
+        if now < self.alive_at && tell == self.told {
+            return Ok(());
+        }
+        (self.told, self.alive_at) = (tell, now + self.cx.terms.alive_every_ms);
+        let from = Party { inc: self.me.inc, boot: self.me.boot };
+        let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
+        let said = outlet.publish(topic, Word::Alive(Alive { from, unheard, unheard_more }).encode(), false).await;
+        said.map_err(End::again)
     }
 
     /// Ends the session, if any, and has a hello said as soon as may be.
@@ -432,10 +448,18 @@ impl Link {
     async fn on_refuse(&mut self, refuse: Refuse) -> Result<(), End> {
         let (cx, now) = (self.cx(), self.cx.now());
         let Some(said) = &self.said else { return Ok(()) };
+        // To a hello that was given up, as in `on_welcome`.
+        if refuse.answers != 0 && !self.awaiting && self.outbound.session().is_none() {
+            return Ok(());
+        }
         let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
         match outcome.map_err(unreadable)? {
             OnRefuse::Ignore => {}
-            OnRefuse::Again => self.bounced(now, Lost::because(refuse.detail)),
+            OnRefuse::Again => {
+                // What a parent that is back finds wrong with an old hello says nothing of this node.
+                let why = if refuse.answers == 0 { &refuse.detail } else { handshake::ANSWERED_BEFORE };
+                self.bounced(now, Lost::because(why));
+            }
             OnRefuse::Prove(mut at) => {
                 at.truncate(BOOTS_KEPT);
                 self.saying.prove = at;

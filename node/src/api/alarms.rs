@@ -29,6 +29,8 @@ const ALARMS_DEFAULT: usize = 200;
 const ALARMS_MAX: usize = 5000;
 /// Cases that are named beside one alarm: it may have been raised, and opened one, a thousand times.
 const CASES_SHOWN: usize = 5;
+/// Alarms that are named where one is meant that is none.
+const NEAR_SHOWN: usize = 3;
 /// Nodes below that are named when they are not heard.
 const UNHEARD_SHOWN: usize = 20;
 
@@ -242,7 +244,7 @@ async fn make(
 
 fn not_made(id: &str, error: &AskError, awaits: Option<view::Awaited>) -> Refusal {
     match error {
-        AskError::Unknown(_) => unknown(id, awaits),
+        AskError::Unknown(_) => unknown(id, awaits, &[]),
         AskError::Nothing { .. } => {
             let hint = format!("`citybrain alarm show {id}` shows it");
             Refusal::new(StatusCode::CONFLICT, "nothing-to-do", error.to_string(), hint)
@@ -266,7 +268,14 @@ pub(super) fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
             Some(Named::Nothing) | None => None,
         })
     })?;
-    found.ok_or_else(|| unknown(id, awaited(ctx)))
+    found.ok_or_else(|| unknown(id, awaited(ctx), &near(ctx, id)))
+}
+
+/// Some alarms whose names begin with these words, as one types them.
+fn near(ctx: &Ctx, text: &str) -> Vec<String> {
+    let shown = |a: &Alarm| format!("'{}' of {} ({})", a.named(), a.origin, a.id);
+    let of = |brain: &Brain| brain.rules.alarms.beginning(text).take(NEAR_SHOWN).map(shown).collect();
+    ctx.hub.state(|state| Brain::of(state).map(of)).unwrap_or_default()
 }
 
 fn of_several_nodes(text: &str, a: &Alarm, b: &Alarm) -> Refusal {
@@ -274,11 +283,15 @@ fn of_several_nodes(text: &str, a: &Alarm, b: &Alarm) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "name it by its id")
 }
 
-/// `awaits`: whose word on alarms of this node is not here yet.
-fn unknown(id: &str, awaits: Option<view::Awaited>) -> Refusal {
+/// `awaits`: whose word on alarms of this node is not here yet. `near`: those that may have been meant.
+fn unknown(id: &str, awaits: Option<view::Awaited>, near: &[String]) -> Refusal {
     let missing = awaits.map(|a| format!("; it may be missing, for {}", a.whole("alarms"))).unwrap_or_default();
+    let detail = format!("no alarm `{id}` is known here{missing}");
+    if !near.is_empty() {
+        return Refusal::not_found(detail, format!("those whose names begin so: {}", near.join(", ")));
+    }
     Refusal::not_found(
-        format!("no alarm `{id}` is known here{missing}"),
+        detail,
         "`citybrain alarm list --all --shelved` shows all that are; one that stays at a node below is changed there: \
          `--node URL` of that node",
     )

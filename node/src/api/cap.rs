@@ -35,6 +35,8 @@ const VIA: &str = "http:cap";
 const ENTRIES_MAX: usize = 1_000;
 /// Unknown references that an answer names.
 const REFERENCES_TOLD: usize = 10;
+/// The scope of what is for everybody.
+const PUBLIC: &str = "Public";
 /// Characters of why a warning is cancelled.
 const NOTE_MAX: usize = 500;
 
@@ -78,14 +80,15 @@ fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
         Some((told, Some(pos))) => written(ctx, told, *pos).map_err(|e| Refusal::log(&e))?,
         _ => None,
     };
-    let is_for_some = match written {
-        Some((xml, message)) if is_public(&message) || is_for_ours(&message, &ctx.config.cap) => return Ok(xml),
-        other => other.is_some(),
-    };
+    if let Some((xml, message)) = written
+        && (is_public(&message) || is_for_ours(&message, &ctx.config.cap))
+    {
+        return Ok(xml);
+    }
     match newest {
         Some((told, _)) if alarm.active && told.msg_type != "Cancel" => {
             let mut message = own(ctx, alarm, Some(&told));
-            if is_for_some && is_public(&message) {
+            if told.scope != PUBLIC && is_public(&message) {
                 message.insert("scope".into(), "Restricted".into());
                 message.insert("restriction".into(), Cap::default().restriction.into());
             }
@@ -99,7 +102,7 @@ fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
 }
 
 fn is_public(message: &Message) -> bool {
-    message.get("scope").is_some_and(|scope| scope == "Public")
+    message.get("scope").is_some_and(|scope| scope == PUBLIC)
 }
 
 /// Is it meant for those for whom this node's own messages are, as its own cancellations are?
@@ -174,9 +177,8 @@ pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
     feed.link("self", "application/atom+xml", &format!("{base}/v1/cap.atom"));
     // An answer of nothing would hold back what is raised here meanwhile.
     if let Some(awaits) = awaits {
-        let lacking = format!("some may be missing here, or old: {}", awaits.whole("alarms"));
         feed.0.push_str("<subtitle xml:lang=\"en\">");
-        escape(&lacking, &mut feed.0);
+        escape(&awaits.lacking("alarms"), &mut feed.0);
         feed.0.push_str("</subtitle>\n");
     }
     for Current { tag, updated, published, author, title, alarm } in &active {

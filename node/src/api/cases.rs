@@ -269,11 +269,13 @@ pub(super) fn of_category(ctx: &Ctx, word: String) -> Result<OfCategory, Refusal
     Ok(OfCategory::new(word, &look(ctx, Cases::categories)?))
 }
 
-/// Is it a category of this node, or of any case here? A list that is empty because of a slip says so.
+/// Is it a category of this node, of what a rule of it opens, or of any case here? A list that is empty because of a
+/// slip says so.
 pub(super) async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> Result<(), Refusal> {
     let me = &ctx.config.node.address;
-    let known = look(ctx, Cases::categories)?;
-    if known.is_empty() || known.iter().any(|c| c.code == category || c.name == category) {
+    let (known, rules) = look_by(ctx, |brain| (brain.cases.categories(), brain.in_force()))?;
+    let is_known = known.is_empty() || known.iter().any(|c| c.code == category || c.name == category);
+    if is_known || rules.rule.iter().flat_map(|rule| &rule.then).any(|action| action.opens() == Some(category)) {
         return Ok(());
     }
     let mut before = None;
@@ -291,7 +293,7 @@ pub(super) async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> R
         }
         tokio::task::yield_now().await;
     }
-    let detail = format!("`{category}` is no category of this node, nor of any case here");
+    let detail = format!("`{category}` is no category of this node or its rules, nor of any case here");
     Err(Refusal::bad("bad-query", detail, near_or_all(category, &known)))
 }
 

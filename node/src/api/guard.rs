@@ -12,7 +12,7 @@ use super::intake::BATCH_BYTES_MAX;
 use super::listen::Peer;
 use super::origin::check_page;
 use super::{Refusal, table};
-use crate::brain::cases::machine::{APP, app_of, is_residents, is_taken_back, roles};
+use crate::brain::cases::machine::{APP, app_of, is_for_others, is_residents, is_taken_back, roles};
 use crate::brain::cases::{Held, intake};
 use crate::tokens::{Holder, Role, Tokens};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State as From};
@@ -294,9 +294,9 @@ impl Caller {
             Caller::Worker(name) => {
                 let opened_it = held.opener(me) == Some(name.as_str());
                 let is_his = roles(verb).contains(&case::Role::Worker) && !verb.needs_two();
-                is_his || (opened_it && is_taken_back(&held.case, verb))
+                (is_his || (opened_it && is_taken_back(&held.case, verb))) && !is_for_others(&held.case, verb, name)
             }
-            Caller::Supervisor(_) => verb != Verb::Forget,
+            Caller::Supervisor(name) => verb != Verb::Forget && !is_for_others(&held.case, verb, name),
             Caller::Above { .. } | Caller::Operator => true,
         }
     }

@@ -38,7 +38,8 @@ pub async fn pages(From(origins): From<Arc<[String]>>, request: Request, next: N
     } else {
         let mut seen = String::from("etag, link, retry-after");
         let of_streams = [view::HEADER_AFTER, view::HEADER_CUT, view::HEADER_TOOK_MS];
-        for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_HISTORY].into_iter().chain(of_streams) {
+        let of_all = [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_HISTORY, view::HEADER_AWAITS];
+        for name in of_all.into_iter().chain(of_streams) {
             seen = format!("{seen}, {name}");
         }
         if let Ok(seen) = HeaderValue::try_from(seen) {

@@ -74,6 +74,7 @@ pub fn case(held: &Held) -> Case {
         accepted_from: None,
         signed: None,
         contacted: None,
+        responded_before: None,
         handlers: Vec::new(),
         terms: None,
         clocks: c.clocks.into_iter().filter(|clock| clock.name == "solution").collect(),

@@ -15,8 +15,8 @@ pub enum Alarm {
     List(List),
     /// One, with all that is known of it
     Show {
-        /// The alarm's id, or enough of it, or its name as the list shows it: `smoke/flat-3`, with or without
-        /// the source behind it
+        /// The alarm's id, or enough of it, or its name as the list shows it, in quotes if it has a blank:
+        /// 'smoke/hall /CITY/STREET/zigbee2mqtt/hall', or without the source behind it: smoke/hall
         id: String,
         #[command(flatten)]
         at: At,
@@ -67,8 +67,8 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Act {
-    /// The alarm's id, or enough of it, or its name as the list shows it: `smoke/flat-3`, with or without
-    /// the source behind it
+    /// The alarm's id, or enough of it, or its name as the list shows it, in quotes if it has a blank:
+    /// 'smoke/hall /CITY/STREET/zigbee2mqtt/hall', or without the source behind it: smoke/hall
     pub id: String,
     /// Who does it [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]

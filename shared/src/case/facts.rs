@@ -44,7 +44,7 @@ pub struct Clock {
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub missed: Option<DateTime<Utc>>,
     /// A limit that had passed when the clock was begun anew or extended, the first of them: the period in which it
-    /// counts.
+    /// counts. Of the response to a call for help that calls again: the first limit, kept or not.
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub due_before: Option<DateTime<Utc>>,
     /// It was missed before it was begun anew or extended.

@@ -169,7 +169,8 @@ pub struct Cases {
     pub sos_climb_s: u32,
     pub missed: Missed,
     /// A hand-over that nobody has taken this long calls the responders of the node that gave it and of
-    /// the node above both, seconds; of an urgent case it is `sos_climb_s`.
+    /// the node above both, seconds; of an urgent case it is `sos_climb_s`. A wish that has had no answer for so long is
+    /// asked after, then again, each time after twice as long, and at last once a day.
     pub on_its_way_s: u32,
     /// A closed case may be reopened this long, days; one that is closed already as long as it was then.
     pub reopen_days: u32,

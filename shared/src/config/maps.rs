@@ -45,6 +45,9 @@ pub struct Map {
     /// JSON pointer (`/a/b`) or template (`{2}`) of the subject.
     #[serde(default)]
     pub subject: Option<String>,
+    /// Stands before a subject that the payload gives: where a preset is there twice, its base.
+    #[serde(skip)]
+    pub below: Option<String>,
     /// JSON pointer of the time: RFC 3339, or a number of seconds or milliseconds since 1970. Nothing or null
     /// there is when it came; so is what is no time where the event is urgent.
     #[serde(default)]

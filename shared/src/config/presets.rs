@@ -102,7 +102,10 @@ pub(super) fn expand(wanted: &[Preset], tier: Tier, maps: &mut Vec<Map>, rules: 
         let place = |mut map: Map| {
             map.reach = preset.reach.or(map.reach);
             if is_one_of_several && !base.is_empty() {
-                map.subject = map.subject.map(|subject| below(base, subject));
+                match map.subject.as_mut() {
+                    Some(subject) if !subject.starts_with('/') => *subject = format!("{base}/{subject}"),
+                    _ => map.below = Some(base.to_owned()),
+                }
             }
             map
         };
@@ -113,11 +116,6 @@ pub(super) fn expand(wanted: &[Preset], tier: Tier, maps: &mut Vec<Map>, rules: 
             rules.extend(fresh);
         }
     }
-}
-
-/// A subject with the base in front; what stands in the payload is as the payload has it.
-fn below(base: &str, subject: String) -> String {
-    if subject.starts_with('/') { subject } else { format!("{base}/{subject}") }
 }
 
 /// What these presets bring to a node of this tier whose file has nothing of its own.

@@ -75,6 +75,15 @@ pub struct Alarm {
 impl Alarm {
     /// In `cleared_by`: nobody knows whether it is over, but nobody will say so any more.
     pub const RETIRED: &'static str = "node:retired";
+
+    /// As lists call it.
+    pub fn named(&self) -> String {
+        named(&self.name, &self.key)
+    }
+}
+
+fn named(name: &str, key: &str) -> String {
+    if key.is_empty() { name.to_owned() } else { format!("{name}/{key}") }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,9 +309,9 @@ pub struct AlarmLeft {
 }
 
 impl AlarmLeft {
-    /// As people call it.
+    /// As lists call it.
     pub fn named(&self) -> String {
-        if self.key.is_empty() { self.name.clone() } else { format!("{}/{}", self.name, self.key) }
+        named(&self.name, &self.key)
     }
 }
 

@@ -266,6 +266,11 @@ impl Awaited {
         format!("{} {why}; {}", self.node, self.sentence(what))
     }
 
+    /// What is said beside a list.
+    pub fn lacking(&self, what: &str) -> String {
+        format!("some may be missing here, or old: {}", self.whole(what))
+    }
+
     /// What to type, to see how far it is.
     pub fn hint(&self) -> String {
         format!("`citybrain why {}` says how far that is", self.node)

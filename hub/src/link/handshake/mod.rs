@@ -72,6 +72,9 @@ pub struct Terms {
     pub credit: u16,
 }
 
+/// Why a child in session says hello again when its parent, back, found the one that the broker kept.
+pub(crate) const ANSWERED_BEFORE: &str = "a hello that was answered before was answered again";
+
 /// What a parent does with a hello. Notes are committed before anything is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum OnHello {
@@ -545,8 +548,7 @@ pub(crate) fn on_welcome(
         let is_repeated = peer.is_some_and(|p| p.party == Some(welcome.from) && p.lease == welcome.lease);
         // A parent that comes back finds the retained hello. It may be as old as this start: what
         // was agreed upon it could lie in a past of the parent that is gone.
-        let why = "a hello that was answered before was answered again";
-        return if is_repeated { OnWelcome::Ignore } else { OnWelcome::Again(why.into()) };
+        return if is_repeated { OnWelcome::Ignore } else { OnWelcome::Again(ANSWERED_BEFORE.into()) };
     }
     if welcome.answers != said.id {
         return OnWelcome::Ignore;
@@ -608,9 +610,14 @@ pub(crate) fn on_welcome(
 
 /// The child's part: what a refusal demands. `said` and `awaiting` as for [`on_welcome`].
 pub(crate) fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -> OnRefuse {
-    let is_late = if awaiting { refuse.answers != said.id } else { refuse.answers != 0 };
-    if refuse.to != own.me.boot || is_late {
+    let answers_hello = refuse.answers == said.id;
+    if refuse.to != own.me.boot || !answers_hello && (awaiting || refuse.answers != 0) {
         return OnRefuse::Ignore;
+    }
+    // A parent that comes back finds the retained hello, which is of before what this node has written since: it has no
+    // session of it. Somebody else at that broker, whose child this node is not, says nothing of the session.
+    if answers_hello && !awaiting {
+        return if refuse.reason == Reason::WrongParent { OnRefuse::Ignore } else { OnRefuse::Again };
     }
     match refuse.reason {
         Reason::Prove => OnRefuse::Prove(refuse.prove.clone()),

@@ -516,7 +516,9 @@ fn late_refusals_and_those_for_another_start_are_ignored() {
     };
     assert_eq!(says(true, 2, boot(3), Reason::Past), OnRefuse::Ignore);
     assert_eq!(says(true, 0, boot(3), Reason::Unknown), OnRefuse::Ignore);
-    assert_eq!(says(false, 3, boot(3), Reason::Past), OnRefuse::Ignore);
+    assert_eq!(says(false, 2, boot(3), Reason::Past), OnRefuse::Ignore);
+    assert_eq!(says(false, 3, boot(3), Reason::Past), OnRefuse::Again, "the retained hello, by a parent that is back");
+    assert_eq!(says(false, 3, boot(3), Reason::WrongParent), OnRefuse::Ignore, "somebody else at the same broker");
     assert_eq!(says(true, 3, boot(2), Reason::Stale), OnRefuse::Ignore);
     assert_eq!(says(false, 0, boot(3), Reason::Unknown), OnRefuse::Again);
     assert_eq!(says(false, 0, boot(3), Reason::Forked), OnRefuse::Again);

@@ -31,6 +31,7 @@ pub(super) mod told;
 
 use super::cases::SLICE;
 use super::once::{self, Made, Once, Repeat};
+use super::supervision::awaited;
 use super::{Ctx, Refusal, cases, guard};
 use crate::brain::Brain;
 use crate::brain::cases::machine::{OPEN311, TEXT_MAX, described, kept};
@@ -48,7 +49,7 @@ use body::{Body, Format};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, Kind, Role, Verb};
 use citybrain_shared::config::cases::Category;
-use citybrain_shared::view::CaseNew;
+use citybrain_shared::view::{self, CaseNew};
 use citybrain_shared::{Address, words};
 use said::Standing;
 use std::collections::BTreeSet;
@@ -68,6 +69,10 @@ const PICTURES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of a reference to a picture in an update: it stands behind the text, and half of that is the text's.
 const UPDATE_URL_MAX: usize = TEXT_MAX / 2;
 
+/// After so long whoever asked for what is not known yet asks again, seconds: a box in place of a lost one mostly knows
+/// all by then.
+const NOT_YET_S: u64 = 10;
+
 /// What whoever sent a picture is told.
 const NOT_KEPT: &str = "The picture was not kept: refer to one elsewhere by media_url.";
 
@@ -83,6 +88,11 @@ pub struct Wrong {
 
 fn wrong(code: u16, description: impl Into<String>) -> Wrong {
     Wrong { code, description: description.into(), retry_after_s: 0 }
+}
+
+/// A client that is told 404 forgets what it asked for: this node may hear of it yet.
+fn not_yet(description: impl Into<String>) -> Wrong {
+    Wrong { retry_after_s: NOT_YET_S, ..wrong(503, description) }
 }
 
 type Answer = Result<(&'static str, Body), Vec<Wrong>>;
@@ -139,6 +149,9 @@ async fn serve(
 ) -> Response {
     let path = path.map(|Path(path)| path).unwrap_or_default();
     let (path, format) = format_of(&path, &headers);
+    let has_lists = matches!(path, "requests" | "servicerequestupdates");
+    // Asked for before the list is made: what came meanwhile may be in it.
+    let awaits = if has_lists && method != Method::POST { awaited(&desk.ctx) } else { None };
     let answer = if method == Method::POST {
         // A task of its own goes on when the client goes away: whoever asks again meets it, or what it made.
         let path = path.to_owned();
@@ -162,9 +175,13 @@ async fn serve(
     let mut response =
         (status, [(header::CONTENT_TYPE, format.content_type())], body.write(root, format)).into_response();
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        let takes_posts = matches!(path, "requests" | "servicerequestupdates");
-        let allowed = if takes_posts { "GET, HEAD, POST" } else { "GET, HEAD" };
+        let allowed = if has_lists { "GET, HEAD, POST" } else { "GET, HEAD" };
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    let awaits = awaits.filter(|_| status == StatusCode::OK);
+    let lacking = awaits.map(|awaits| awaits.lacking("cases"));
+    if let Some(lacking) = lacking.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(view::HEADER_AWAITS, lacking);
     }
     if retry_after_s > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
@@ -363,13 +380,11 @@ impl Desk {
         let is_shown = |held: &&Held| held.case.is_public() && part.has(&held.case);
         let found = cases::look(&self.ctx, |all| match all.get(id).filter(is_shown) {
             Some(held) => Ok(look(all, held)),
-            // It may be one that the box had which stood here before; a client that is told 404 forgets it.
-            None if !all.knows_all() => {
-                Err((503, format!("service_request_id {id} is not known here yet: ask again later")))
-            }
-            None => Err((404, format!("service_request_id {id} was not found"))),
+            // It may be one that the box had which stood here before.
+            None if !all.knows_all() => Err(unknown_yet(id)),
+            None => Err(wrong(404, format!("service_request_id {id} was not found"))),
         });
-        found.map_err(refused)?.map_err(|(code, text)| vec![wrong(code, text)])
+        found.map_err(refused)?.map_err(|wrong| vec![wrong])
     }
 
     /// Newest first.
@@ -378,11 +393,13 @@ impl Desk {
         // They override all else, however that is written.
         if let Some(ids) = ask::ids(p).map_err(|w| vec![w])? {
             let found = cases::look(&self.ctx, |all| {
-                let known = ids.iter().filter_map(|id| all.get(id));
-                let known = known.filter(|h| h.case.is_public() && part.has(&h.case));
-                known.map(|h| request(h, extended)).collect()
+                let is_shown = |h: &&Held| h.case.is_public() && part.has(&h.case);
+                let missing = ids.iter().find(|id| all.get(id).is_none()).filter(|_| !all.knows_all());
+                let known = ids.iter().filter_map(|id| all.get(id)).filter(is_shown);
+                missing.map_or_else(|| Ok(known.map(|h| request(h, extended)).collect()), |id| Err(unknown_yet(id)))
             });
-            return Ok(("service_requests", Body::List("request", found.map_err(refused)?)));
+            let found = found.map_err(refused)?.map_err(|wrong| vec![wrong])?;
+            return Ok(("service_requests", Body::List("request", found)));
         }
         let f = Filter::parse(p, self.ctx.as_of()).map_err(|w| vec![w])?;
         let within = |at: DateTime<Utc>, (from, to): (DateTime<Utc>, DateTime<Utc>)| from <= at && at <= to;
@@ -627,17 +644,25 @@ fn no<T>(code: u16, description: impl Into<String>) -> Result<T, Vec<Wrong>> {
     Err(vec![wrong(code, description)])
 }
 
+/// Nothing is said of it before this node has heard from the others.
+fn unknown_yet(id: &str) -> Wrong {
+    not_yet(format!("service_request_id {id} is not known here yet: ask again later"))
+}
+
 /// The node's own refusals, in the specification's words: 404 for what is not there, 503 and 504 for
 /// a node that cannot, 409 and 422 for a word that is taken, 400 for all else.
 fn refused(r: Refusal) -> Vec<Wrong> {
     let error = r.failure.error.as_str();
-    let code = match r.status.as_u16() {
-        code @ (403 | 404 | 500..) => code,
-        code if [once::UNDER_WAY, once::KEY_USED].contains(&error) => code,
-        _ => 400,
-    };
+    let (status, is_not_yet) = (r.status.as_u16(), error == "not-yet");
+    let keeps = [once::UNDER_WAY, once::KEY_USED].contains(&error);
     let parts = [r.failure.detail, r.failure.hint];
-    vec![wrong(code, parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; "))]
+    let text = parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; ");
+    vec![match status {
+        _ if is_not_yet => not_yet(text),
+        code @ (403 | 404 | 500..) => wrong(code, text),
+        code if keeps => wrong(code, text),
+        _ => wrong(400, text),
+    }]
 }
 
 #[cfg(test)]

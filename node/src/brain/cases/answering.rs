@@ -269,10 +269,9 @@ impl Cases {
     /// Has whoever takes that acceptance back said so here already? Then it need not be done first, and keep others who
     /// come from being accepted.
     fn is_taken_back(&self, letter: &Letter) -> bool {
-        let wishes = self.inbox.wishes_of(letter.body.case());
-        wishes
-            .into_iter()
-            .any(|(_, posted)| posted.letter.to == self.me && posted.letter.takes_back.contains(&letter.id))
+        let case = letter.body.case();
+        let mut wishes = self.inbox.wishes_of(case).chain(self.waiting.wishes_of(case));
+        wishes.any(|(_, posted)| posted.letter.to == self.me && posted.letter.takes_back.contains(&letter.id))
     }
 
     /// The node that offers what this case has booked says how it is offered now. Its word may come twice, or
@@ -318,12 +317,13 @@ impl Cases {
             return [&self.inbox, &self.waiting].iter().any(|letters| letters.place(wish).is_some());
         }
         let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
-        // Whoever was to come, or has accepted it, takes that back behind his own word.
+        // Whoever was to come, or has accepted it, takes that back behind his own word; and what is not over is opened
+        // again behind its end.
         let accepts = |(_, posted): (u64, &Posted)| {
             matches!(posted.letter.body, Body::Ask { verb: Verb::Accept, .. }) && self.must_wait(&posted.letter)
         };
         let mut wishes = self.waiting.wishes_of(case).chain(self.inbox.wishes_of(case));
-        let mut takes_back = || *verb == Verb::Escalate && (!letter.takes_back.is_empty() || wishes.any(accepts));
+        let mut takes_back = || !letter.takes_back.is_empty() || *verb == Verb::Escalate && wishes.any(accepts);
         (self.waits_with(*verb, ask) || takes_back())
             && match self.held.get(case) {
                 None => letter.to == self.me && !self.is_settled() || self.waiting.back_of(case).next().is_some(),
@@ -371,15 +371,15 @@ impl Cases {
     }
 
     /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
-    /// it; whoever comes to a press is not kept from it, nor from taking it back; and who is to be forgotten is.
+    /// it; whoever comes to a press is not kept from it, nor from taking it back, nor one that is not over from calling
+    /// again; and who is to be forgotten is.
     /// Another step may be out of date.
     fn still_wanted(&self, letter: &Letter, verb: Verb, ask: &Ask) -> Option<Verb> {
         let is_press = || self.held.get(letter.body.case()).is_some_and(|held| held.case.urgent);
         match verb {
             Verb::Accept if is_press() => Some(verb),
-            // Done twice it is done once.
-            Verb::Forget => Some(verb),
-            Verb::Escalate if !letter.takes_back.is_empty() => Some(verb),
+            _ if letter.is_done_once() => Some(verb),
+            Verb::Reopen if is_press() => Some(verb),
             _ => (verb == Verb::Comment || is_by_open311(ask)).then_some(Verb::Comment),
         }
     }
@@ -417,13 +417,9 @@ impl Cases {
             return Pen { me: &self.me, now }.answered(letter, "known", None);
         };
         let mut drafts = Vec::new();
-        let mut bounced = self.book().bounce(&held.case, why, now);
         // It was asked for, unless it came back by itself.
         let recall = letter.id.strip_suffix(SENT_BACK).filter(|id| *id != letter::hand_over_id(&held.case));
-        // Who believed that somebody comes must send another.
-        if bounced.case.urgent && recall.is_none() {
-            bounced.entry.calls.push(self.me.clone());
-        }
+        let mut bounced = self.book().bounce(&held.case, why, recall.is_some(), now);
         bounced.entry.wish = recall.map(|id| machine::cut(letter::recalled_by(id), WISH_ID_MAX));
         self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
         drafts

@@ -6,7 +6,7 @@ use super::{Cases, Held, Told, Wish, intake};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::Tier;
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb};
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use std::collections::{BTreeMap, HashMap};
@@ -181,13 +181,14 @@ impl Cases {
         }
         let mut taken_back =
             held.wishes.iter().find(|w| w.id == name).map(|w| w.takes_back.clone()).unwrap_or_default();
+        let mut theirs: Vec<Coming> = Vec::new();
         if verb == Verb::Escalate {
             machine::act::may(verb, ask)?;
-            let theirs = held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)).cloned();
-            for coming in theirs.chain(self.disowned(held, ask, now)) {
-                drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack)));
-                taken_back.push(coming.wish);
-            }
+            theirs.extend(held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)).cloned());
+        }
+        for coming in theirs.into_iter().chain(self.disowned(held, verb, ask, now)) {
+            drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack)));
+            taken_back.push(coming.wish);
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
@@ -200,19 +201,27 @@ impl Cases {
         let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
         let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
         let letter = Letter { again, takes_back: taken_back, ..letter };
-        // Whoever gives it away knows whom to call until it is taken, and its taker may be dead.
-        let giver = Some(&held.case.owner).filter(|giver| verb == Verb::Forget && ![&to, &self.me].contains(giver));
-        let told = giver.and_then(|giver| self.sent_after(&letter, giver));
-        drafts.extend(told.and_then(|told| pen.letter(&told)));
-        drafts.extend(pen.letter(&letter));
+        drafts.extend(self.wish_sent(held, &letter, now));
         Ok((id, Told::Sent { to, wish: letter.id }, drafts))
     }
 
-    /// Whoever has accepted a press does not come, and says so here. Those above must hear it though its box may be dead,
-    /// by the word of this node, for he may say it anywhere.
-    fn disowned(&self, held: &Held, ask: &Ask, now: DateTime<Utc>) -> Option<Coming> {
+    /// A wish goes to whoever is to do it.
+    pub(super) fn wish_sent(&self, held: &Held, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        // Whoever gives it away knows whom to call until it is taken, and its taker may be dead.
+        let is_forget = matches!(letter.body, Body::Ask { verb: Verb::Forget, .. });
+        let giver = Some(&held.case.owner).filter(|giver| is_forget && ![&letter.to, &self.me].contains(giver));
+        let told = giver.and_then(|giver| self.sent_after(letter, giver));
+        told.iter().chain([letter]).filter_map(|letter| pen.letter(letter)).collect()
+    }
+
+    /// Whoever has accepted a press does not come, and says so here; or somebody says that it is closed and not solved.
+    /// Those above must hear it though its box may be dead, by the word of this node, for it may be said anywhere.
+    fn disowned(&self, held: &Held, verb: Verb, ask: &Ask, now: DateTime<Utc>) -> Option<Coming> {
         let is_reason = ask.text.as_ref().is_some_and(|text| !text.trim().is_empty());
-        let wish = held.taken_back_by(&self.me, ask).filter(|_| is_reason && held.disowns().is_none())?;
+        let is_late = held.case.reopen_until.is_some_and(|until| now > until);
+        let may = is_reason && !is_late && machine::act::may(verb, ask).is_ok();
+        let wish = held.taken_back_by(&self.me, verb, ask).filter(|_| may && held.disowns().is_none())?;
         let (term, version) = held.case.order();
         let by = held.case.accepted_by.clone().unwrap_or_default();
         Some(Coming { node: self.me.clone(), by, at: now, wish, term, version })
@@ -262,7 +271,7 @@ impl Cases {
         }
         let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
-        let was_unheard = held.accepted_as().is_some_and(|wish| taken_back.contains(&wish));
+        let was_unheard = held.stands_as().is_some_and(|wish| taken_back.contains(&wish));
         let takes_back = was_unheard || takes_back_accepted(from, ask, &held.case);
         self.book().act(&held.case, verb, ask, Asker { at: from, opened_it, takes_back }, &other, now)
     }
@@ -354,9 +363,14 @@ impl Held {
         done.or_else(sent)
     }
 
-    /// The acceptance that stands, if whoever escalates it there takes that back.
-    pub(super) fn taken_back_by(&self, from: &Address, ask: &Ask) -> Option<String> {
-        self.accepted_as().filter(|_| takes_back_accepted(from, ask, &self.case))
+    /// What stands, if whoever wants that there takes it back: the acceptance of a press, or its end.
+    pub(super) fn taken_back_by(&self, from: &Address, verb: Verb, ask: &Ask) -> Option<String> {
+        let is_taken_back = match (verb, self.case.status) {
+            (Verb::Escalate, Status::Accepted) => takes_back_accepted(from, ask, &self.case),
+            (Verb::Reopen, Status::Closed) => true,
+            _ => false,
+        };
+        self.stands_as().filter(|_| is_taken_back)
     }
 
     /// The name of the wish that was asked for last, if it is this one and has no answer yet, and the how manieth time

@@ -3,7 +3,7 @@
 use super::asking::{content, takes_back};
 use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
-use super::letter::{self, Body, End, Letter};
+use super::letter::{self, Body, End, Letter, WhatOf};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
@@ -24,6 +24,27 @@ fn is_resident(body: &Body) -> bool {
 }
 
 impl Held {
+    /// It is asked for here, for the first time or again.
+    fn note_wish(&mut self, wish: Wish) {
+        // One that comes by here after its case, and goes on, was asked for when it was, and not anew.
+        if let Some(noted) = self.wishes.iter_mut().find(|w| w.id == wish.id && w.again == wish.again) {
+            *noted = Wish { asked_us: noted.asked_us, asked_after: noted.asked_after, ..wish };
+            return;
+        }
+        // Asked again, the answer to come is the one that counts.
+        let is_same = |w: &Wish| w.verb == wish.verb && w.by == wish.by && w.content == wish.content;
+        self.wishes.retain(|w| w.id == wish.id || !(w.refused.is_some() && is_same(w)));
+        // In its place: this node may ask for it again by itself, and that is not what people asked for last.
+        if let Some(noted) = self.wishes.iter_mut().find(|w| w.id == wish.id) {
+            let asked_after = if noted.refused.is_none() { noted.asked_after.saturating_add(1) } else { 0 };
+            *noted = Wish { asked_after, ..wish };
+            return;
+        }
+        self.wishes.push(wish);
+        let extra = self.wishes.len().saturating_sub(WISHES_MAX);
+        self.wishes.drain(..extra);
+    }
+
     fn forget_needless_calls(&mut self) {
         let (case, now) = (&self.case, self.case.status);
         let key = |e: &Entry| (e.term, e.version);
@@ -129,7 +150,8 @@ impl Cases {
                 held.coming.clear();
                 held.taken_back = false;
             }
-            held.disowned.take_if(|_| !matches!(held.case.status, Status::Submitted | Status::Accepted));
+            let may_call = matches!(held.case.status, Status::Submitted | Status::Accepted | Status::Closed);
+            held.disowned.take_if(|_| !may_call);
             if held.case.forgotten {
                 held.forgotten_us.get_or_insert(self.now_us);
                 held.to_forget = None;
@@ -224,11 +246,12 @@ impl Cases {
     pub(super) fn comes_not(&mut self, id: &str, node: &Address, wish: &str, end: End) {
         self.come_not(id, end, |c| c.node == *node && c.wish == wish);
         if end == End::TakenBack {
-            self.disown(id, |held| held.accepted_as().filter(|accepted_as| accepted_as == wish));
+            self.disown(id, |held| held.stands_as().filter(|stands_as| stands_as == wish));
         }
     }
 
-    /// Nor does whoever has accepted it; `wish` says which acceptance that was, if it is the one that stands.
+    /// Nor does whoever has accepted it, or it is not over; `wish` says which acceptance or end that was, if it is the
+    /// one that stands.
     fn disown(&mut self, id: &str, wish: impl Fn(&Held) -> Option<String>) {
         let held = self.held.get(id).filter(|held| held.disowns().is_none());
         let Some(wish) = held.and_then(wish) else { return };
@@ -297,6 +320,7 @@ impl Cases {
         let waits = Some((self.too_long(held), id.to_owned()));
         let is_due = held.calls_back() || held.called != Some(case.order());
         let waits = waits.filter(|_| self.watches(held) && is_due);
+        let unheard = self.asks_after_at(held).map(|at| (at, id.to_owned()));
         let button = case.button.clone().filter(|_| case.opened_at == self.me && awaits_help(case));
         let button = button.map(|b| (b, id.to_owned()));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
@@ -360,6 +384,9 @@ impl Cases {
             if let Some(waits) = waits {
                 self.waits.remove(&waits);
             }
+            if let Some(unheard) = unheard {
+                self.unheard.remove(&unheard);
+            }
             self.over.remove(&over);
             if let Some(button) = button {
                 self.buttons.remove(&button);
@@ -390,6 +417,7 @@ impl Cases {
             self.forgotten.insert(id.to_owned());
         }
         self.waits.extend(waits);
+        self.unheard.extend(unheard);
         if case.status.is_open() {
             self.open.insert(id.to_owned());
             self.open_since.insert(opened.clone());
@@ -550,9 +578,11 @@ impl Cases {
 
     /// The answer to a wish of this node, in the case's own records.
     pub(super) fn granted(&mut self, case: &str, wish: &str) {
+        self.index(case, false);
         if let Some(held) = self.held.get_mut(case) {
             held.wishes.retain(|w| w.id != wish);
         }
+        self.index(case, true);
     }
 
     /// A letter of this node, for it, or on its way past it.
@@ -573,7 +603,7 @@ impl Cases {
             self.dirty.insert((Dirty::Case, case.clone()));
         }
         let (is_sent, is_here) = (own && letter.from == self.me, letter.to == self.me);
-        if is_sent && (!is_here || matches!(letter.body, Body::Ask { .. })) {
+        if is_sent && (!is_here || matches!(letter.body, Body::Ask { .. } | Body::WhatOf(_))) {
             self.note_sent(&letter);
         }
         if !is_here {
@@ -600,6 +630,9 @@ impl Cases {
             self.dirty.insert((Dirty::Case, case.clone()));
             return self.look_at_booking(case);
         }
+        if let Body::WhatOf(WhatOf { case, wish, .. }) = &letter.body {
+            return self.note_asked_after(case, wish);
+        }
         let wished = match &letter.body {
             Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by, content(*verb, ask))),
             Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by, 0)),
@@ -623,19 +656,31 @@ impl Cases {
         // What is on its way to nobody will be refused, and is no case that comes back.
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
-        let wish = Wish { id, verb, by, to, content, again, takes_back, giver, refused: None, is_lost: false };
+        let said = match &letter.body {
+            Body::Ask { ask, .. } if letter.is_done_once() => Some(Box::new(ask.clone())),
+            _ => None,
+        };
+        let (asked_us, asked_after, refused, is_lost) = (self.now_us, 0, None, false);
+        let wish =
+            Wish { id, verb, by, to, content, again, takes_back, giver, refused, is_lost, asked_us, asked_after, said };
         self.dirty.insert((Dirty::Case, case.clone()));
-        // One that comes by here after its case, and goes on, was asked for when it was, and not anew.
-        if let Some(noted) = held.wishes.iter_mut().find(|w| w.id == wish.id && w.again == again) {
-            *noted = wish;
-            return;
+        self.index(case, false);
+        if let Some(held) = self.held.get_mut(case) {
+            held.note_wish(wish);
         }
-        // Asked again, the answer to come is the one that counts.
-        let is_same = |w: &Wish| w.verb == verb && w.by == wish.by && w.content == content;
-        held.wishes.retain(|w| w.id != wish.id && !(w.refused.is_some() && is_same(w)));
-        held.wishes.push(wish);
-        let extra = held.wishes.len().saturating_sub(WISHES_MAX);
-        held.wishes.drain(..extra);
+        self.index(case, true);
+    }
+
+    /// This node asks what has become of that wish.
+    fn note_asked_after(&mut self, case: &str, wish: &str) {
+        self.index(case, false);
+        let wishes = self.held.get_mut(case).map(|held| held.wishes.iter_mut());
+        if let Some(wish) = wishes.and_then(|mut wishes| wishes.find(|w| w.id == wish)) {
+            wish.asked_us = self.now_us;
+            wish.asked_after += 1;
+            self.dirty.insert((Dirty::Case, case.to_owned()));
+        }
+        self.index(case, true);
     }
 
     /// A letter for another node, which comes by here.
@@ -657,7 +702,10 @@ impl Cases {
             }
             Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
                 self.come_not(case, End::TakenBack, |coming| takes_back(&letter.from, ask, coming));
-                self.disown(case, |held| held.taken_back_by(&letter.from, ask));
+                self.disown(case, |held| held.taken_back_by(&letter.from, Verb::Escalate, ask));
+            }
+            Body::Ask { case, verb: Verb::Reopen, .. } if is_true(header, letter) => {
+                self.disown(case, |held| held.stands_as().filter(|stands_as| letter.takes_back.contains(stands_as)));
             }
             Body::Refused { case, answers, .. } if is_true(header, letter) => {
                 self.comes_not(case, &letter.to, answers, End::Refused);
@@ -746,6 +794,7 @@ impl Cases {
                 // What was refused for a reason is not lost.
                 let is_news = |w: &Wish| w.refused.is_none() || error != letter::LOST;
                 let is_it = |w: &Wish| w.id == *answers && w.again == letter.again && is_news(w);
+                self.index(case, false);
                 if let Some(held) = self.held.get_mut(case)
                     && let Some(wish) = held.wishes.iter_mut().find(|w| is_it(w))
                 {
@@ -755,6 +804,7 @@ impl Cases {
                     held.moved_to.take_if(|_| wish.verb == Verb::Comment && !is_unheard);
                     self.dirty.insert((Dirty::Case, case.clone()));
                 }
+                self.index(case, true);
                 // Whoever pressed calls for help all the same.
                 if is_over {
                     self.post(pos, posted, is_old);

@@ -150,7 +150,7 @@ pub enum Body {
     SentBack { case: String, term: u32, version: u32, why: String },
     /// Its giver wants the case again, which `case` shows on its way; `asker` is the node where he said so who asked.
     Recall { case: Case, history: Vec<Entry>, by: String, why: String, asker: Address },
-    /// Somebody at `from` wants to know what has become of that wish of his, which may be lost; `how` says with what.
+    /// Somebody at `from` wants to know what has become of that wish of his, which may be lost.
     WhatOf(WhatOf),
     /// What the parent knows of a case of the node that has asked, for that history of its log; and who comes to it.
     Returned {
@@ -319,6 +319,10 @@ impl Pen<'_> {
                         format!("{by} has accepted it and does not come after all, and {to} has not answered that"),
                     )
                 }
+                None if case.status == Status::Closed => (
+                    UNANSWERED,
+                    format!("it was closed and is said not to be solved, and {to} has not opened it again"),
+                ),
                 None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
             },
         };
@@ -408,6 +412,13 @@ impl Letter {
         matches!(&self.body, Body::HandOver { contact: Some(_), .. })
     }
 
+    /// Is it a wish that done twice is done once, and that is as true later: that somebody be forgotten, or that
+    /// whoever was to come to a press does not?
+    pub fn is_done_once(&self) -> bool {
+        let Body::Ask { verb, .. } = &self.body else { return false };
+        *verb == Verb::Forget || *verb == Verb::Escalate && !self.takes_back.is_empty()
+    }
+
     /// The node whose record brings it to the place where it turns.
     pub fn sender(&self) -> &Address {
         self.via.as_ref().unwrap_or(&self.from)
@@ -420,7 +431,9 @@ pub struct WhatOf {
     pub verb: Verb,
     pub wish: String,
     pub hops: u8,
-    pub how: String,
+    /// With what it may be lost, if he has heard of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<String>,
 }
 
 impl Body {

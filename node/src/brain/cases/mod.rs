@@ -8,7 +8,7 @@
 //! | [`news`] | what a record says anew of a case |
 //! | [`deciding`] | what follows from an event or a step, and how a letter goes |
 //! | [`answering`] | what follows from a letter |
-//! | [`asked_after`] | what became of a wish that may be lost with a disk |
+//! | [`asked_after`] | what became of a wish that may be lost with a disk, or has no answer |
 //! | [`forgetting`] | of whom a record is, and what goes with him when he is to be forgotten |
 //! | [`folding`] | records folded into what is held |
 //! | [`policy`] | how the engine sees all that |
@@ -81,7 +81,7 @@ use asking::{joined, kept, who};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb, step};
+use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb, step};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -155,7 +155,7 @@ pub struct Held {
     /// Whoever was to come does not, and nobody was called here for that yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub taken_back: bool,
-    /// The acceptance that was taken back last; the owner may not have heard of it.
+    /// The acceptance, or the end, that was taken back last; the owner may not have heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disowned: Option<Disowned>,
     /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
@@ -197,17 +197,21 @@ impl Held {
         self.case.status == Status::Submitted || self.disowns().is_some()
     }
 
-    /// That whoever has accepted it does not come, as long as its owner has not done so.
+    /// That whoever has accepted it does not come, or that it is closed and not solved, as long as its owner has not
+    /// done what follows.
     fn disowns(&self) -> Option<&Disowned> {
-        self.disowned.as_ref().filter(|disowned| self.accepted_as().as_ref() == Some(&disowned.wish))
+        self.disowned.as_ref().filter(|disowned| self.stands_as().as_ref() == Some(&disowned.wish))
     }
 
-    /// The name of the acceptance of a press that stands: its wish's, or its order's if it was made where the case is.
-    fn accepted_as(&self) -> Option<String> {
-        if !self.case.urgent || self.case.status != Status::Accepted {
-            return None;
-        }
-        let line = self.history.iter().rfind(|e| e.step == Verb::Accept.done())?;
+    /// The name of what lets nobody call for a press, its acceptance or its end: its wish's, or its order's if it was
+    /// made where the case is.
+    fn stands_as(&self) -> Option<String> {
+        let done = match self.case.status {
+            Status::Accepted => Verb::Accept.done(),
+            Status::Closed if !self.case.is_merged() => Verb::Close.done(),
+            _ => return None,
+        };
+        let line = self.history.iter().rfind(|e| self.case.urgent && e.step == done)?;
         Some(line.wish.clone().unwrap_or_else(|| format!("{}.{}", line.term, line.version)))
     }
 
@@ -224,11 +228,12 @@ impl Held {
 
     /// Were responders called here because it had not climbed, and was nothing done since? It has climbed, or people
     /// have said something of it, or another box is there in place of its own, or that box
-    /// says now, too, that whoever had accepted it does not come.
+    /// says now, too, that whoever had accepted it does not come, or that it is not over.
     fn was_called_for(&self) -> bool {
         let is_climb = |e: &Entry| e.by == machine::TIMER && e.step == Verb::Escalate.done();
         let mut is_owed = self.called.is_some() && self.disowned.as_ref().is_some_and(|d| d.called == self.called);
-        let mut is_disowned = |e: &Entry| e.step == Verb::Escalate.done() && std::mem::take(&mut is_owed);
+        let does_so = |e: &Entry| [Verb::Escalate.done(), Verb::Reopen.done()].contains(&e.step.as_str());
+        let mut is_disowned = |e: &Entry| does_so(e) && std::mem::take(&mut is_owed);
         let says_nothing = |e: &Entry| [Verb::Comment.done(), step::RECOVERED].contains(&e.step.as_str());
         let mut is_nothing = |e: &Entry| is_climb(e) || says_nothing(e) || is_disowned(e);
         let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(&mut is_nothing);
@@ -291,10 +296,10 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// An acceptance of a press that whoever has made it takes back.
+/// An acceptance of a press that whoever has made it takes back, or an end of it that does not stand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Disowned {
-    /// Its name ([`Held::accepted_as`]).
+    /// Its name ([`Held::stands_as`]).
     wish: String,
     /// When that came here, by this node's own clock: µs since 1970.
     heard_us: i64,
@@ -342,7 +347,7 @@ pub struct Wish {
     /// How often it was asked for before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u32,
-    /// Of an escalation: the acceptances that it takes back.
+    /// Of an escalation: the acceptances that it takes back; of a reopening: the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     takes_back: Vec<String>,
     /// Of a recall: who gave the case, and has it again when it is back.
@@ -354,6 +359,15 @@ pub struct Wish {
     /// Whether it was done is not known, and may be said yet: asked for again, it is the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_lost: bool,
+    /// When it was asked for, or asked after, last, by this node's own clock: µs since 1970; and how often it was asked
+    /// after.
+    #[serde(default)]
+    asked_us: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    asked_after: u32,
+    /// Of what may be asked for again by itself ([`Letter::is_done_once`]): in which words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<Box<Ask>>,
 }
 
 /// What became of a wish at this node.
@@ -481,6 +495,8 @@ pub struct Cases {
     has_looked: bool,
     /// What this node looks after for others ([`Cases::watches`]), by when that has been so for too long.
     waits: BTreeSet<(i64, String)>,
+    /// Cases of which something was asked for here that has no answer yet, by when it is asked after.
+    unheard: BTreeSet<(i64, String)>,
     /// When this node has told of its start, µs since 1970. It is no part of its rows.
     started_us: Option<i64>,
     dirty: HashSet<(Dirty, String)>,
@@ -534,6 +550,7 @@ impl Cases {
             to_rebook: BTreeSet::new(),
             has_looked: false,
             waits: BTreeSet::new(),
+            unheard: BTreeSet::new(),
             started_us: None,
             given: BTreeMap::new(),
             dirty: HashSet::new(),
@@ -566,8 +583,8 @@ impl Cases {
             Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
             None => {
                 // Who is said to come since then has had no answer, and nobody was called in his place. What was
-                // accepted need not climb.
-                let has_climbed = self.has_climbed_here(case) || case.status == Status::Accepted;
+                // accepted, or closed, need not climb.
+                let has_climbed = self.has_climbed_here(case) || case.status != Status::Submitted;
                 let was_called = has_climbed && held.coming.is_empty();
                 case.urgent
                     && held.is_unanswered()
@@ -612,8 +629,8 @@ impl Cases {
 
     /// When that has been so for too long, µs since 1970: a press should have been here one step before.
     fn too_long(&self, held: &Held) -> i64 {
-        let (settings, case) = (&self.settings, &held.case);
-        let climb_s = i64::from(settings.sos_climb_s.max(1));
+        let case = &held.case;
+        let climb_s = i64::from(self.settings.sos_climb_s.max(1));
         if let Some(since_us) = self.awaits_answer_since(held) {
             return since_us.saturating_add(climb_s.saturating_mul(1_000_000));
         }
@@ -627,13 +644,18 @@ impl Cases {
                 let from = case.escalated_to.as_ref().unwrap_or(&case.owner).depth();
                 climb_s.saturating_mul(from.saturating_sub(self.me.depth()) as i64 + 1)
             }
-            Some(_) if case.urgent => climb_s,
-            Some(_) => settings.on_its_way_s.max(1).into(),
+            Some(_) => self.on_its_way_s(case),
         };
         held.heard_us.saturating_add(most_s.saturating_mul(1_000_000))
     }
 
-    /// Before that nobody is called for what this node looks after for others: while it was down it has heard nothing,
+    /// How long a letter about that case may be on its way before somebody looks after it.
+    fn on_its_way_s(&self, case: &Case) -> i64 {
+        let settings = &self.settings;
+        i64::from(if case.urgent { settings.sos_climb_s } else { settings.on_its_way_s }.max(1))
+    }
+
+    /// Before that nobody is called for what this node looks after for others, and nothing is asked after: while it was down it has heard nothing,
     /// and what it has missed comes now. `None`: it has not told of its start yet.
     fn listens_until(&self) -> Option<i64> {
         self.started_us.map(|at| at.saturating_add(self.listens_us()))
@@ -644,16 +666,20 @@ impl Cases {
         step_us.min(LISTENS_US)
     }
 
-    /// When somebody is to be called for the first of what waits.
+    /// When somebody is to be called for the first of what waits, or something is to be asked after.
     fn next_wait_us(&self) -> Option<i64> {
-        let (first, _) = self.waits.first()?;
+        let (first, _) = [&self.waits, &self.unheard].into_iter().filter_map(BTreeSet::first).min()?;
         self.listens_until().map(|until| until.max(*first))
     }
 
     /// The cases for which this node's responders are to be called now: what waits has done so for too long.
     fn waited(&self, now_us: i64) -> impl Iterator<Item = &Held> {
+        self.too_long_in(&self.waits, now_us)
+    }
+
+    fn too_long_in<'c>(&'c self, all: &'c BTreeSet<(i64, String)>, now_us: i64) -> impl Iterator<Item = &'c Held> {
         let is_on = self.listens_until().is_some_and(|until| until <= now_us);
-        let due = self.waits.iter().take_while(move |(at, _)| is_on && *at <= now_us);
+        let due = all.iter().take_while(move |(at, _)| is_on && *at <= now_us);
         due.filter_map(|(_, id)| self.held.get(id))
     }
 
@@ -675,12 +701,18 @@ impl Cases {
         }
         self.latest_us = now_us;
         self.started_us = self.started_us.map(|at| at.min(now_us));
-        let is_ahead = |id: &&String| self.held[*id].heard_us > now_us.saturating_add(AHEAD_US);
-        let ahead: Vec<String> = self.open.iter().filter(is_ahead).cloned().collect();
+        let ahead_us = now_us.saturating_add(AHEAD_US);
+        let is_ahead = |id: &&String| {
+            let held = &self.held[*id];
+            held.heard_us > ahead_us || held.wishes.iter().any(|w| w.asked_us > ahead_us)
+        };
+        let asking = self.unheard.iter().map(|(_, id)| id);
+        let ahead: BTreeSet<String> = self.open.iter().chain(asking).filter(is_ahead).cloned().collect();
         for id in ahead {
             self.index(&id, false);
             if let Some(held) = self.held.get_mut(&id) {
-                held.heard_us = now_us;
+                held.heard_us = now_us.min(held.heard_us);
+                held.wishes.iter_mut().for_each(|w| w.asked_us = now_us.min(w.asked_us));
                 held.came_us.iter_mut().for_each(|at| *at = now_us.min(*at));
                 held.disowned.iter_mut().for_each(|disowned| disowned.heard_us = now_us.min(disowned.heard_us));
             }

@@ -96,6 +96,11 @@ impl Policy for Cases {
                 drafts.push(Pen { me: &self.me, now }.call_waiting(held));
             }
         }
+        for held in self.unheard(now_us).take(TOGETHER) {
+            if touched.insert(&held.case.id) {
+                drafts.extend(self.ask_after_unheard(held, now));
+            }
+        }
         for id in self.forgetting.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
             let by = held.to_forget.clone().unwrap_or_default();

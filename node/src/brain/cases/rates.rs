@@ -229,10 +229,12 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;
-            // A word after it was reopened is none in time.
-            let in_time = case.responded().zip(clock.due).is_some_and(|(answered, due)| answered <= due);
-            c.response_kept = u64::from(in_time && !clock.missed_before);
-            c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
+            // By its first limit: a word after it was reopened is none in time, nor does it matter how the next call
+            // for help is answered.
+            let (answered, due) = (case.first_responded(), clock.counted_due());
+            let is_over = due.is_some_and(|due| now > due);
+            c.response_kept = u64::from(answered.zip(due).is_some_and(|(answered, due)| answered <= due));
+            c.response_open = u64::from(clock.stopped.is_none() && answered.is_none() && !is_over);
         }
     }
     c

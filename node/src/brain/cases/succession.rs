@@ -23,6 +23,7 @@
 //! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
 //! The top of the tree has nobody to ask.
 
+use super::asked_after::what_is_lost;
 use super::folding::is_named;
 use super::letter::{self, Body, Letter, PREFIX, Pen};
 use super::letters::Posted;
@@ -66,6 +67,9 @@ pub(super) struct Succession {
     history: Option<LogId>,
     /// There was another in this folder: it knows some of what it has said, and not all.
     knows_some: bool,
+    /// The folder was empty, and nobody has told it all that was before since: so it knows nothing of that.
+    #[serde(default)]
+    began_empty: bool,
     asked: bool,
     all: Option<All>,
     /// The lanes in which the parent has said that it was all.
@@ -103,6 +107,9 @@ struct Roll {
     /// Of a question and a call: it comes from a box that knows some of what there was before.
     #[serde(default)]
     knows_some: bool,
+    /// What it knows is of its own time, for it began on an empty disk, and not much before this.
+    #[serde(default)]
+    began_empty: bool,
     /// Of a question: the newest revision of its own alarms that the box knows from before; 0: of none.
     #[serde(default)]
     alarms: i64,
@@ -263,9 +270,9 @@ impl Cases {
         let pen = Pen { me: &self.me, now };
         let down = (Direction::Down, Tier::Neighbourhood);
         if let Some(log) = self.succession.history.filter(|_| self.has_parent) {
-            let (n, knows_some) = (self.succession.called, self.knows_some());
+            let Succession { called: n, knows_some, began_empty, .. } = self.succession;
             let alarms = Brain::of(state).map_or(0, |brain| brain.rules.newest_before());
-            let data = json!(Roll { node: self.me.clone(), log, n, knows_some, alarms, met: false });
+            let data = json!(Roll { node: self.me.clone(), log, n, knows_some, began_empty, alarms, met: false });
             if !self.succession.asked {
                 // The parent answers; whoever has asked something of it hears that it may be lost.
                 let way = (Direction::Up, Tier::City);
@@ -520,7 +527,8 @@ impl Cases {
     /// node has said: its own cases wait, and so do letters that it may have answered since, as on an empty disk.
     pub(super) fn begin_succession(&mut self, log: LogId) {
         let knows_some = self.succession.history.is_some();
-        self.succession = Succession { history: Some(log), knows_some, ..Succession::default() };
+        let began_empty = !knows_some || self.succession.began_empty && !self.is_settled();
+        self.succession = Succession { history: Some(log), knows_some, began_empty, ..Succession::default() };
         self.dirty.insert((Dirty::Succession, String::new()));
         if !knows_some || !self.has_parent {
             return;
@@ -557,11 +565,13 @@ impl Cases {
         let node = header.origin.and_then(|o| Address::parse(o.address).ok());
         let roll = letter::data::<Roll>(payload).filter(|roll| roll.knows_some);
         let lost = node.zip(roll);
-        lost.map_or_else(Vec::new, |(node, roll)| self.ask_after(&node, true, &roll.log.to_string(), now))
+        let ask = |(node, roll): (Address, Roll)| self.ask_after(&node, !roll.began_empty, &roll.log.to_string(), now);
+        lost.map_or_else(Vec::new, ask)
     }
 
+    /// Does this box know some of what there was before, so that it has not lost its disk?
     pub(super) fn knows_some(&self) -> bool {
-        self.succession.knows_some
+        self.succession.knows_some && !self.succession.began_empty
     }
 
     /// May others know of newer steps of that case, which was here before this node lost some of what it knew?
@@ -755,25 +765,24 @@ impl Cases {
     /// What becomes of a case that was here before depends on what others know of it.
     pub(super) fn not_yet(&self, id: &str) -> Refusal {
         let (why, hint) = self.awaited().map(|a| (a.sentence("cases"), a.hint())).unwrap_or_default();
-        let detail = format!("{} has lost some of what it knew, and `{id}` may have gone on: {why}", self.me);
+        let what = what_is_lost(self.knows_some());
+        let detail = format!("{} has lost {what}, and `{id}` may have gone on: {why}", self.me);
         Refusal::new("not-yet", detail, hint)
     }
 
-    /// There is no such case here; or it is one that the lost node had.
+    /// There is no such case here; or it is one that the lost node had, or may have had.
     pub(super) fn unknown(&self, text: &str) -> Refusal {
+        let none = format!("{} knows no case `{text}`", self.me);
+        let Some(awaited) = self.awaited() else {
+            return Refusal::new("not-found", none, "`citybrain case list` shows those it knows");
+        };
         let waits = |l: &Letter| text.len() >= 8 && l.body.case().contains(text);
-        match self.awaited().filter(|_| self.waiting.values().any(waits)) {
-            Some(awaited) => {
-                let detail =
-                    format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence("cases"));
-                Refusal::new("not-yet", detail, awaited.hint())
-            }
-            None => Refusal::new(
-                "not-found",
-                format!("{} knows no case `{text}`", self.me),
-                "`citybrain case list` shows those it knows",
-            ),
-        }
+        let detail = if self.waiting.values().any(waits) {
+            format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence("cases"))
+        } else {
+            format!("{none}, as far as is known: {}", awaited.whole("cases"))
+        };
+        Refusal::new("not-yet", detail, awaited.hint())
     }
 }
 

@@ -490,6 +490,7 @@ impl World {
         let old: Vec<&Held> = place.cases.iter().collect();
         assert_eq!(from_rows.iter().collect::<Vec<_>>(), old);
         assert_eq!((&from_rows.due, &from_rows.waits), (&place.cases.due, &place.cases.waits));
+        assert_eq!(from_rows.unheard, place.cases.unheard);
         assert_eq!((&from_rows.open, &from_rows.opened), (&place.cases.open, &place.cases.opened));
         assert_eq!(from_rows.open_since, place.cases.open_since);
         assert_eq!((&from_rows.imported, &from_rows.changed), (&place.cases.imported, &place.cases.changed));

@@ -277,6 +277,11 @@ impl Table {
         }
     }
 
+    /// Those that a list calls by a name that begins so.
+    pub fn beginning(&self, text: &str) -> impl Iterator<Item = &Alarm> {
+        self.all.values().filter(move |a| a.named().starts_with(text))
+    }
+
     /// Those that are active are meant first: of those that are over a node may know many.
     fn called_by(&self, text: &str, fits: fn(&str, &str) -> bool) -> Named<&Alarm> {
         let is_called = |a: &&Alarm| match text.strip_prefix(a.name.as_str()) {

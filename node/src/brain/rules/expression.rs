@@ -44,7 +44,7 @@ const EVENT_FIELDS: [&str; 16] = [
     "specversion",
 ];
 /// More that some events have.
-const MORE_FIELDS: [&str; 9] = [
+const MORE_FIELDS: [&str; 10] = [
     "datacontenttype",
     "dataschema",
     "data_base64",
@@ -52,6 +52,7 @@ const MORE_FIELDS: [&str; 9] = [
     "traceparent",
     "tracestate",
     "rulehops",
+    "rulemoment",
     "sequence",
     "key",
 ];

@@ -7,7 +7,7 @@ use super::Rules;
 use super::alarms::{self, Turn, id_of};
 use super::asking::Ask;
 use super::expression::Facts;
-use super::keys::{Due, Held, KeyState};
+use super::keys::{Held, KeyState};
 use super::queue::{Conclusion, Counted, Intent, Meet};
 use super::rule::{Action, Dependency, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
@@ -15,17 +15,21 @@ use super::step::{self, Free, Met, Step};
 use crate::brain::cases;
 use crate::brain::in_force::LOADED;
 use crate::brain::services::CATALOGUE;
+use chrono::{DateTime, Utc};
 use citybrain_hub::state::{RETIRED_TYPE, RETURNED_TYPE, subtree_of};
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use citybrain_shared::{Address, Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
+use std::collections::HashSet;
 
 /// Rules that fire on what rules emitted; deeper than this is a circle.
 const HOPS_MAX: u64 = 4;
 /// The attribute that counts them.
 pub const HOPS: &str = "rulehops";
+/// The attribute of an alarm's event that says of which moment a rule's word is, if that is before it was written.
+pub const MOMENT: &str = "rulemoment";
 /// How far the records' time may step back before what was written ahead of it is taken back, too. Less
 /// is an adjustment of the clock, and time stands still until it is made up for.
 const AHEAD_US: i64 = 600_000_000;
@@ -39,6 +43,16 @@ struct DataOf<T> {
 
 fn data_of<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
     serde_json::from_slice::<DataOf<T>>(payload).ok().map(|d| d.data)
+}
+
+/// The moment of which a rule's word on an alarm is: it may be said much later.
+fn moment_of(payload: &[u8]) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Dated {
+        rulemoment: Option<DateTime<Utc>>,
+    }
+    let dated = serde_json::from_slice::<Dated>(payload).ok()?;
+    dated.rulemoment.map(|at| at.timestamp_micros())
 }
 
 impl Rules {
@@ -139,10 +153,12 @@ impl Rules {
         }
         // Behind one that waits to be met it waits, too.
         let waits = matches!(self.waiting_of(index, &key), Some(Conclusion::Meet(_)));
-        let free = self.is_free(rule, &key, at_us);
+        let is_settled = self.waiting.is_empty() && self.memories.next_due_us().is_none_or(|at| at > at_us);
+        let free = self.is_free(rule, &key, is_settled);
         let meets = |state: &mut KeyState| {
             let now = at_us.max(state.last_us);
-            let (step, counted) = if waits || step::is_behind(state, now) {
+            let is_open = !is_settled && step::awaits_alarm(rule, state, now);
+            let (step, counted) = if waits || is_open || step::is_behind(state, now) {
                 (Step::Later, None)
             } else {
                 let counted = step::count(rule, state, value.as_ref(), now);
@@ -177,22 +193,31 @@ impl Rules {
         is_on && held().had_before
     }
 
-    /// May the rule fire, as far as that is known before what waits is said?
-    fn is_free(&self, rule: &Rule, key: &str, now_us: i64) -> Free {
-        let is_settled = || self.waiting.is_empty() && self.memories.next_due_us().is_none_or(|at| at > now_us);
+    /// May the rule fire, as far as that is known before what waits is said? `is_settled`: nothing does.
+    fn is_free(&self, rule: &Rule, key: &str, is_settled: bool) -> Free {
         if !rule.depends() {
             return Free::Yes;
         }
         let by_now = step::depends(rule, key, |name, key| self.alarms.is_active(name, key));
         // How long it holds counts from when the alarm has turned, at any rate.
-        if !by_now && (rule.hold_us.is_some() || is_settled()) { Free::No } else { Free::Open }
+        if !by_now && (rule.hold_us.is_some() || is_settled) { Free::No } else { Free::Open { by_now } }
     }
 
     /// An event that waited has been met.
     fn met(&mut self, meet: &Meet, free: bool, now_us: i64) {
         let Some(index) = self.index_of(&meet.rule) else { return };
         let rule = &self.set.rules[index as usize];
-        let meets = |state: &mut KeyState| step::meet_again(rule, state, meet, free, now_us);
+        // The node was down since then, and heard nothing.
+        let since_us = self.uptime.since_us();
+        let is_deaf = now_us < since_us && self.waiting_of(index, &meet.key).is_none();
+        let until_us = rule.absent_us.filter(|_| is_deaf).map(|absent| since_us + absent);
+        let meets = |state: &mut KeyState| {
+            let met = step::meet_again(rule, state, meet, free, now_us);
+            if let Some(until) = until_us {
+                step::put_off(state, until);
+            }
+            met
+        };
         if let Some(Err(why)) = self.memories.change(index, &meet.key, meets) {
             self.memories.tally_mut(index).failed(&why);
         }
@@ -236,15 +261,15 @@ impl Rules {
         let off_us = self.uptime.start(counter, now_us);
         self.dirty_uptime = true;
         self.waiting.start();
-        // Nothing could come while the node was down: what is missed is put off by that, but not by what it waited.
+        // Nothing could come while the node was down: what is missed is put off by that, but not by what it waited. Where
+        // an event has come and waits to be met, that is what it is put off behind.
+        let meets = self.waiting.iter().filter(|intent| matches!(intent.what, Conclusion::Meet(_)));
+        let meets: HashSet<(&str, &str)> = meets.filter_map(|intent| intent.what.of()).collect();
         for (index, rule) in (0..).zip(&self.set.rules) {
             let Some(absent) = rule.absent_us else { continue };
-            self.memories.change_each(index, |_, state| {
-                let Some(due) = state.due.filter(|d| d.at_us < now_us + absent) else { return false };
-                let later = Due { at_us: (due.at_us + off_us).min(now_us + absent), ..due };
-                state.deaf_us += later.at_us - due.at_us;
-                state.due = Some(later);
-                true
+            self.memories.change_each(index, |key, state| {
+                let due = state.due.filter(|_| !meets.contains(&(rule.name.as_str(), key)));
+                due.is_some_and(|due| step::put_off(state, (due.at_us + off_us).min(now_us + absent)))
             });
         }
     }
@@ -282,7 +307,10 @@ impl Rules {
                 if own && header.name == alarms::CLEARED {
                     self.rest_all(&alarm);
                 }
-                self.changing(header.committed_us, |table| table.fold(alarm));
+                // What comes from elsewhere, or from a person, counts when it is heard.
+                let as_of = if own { moment_of(payload) } else { None };
+                let turned_us = as_of.map_or(header.committed_us, |at| at.min(header.committed_us));
+                self.changing(turned_us, |table| table.fold(alarm));
             }
             alarms::KNOWN if header.direction == Direction::Down && header.target == self.me.as_str() => {
                 let Some(alarm) = data_of::<Alarm>(payload) else { return };

@@ -40,7 +40,10 @@
 //!
 //! **Moments.** The log's own times decide, not when somebody looks. An event that comes to a key at or behind a moment
 //! that was planned for it, of whatever kind, waits in the queue, too, uncounted: [`speak`] says first what that moment
-//! has come to, as of its own time, and only then is the event met. So a node that is late (a slow disk, a busy machine)
+//! has come to, as of its own time, and only then is the event met. An event that comes to a rule which waits for an
+//! alarm waits until all that is older is said. Where alarms decide, a group says events and moments in the order of
+//! their times, and ends where an alarm has turned for which some rule waits: the alarm's record says of which moment
+//! that is, and what it lets fire is said before anything newer. So a node that is late (a slow disk, a busy machine)
 //! says what one says that is not, and what [`rehearse`] says. Where nothing is due that costs one comparison.
 //!
 //! **Bounds.** Keys per rule, cells per window, values told apart, alarms, conclusions waiting: each

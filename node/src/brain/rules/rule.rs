@@ -37,6 +37,8 @@ pub struct Set {
     by_name: HashMap<String, u32>,
     /// Names of alarms that some rule clears.
     pub cleared: HashSet<String>,
+    /// Names of alarms on which some rule depends.
+    watched: HashSet<String>,
     exact: HashMap<String, Vec<u32>>,
     prefixes: Vec<(String, u32)>,
     /// Answers for types seen before.
@@ -376,6 +378,7 @@ impl Set {
             calendar: None,
             by_name: HashMap::new(),
             cleared: HashSet::new(),
+            watched: HashSet::new(),
             exact: HashMap::new(),
             prefixes: Vec::new(),
             found: HashMap::new(),
@@ -436,6 +439,7 @@ impl Set {
                 None => self.exact.entry(pattern.clone()).or_default().push(index),
             }
         }
+        self.watched.extend(rule.dependencies().map(|d| d.alarm.clone()));
         for action in &rule.then {
             if let Action::Clear { alarm, .. } = action {
                 self.cleared.insert(alarm.clone());
@@ -447,6 +451,16 @@ impl Set {
 
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Does some rule depend on alarms of that name?
+    pub fn is_watched(&self, alarm: &str) -> bool {
+        self.watched.contains(alarm)
+    }
+
+    /// Does some rule depend on what this one says?
+    pub fn sways(&self, rule: &Rule) -> bool {
+        rule.moves().any(|alarm| self.is_watched(alarm))
     }
 
     pub fn index_of(&self, rule: &str) -> Option<u32> {

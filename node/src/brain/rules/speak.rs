@@ -5,10 +5,11 @@
 
 use super::Rules;
 use super::act::Occasion;
+use super::alarms::Turn;
 use super::drafts::{Drafts, TEXT_MAX, cut, draft, header};
 use super::keys::{Due, Held, KeyState, What};
 use super::queue::{Conclusion, Intent, Meet};
-use super::rule::{Action, Rule};
+use super::rule::{Action, Dependency, Rule};
 use super::said::{FIRED, Outcome, Said, SaidOf};
 use super::step::{self, Step};
 use super::telling::Telling;
@@ -45,12 +46,16 @@ impl Rules {
         speaker.due_us = due.first().map_or(i64::MAX, |come| come.at_us);
         let (mut upto, mut spoken) = (Pos::ZERO, 0);
         for intent in self.waiting.iter().take(SPOKEN_MAX) {
+            // What an alarm has let fire does so before anything newer.
+            let is_newer = speaker.turned_us.is_some() && intent.pos > upto;
             // A quarter is for timers: what comes without end must not keep them back.
-            if speaker.is_full(3) || !speaker.conclusion(intent) {
+            if is_newer || speaker.is_full(3) || !speaker.conclusion(intent) {
                 break;
             }
+            speaker.heed(intent.at_us);
             (upto, spoken) = (intent.pos, spoken + 1);
         }
+        let first_us = self.waiting.iter().nth(spoken).map(|intent| intent.at_us);
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
         let mut timers = 0;
         for come in due {
@@ -58,13 +63,29 @@ impl Rules {
             if timers > 0 && speaker.is_full(4) {
                 break;
             }
-            if !speaker.calls(come.rule, come.key) {
+            // Where alarms decide, what is older is said before.
+            let is_newer = first_us.into_iter().chain(speaker.turned_us).any(|at| at < come.at_us);
+            if (is_newer || speaker.next_us <= come.at_us) && self.is_in_turn(come.rule)
+                || !speaker.calls(come.rule, come.key)
+            {
                 continue;
             }
             timers += 1;
+            let at_us = come.at_us;
             speaker.timer(come);
+            speaker.heed(at_us);
         }
         speaker.group(upto, but)
+    }
+
+    fn memory_of(&self, rule: &str, key: &str) -> Option<(u32, &KeyState)> {
+        self.index_of(rule).and_then(|index| Some((index, self.memories.get(index, key)?)))
+    }
+
+    /// Does it count when the rule speaks, beside others: does it depend on an alarm, or some rule on one of its own?
+    fn is_in_turn(&self, rule: u32) -> bool {
+        let rule = &self.set.rules[rule as usize];
+        rule.depends() || self.set.sways(rule)
     }
 
     /// Timers that have come, but for those of which something else is to be said before. An event that came behind one
@@ -141,6 +162,10 @@ struct Speaker<'a> {
     now: i64,
     /// When the first of this group's timers came.
     due_us: i64,
+    /// When an alarm has turned that some rule waits for: what that leads to is older than all that comes behind.
+    turned_us: Option<i64>,
+    /// The first moment that what this group says has planned, of rules that are in turn: it is said before what is newer.
+    next_us: i64,
     alarms: Telling<'a>,
     /// States of those that met an event in this group, as that has left them.
     met: HashMap<(u32, &'a str), KeyState>,
@@ -172,6 +197,8 @@ impl<'a> Speaker<'a> {
             rules,
             now,
             due_us: i64::MAX,
+            turned_us: None,
+            next_us: i64::MAX,
             alarms: Telling::new(rules, now),
             met: HashMap::new(),
             free: Vec::new(),
@@ -213,8 +240,7 @@ impl<'a> Speaker<'a> {
     /// Does this conclusion begin what this group ends?
     fn has_ended(&self, what: &Conclusion) -> bool {
         let (Conclusion::Fire { rule, key, .. } | Conclusion::Change { rule, key, .. }) = what else { return false };
-        let state = self.rules.index_of(rule).and_then(|index| self.rules.memories.get(index, key));
-        state.is_some_and(|state| self.alarms.ends_one_of(&state.raised))
+        self.rules.memory_of(rule, key).is_some_and(|(_, state)| self.alarms.ends_one_of(&state.raised))
     }
 
     /// A second call for help with the same button ends the group: cases must know of the first before they are asked
@@ -235,6 +261,11 @@ impl<'a> Speaker<'a> {
         if self.has_ended(what) {
             return false;
         }
+        // Timers that were over when it came are said before.
+        if self.due_us.min(self.next_us) <= at_us && self.is_behind_timers(what) {
+            return false;
+        }
+        self.alarms.speaks_of(at_us);
         match what {
             Conclusion::Meet(meet) => return self.meets(meet, at_us),
             Conclusion::Fire { rule, key, held, window } => {
@@ -255,20 +286,59 @@ impl<'a> Speaker<'a> {
             Conclusion::GoOn(known) => self.alarms.go_on(known),
             Conclusion::Repeat(id) => self.alarms.repeat_known(id),
         }
+        if let Some((index, state)) = what.of().and_then(|(rule, key)| self.rules.memory_of(rule, key)) {
+            self.plans(index, state.next(), at_us);
+        }
         self.any = true;
         true
+    }
+
+    /// May what it says be another thing by what timers say, or the other way round?
+    fn is_behind_timers(&self, what: &Conclusion) -> bool {
+        let set = &self.rules.set;
+        match what {
+            Conclusion::Meet(_) => true,
+            Conclusion::Fire { rule, .. } | Conclusion::Change { rule, .. } | Conclusion::Over { rule, .. } => {
+                set.index_of(rule).is_some_and(|index| self.rules.is_in_turn(index))
+            }
+            Conclusion::Ask(ask) => set.is_watched(&ask.name),
+            Conclusion::GoOn(alarm) => set.is_watched(&alarm.name),
+            Conclusion::Return(_) | Conclusion::HandOn(_) | Conclusion::Repeat(_) => false,
+        }
+    }
+
+    /// If what was just said, of that moment, has begun or ended an alarm for which some rule waits, this group says nothing
+    /// newer.
+    fn heed(&mut self, at_us: i64) {
+        let turned = self.alarms.take_turned();
+        if turned.iter().any(|turn| self.is_awaited(turn, at_us)) {
+            self.turned_us.get_or_insert(at_us);
+        }
+    }
+
+    fn is_awaited(&self, turn: &Turn, at_us: i64) -> bool {
+        let Rules { set, memories, .. } = self.rules;
+        let named = |d: &Dependency| d.alarm == turn.name && d.any_key == turn.key.is_none();
+        (0..).zip(&set.rules).filter(|(_, rule)| rule.dependencies().any(named)).any(|(index, rule)| {
+            let awaits = |state: &KeyState| step::awaits_alarm(rule, state, at_us);
+            let is_waiting = |key: &str| self.state(index, key).is_some_and(awaits);
+            match &turn.key {
+                Some(key) => is_waiting(key),
+                None => memories.keys(index).keys().any(|key| is_waiting(key)),
+            }
+        })
+    }
+
+    /// As the events that this group has met have left it, or as it was.
+    fn state<'s>(&'s self, rule: u32, key: &'s str) -> Option<&'s KeyState> {
+        self.met.get(&(rule, key)).or_else(|| self.rules.memories.get(rule, key))
     }
 
     /// A rule meets an event that has waited: all that came before is known now, as whether alarms are active on which it
     /// depends. False: it waits for the next group.
     fn meets(&mut self, meet: &'a Meet, at_us: i64) -> bool {
-        // Timers that were over when it came are said before.
-        if self.due_us <= at_us {
-            return false;
-        }
         let (rules, key) = (self.rules, meet.key.as_str());
-        let known = rules.index_of(&meet.rule).and_then(|index| Some((index, rules.memories.get(index, key)?)));
-        let Some((index, known)) = known else {
+        let Some((index, known)) = rules.memory_of(&meet.rule, key) else {
             // Neither it nor what it knew is there any more.
             self.any = true;
             self.free.push(false);
@@ -298,9 +368,17 @@ impl<'a> Speaker<'a> {
             let (held, by, window) = (held.as_ref().unwrap_or(&meet.held), &meet.held, window.as_ref());
             self.act(&Deed { rule: &meet.rule, key, what, held, by, window, at_us, due_us: None });
         }
+        let next = self.met.get(&(index, key)).and_then(KeyState::next);
+        self.plans(index, next, at_us);
         self.any = true;
         self.free.push(free);
         true
+    }
+
+    /// What was just said of a rule, as of that moment, has it look again then.
+    fn plans(&mut self, rule: u32, next: Option<Due>, at_us: i64) {
+        let next = next.filter(|_| self.rules.is_in_turn(rule));
+        next.into_iter().for_each(|due| self.next_us = self.next_us.min(due.at_us.max(at_us + 1)));
     }
 
     /// A moment has come.
@@ -310,6 +388,7 @@ impl<'a> Speaker<'a> {
         let Some(state) = rules.memories.get(index, key) else { return };
         let Some(due) = state.next().filter(|d| d.at_us == due_us) else { return };
         self.any = true;
+        self.alarms.speaks_of(due_us);
         let what = step::come(rule, state, due, self.alarms.is_free(rule, key));
         // A title is told as it was by its event.
         let seen_us = state.held.as_ref().filter(|_| due.what == What::Title).map_or(due_us, |held| held.at_us);
@@ -332,6 +411,11 @@ impl<'a> Speaker<'a> {
         let window = window.as_ref();
         let at_us = if what == Outcome::Held { self.last_look(rule, state, due, event_us) } else { due_us };
         self.act(&Deed { rule: &rule.name, key, what, held, by, window, at_us, due_us: Some(due_us) });
+        if rules.is_in_turn(index) {
+            let mut state = state.clone();
+            step::settle(rule, key, &mut state, what, due, at_us);
+            self.plans(index, state.next(), due_us);
+        }
     }
 
     /// A silence that is held back is looked at each time as much time has gone by once more. Of the looks that are past

@@ -31,8 +31,10 @@ pub enum Step {
 pub enum Free {
     Yes,
     No,
-    /// It is known when all that came before is said.
-    Open,
+    /// It is known when all that came before is said. By what is known already, it may or may not.
+    Open {
+        by_now: bool,
+    },
 }
 
 /// May the rule fire, as far as other alarms go, of which those are active?
@@ -54,6 +56,13 @@ pub struct Met<'a> {
 /// is what the log's own times say.
 pub fn is_behind(state: &KeyState, now: i64) -> bool {
     state.next().is_some_and(|due| due.at_us <= now)
+}
+
+/// Would it fire if an alarm had begun or ended before then? Until that is known nothing newer may take the place of what
+/// waits for it.
+pub fn awaits_alarm(rule: &Rule, state: &KeyState, now: i64) -> bool {
+    let is_silent = |absent: i64| state.last_us + state.deaf_us + absent <= now;
+    rule.depends() && !state.on && state.held.is_some() && rule.absent_us.is_none_or(is_silent)
 }
 
 /// An event is heard, and counted, before it is met.
@@ -175,11 +184,14 @@ pub fn advance(rule: &Rule, key: &str, state: &mut KeyState, met: &Met<'_>) -> R
         // An alarm is wanted while the condition holds, also if nothing more is heard: as soon as it may be.
         if rule.raises() {
             state.held = Some(held().kept());
-            state.due = time_to_fire(rule, state, now).map(|at_us| Due { at_us, what: What::Held });
+            // An alarm that lets it fire, and is still to be said, plans that when it is.
+            let may_be = free != Free::Open { by_now: false };
+            let at_us = time_to_fire(rule, state, now).filter(|_| may_be);
+            state.due = at_us.map(|at_us| Due { at_us, what: What::Held });
         }
         return Ok(Step::Nothing);
     }
-    if free == Free::Open {
+    if matches!(free, Free::Open { .. }) {
         return Ok(Step::Later);
     }
     (state.since_us, state.due, state.fired_us) = (None, None, Some(now));
@@ -338,11 +350,7 @@ pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos, now_us: i64) ->
         // Whoever is silent is told by an alarm. What else follows may be done. But first there is time to come back, and
         // for the parent to say what it knows.
         state.held.iter_mut().for_each(|held| held.had_before = true);
-        if let Some(due) = &mut state.due {
-            let later = due.at_us.max(now_us + absent);
-            state.deaf_us += later - due.at_us;
-            due.at_us = later;
-        }
+        put_off(state, now_us + absent);
         return true;
     }
     state.retitle_us = None;
@@ -353,6 +361,14 @@ pub fn begin_anew(rule: &Rule, state: &mut KeyState, first: Pos, now_us: i64) ->
         state.due = faded.or(Some(Due { at_us: now_us + rule.calm_us, what: What::Over }));
     }
     state.on
+}
+
+/// What is missed is not before then: nothing could come, because the node was down. Does that change anything?
+pub fn put_off(state: &mut KeyState, until_us: i64) -> bool {
+    let Some(due) = state.due.as_mut().filter(|due| due.at_us < until_us) else { return false };
+    state.deaf_us += until_us - due.at_us;
+    due.at_us = until_us;
+    true
 }
 
 /// Somebody has ended what it raises: it may raise that again.

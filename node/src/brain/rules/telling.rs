@@ -2,15 +2,17 @@
 
 use super::Rules;
 use super::act::{Occasion, told_of};
-use super::alarms::{self, Identity, Step, Told, id_of};
+use super::alarms::{self, Identity, Step, Told, Turn, id_of};
 use super::asking::{Ask, Wish};
 use super::drafts::{Drafts, header, lane, prioritise};
+use super::fold::MOMENT;
 use super::raisers::{Raised, Raiser, Raisers};
 use super::rule::Rule;
 use super::step;
+use chrono::SecondsFormat;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::view::Alarm;
+use citybrain_shared::view::{Alarm, time_of};
 use citybrain_shared::{Address, Tier};
 use std::collections::{BTreeMap, HashSet};
 
@@ -27,6 +29,10 @@ pub struct Telling<'a> {
     /// Alarms that this group ends. Folded behind all that it says is done, their end is that of all who raise them by
     /// then: whoever begins to waits for the next group.
     cleared: HashSet<u64>,
+    /// The moment of what is being said.
+    moment_us: i64,
+    /// What has begun or ended since that was last asked for, of what some rule depends on.
+    turned: Vec<Turn>,
 }
 
 impl<'a> Telling<'a> {
@@ -39,7 +45,18 @@ impl<'a> Telling<'a> {
             moved: HashSet::new(),
             begun: Raisers::default(),
             cleared: HashSet::new(),
+            moment_us: now,
+            turned: Vec::new(),
         }
+    }
+
+    /// What is said from now on is of that moment.
+    pub fn speaks_of(&mut self, moment_us: i64) {
+        self.moment_us = moment_us;
+    }
+
+    pub fn take_turned(&mut self) -> Vec<Turn> {
+        std::mem::take(&mut self.turned)
     }
 
     pub fn rules(&self) -> &'a Rules {
@@ -87,17 +104,19 @@ impl<'a> Telling<'a> {
 
     /// Do other alarms let the rule fire, by the table and by what this group has said?
     pub fn is_free(&self, rule: &Rule, key: &str) -> bool {
-        step::depends(rule, key, |name, key| {
-            let is_of = |a: &&Alarm| a.name == name && key.is_none_or(|key| a.key == key);
-            let was = |a: &&Alarm| self.rules.alarms.get(&a.id).is_some_and(|a| a.active);
-            let said = || self.changed.values().filter(is_of);
-            let over = said().filter(|a| !a.active).filter(was).count();
-            let stays = || match over {
-                0 => self.rules.alarms.is_active(name, key),
-                _ => self.rules.alarms.active(name, key) as usize > over,
-            };
-            said().any(|a| a.active) || stays()
-        })
+        step::depends(rule, key, |name, key| self.is_active(name, key))
+    }
+
+    fn is_active(&self, name: &str, key: Option<&str>) -> bool {
+        let is_of = |a: &&Alarm| a.name == name && key.is_none_or(|key| a.key == key);
+        let was = |a: &&Alarm| self.rules.alarms.get(&a.id).is_some_and(|a| a.active);
+        let said = || self.changed.values().filter(is_of);
+        let over = said().filter(|a| !a.active).filter(was).count();
+        let stays = || match over {
+            0 => self.rules.alarms.is_active(name, key),
+            _ => self.rules.alarms.active(name, key) as usize > over,
+        };
+        said().any(|a| a.active) || stays()
     }
 
     /// These alarms, and all that are active of that rule and key.
@@ -274,8 +293,20 @@ impl<'a> Telling<'a> {
         if kind == alarms::CLEARED {
             self.cleared.insert(alarms::hash(&who.name, &who.key));
         }
+        let stood = self.stand(who);
         self.tell(alarm, kind, hops);
+        let turned = stood.into_iter().filter(|(turn, was)| self.is_active(&turn.name, turn.key.as_deref()) != *was);
+        self.turned.extend(turned.map(|(turn, _)| turn).collect::<Vec<_>>());
         Some(kind)
+    }
+
+    /// Is one active of this name and key, and one of this name, if a rule depends on that?
+    fn stand(&self, who: &Identity) -> Vec<(Turn, bool)> {
+        if !self.rules.set.is_watched(&who.name) {
+            return Vec::new();
+        }
+        let turns = [Some(who.key.clone()), None].map(|key| Turn { name: who.name.clone(), key });
+        turns.map(|turn| (self.is_active(&turn.name, turn.key.as_deref()), turn)).map(|(was, turn)| (turn, was)).into()
     }
 
     pub fn step_in_words(&mut self, who: &Identity, step: Step, hops: u64) -> Option<String> {
@@ -293,6 +324,9 @@ impl<'a> Telling<'a> {
         let urgent = alarm.severity.is_urgent();
         prioritise(&mut event, urgent);
         event.insert("reach".into(), alarm.reach.as_str().into());
+        if self.moment_us < self.now && self.rules.set.is_watched(&alarm.name) {
+            event.insert(MOMENT.into(), time_of(self.moment_us).to_rfc3339_opts(SecondsFormat::Micros, true).into());
+        }
         let (lane, direction, reach) = (lane(urgent), self.direction(alarm.reach), alarm.reach);
         self.drafts.push(Header { lane, direction, reach, ..header(kind) }, &event);
         self.changed.insert(alarm.id.clone(), alarm);

@@ -25,6 +25,11 @@ pub struct Uptime {
 }
 
 impl Uptime {
+    /// When the newest start was told of.
+    pub fn since_us(&self) -> i64 {
+        self.since_us
+    }
+
     fn shown_us(&self) -> i64 {
         (self.latest_us - self.since_us).max(0)
     }

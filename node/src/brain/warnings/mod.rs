@@ -88,6 +88,9 @@ pub struct Told {
     /// CAP's words, and `Expired`.
     pub msg_type: String,
     pub status: String,
+    /// For whom it is, as CAP says it. Who does not know (`""`) takes it for a message that is not for everybody.
+    #[serde(default)]
+    pub scope: String,
     /// As an alarm's.
     pub level: Severity,
     /// What it is about: 暴雨.

@@ -113,6 +113,7 @@ impl Warnings {
         let told = Told {
             sent,
             status: word("status"),
+            scope: word("scope"),
             level: here.level,
             event: here.event,
             headline: here.headline,

@@ -38,6 +38,7 @@ fn told(msg_type: &str, second: u32, level: Severity) -> Told {
         sent: at(second),
         msg_type: msg_type.into(),
         status: "Actual".into(),
+        scope: "Public".into(),
         level,
         event: "暴雨".into(),
         headline: String::new(),

@@ -30,7 +30,7 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
             Cell::new(s.zone.short(a.raised_at)),
             right(grouped(a.raises)),
             Cell::new(a.origin.as_str()),
-            Cell::new(clean(&named(a))),
+            Cell::new(clean(&a.named())),
             Cell::new(clean(&a.title)),
         ];
         if has_cases {
@@ -111,10 +111,6 @@ pub fn cap_taken(v: &view::CapTaken, _: &Screen, out: &mut dyn Write) -> io::Res
     Ok(())
 }
 
-fn named(a: &Alarm) -> String {
-    if a.key.is_empty() { a.name.clone() } else { format!("{}/{}", a.name, a.key) }
-}
-
 /// Two words: does it hold, and has anybody seen it.
 fn state(a: &Alarm, now: DateTime<Utc>) -> String {
     let held = if a.active { "active" } else { "cleared" };
@@ -130,7 +126,7 @@ fn state(a: &Alarm, now: DateTime<Utc>) -> String {
 pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let a = &v.alarm;
     writeln!(out, "{}  {} {}  {}", a.id, a.severity.as_str(), state(a, now), clean(&a.title))?;
-    writeln!(out, "alarm      {} of {}, seen up to the {}", clean(&named(a)), a.origin, a.reach)?;
+    writeln!(out, "alarm      {} of {}, seen up to the {}", clean(&a.named()), a.origin, a.reach)?;
     let key = if a.rule_key.is_empty() { String::new() } else { format!(", of {}", clean(&a.rule_key)) };
     writeln!(out, "rule       {}{key}", clean(&a.rule))?;
     let times = if a.raises == 1 { "once".into() } else { format!("{} times", grouped(a.raises)) };

@@ -32,7 +32,7 @@ pub fn away(away: &[view::Away], offline: bool, s: &Screen, out: &mut dyn Write)
 
 /// Below what lacks what others know of this node's own.
 pub fn awaits(awaited: Option<&view::Awaited>, what: &str, out: &mut dyn Write) -> io::Result<()> {
-    awaited.map_or(Ok(()), |a| writeln!(out, "some may be missing here, or old: {}", clean(&a.whole(what))))
+    awaited.map_or(Ok(()), |a| writeln!(out, "{}", clean(&a.lacking(what))))
 }
 
 pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -115,9 +115,7 @@ impl Book<'_> {
         if !(opened_it && is_taken_back(case, verb)) {
             may(verb, ask)?;
         }
-        use Verb::{Close, Evaluate, Merge, Reject, Verify, Withdraw};
-        let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
-        if ends_it && handlers(case).any(|handler| is_same_person(handler, &ask.by)) {
+        if is_for_others(case, verb, &ask.by) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
             let hint = match ask.role {
                 Some(Role::Resident) => "a resident who is called as whoever handles says so: `--by 'NAME (resident)'`",
@@ -127,6 +125,13 @@ impl Book<'_> {
         }
         Ok(())
     }
+}
+
+/// Would it end what he has handled himself?
+pub fn is_for_others(case: &Case, verb: Verb, by: &str) -> bool {
+    use Verb::{Close, Evaluate, Merge, Reject, Verify, Withdraw};
+    let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
+    ends_it && handlers(case).any(|handler| is_same_person(handler, by))
 }
 
 /// Who has handled it, or does: people, their units, summoned units that have reported, and whoever did so for them.

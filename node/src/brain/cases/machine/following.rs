@@ -159,8 +159,14 @@ impl Turn<'_> {
     fn come_back(&mut self) {
         (self.case.merged_into, self.case.leader_ended) = (None, None);
         let was_accepted = self.case.accepted_by.is_some();
+        let is_answered = self.case.responded().is_some();
+        // Nobody needed to answer it while it followed: unless its limit had passed by then, the next one counts.
+        if !is_answered {
+            self.void_clock(RESPONSE);
+        }
         self.begin_again(if was_accepted { Status::Accepted } else { Status::Submitted });
-        if self.case.responded().is_none() {
+        // A call for help has it already.
+        if !is_answered && !self.case.urgent {
             self.start_clock(RESPONSE, self.limit_of(|t| t.response));
         }
     }

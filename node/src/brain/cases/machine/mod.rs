@@ -28,6 +28,7 @@ mod turn;
 use super::calendar::Calendar;
 use super::looking::SOS;
 use crate::brain::form::Fault;
+pub use act::is_for_others;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
     Booked, Booking, CALL_BACK, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, SOLUTION, Status,
@@ -96,7 +97,8 @@ impl Refusal {
 pub struct Stepped {
     pub case: Case,
     pub entry: Entry,
-    /// Some who hear of it know nothing of what was before: it raises the case's reach, or another box writes it.
+    /// Some who hear of it may know nothing of what was before: it raises the case's reach, or whoever wrote that may
+    /// have lost it before they heard of it.
     pub tells_all: bool,
     /// Id of the event that led to it, where that is not the one that opened the case.
     pub because: Option<String>,
@@ -386,6 +388,7 @@ impl Book<'_> {
             accepted_from: None,
             signed: None,
             contacted: None,
+            responded_before: None,
             handlers: Vec::new(),
             terms: None,
             clocks: Vec::new(),
@@ -423,7 +426,11 @@ impl Book<'_> {
         turn.arrive();
         turn.case.term += 1;
         turn.entry.term = turn.case.term;
-        turn.done()
+        // What the giver wrote may be lost with its disk before those above both have heard of it. One above the giver
+        // has passed that on before the case came.
+        let tells_all = !self.me.covers(&case.owner);
+        let taken = turn.done();
+        Stepped { tells_all: taken.tells_all || tells_all, ..taken }
     }
 
     /// Takes a case that was with the box that was here before, or on its way to it: that box has lost
@@ -444,7 +451,7 @@ impl Book<'_> {
         let mut turn = Turn::new(self, case, step::SENT_AGAIN, "succession", None, None, now);
         turn.entry.to = case.handing_to.as_ref().map(Address::to_string);
         turn.entry.text = "the box that was here has lost its disk".into();
-        turn.done()
+        Stepped { tells_all: true, ..turn.done() }
     }
 
     /// Gives back to `to` a case that was taken here and not begun, because its giver wants it again.
@@ -459,14 +466,20 @@ impl Book<'_> {
         turn.done()
     }
 
-    /// It could not be handed over, and is this node's again; `why` says what was in the way.
-    pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
+    /// It could not be handed over, or is not to be (`is_recalled`), and is this node's again; `why` says what was in
+    /// the way.
+    pub fn bounce(&self, case: &Case, why: &str, is_recalled: bool, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, step::CAME_BACK, "hand-over", None, None, now);
         let to = turn.case.handing_to.take();
         turn.case.merging = None;
         // Whoever was to return it would have been this node.
-        if turn.case.dispatched_by.pop_if(|last| last == self.me).is_some() {
-            turn.undispatch();
+        let was_dispatched = turn.case.dispatched_by.pop_if(|last| last == self.me).is_some();
+        match (was_dispatched, is_recalled) {
+            (true, true) => turn.undispatch(),
+            (true, false) => turn.nobody_came(),
+            // Who believed that somebody comes must send another.
+            (false, false) if case.urgent => turn.entry.calls.push(self.me.clone()),
+            (false, _) => {}
         }
         turn.entry.to = to.map(|to| to.to_string());
         turn.entry.text = why.to_owned();

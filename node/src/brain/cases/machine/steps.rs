@@ -201,15 +201,11 @@ impl Turn<'_> {
     pub(super) fn sent_back(&mut self) -> Result<(), Refusal> {
         self.need_text("why it is returned")?;
         self.case.returns += 1;
-        self.undispatch();
         // It stays on the list until it has come there: called back, it is returned there again.
         if let Some(to) = self.case.dispatched_by.last().cloned() {
             self.hand_to(to);
         }
-        // Whoever was sent does not come, and somebody waits for help.
-        if self.case.urgent {
-            self.entry.calls.push(self.case.bound_for().clone());
-        }
+        self.nobody_came();
         Ok(())
     }
 

@@ -265,14 +265,29 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// It waits for its dispatch again, and whoever it was dispatched to has nothing to do with it any more.
+    /// It waits for its dispatch again.
     pub(super) fn undispatch(&mut self) {
+        self.leave_unit();
         self.case.status = Status::Accepted;
+        self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
+    }
+
+    /// The same, as whoever was sent does not come. Somebody who waits for help must not wait for those who have sent
+    /// him, and believe that he is there.
+    pub(super) fn nobody_came(&mut self) {
+        if !self.case.urgent {
+            return self.undispatch();
+        }
+        self.leave_unit();
+        self.call_anew();
+    }
+
+    /// Whoever it was dispatched to has nothing to do with it any more.
+    fn leave_unit(&mut self) {
         self.case.unit.clear();
         self.case.suspended = None;
         self.stop_clock(SOLUTION);
         self.void_clock(SOLUTION);
-        self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
     }
 
     /// It is this node's now. Whoever was to return it here has done so.
@@ -314,12 +329,36 @@ impl<'a> Turn<'a> {
         Limit { amount: self.book.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) }
     }
 
-    /// Its owner's responders are called, and those above until somebody accepts it.
+    /// The responders are called where it is, or will be, and those above until somebody accepts it.
     pub(super) fn call_for_help(&mut self) {
-        if self.book.me.parent().is_some() {
+        let there = self.case.bound_for().clone();
+        if there.parent().is_some() {
             self.start_clock(CLIMB, Some(self.climb()));
         }
-        self.entry.calls.push(self.book.me.clone());
+        self.entry.calls.push(there);
+    }
+
+    /// To a call for help nobody comes any more, whoever had accepted it: it calls as at first, and is to be answered
+    /// anew.
+    fn call_anew(&mut self) {
+        let case = &mut self.case;
+        case.status = Status::Submitted;
+        case.escalated_to = None;
+        case.responded_before = case.first_responded();
+        (case.accepted_by, case.accepted_from, case.signed) = (None, None, None);
+        self.await_response_again();
+        self.call_for_help();
+    }
+
+    /// What was not answered yet is due as it was. Otherwise there is a limit anew, and rates go by the first one.
+    fn await_response_again(&mut self) {
+        let Some(before) = self.case.clock(RESPONSE).filter(|c| c.stopped.is_some()).cloned() else { return };
+        self.start_clock(RESPONSE, self.limit_of(|t| t.response));
+        let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == RESPONSE) else { return };
+        match before.due_before {
+            Some(_) => clock.missed_before = before.missed_before,
+            None => clock.due_before = before.due,
+        }
     }
 
     /// The answer that they were said of does not stand: they are no word on the next one, and stay counted.
@@ -329,9 +368,8 @@ impl<'a> Turn<'a> {
         (case.verdict, case.other_verdict) = (None, None);
     }
 
-    /// Another round begins. To a call for help nobody comes any more: it calls as at first.
+    /// Another round begins.
     pub(super) fn begin_again(&mut self, status: Status) {
-        let status = if self.case.urgent { Status::Submitted } else { status };
         if self.case.ended_uncalled() {
             self.void_clock(CALL_BACK);
         }
@@ -341,12 +379,10 @@ impl<'a> Turn<'a> {
         (case.outcome, case.finding) = (None, None);
         case.escalated_to = None;
         self.set_verdicts_aside();
-        if status == Status::Accepted {
-            self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
-        }
         if self.case.urgent {
-            (self.case.accepted_by, self.case.accepted_from) = (None, None);
-            self.call_for_help();
+            self.call_anew();
+        } else if status == Status::Accepted {
+            self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
         }
         self.await_reports_again();
     }

@@ -964,29 +964,120 @@ fn a_call_for_help_that_comes_back_calls_whoever_has_it_again() {
     let mut world = World::new();
     world.has_registry = true;
     press(&mut world, "c/s/a");
-    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
-    let give = |to: &str| Ask { to: Some(a(to)), ..by("w", Role::Worker) };
-    let stands = |world: &World, called: usize, told: &str| {
-        let case = &held(world, "c/s/a").case;
-        assert_eq!((case.owner.as_str(), case.handing_to.as_ref(), case.status), ("c/s/a", None, Status::Accepted));
-        assert_eq!((calls(world, "c/s/a"), calls(world, "c/s/b"), calls(world, "c/s")), (called, 0, 0), "{told}");
+    let sends = |world: &mut World, to: &str| {
+        assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+        assert!(world.ask("c/s/a", ID, Verb::Dispatch, &Ask { to: Some(a(to)), ..by("w", Role::Worker) }, ""));
+        world.settle();
     };
-    stands(&world, 1, "pressed");
-    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/b"), ""));
-    world.settle();
+    let stands = |world: &World, status: Status, called: [usize; 3], told: &str| {
+        let case = &held(world, "c/s/a").case;
+        assert_eq!((case.owner.as_str(), case.handing_to.as_ref(), case.status), ("c/s/a", None, status), "{told}");
+        assert_eq!(case.accepted_by.is_some(), status == Status::Accepted, "{told}");
+        assert_eq!(["c/s/a", "c/s", "c"].map(|n| calls(world, n)), called, "{told}");
+        assert_eq!(calls(world, "c/s/b"), 0, "{told}");
+    };
+    // Nobody hears the first call: it climbs, whoever has accepted it before.
+    let climbs = |world: &mut World, [own, street, city]: [usize; 3], told: &str| {
+        stands(world, Status::Submitted, [own, street, city], told);
+        world.restart("c/s/a");
+        for called in [[own, street + 1, city], [own, street + 1, city + 1], [own, street + 1, city + 1]] {
+            world.now += 30_000_000;
+            world.settle();
+            stands(world, Status::Submitted, called, told);
+        }
+    };
+    stands(&world, Status::Submitted, [1, 0, 0], "pressed");
+    sends(&mut world, "c/s/b");
     assert!(world.ask("c/s/b", ID, Verb::Return, &by("x", Role::Worker), ""));
     world.settle();
-    stands(&world, 2, "returned by another node");
-    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/a"), ""));
+    climbs(&mut world, [2, 0, 0], "returned by another node");
+    sends(&mut world, "c/s/a");
     assert!(world.ask("c/s/a", ID, Verb::Return, &by("x", Role::Worker), ""));
     world.settle();
-    stands(&world, 3, "returned by a unit of its own");
-    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/z"), ""));
-    world.settle();
-    stands(&world, 4, "from a node that never was");
+    climbs(&mut world, [3, 1, 1], "returned by a unit of its own");
+    sends(&mut world, "c/s/z");
+    climbs(&mut world, [4, 2, 2], "from a node that never was");
     // Whoever asks for it back knows that he has it.
-    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &give("c/s/b"), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
     assert!(world.ask("c/s/a", ID, Verb::Recall, &by("w", Role::Worker), "r"));
     world.settle();
-    stands(&world, 4, "asked for");
+    world.now += 3_600_000_000;
+    world.settle();
+    stands(&world, Status::Accepted, [4, 3, 3], "asked for");
+}
+
+/// A press that was accepted at that desk, and closed; its box is dead from then on.
+fn closed_and_dead(desk: &str) -> World {
+    let mut world = accepted_and_dead(desk, 0);
+    for (verb, ask) in [
+        (Verb::Dispatch, by("王队", Role::Worker)),
+        (Verb::Start, by("王队", Role::Worker)),
+        (Verb::Resolve, by("王队", Role::Worker)),
+        (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
+        (Verb::Close, by("boss", Role::Supervisor)),
+    ] {
+        assert!(world.ask("c/s/a/n", ID, verb, &ask, ""), "{verb}");
+    }
+    world.settle();
+    world
+}
+
+#[test]
+fn a_press_that_is_reopened_above_while_its_box_is_dead_calls_all_above_once_and_goes_on_when_the_box_is_back() {
+    for (at, who, role, calls_all) in [
+        ("c/s/a", "r", Role::Resident, true),
+        ("c", "r", Role::Resident, true),
+        ("c/s", "街长", Role::Supervisor, true),
+        ("c/s", "街长", Role::Worker, false),
+    ] {
+        for is_accepted in [false, true] {
+            let told = format!("by {role} at {at}, accepted: {is_accepted}");
+            let mut world = closed_and_dead("c/s");
+            assert!(world.ask(at, ID, Verb::Reopen, &by(who, role), "w2"), "{told}");
+            without(&mut world, "c/s/a/n");
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), [0; 3], "a box that lives has a moment to answer: {told}");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            world.now += LISTENS_US;
+            without(&mut world, "c/s/a/n");
+            let called = [usize::from(calls_all); 3];
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), called, "{told}");
+            if is_accepted && calls_all {
+                assert!(world.ask("c/s", ID, Verb::Accept, &by("赵队", Role::Worker), "w3"), "{told}");
+            }
+            world.now += 3_600_000_000;
+            without(&mut world, "c/s/a/n");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), called, "once: {told}");
+            for _ in 0..4 {
+                world.settle();
+                world.now += 30_000_000;
+            }
+            let case = &held(&world, "c").case;
+            let status = match (calls_all, is_accepted) {
+                (false, _) => Status::Closed,
+                (true, false) => Status::Submitted,
+                (true, true) => Status::Accepted,
+            };
+            assert_eq!((case.status, case.reopened), (status, u32::from(calls_all)), "{told}");
+            for n in ABOVE {
+                assert_eq!(held(&world, n).case, held(&world, "c/s/a/n").case, "{told}: {n}");
+            }
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), called, "nobody a second time: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_press_that_is_reopened_above_calls_its_owner_alone_while_that_lives() {
+    let mut world = closed_and_dead("c/s");
+    let before = calls(&world, "c/s/a/n");
+    assert!(world.ask("c", ID, Verb::Reopen, &by("r", Role::Resident), "w2"));
+    world.settle();
+    world.now += LISTENS_US;
+    world.settle();
+    stands(&world, Status::Submitted, [before + 1, 0, 0, 0], "reopened");
+    world.now += 30_000_000;
+    world.settle();
+    stands(&world, Status::Submitted, [before + 1, 1, 0, 0], "it climbs");
 }

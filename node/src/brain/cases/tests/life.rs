@@ -20,6 +20,24 @@ impl Desk {
         Desk { cases, case, now }
     }
 
+    /// Of a call for help.
+    fn pressed(category: &str) -> Desk {
+        let mut desk = Desk::new(category);
+        desk.case = desk.cases.book().open(Opening { sos: true, ..opening("1", category) }, desk.now).case;
+        desk
+    }
+
+    fn until_closed(&mut self) -> &mut Desk {
+        self.until_resolved().act(Verb::Evaluate, by("r", Role::Resident));
+        self.act(Verb::Close, by("boss", Role::Supervisor))
+    }
+
+    /// Of a response: counted, kept, whose limit still runs.
+    fn response(&self) -> [u64; 3] {
+        let c = count(&self.case, self.now);
+        [c.response_of, c.response_kept, c.response_open]
+    }
+
     fn wait_h(&mut self, hours: i64) -> &mut Desk {
         self.now += chrono::TimeDelta::hours(hours);
         self
@@ -519,6 +537,76 @@ fn a_word_to_the_resident_after_a_case_was_reopened_is_no_response_in_time() {
     d.wait_h(72).act(Verb::Reopen, Ask { text: Some("still dark".into()), ..by("r", Role::Resident) });
     d.act(Verb::Contact, by("w", Role::Worker));
     assert_eq!((count(&d.case, d.now).response_of, count(&d.case, d.now).response_kept), (1, 0));
+}
+
+#[test]
+fn a_call_for_help_that_calls_again_is_due_anew_and_its_first_answer_stays_what_counts() {
+    let returned = |d: &mut Desk| {
+        d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Return, by("h", Role::Worker));
+    };
+    let reopened = |d: &mut Desk| {
+        d.until_closed().act(Verb::Reopen, by("r", Role::Resident));
+    };
+    for (late_h, kept) in [(0, 1), (3, 0)] {
+        for is_reopened in [false, true] {
+            let told = format!("answered after {late_h} h, reopened: {is_reopened}");
+            let mut d = Desk::pressed("G");
+            d.wait_h(late_h);
+            if is_reopened {
+                reopened(&mut d);
+            } else {
+                d.act(Verb::Accept, by("w", Role::Worker));
+                returned(&mut d);
+            }
+            assert_eq!((d.case.status, &d.case.accepted_by), (Status::Submitted, &None), "{told}");
+            let (clock, at) = d.case.due().unwrap();
+            assert_eq!((clock.name.as_str(), at), ("response", d.now + chrono::TimeDelta::hours(2)), "{told}");
+            assert_eq!(d.response(), [1, kept, 0], "{told}");
+            d.wait_h(3);
+            assert!(d.case.is_overdue(d.now), "{told}");
+            let missed = d.cases.book().timer(&d.case, "response", d.now);
+            assert_eq!(missed.entry.calls, [a("c/s")], "{told}");
+            d.case = missed.case;
+            assert_eq!(d.response(), [1, kept, 0], "{told}");
+            // Whoever has accepted it then is no answer if he does not come.
+            d.act(Verb::Accept, by("x", Role::Worker));
+            assert!(!d.case.is_overdue(d.now), "{told}");
+            let asker = Asker { at: &a("c/s/m"), opened_it: false, takes_back: true };
+            let ask = by("x", Role::Worker);
+            d.case =
+                d.cases.book().act(&d.case, Verb::Escalate, &ask, asker, &|_| None, d.now).unwrap()[0].case.clone();
+            assert!(d.case.is_overdue(d.now), "{told}");
+            d.act(Verb::Accept, by("w", Role::Worker));
+            returned(&mut d);
+            d.wait_h(1).act(Verb::Accept, by("w", Role::Worker));
+            assert_eq!(d.response(), [1, kept, 0], "in time, and not the first time: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_call_for_help_that_nobody_has_answered_is_due_as_it_was_though_it_is_returned() {
+    let mut d = Desk::pressed("G");
+    d.case.has_contact = true;
+    let due = d.case.clock("response").unwrap().due;
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.wait_h(1).act(Verb::Return, by("h", Role::Worker));
+    assert_eq!((d.case.clock("response").unwrap().due, d.response()), (due, [1, 0, 1]));
+    d.act(Verb::Contact, by("w", Role::Worker));
+    assert!(d.case.clock("response").unwrap().runs(), "nobody comes");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    assert_eq!(d.response(), [1, 1, 0]);
+}
+
+#[test]
+fn a_call_for_help_that_was_closed_without_a_word_to_the_resident_was_not_answered_in_time_whatever_comes_then() {
+    let mut d = Desk::pressed("G");
+    d.case.has_contact = true;
+    d.until_closed();
+    d.wait_h(3).act(Verb::Reopen, by("r", Role::Resident));
+    d.act(Verb::Accept, Ask { contacted: true, ..by("w", Role::Worker) });
+    assert!(d.case.clock("response").unwrap().is_kept(), "by the new limit");
+    assert_eq!(d.response(), [1, 0, 0]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod offered;
 mod orders;
 mod recalled;
 mod restored;
+mod unheard;
 
 use super::*;
 use citybrain_hub::state::Peer;
@@ -225,6 +226,7 @@ impl Net {
             (&anew.due, &anew.succession, &anew.owed, &anew.rolls, &anew.uncalled),
             (&place.cases.due, &place.cases.succession, &place.cases.owed, &place.cases.rolls, &place.cases.uncalled)
         );
+        assert_eq!((&anew.waits, &anew.unheard), (&place.cases.waits, &place.cases.unheard));
         assert_eq!((anew.inbox.len(), anew.waiting.len()), (place.cases.inbox.len(), place.cases.waiting.len()));
         place.cases = anew;
         self.start(at);
@@ -494,6 +496,61 @@ fn whoever_takes_it_back_is_not_who_has_accepted_it_though_the_box_has_lost_its_
             assert_eq!((held.case.status, held.coming.len()), (Status::Submitted, 0), "{who}: {n}: {held:?}");
             assert!(!net.places[n].called.is_empty(), "{who}: {n} was called");
         }
+        assert_eq!(net.places[at].called.len(), 1, "{who}: once");
+        assert!(
+            net.held(at).history.iter().all(|e| e.step != Verb::Accept.done()),
+            "{who}: {:?}",
+            net.held(at).history
+        );
+    }
+}
+
+#[test]
+fn a_press_that_is_reopened_while_its_box_is_lost_is_opened_again_by_the_one_in_its_place() {
+    let at = "c/s/a/n";
+    for (says, who, role) in
+        [("c/s/a", "r", Role::Resident), ("c", "r", Role::Resident), ("c/s", "街长", Role::Supervisor)]
+    {
+        // It is said before the new box stands there, or while that waits for what the one above knows.
+        for is_before in [true, false] {
+            let told = format!("{who} at {says}, before: {is_before}");
+            let mut net = Net::new();
+            net.press(at, CASE);
+            for (verb, ask) in [
+                (Verb::Accept, by("街长", Role::Worker)),
+                (Verb::Dispatch, by("w", Role::Worker)),
+                (Verb::Start, by("w", Role::Worker)),
+                (Verb::Resolve, by("w", Role::Worker)),
+                (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
+                (Verb::Close, by("boss", Role::Supervisor)),
+            ] {
+                assert!(net.ask(at, CASE, verb, &ask), "{verb}");
+            }
+            net.settle();
+            net.cut(at);
+            if !is_before {
+                net.replace(at, 0);
+            }
+            assert!(net.ask(says, CASE, Verb::Reopen, &by(who, role)), "{told}");
+            net.settle();
+            net.now += LISTENS_US;
+            net.settle();
+            let called = ABOVE.map(|n| net.places[n].called.len());
+            assert_eq!(called, [1; 3], "{told}");
+            if is_before {
+                net.replace(at, 0);
+            }
+            net.cut.clear();
+            net.settle();
+            for n in ABOVE.into_iter().chain([at]) {
+                let held = net.held(n);
+                assert_eq!((held.case.status, held.wishes.len()), (Status::Submitted, 0), "{told}: {n}: {held:?}");
+                let reopened = held.history.iter().filter(|e| e.step == Verb::Reopen.done()).count();
+                assert_eq!((held.case.reopened, reopened), (1, 1), "{told}: {n}");
+            }
+            assert_eq!(net.places[at].called.len(), 1, "{told}");
+            assert_eq!(ABOVE.map(|n| net.places[n].called.len()), called, "once: {told}");
+        }
     }
 }
 
@@ -717,6 +774,38 @@ fn a_box_that_has_lost_what_it_did_with_a_case_that_is_below_learns_it_of_whoeve
             assert_eq!(net.held("c/s").history, before, "{owner}, restored: {is_restored}, is over: {ends}");
             assert_eq!(net.held(owner).history, before);
             assert!(net.places["c/s"].called.is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_a_box_wrote_before_it_gave_a_case_to_one_below_is_known_above_though_its_disk_is_lost() {
+    for is_restored in [false, true] {
+        for was_taken in [false, true] {
+            let at = "c/s/a";
+            let mut net = Net::new();
+            net.open(at, CASE, "L");
+            net.settle();
+            let backup = net.backup(at);
+            net.cut(at);
+            if !was_taken {
+                net.cut("c/s/a/n");
+                net.cut.remove(&(at.to_owned(), "c/s/a/n".to_owned()));
+            }
+            assert!(net.ask(at, CASE, Verb::Accept, &by("w", Role::Worker)));
+            assert!(net.give(at, "c/s/a/n"));
+            net.settle();
+            match is_restored {
+                true => net.restore(&backup),
+                false => net.replace(at, 0),
+            }
+            net.cut.clear();
+            net.settle();
+            let steps = |n: &str| net.held(n).history.iter().map(|e| e.step.clone()).collect::<Vec<_>>();
+            let all = ["submitted", "accepted", "dispatched", "taken"];
+            for n in ABOVE.into_iter().chain(["c/s/a/n"]) {
+                assert_eq!(steps(n), all, "{n}, restored: {is_restored}, was taken: {was_taken}");
+            }
         }
     }
 }

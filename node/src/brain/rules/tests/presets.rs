@@ -242,3 +242,42 @@ fn a_long_name_keeps_nobody_s_alarm_away() {
     house.node.wait(31 * S);
     assert_eq!((house.active().len(), house.errors()), (1, 0));
 }
+
+#[test]
+fn of_a_device_that_two_say_is_gone_each_alarm_says_who() {
+    let mut house = House::new("preset = \"discovery\"");
+    let device = r#""dev":{"ids":["d1"],"name":"Dev1"},"avty_t":"d1/av""#;
+    house.announced("binary_sensor/d1/conn", &format!(r#"{{"dev_cla":"connectivity","stat_t":"d1/conn",{device}}}"#));
+    house.announced("sensor/d1/temp", &format!(r#"{{"dev_cla":"temperature","stat_t":"d1/temp",{device}}}"#));
+    house.says("g", "d1/av", "offline");
+    house.says("g", "d1/conn", "OFF");
+    house.node.wait(301 * S);
+    let titles = |house: &House| {
+        let mut all: Vec<String> = house.active().iter().map(|a| a.title.clone()).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(titles(&house), ["Dev1 is offline", "Dev1 is offline (conn)"]);
+    house.says("g", "d1/av", "online");
+    assert_eq!(titles(&house), ["Dev1 is offline (conn)"]);
+    assert_eq!(house.errors(), 0);
+}
+
+#[test]
+fn devices_of_a_preset_that_is_there_twice_are_called_by_its_base_wherever_their_name_comes_from() {
+    let twice = |name: &str| {
+        format!(
+            "[[preset]]\nname = \"{name}\"\nbase = \"house-1\"\n[[preset]]\nname = \"{name}\"\nbase = \"house-2\"\n"
+        )
+    };
+    let mut house = House::new(&twice("chirpstack"));
+    let up = |id: u8| {
+        format!(r#"{{"deduplicationId":"{id}","deviceInfo":{{"deviceName":"hall"}},"object":{{"smoke":true}}}}"#)
+    };
+    for (id, base) in [(1, "house-1"), (2, "house-2")] {
+        house.says("g", &format!("{base}/application/1/device/{id}/event/up"), &up(id));
+    }
+    let mut titles: Vec<&str> = house.active().iter().map(|a| a.title.as_str()).collect();
+    titles.sort_unstable();
+    assert_eq!(titles, ["Smoke at house-1/hall", "Smoke at house-2/hall"]);
+}

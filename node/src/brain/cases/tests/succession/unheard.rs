@@ -1,0 +1,199 @@
+//! Wishes whose letters, or answers, are lost, or that nobody answers for days.
+
+use super::*;
+
+const DAY_US: i64 = 86_400_000_000;
+const OWNER: &str = "c/s/a/n";
+const BESIDE: &str = "c/s/b";
+
+/// A case of the owner that the node beside has given it.
+fn given_by_the_one_beside() -> Net {
+    let mut net = Net::new();
+    net.open_with_phone(BESIDE, CASE, "L");
+    assert!(net.ask(BESIDE, CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give(BESIDE, OWNER));
+    net.settle();
+    assert_eq!(net.owners(CASE), [OWNER]);
+    net
+}
+
+impl Net {
+    fn pass_us(&mut self, us: i64) {
+        self.now += us;
+        self.settle();
+    }
+
+    /// What is asked for there is on its way to the owner, and lost with the box before that.
+    fn lose_on_the_way(&mut self, at: &str, verb: Verb, ask: &Ask) {
+        self.cut(OWNER);
+        assert!(self.ask(at, CASE, verb, ask), "{verb} at {at}");
+        self.settle();
+        self.replace("c/s/a", 0);
+        self.cut.clear();
+        self.settle();
+    }
+
+    /// What became of each wish of that node; `None` is no answer.
+    fn answers(&self, at: &str) -> Vec<Option<String>> {
+        self.held(at).wishes.iter().map(|w| w.refused.clone()).collect()
+    }
+
+    fn done(&self, verb: Verb) -> usize {
+        self.held(OWNER).history.iter().filter(|e| e.step == verb.done()).count()
+    }
+
+    /// Letters that were ever written for that line, of which the text says so.
+    fn written(&self, from: &str, to: &str, text: &str) -> usize {
+        let line = &self.lines[&(from.to_owned(), to.to_owned())];
+        line.sent.iter().filter(|r| String::from_utf8_lossy(r.draft.parts().1).contains(text)).count()
+    }
+}
+
+#[test]
+fn a_wish_from_beside_that_is_lost_with_a_box_on_its_way_is_said_to_be_and_done_once_when_asked_for_again() {
+    for verb in [Verb::Comment, Verb::Start] {
+        let mut net = given_by_the_one_beside();
+        assert!(net.ask(OWNER, CASE, Verb::Dispatch, &by("w", Role::Worker)));
+        let ask = Ask { contacted: true, ..by("w", Role::Worker) };
+        net.lose_on_the_way(BESIDE, verb, &ask);
+        assert_eq!((net.answers(BESIDE), net.done(verb)), (vec![None], 0), "{verb}");
+        net.restart(BESIDE);
+        net.pass_us(i64::from(net.places[BESIDE].cases.settings.on_its_way_s) * 1_000_000);
+        let why = net.answers(BESIDE)[0].clone().unwrap_or_default();
+        let says = format!("no answer to it has come, and {OWNER} does not know whether it was done");
+        assert!(why.starts_with(&says), "{verb}: {why}");
+        assert!(net.ask(BESIDE, CASE, verb, &ask));
+        net.settle();
+        assert_eq!((net.answers(BESIDE), net.done(verb)), (vec![], 1), "{verb}");
+    }
+}
+
+#[test]
+fn a_wish_for_a_node_that_is_away_for_days_is_asked_after_once_a_day_at_last_and_done_once() {
+    let mut net = given_by_the_one_beside();
+    net.cut(OWNER);
+    assert!(net.ask(BESIDE, CASE, Verb::Comment, &by("w", Role::Worker)));
+    let asked = |net: &Net| net.written(BESIDE, "c/s", "what-of");
+    let mut by_day = Vec::new();
+    for _ in 0..10 {
+        for _ in 0..24 {
+            net.pass_us(DAY_US / 24);
+        }
+        net.restart(BESIDE);
+        by_day.push(asked(&net));
+    }
+    // After 1, 3, 7 and 15 hours, the next ones after 16 and 24 more.
+    assert_eq!(by_day, [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+    assert_eq!(net.answers(BESIDE), [None], "it waits");
+    net.cut.clear();
+    net.settle();
+    assert_eq!((net.answers(BESIDE), net.done(Verb::Comment)), (vec![], 1));
+    net.pass_us(10 * DAY_US);
+    assert_eq!(asked(&net), 13, "it has its answer");
+    assert_eq!(net.written("c/s", BESIDE, "no answer to it has come"), 0);
+}
+
+#[test]
+fn a_wish_that_was_refused_is_not_said_to_be_lost_though_it_was_asked_after_meanwhile() {
+    let mut net = given_by_the_one_beside();
+    net.cut(OWNER);
+    assert!(net.ask(BESIDE, CASE, Verb::Close, &by("boss", Role::Supervisor)));
+    net.pass_us(DAY_US);
+    net.cut.clear();
+    net.settle();
+    let answers = net.answers(BESIDE);
+    assert!(matches!(&answers[..], [Some(why)] if !why.contains("no answer")), "{answers:?}");
+}
+
+#[test]
+fn a_wish_waits_for_its_answer_by_the_right_clock_though_that_was_ahead_when_it_was_asked_for() {
+    let mut net = given_by_the_one_beside();
+    net.now += 400 * DAY_US;
+    net.lose_on_the_way(BESIDE, Verb::Comment, &by("w", Role::Worker));
+    net.now -= 400 * DAY_US;
+    // Whatever comes next says that it is right again.
+    assert!(net.ask(BESIDE, CASE, Verb::Accept, &by("w", Role::Worker)));
+    net.pass_us(DAY_US);
+    let answers = net.answers(BESIDE);
+    assert_eq!(answers.iter().flatten().count(), 2, "{answers:?}");
+}
+
+#[test]
+fn whoever_is_to_be_forgotten_is_though_that_word_was_lost_with_a_box_on_its_way() {
+    for at in ["c", "c/s", BESIDE] {
+        let mut net = given_by_the_one_beside();
+        assert!(net.held(OWNER).contact.is_some());
+        net.lose_on_the_way(at, Verb::Forget, &by("boss", Role::Supervisor));
+        net.pass_us(if at == BESIDE { DAY_US } else { 0 });
+        for n in ["c", "c/s", "c/s/a", OWNER, BESIDE] {
+            let held = net.held(n);
+            assert!(held.case.forgotten && held.contact.is_none() && held.to_forget.is_none(), "{at}: {n}");
+            assert_eq!(held.wishes, [], "{at}: {n}");
+        }
+        assert_eq!(net.done(Verb::Forget), 1, "{at}");
+        let refused = TREE.iter().filter_map(|n| a(n).parent().map(|p| net.written(p.as_str(), n, letter::LOST)));
+        assert_eq!(refused.sum::<usize>(), 0, "{at}");
+    }
+}
+
+#[test]
+fn whoever_has_accepted_a_press_and_cannot_come_is_heard_though_that_word_was_lost_with_a_box_on_its_way() {
+    for at in ["c", "c/s"] {
+        let mut net = Net::new();
+        net.press(OWNER, CASE);
+        net.settle();
+        assert!(net.ask(at, CASE, Verb::Accept, &by("街长", Role::Worker)));
+        net.settle();
+        let reason = Ask { text: Some("车坏了".into()), ..by("街长", Role::Worker) };
+        net.lose_on_the_way(at, Verb::Escalate, &reason);
+        for n in ABOVE.into_iter().chain([OWNER]) {
+            let held = net.held(n);
+            assert_eq!((held.case.status, held.wishes.len()), (Status::Submitted, 0), "{at}: {n}: {held:?}");
+            let lines = held.history.iter().filter(|e| e.text == "车坏了").count();
+            assert_eq!(lines, 1, "{at}: {n}: {:?}", held.history);
+        }
+        assert!(!net.places[OWNER].called.is_empty(), "{at}");
+    }
+}
+
+#[test]
+fn what_is_said_twice_without_an_answer_is_done_once_though_an_earlier_wish_is_asked_for_again_between() {
+    let mut net = given_by_the_one_beside();
+    net.cut(OWNER);
+    assert!(net.ask(BESIDE, CASE, Verb::Forget, &by("boss", Role::Supervisor)));
+    let said = by("w", Role::Worker);
+    assert!(net.ask(BESIDE, CASE, Verb::Comment, &said));
+    net.pass_us(DAY_US);
+    assert!(net.held(BESIDE).wishes.iter().any(|w| w.verb == Verb::Forget && w.again > 0), "by itself");
+    assert!(net.ask(BESIDE, CASE, Verb::Comment, &said));
+    net.cut.clear();
+    net.settle();
+    assert_eq!((net.answers(BESIDE), net.done(Verb::Comment), net.done(Verb::Forget)), (vec![], 1, 1));
+}
+
+#[test]
+fn a_box_that_lost_its_disk_says_so_also_when_its_empty_folder_begins_a_second_history() {
+    let mut net = orders::accepted();
+    net.cut("c/s/a");
+    assert!(net.ask("c", CASE, Verb::Start, &by("w", Role::Worker)));
+    net.settle();
+    net.replace("c/s/a", 0);
+    // What is below tells it of itself before it has heard from above.
+    net.settle();
+    net.begin_history("c/s/a");
+    let unknown = net.places["c/s/a"].cases.awaited().unwrap();
+    assert!(!unknown.knows_some, "{unknown:?}");
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.held("c").history.last().unwrap().text, "the box that was here has lost its disk");
+    let why = net.answers("c")[0].clone().unwrap_or_default();
+    assert!(why.starts_with("c/s/a has lost its disk,"), "{why}");
+    // One that had heard all, and comes with an older disk, has lost some of it.
+    let backup = net.backup("c/s/a");
+    assert!(net.ask("c/s/a", CASE, Verb::Comment, &by("w", Role::Worker)));
+    net.settle();
+    net.restore(&backup);
+    assert!(net.places["c/s/a"].cases.awaited().unwrap().knows_some);
+    net.settle();
+    assert_eq!(net.held("c").history.last().unwrap().text, "this node had lost some of what it knew");
+}
