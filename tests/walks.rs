@@ -99,6 +99,8 @@ fn cases_services_and_rules_are_asked_for_as_their_page_says() {
     Walk::of("docs/cases.md")
         .in_a_clone()
         .given(TREE)
+        // Of its tree it is the community that offers services.
+        .given("export CITYBRAIN_NODE=http://127.0.0.1:8082")
         .without(&[("citybrain case import la311.csv", "a city's own file; `real_input` plays it")])
         .stands_for("ID", "citybrain case list | grep -o '^[0-9]*-[0-9a-z]*' | tail -1")
         .stands_for("DAY TIME", "citybrain service show haircut | grep -o '20..-..-.. ..:..' | head -1")
