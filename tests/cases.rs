@@ -256,7 +256,7 @@ fn whoever_comes_to_a_press_of_a_dead_box_stands_in_every_list_and_nobody_above_
 fn that_whoever_has_accepted_a_press_does_not_come_stands_in_every_answer_above_while_its_box_is_dead() {
     let mut tree = Tree::with(&[LEAF], &HashMap::new(), CONFIG);
     tree.start();
-    let (code, out, err) = cli(tree.node(LEAF), &["sos", "--at", "8栋101", "--by", "r"]);
+    let (code, out, err) = cli(tree.node(LEAF), &["sos", "8栋101", "--by", "r"]);
     assert!(code == 0, "{out}{err}");
     let case = id(&wait_case(tree.node("c"), "sees the incident", |c| c["kind"] == "incident"));
     let street = tree.node("c/s");
