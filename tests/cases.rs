@@ -677,7 +677,7 @@ fn a_call_for_help_by_http_is_taken_with_what_can_be_read_of_it_and_known_again_
     let strange = oddly(json!({"sos": true, "category": "nope", "title": 7}));
     let clocks = strange["case"]["clocks"].as_array().expect("clocks");
     assert!(clocks.iter().any(|c| c["name"] == "response"), "{strange}");
-    assert_eq!(strange["history"][0]["text"], "`nope` is no category here", "{strange}");
+    assert_eq!(strange["history"][0]["text"], "`nope` is no category that is known here", "{strange}");
     let (is_new, far) = press(json!({"sos": true, "by": "a", "place": {"text": "8栋", "lat": 200, "lon": 1}}));
     assert!(is_new && shown(&far)["case"]["place"] == json!({"text": "8栋"}));
     // The category says it as well, by code or name.

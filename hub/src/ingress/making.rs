@@ -32,8 +32,8 @@ impl Ingress {
         let levels: Vec<&str> = p.topic.split('/').collect();
         let fill = |text| template(text, &levels, p.client);
         let kind = fill(map.kind.as_deref().unwrap_or("city.reading"));
-        // Where its topic alone says that it is urgent, that somebody calls is all that must be read of it.
-        let is_certain = map.has.is_empty() && (defaults.urgent || case::is_sos(&kind));
+        // Where its topic alone says that somebody calls, nothing else must be read of it.
+        let is_certain = map.has.is_empty() && case::is_sos(&kind);
         let body = match body.value(map.format) {
             Ok(body) => body,
             Err((reason, wanted)) => match words::utf8(p.payload) {

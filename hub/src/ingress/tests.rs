@@ -351,6 +351,18 @@ fn what_has_no_id_where_its_map_has_one_gets_one() {
 }
 
 #[test]
+fn an_urgent_message_that_says_nothing_of_what_its_map_looks_for_is_no_event_unless_somebody_calls() {
+    let map = |filter: &str, kind: &str| {
+        format!("[[map]]\nfilter = \"{filter}\"\nformat = \"json\"\ntype = \"{kind}\"\npriority = \"urgent\"\n")
+    };
+    let node = ingress(&(map("weather", "city.weather.warning") + &map("help", "city.sos.pressed.v1")));
+    for payload in [&b"{\"level\":"[..], b""] {
+        assert_eq!(letter(&node.take(&publish("weather", payload))).reason, "not-json");
+        assert_eq!(node.take(&publish("help", payload)).draft.unwrap().header().lane, Lane::Urgent);
+    }
+}
+
+#[test]
 fn what_is_urgent_and_no_utf8_is_read_all_the_same_by_whichever_way_it_comes() {
     let maps = "[[map]]\nfilter = \"in/sos/+\"\nformat = \"text\"\ntype = \"city.sos.pressed.v1\"\nsubject = \"{3}\"\n\
                 [[map]]\nfilter = \"z/+\"\nformat = \"json\"\nhas = { \"/action\" = [\"sos\"] }\ntype = \"city.sos\"\n\

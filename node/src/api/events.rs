@@ -83,7 +83,8 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, leave: Leave, uri: 
     let mut pump =
         Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit.map(NonZeroUsize::get), leave };
     // Whoever only follows hears of what comes from now on.
-    let last = wanted.last.or((wanted.follow && wanted.after.is_none()).then_some(0));
+    let only_follows = wanted.follow && wanted.after.is_none() && wanted.time_after.is_none();
+    let last = wanted.last.or(only_follows.then_some(0));
     let from = match last {
         None => {
             pump.after = start(&pump.reader, wanted.after)?;

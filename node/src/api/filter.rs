@@ -26,7 +26,7 @@ const CONDITION_WORK_MAX: Duration = Duration::from_secs(2);
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
-    /// Only after this position; from the beginning without it.
+    /// Only after this position; from the beginning without it, and with `follow` from now on.
     pub(super) after: Option<u64>,
     /// At most this many lines.
     pub(super) limit: Option<NonZeroUsize>,
@@ -44,9 +44,9 @@ pub struct Wanted {
     condition: Option<String>,
     priority: Option<Lane>,
     /// Committed here at this time or later, by this node's clock.
-    time_after: Option<DateTime<Utc>>,
+    pub(super) time_after: Option<DateTime<Utc>>,
     time_before: Option<DateTime<Utc>>,
-    /// Stay, and send what is committed from now on; before that what `after` or `last` asks for, if any.
+    /// Stay, and send what is committed from now on; before that what `after`, `last` or `time_after` asks for, if any.
     pub(super) follow: bool,
     /// Also the events in which nodes tell who they are.
     presence: bool,

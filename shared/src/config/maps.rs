@@ -42,14 +42,14 @@ pub struct Map {
     /// and all behind it, `{client}` for the sender's client id.
     #[serde(rename = "type", default)]
     pub kind: Option<String>,
-    /// JSON pointer (`/a/b`) or template (`{2}`) of the subject.
+    /// JSON pointer (`/a/b`) or template (`{2}`) of the subject. Where the payload has nothing there: the topic.
     #[serde(default)]
     pub subject: Option<String>,
     /// Stands before a subject that the payload gives: where a preset is there twice, its base.
     #[serde(skip)]
     pub below: Option<String>,
     /// JSON pointer of the time: RFC 3339, or a number of seconds or milliseconds since 1970. Nothing or null
-    /// there is when it came; so is what is no time where the event is urgent.
+    /// there is when it came; so is what is no time where the event is urgent, or ends what is.
     #[serde(default)]
     pub time: Option<String>,
     /// JSON pointer of the data; without it the whole payload.

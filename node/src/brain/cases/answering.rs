@@ -372,8 +372,7 @@ impl Cases {
 
     /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
     /// it; whoever comes to a press is not kept from it, nor from taking it back, nor one that is not over from calling
-    /// again; and who is to be forgotten is.
-    /// Another step may be out of date.
+    /// again; and who is to be forgotten is. Another step may be out of date.
     fn still_wanted(&self, letter: &Letter, verb: Verb, ask: &Ask) -> Option<Verb> {
         let is_press = || self.held.get(letter.body.case()).is_some_and(|held| held.case.urgent);
         match verb {

@@ -186,7 +186,7 @@ impl Cases {
             machine::act::may(verb, ask)?;
             theirs.extend(held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)).cloned());
         }
-        let said = NotComing { by: ask.by.clone(), node: self.me.clone(), at: now };
+        let said = NotComing { by: machine::heard_as(&ask.by, ask.role).to_owned(), node: self.me.clone(), at: now };
         for coming in theirs.into_iter().chain(self.disowned(held, verb, ask, now)) {
             drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack(said.clone()))));
             taken_back.push(coming.wish);
@@ -224,7 +224,9 @@ impl Cases {
         let may = is_reason && !is_late && machine::act::may(verb, ask).is_ok();
         let wish = held.taken_back_by(&self.me, verb, ask).filter(|_| may && held.disowns().is_none())?;
         let (term, version) = held.case.order();
-        let by = held.case.accepted_by.clone().unwrap_or_default();
+        // Of one that is closed nobody was to come any more.
+        let was_to_come = held.case.accepted_by.as_ref().filter(|_| held.case.status == Status::Accepted);
+        let by = was_to_come.cloned().unwrap_or_default();
         Some(Coming { node: self.me.clone(), by, at: now, wish, term, version })
     }
 

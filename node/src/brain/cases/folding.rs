@@ -5,23 +5,18 @@ use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
 use super::letter::{self, Body, End, Letter, WhatOf};
 use super::letters::Posted;
-use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
+use super::machine::{self, TEXT_MAX, cut, shown};
 use super::succession;
 use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, Disowned, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
-    awaits_help, booked, is_hand_over, is_true, joined, number_there, opened, spots,
+    awaits_help, booked, is_hand_over, is_true, joined, name_of, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, NotComing, Place, Role, Status, Verb, step};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, NotComing, Place, Status, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
 use citybrain_shared::{Address, Pos};
 use std::sync::Arc;
-
-/// Is it a resident's wish, by name?
-fn is_resident(body: &Body) -> bool {
-    matches!(body, Body::Ask { ask, .. } if ask.role == Some(Role::Resident) && is_name(&ask.by))
-}
 
 impl Held {
     /// It is asked for here, for the first time or again.
@@ -41,10 +36,18 @@ impl Held {
             return;
         }
         // Known no more, it was asked for at the box before this one, and before all that was asked for at this one.
+        let extra = (self.wishes.len() + 1).saturating_sub(WISHES_MAX);
+        self.wishes.drain(..extra);
         let place = if is_sent_on { 0 } else { self.wishes.len() };
         self.wishes.insert(place, wish);
-        let extra = self.wishes.len().saturating_sub(WISHES_MAX);
-        self.wishes.drain(..extra);
+    }
+
+    /// Is that line the box's answer to the word that whoever has accepted it does not come?
+    fn takes_back(&self, entry: &Entry) -> bool {
+        let stood = [Verb::Accept.done(), Verb::Escalate.done()];
+        let before = |e: &&Entry| (e.term, e.version) < (entry.term, entry.version) && stood.contains(&e.step.as_str());
+        let accepted = self.history.iter().rfind(before).filter(|e| e.step == Verb::Accept.done());
+        self.disowned.as_ref().zip(accepted).is_some_and(|(disowned, e)| disowned.wish == name_of(e))
     }
 
     fn forget_needless_calls(&mut self) {
@@ -76,7 +79,7 @@ pub(super) fn is_named(node: &Address, case: &Case) -> bool {
 /// Who says by that letter that somebody does not come, or that a case is not over.
 fn said_by(letter: &Letter, ask: &Ask, header: &Header<'_>) -> NotComing {
     let at = letter.at.unwrap_or_else(|| view::time_of(header.committed_us));
-    NotComing { by: ask.by.clone(), node: letter.from.clone(), at }
+    NotComing { by: machine::heard_as(&ask.by, ask.role).to_owned(), node: letter.from.clone(), at }
 }
 
 impl Cases {
@@ -545,7 +548,7 @@ impl Cases {
         // It says, too, that whoever had accepted it does not come.
         let disowns = is_press && entry.step == Verb::Escalate.done();
         // Somebody else comes by now, whom the box has not heard yet.
-        let is_replaced = |held: &Held| held.disowned.is_some() && !held.coming.is_empty();
+        let is_replaced = |held: &Held| held.takes_back(entry) && !held.coming.is_empty();
         let climbs_on = climbs || disowns && self.held.get(&case.id).is_some_and(is_replaced);
         let stood = Some(case.status).filter(|_| climbs_on || is_old && entry.step != Verb::Assist.done());
         let is_offer = entry.step == Verb::Escalate.done() && case.offered_to.as_ref() == Some(&self.me);
@@ -653,7 +656,8 @@ impl Cases {
         };
         let Some((case, verb, by, content)) = wished else { return };
         let Some(held) = self.held.get_mut(case) else { return };
-        let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
+        let role = if let Body::Ask { ask, .. } = &letter.body { ask.role } else { None };
+        let by = machine::heard_as(by, role).to_owned();
         let is_press = |ask: &Ask| ask.text.as_ref().is_some_and(|text| text.starts_with(AGAIN));
         if let Body::Ask { verb: Verb::Comment, ask, hops: 0, .. } = &letter.body
             && is_press(ask)
@@ -679,7 +683,9 @@ impl Cases {
         self.dirty.insert((Dirty::Case, case.clone()));
         self.index(case, false);
         if let Some(held) = self.held.get_mut(case) {
-            held.note_wish(wish, letter.via.is_some());
+            // What goes to whoever gives a case away goes on from there, and is asked for here and now.
+            let is_sent_on = letter.via.is_some() && matches!(letter.body, Body::Ask { hops: 0, .. });
+            held.note_wish(wish, is_sent_on);
         }
         self.index(case, true);
     }

@@ -234,7 +234,7 @@ impl Held {
             _ => return None,
         };
         let line = self.history.iter().rfind(|e| self.case.urgent && e.step == done)?;
-        Some(line.wish.clone().unwrap_or_else(|| format!("{}.{}", line.term, line.version)))
+        Some(name_of(line))
     }
 
     /// Who comes to it, as far as is known: what its own box has said since is newer.
@@ -256,7 +256,9 @@ impl Held {
         let mut is_owed = self.called.is_some() && self.disowned.as_ref().is_some_and(|d| d.called == self.called);
         let does_so = |e: &Entry| [Verb::Escalate.done(), Verb::Reopen.done()].contains(&e.step.as_str());
         let mut is_disowned = |e: &Entry| does_so(e) && std::mem::take(&mut is_owed);
-        let says_nothing = |e: &Entry| [Verb::Comment.done(), step::RECOVERED].contains(&e.step.as_str());
+        // A new box that takes what was on its way to it has climbed to nobody yet.
+        let is_replaced = |e: &Entry| e.step == step::RECOVERED && e.from.is_none();
+        let says_nothing = |e: &Entry| e.step == Verb::Comment.done() || is_replaced(e);
         let mut is_nothing = |e: &Entry| is_climb(e) || says_nothing(e) || is_disowned(e);
         let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(&mut is_nothing);
         self.called.is_some_and(all)
@@ -329,6 +331,11 @@ pub struct Disowned {
     /// How the case stood, by (term, version), when responders were called here for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     called: Option<(u32, u32)>,
+}
+
+/// The name of what a line tells: of a wish that of the wish, of a step where the case is that of its order.
+fn name_of(line: &Entry) -> String {
+    line.wish.clone().unwrap_or_else(|| format!("{}.{}", line.term, line.version))
 }
 
 /// A step from elsewhere that calls this node.
@@ -678,8 +685,8 @@ impl Cases {
         i64::from(if case.urgent { settings.sos_climb_s } else { settings.on_its_way_s }.max(1))
     }
 
-    /// Before that nobody is called for what this node looks after for others, and nothing is asked after: while it was down it has heard nothing,
-    /// and what it has missed comes now. `None`: it has not told of its start yet.
+    /// Before that nobody is called for what this node looks after for others, and nothing is asked after: while it was
+    /// down it has heard nothing, and what it has missed comes now. `None`: it has not told of its start yet.
     fn listens_until(&self) -> Option<i64> {
         self.started_us.map(|at| at.saturating_add(self.listens_us()))
     }
@@ -727,10 +734,11 @@ impl Cases {
         let ahead_us = now_us.saturating_add(AHEAD_US);
         let is_ahead = |id: &&String| {
             let held = &self.held[*id];
-            held.heard_us > ahead_us || held.wishes.iter().any(|w| w.asked_us > ahead_us)
+            let disowned = held.disowned.as_ref().map_or(i64::MIN, |disowned| disowned.heard_us);
+            held.heard_us.max(disowned) > ahead_us || held.wishes.iter().any(|w| w.asked_us > ahead_us)
         };
-        let asking = self.unheard.iter().map(|(_, id)| id);
-        let ahead: BTreeSet<String> = self.open.iter().chain(asking).filter(is_ahead).cloned().collect();
+        let waiting = self.waits.iter().chain(&self.unheard).map(|(_, id)| id);
+        let ahead: BTreeSet<String> = self.open.iter().chain(waiting).filter(is_ahead).cloned().collect();
         for id in ahead {
             self.index(&id, false);
             if let Some(held) = self.held.get_mut(&id) {

@@ -38,7 +38,7 @@ use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
 pub use turn::TEXT_MAX;
-pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
+pub use turn::{APP, OPEN311, RESIDENT, app_of, heard_as, is_name};
 use turn::{NAME_MAX, Turn};
 pub(super) use turn::{cut, is_same_person, shown};
 
@@ -67,7 +67,8 @@ pub struct Asker<'a> {
     pub at: &'a Address,
     /// He has opened the case, there.
     pub opened_it: bool,
-    /// He takes back the acceptance that stands, if he escalates the case; or somebody may, and does, for him.
+    /// If he escalates it, he takes back the acceptance that stands, or somebody may, and does, for him; if he reopens it,
+    /// the end that stands.
     pub takes_back: bool,
 }
 
@@ -308,8 +309,8 @@ impl Book<'_> {
         let is_unknown = !named.is_empty() && opening.booking.is_none() && self.category(&named).is_none();
         let shown = cut(&named, CODE_MAX);
         let note = match is_unknown {
-            true if !sos => format!("`{shown}` is no category here: no limits"),
-            true if named != code => format!("`{shown}` is no category here"),
+            true if !sos => format!("`{shown}` is no category that is known here: no limits"),
+            true if named != code => format!("`{shown}` is no category that is known here"),
             _ => opening.note.clone(),
         };
         let (note, bound_for) = (cut(&note, TEXT_MAX), opening.bound_for.clone());

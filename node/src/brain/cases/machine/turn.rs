@@ -70,8 +70,8 @@ impl<'a> Turn<'a> {
             node: book.me.clone(),
             from,
             wish: None,
-            // Copies of this line go to all tiers, and a resident's name does not.
-            by: if role == Some(Role::Resident) && is_name(by) { RESIDENT.to_owned() } else { cut(by, NAME_MAX) },
+            // Copies of this line go to all tiers.
+            by: cut(heard_as(by, role), NAME_MAX),
             role,
             text: String::new(),
             place: None,
@@ -432,6 +432,12 @@ fn passed(clock: &Clock, now: DateTime<Utc>) -> (Option<DateTime<Utc>>, bool) {
 /// References as a line of history keeps them.
 pub(in crate::brain::cases) fn shown(evidence: &[String]) -> Vec<String> {
     evidence.iter().take(SHOWN_MAX).map(|e| cut(e, SHOWN_CHARS)).collect()
+}
+
+/// By which name others hear of whoever says something in that role: a resident's own does not leave the node that has
+/// his telephone number.
+pub fn heard_as(by: &str, role: Option<Role>) -> &str {
+    if role == Some(Role::Resident) && is_name(by) { RESIDENT } else { by }
 }
 
 /// Is it a person's name, and not a part of this program that speaks (`event`, `open311:app-1`)?

@@ -1092,8 +1092,8 @@ fn closed_and_dead(desk: &str) -> World {
 #[test]
 fn a_press_that_is_reopened_above_while_its_box_is_dead_calls_all_above_once_and_goes_on_when_the_box_is_back() {
     for (at, who, role, calls_all) in [
-        ("c/s/a", "r", Role::Resident, true),
-        ("c", "r", Role::Resident, true),
+        ("c/s/a", "王大妈", Role::Resident, true),
+        ("c", "王大妈", Role::Resident, true),
         ("c/s", "街长", Role::Supervisor, true),
         ("c/s", "街长", Role::Worker, false),
     ] {
@@ -1103,6 +1103,10 @@ fn a_press_that_is_reopened_above_while_its_box_is_dead_calls_all_above_once_and
             assert!(world.ask(at, ID, Verb::Reopen, &by(who, role), "w2"), "{told}");
             without(&mut world, "c/s/a/n");
             assert_eq!(ABOVE.map(|n| calls(&world, n)), [0; 3], "a box that lives has a moment to answer: {told}");
+            for n in ABOVE {
+                let known = serde_json::to_string(held(&world, n)).expect("it is a row");
+                assert!(!known.contains("王大妈"), "a resident's name is not for those above: {n}: {known}");
+            }
             ABOVE.iter().for_each(|n| world.restart(n));
             world.now += LISTENS_US;
             without(&mut world, "c/s/a/n");

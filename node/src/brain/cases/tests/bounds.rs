@@ -277,7 +277,7 @@ fn a_press_of_a_category_that_nobody_knows_has_the_limits_of_calls_for_help() {
     let mut heard_of = Cases::new(&parse(text, &Variables::new()).config.unwrap());
     heard(&mut heard_of, "city.sos", "1", json!({"category": "nope"}));
     let told = &heard_of.iter().next().unwrap().history[0];
-    assert_eq!(told.text, "`nope` is no category here");
+    assert_eq!(told.text, "`nope` is no category that is known here");
     let unknown = opening("1", "nope");
     assert_eq!(cases.open(unknown, Contact::default(), START).0.category, "nope", "what is no call stays as it was");
 }
@@ -292,7 +292,7 @@ fn a_category_that_nobody_here_knows_is_said_to_give_no_limits() {
     };
     let none = Cases::new(&parse("[node]\naddress = \"c\"\ndata = \"d\"\n", &Variables::new()).config.unwrap());
     for cases in [node("c/s/a"), none] {
-        assert_eq!(said(&cases, "xyz"), "`xyz` is no category here: no limits", "{}", cases.me);
+        assert_eq!(said(&cases, "xyz"), "`xyz` is no category that is known here: no limits", "{}", cases.me);
         assert_eq!(said(&cases, ""), "so", "none was named");
     }
     assert_eq!(said(&node("c/s/a"), "L"), "so");
