@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
 mod simulation;
@@ -184,6 +185,15 @@ impl Node {
     }
 }
 
+fn is_up(node: &Node) -> bool {
+    node.link().is_some_and(|l| l.stage == Stage::Up)
+}
+
+/// What a city and a street need: a folder each, and the broker between them.
+fn folders_and_broker() -> (TempDir, TempDir, Broker) {
+    (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default())
+}
+
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..3_000 {
         if is_so() {
@@ -201,7 +211,7 @@ fn run(test: impl Future<Output = ()>) {
 #[test]
 fn events_go_up_and_directives_down_once_and_in_order_over_a_pipe_that_loses() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         broker.0.lock().lose = 7;
         let parent = Node::start(city.path(), "c", &broker);
         let child = Node::start(street.path(), "c/s", &broker);
@@ -214,10 +224,7 @@ fn events_go_up_and_directives_down_once_and_in_order_over_a_pipe_that_loses() {
         until("all came up", || kept(&parent, true).len() >= 1000).await;
         until("all came down", || kept(&child, false).len() >= 100).await;
         assert_eq!((kept(&parent, true), kept(&child, false)), (up, down));
-        until("both show the link as up", || {
-            [&parent, &child].iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up))
-        })
-        .await;
+        until("both show the link as up", || [&parent, &child].iter().all(|n| is_up(n))).await;
         child.close().await;
         parent.close().await;
     });
@@ -370,18 +377,16 @@ fn a_connection_that_breaks_with_frames_still_queued_is_made_anew() {
 #[test]
 fn a_child_whose_session_a_late_will_has_ended_gets_a_new_one() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let parent = Node::start(city.path(), "c", &broker);
         let child = Node::start(street.path(), "c/s", &broker);
-        let both = [&parent, &child];
-        let is_up = |n: &&Node| n.link().is_some_and(|l| l.stage == Stage::Up);
-        until("the link is up", || both.iter().all(is_up)).await;
+        until("the link is up", || is_up(&parent) && is_up(&child)).await;
         let party = child.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
         let topic = topic::link(&parent.config.link.root, Verb::Hello, &a("c/s"));
         let to = broker.0.lock().to_parent.clone().unwrap();
         to.send((topic, Word::Bye(party).encode().into())).await.unwrap();
-        until("the parent takes it for gone", || !is_up(&&parent)).await;
-        until("it has a session again", || both.iter().all(is_up)).await;
+        until("the parent takes it for gone", || !is_up(&parent)).await;
+        until("it has a session again", || is_up(&parent) && is_up(&child)).await;
         parent.offer(5000..5003, r#","target":"c/s""#).await;
         until("what is for it goes down", || child.ids() == [5000, 5001, 5002]).await;
         child.close().await;
@@ -392,10 +397,9 @@ fn a_child_whose_session_a_late_will_has_ended_gets_a_new_one() {
 #[test]
 fn each_side_notices_that_the_other_no_longer_says_that_it_is_there_though_nothing_waits() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let parent = Node::start(city.path(), "c", &broker);
         let child = Node::start(street.path(), "c/s", &broker);
-        let is_up = |n: &Node| n.link().is_some_and(|l| l.stage == Stage::Up);
         until("the link is up", || is_up(&parent) && is_up(&child)).await;
         // The broker between them stands, and carries nothing.
         broker.0.lock().lose = 1;
@@ -413,10 +417,9 @@ fn each_side_notices_that_the_other_no_longer_says_that_it_is_there_though_nothi
 #[test]
 fn a_parent_that_is_back_and_finds_an_old_hello_has_a_session_at_once_also_on_a_quiet_link() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let parent = Node::with(city.path(), "c", &broker, 240);
         let child = Node::with(street.path(), "c/s", &broker, 240);
-        let is_up = |n: &Node| n.link().is_some_and(|l| l.stage == Stage::Up);
         until("the link is up", || is_up(&parent) && is_up(&child)).await;
         // The hello that the broker keeps is of before this.
         child.offer(1..4, "").await;
@@ -434,11 +437,10 @@ fn a_parent_that_is_back_and_finds_an_old_hello_has_a_session_at_once_also_on_a_
 #[test]
 fn an_old_hello_of_a_child_that_is_gone_does_not_make_it_one_that_was_restored_from_a_backup() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let parent = Node::start(city.path(), "c", &broker);
         let child = Node::start(street.path(), "c/s", &broker);
-        until("the link is up", || [&parent, &child].iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up)))
-            .await;
+        until("the link is up", || is_up(&parent) && is_up(&child)).await;
         child.offer(1..4, "").await;
         until("the parent has it", || parent.ids() == [1, 2, 3]).await;
         let kept = broker.0.lock().retained.clone();
@@ -449,7 +451,7 @@ fn an_old_hello_of_a_child_that_is_gone_does_not_make_it_one_that_was_restored_f
         let parent = Node::start(city.path(), "c", &broker);
         until("the parent waits for a new one", || parent.link().is_some_and(|l| l.stage == Stage::Hello)).await;
         let child = Node::start(street.path(), "c/s", &broker);
-        until("it has come", || parent.link().is_some_and(|l| l.stage == Stage::Up)).await;
+        until("it has come", || is_up(&parent)).await;
         child.close().await;
         parent.close().await;
     });
@@ -492,7 +494,6 @@ fn who_is_gone_before_its_hello_is_answered_does_not_keep_another_box_out() {
         let to = broker.0.lock().to_parent.clone().unwrap();
         to.send((topic.clone(), hello)).await.unwrap();
         to.send((topic, Word::Bye(party).encode().into())).await.unwrap();
-        let is_up = |n: &Node| n.link().is_some_and(|l| l.stage == Stage::Up);
         let other = Node::start(new.path(), "c/s", &broker);
         until("another box has a session", || is_up(&parent) && is_up(&other)).await;
         other.close().await;
@@ -503,7 +504,7 @@ fn who_is_gone_before_its_hello_is_answered_does_not_keep_another_box_out() {
 #[test]
 fn what_is_not_sent_because_its_time_was_over_is_counted() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let child = Node::start(street.path(), "c/s", &broker);
         let over = chrono::Utc::now() + chrono::TimeDelta::milliseconds(300);
         child.offer(0..3, &format!(r#","expirytime":"{}""#, over.to_rfc3339())).await;
@@ -526,7 +527,7 @@ fn what_is_not_sent_because_its_time_was_over_is_counted() {
 #[test]
 fn either_side_may_restart_and_the_link_goes_on_where_it_was() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let mut parent = Node::start(city.path(), "c", &broker);
         let mut child = Node::start(street.path(), "c/s", &broker);
         for round in 0..3u32 {
@@ -620,13 +621,13 @@ fn a_child_says_hello_once_where_frames_overtake_its_welcome_and_never_twice_wit
 #[test]
 fn a_question_is_answered_through_the_link_or_says_why_not() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let parent = Node::start(city.path(), "c", &broker);
         let down = parent.down.clone().unwrap();
         let within = Duration::from_secs(5);
         assert_eq!(down.ask(&a("c/s"), Bytes::new(), within).await, Err(AskError::Away(a("c/s"))));
         let child = Node::start(street.path(), "c/s", &broker);
-        until("the link is up", || parent.link().is_some_and(|l| l.stage == Stage::Up)).await;
+        until("the link is up", || is_up(&parent)).await;
         let answer = down.ask(&a("c/s"), Bytes::from_static(b"status"), within).await;
         assert_eq!(answer, Ok(Bytes::from_static(b"you asked status")));
         let deeper = down.ask(&a("c/s/m"), Bytes::new(), within).await;
@@ -641,11 +642,11 @@ fn a_question_is_answered_through_the_link_or_says_why_not() {
 #[test]
 fn who_has_nothing_to_say_is_heard_all_the_same() {
     run(async {
-        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let (city, street, broker) = folders_and_broker();
         let parent = Node::start(city.path(), "c", &broker);
         let child = Node::start(street.path(), "c/s", &broker);
         let both = [&parent, &child];
-        until("the link is up", || both.iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up))).await;
+        until("the link is up", || both.iter().all(|n| is_up(n))).await;
         for node in both {
             let frames = node.link().unwrap().received_frames;
             // Silence becomes longer until something is heard.

@@ -305,8 +305,11 @@ impl<'a> Telling<'a> {
         if !self.rules.set.is_watched(&who.name) {
             return Vec::new();
         }
-        let turns = [Some(who.key.clone()), None].map(|key| Turn { name: who.name.clone(), key });
-        turns.map(|turn| (self.is_active(&turn.name, turn.key.as_deref()), turn)).map(|(was, turn)| (turn, was)).into()
+        let stands = |key: Option<String>| {
+            let was = self.is_active(&who.name, key.as_deref());
+            (Turn { name: who.name.clone(), key }, was)
+        };
+        [Some(who.key.clone()), None].map(stands).into()
     }
 
     pub fn step_in_words(&mut self, who: &Identity, step: Step, hops: u64) -> Option<String> {

@@ -527,21 +527,7 @@ fn a_press_that_is_reopened_while_its_box_is_lost_is_opened_again_by_the_one_in_
                 assert!(net.ask(at, CASE, verb, &ask), "{verb}");
             }
             net.settle();
-            net.cut(at);
-            if !is_before {
-                net.replace(at, 0);
-            }
-            assert!(net.ask(says, CASE, Verb::Reopen, &by(who, role)), "{told}");
-            net.settle();
-            net.now += LISTENS_US;
-            net.settle();
-            let called = ABOVE.map(|n| net.places[n].called.len());
-            assert_eq!(called, [1; 3], "{told}");
-            if is_before {
-                net.replace(at, 0);
-            }
-            net.cut.clear();
-            net.settle();
+            said_of_a_dead_box(&mut net, at, is_before, &told, |net| net.ask(says, CASE, Verb::Reopen, &by(who, role)));
             for n in ABOVE.into_iter().chain([at]) {
                 let held = net.held(n);
                 assert_eq!((held.case.status, held.wishes.len()), (Status::Submitted, 0), "{told}: {n}: {held:?}");
@@ -549,9 +535,28 @@ fn a_press_that_is_reopened_while_its_box_is_lost_is_opened_again_by_the_one_in_
                 assert_eq!((held.case.reopened, reopened), (1, 1), "{told}: {n}");
             }
             assert_eq!(net.places[at].called.len(), 1, "{told}");
-            assert_eq!(ABOVE.map(|n| net.places[n].called.len()), called, "once: {told}");
+            assert_eq!(ABOVE.map(|n| net.places[n].called.len()), [1; 3], "once: {told}");
         }
     }
+}
+
+/// Something is said of the press of a box that is cut off and then replaced, before that or after: all above are
+/// called for it, and then the box hears.
+fn said_of_a_dead_box(net: &mut Net, at: &str, is_before: bool, told: &str, says: impl Fn(&mut Net) -> bool) {
+    net.cut(at);
+    if !is_before {
+        net.replace(at, 0);
+    }
+    assert!(says(net), "{told}");
+    net.settle();
+    net.now += LISTENS_US;
+    net.settle();
+    assert_eq!(ABOVE.map(|n| net.places[n].called.len()), [1; 3], "{told}");
+    if is_before {
+        net.replace(at, 0);
+    }
+    net.cut.clear();
+    net.settle();
 }
 
 #[test]
@@ -570,27 +575,15 @@ fn whoever_has_accepted_a_press_and_takes_it_back_is_heard_by_the_box_in_place_o
             net.settle();
             assert!(net.ask(desk, CASE, Verb::Accept, &by("街长", Role::Worker)));
             net.settle();
-            net.cut(at);
-            if !is_before {
-                net.replace(at, 0);
-            }
-            assert!(net.ask(says, CASE, Verb::Escalate, &by(who, role)), "{told}");
-            net.settle();
-            net.now += LISTENS_US;
-            net.settle();
-            let called = ABOVE.map(|n| net.places[n].called.len());
-            assert_eq!(called, [1; 3], "{told}");
-            if is_before {
-                net.replace(at, 0);
-            }
-            net.cut.clear();
-            net.settle();
+            said_of_a_dead_box(&mut net, at, is_before, &told, |net| {
+                net.ask(says, CASE, Verb::Escalate, &by(who, role))
+            });
             for n in ABOVE.into_iter().chain([at]) {
                 let held = net.held(n);
                 assert_eq!((held.case.status, held.wishes.len()), (Status::Submitted, 0), "{told}: {n}: {held:?}");
             }
             assert!(!net.places[at].called.is_empty(), "{told}");
-            assert_eq!(ABOVE.map(|n| net.places[n].called.len()), called, "once: {told}");
+            assert_eq!(ABOVE.map(|n| net.places[n].called.len()), [1; 3], "once: {told}");
         }
     }
 }
