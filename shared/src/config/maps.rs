@@ -42,7 +42,7 @@ pub struct Map {
     /// Where the device says whether there is a danger: for each the JSON pointers to it; any of them is enough. Of
     /// what is told the event says `true` or `false`, and is urgent while anything is there. Without `type` its type is
     /// that of the worst that is there, else of the worst that is told; where none is told the next entry is looked at.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub dangers: BTreeMap<Danger, Vec<String>>,
     /// Event type; `{1}`, `{2}`, … stand for topic levels, counted from 1, `{2..}` for the second
     /// and all behind it, `{client}` for the sender's client id.
