@@ -103,7 +103,7 @@ pub struct CaseShown {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coming: Vec<Coming>,
     /// That whoever has accepted a press does not come, whose owner has not answered that yet. `case` is as that said
-    /// last; `overdue`, `due`, `words` and `allowed` are as if nobody had accepted it.
+    /// last; `overdue`, `due`, `words` and `allowed` are as if nobody had accepted it: the clock of the response runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_coming: Option<Denial>,
     /// That a press is not over, whose owner has not opened it again yet. `case` is as that said last; `overdue`, `due`,
