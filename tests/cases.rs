@@ -310,7 +310,8 @@ fn that_a_closed_press_is_not_over_stands_in_every_answer_above_while_its_box_is
     }
     wait_case(tree.node("c"), "sees that it is closed", |c| c["status"] == "closed");
     tree.kill9(LEAF);
-    let said = ["case", "reopen", &case, "--by", "街长", "--reason", "还在地上", "--wait", "0s"];
+    let said =
+        ["case", "reopen", &case, "--by", "街长", "--role", "supervisor", "--reason", "还在地上", "--wait", "0s"];
     let (_, out, err) = cli(tree.node("c/s"), &said);
     assert!(out.contains("was asked"), "{out}{err}");
     for address in ["c", "c/s", COMMUNITY] {
