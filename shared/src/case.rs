@@ -285,8 +285,8 @@ impl Case {
     }
 
     /// As it stands where whoever has accepted it does not come, or its end does not hold, and its owner has not said so
-    /// yet: it waits for an answer, and what is no answer stops no clock. When that to a further round is due its owner
-    /// says when it begins it.
+    /// yet: it waits for an answer, and what is no answer stops no clock. By when a further round is to be answered its
+    /// owner says when it begins that.
     pub fn unanswered(&self) -> Case {
         let (closed, closed_reason, reopen_until) = (None, None, None);
         let mut case = Case { status: Status::Submitted, closed, closed_reason, reopen_until, ..self.clone() };

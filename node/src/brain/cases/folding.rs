@@ -289,7 +289,7 @@ impl Cases {
         self.index(id, true);
     }
 
-    /// By that wish of somebody at that node it does not come to that: its owner has refused it.
+    /// The owner has refused what somebody at that node has said by that wish: it counts no more.
     pub(super) fn stands_after_all(&mut self, id: &str, node: &Address, wish: &str) {
         if !self.held.get(id).is_some_and(|held| held.denies(node, wish)) {
             return;

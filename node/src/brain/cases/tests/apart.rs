@@ -1152,7 +1152,7 @@ fn a_press_that_is_reopened_above_calls_its_owner_alone_while_that_lives() {
     stands(&world, Status::Submitted, [before + 1, 1, 0, 0], "it climbs");
 }
 
-/// What those above say of the press when its box has answered: what `who` said does not count, and a second word does.
+/// The box has answered: what was said of the press does not count at anybody, and nobody is called for it.
 fn stands_after_all(world: &mut World, at: &str, status: Status, told: &str) {
     for n in NODES {
         let Some(held) = world.places[n].cases.get(ID) else { continue };
