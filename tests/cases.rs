@@ -291,6 +291,56 @@ fn that_whoever_has_accepted_a_press_does_not_come_stands_in_every_answer_above_
 }
 
 #[test]
+fn that_a_closed_press_is_not_over_stands_in_every_answer_above_while_its_box_is_dead() {
+    let mut tree = Tree::with(&[LEAF], &HashMap::new(), CONFIG);
+    tree.start();
+    let (code, out, err) = cli(tree.node(LEAF), &["sos", "8栋101", "--by", "r"]);
+    assert!(code == 0, "{out}{err}");
+    let case = id(&wait_case(tree.node("c"), "sees the incident", |c| c["kind"] == "incident"));
+    for step in [
+        &["accept", "--by", "李队"][..],
+        &["dispatch", "--by", "李队", "--unit", "社区医生"],
+        &["start", "--by", "陈医生"],
+        &["resolve", "--by", "陈医生", "--result", "已送医"],
+        &["evaluate", "--by", "r", "--role", "resident", "--solved", "solved"],
+        &["close", "--by", "站长"],
+    ] {
+        let (code, out, err) = cli(tree.node(LEAF), &[&["case", step[0], &case], &step[1..]].concat());
+        assert!(code == 0, "{step:?}: {out}{err}");
+    }
+    wait_case(tree.node("c"), "sees that it is closed", |c| c["status"] == "closed");
+    tree.kill9(LEAF);
+    let said =
+        ["case", "reopen", &case, "--by", "街长", "--role", "supervisor", "--reason", "还在地上", "--wait", "0s"];
+    let (_, out, err) = cli(tree.node("c/s"), &said);
+    assert!(out.contains("was asked"), "{out}{err}");
+    for address in ["c", "c/s", COMMUNITY] {
+        let node = tree.node(address);
+        let list = wait_for("that it is not over is in the list", || {
+            node.get("/v1/cases?status=open").filter(|list| list["not_over"][&case].is_object())
+        });
+        let said = &list["not_over"][&case];
+        assert_eq!((&said["by"], &said["node"], &list["open"]), (&json!("街长"), &json!("c/s"), &json!(1)), "{list}");
+        let shown = node.get(&format!("/v1/cases/{case}")).expect("it is known");
+        assert_eq!((&shown["not_over"], &shown["case"]["status"]), (said, &json!("closed")), "{address}");
+        assert_eq!(shown["words"]["open311"], "open", "{address}");
+        assert!(shown["allowed"].as_array().is_some_and(|takes| takes.contains(&json!("accept"))), "{shown}");
+        let (_, out, _) = cli(node, &["case", "list", "--status", "submitted"]);
+        assert!(out.contains(" closed (reopened) "), "{address}: {out}");
+        let (_, out, _) = cli(node, &["supervision"]);
+        assert!(out.contains("reopened: 1") && out.contains(" closed (reopened) "), "{address}: {out}");
+        let (_, out, _) = cli(node, &["case", "show", &case]);
+        assert!(out.contains("not over    街长 of c/s has said"), "{address}: {out}");
+    }
+    tree.start_node(LEAF);
+    let shown = wait_for("its box has opened it again", || {
+        let shown = tree.node("c").get(&format!("/v1/cases/{case}"))?;
+        (shown["case"]["status"] == "submitted").then_some(shown)
+    });
+    assert!(shown["not_over"].is_null(), "{shown}");
+}
+
+#[test]
 fn an_appeal_goes_round_over_a_kill_and_counts_the_same_at_the_community_and_the_city() {
     let mut tree = tree(&[LEAF]);
     let data = json!({"category": "暴露垃圾", "title": "三号门垃圾", "description": "堆了两天",

@@ -294,6 +294,21 @@ impl Case {
         self.excluded.is_some() || self.terms.as_ref().is_some_and(|terms| terms.excluded)
     }
 
+    /// As it stands where whoever has accepted it does not come, or its end does not hold, and its owner has not said so
+    /// yet: it waits for an answer, and what is no answer stops no clock. By when a further round is to be answered its
+    /// owner says when it begins that.
+    pub fn unanswered(&self) -> Case {
+        let (closed, closed_reason, reopen_until) = (None, None, None);
+        let mut case = Case { status: Status::Submitted, closed, closed_reason, reopen_until, ..self.clone() };
+        if !self.status.is_open() {
+            case.reopened += 1;
+            return case;
+        }
+        case.clocks.retain(|c| ![DISPATCH, CLIMB].contains(&c.name.as_str()));
+        case.clocks.iter_mut().filter(|c| c.name == RESPONSE).for_each(|c| c.stopped = None);
+        case
+    }
+
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
         self.clocks.iter().any(|c| c.is_limit() && c.stopped.is_none() && c.is_over(now))
     }

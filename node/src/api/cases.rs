@@ -119,15 +119,15 @@ pub async fn list(
         return Err(Refusal::bad("bad-query", "`of` says whose service, and none is named", "add `?service=CODE`"));
     }
     let service = wanted.service.as_deref().map(|word| service_named(&ctx, word, wanted.of.as_ref())).transpose()?;
-    // `known`: how it stands though its owner may not have heard of it yet.
-    let fits = |c: &Case, known: &Case| {
-        status.is_none_or(|s| c.status == s || known.status == s)
+    // `c`: how it stands though its owner, who `says` otherwise, may not have heard of it yet.
+    let fits = |c: &Case, says: Status| {
+        status.is_none_or(|s| c.status == s || says == s)
             && (wanted.status.as_deref() != Some("open") || c.status.is_open())
             && category.as_ref().is_none_or(|category| category.holds(c))
             && wanted.kind.is_none_or(|k| k == c.kind)
             && wanted.owner.as_ref().is_none_or(|o| o.covers(&c.owner))
             && (!wanted.mine || c.owner == me)
-            && (!wanted.overdue || (c.status.is_open() && c.concerns(&me) && known.is_overdue(now)))
+            && (!wanted.overdue || (c.status.is_open() && c.concerns(&me) && c.is_overdue(now)))
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.suspended || c.suspended.is_some())
             && (!wanted.escalated || (c.status.is_open() && c.is_watched()))
@@ -161,7 +161,8 @@ pub async fn list(
     let is_any = sees_all && wanted.is_any();
     let (mut page, mut fit, mut fit_elsewhere, mut more): (Vec<Case>, u64, u64, bool) = (Vec::new(), 0, 0, false);
     let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id, place)).transpose()?;
-    let (mut contacts, mut coming, mut not_coming) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut contacts, mut coming) = (BTreeMap::new(), BTreeMap::new());
+    let (mut not_coming, mut not_over) = (BTreeMap::new(), BTreeMap::new());
     let mut of_others: Option<OfOthers> = None;
     let mut seen_last = after.clone().filter(|_| is_any);
     loop {
@@ -179,12 +180,12 @@ pub async fn list(
                 }
                 // What an app is not shown is not asked for either.
                 let case = if sees_all { Cow::Borrowed(&held.case) } else { Cow::Owned(resident::case(held)) };
-                if !sees_all && case.status.is_open() {
+                let known = held.known(&case);
+                if !sees_all && known.status.is_open() {
                     open += 1;
-                    overdue += u64::from(case.is_overdue(now));
+                    overdue += u64::from(known.is_overdue(now));
                 }
-                let known = if sees_all { held.as_known() } else { Cow::Borrowed(&*case) };
-                if !fits(&case, &known) {
+                if !fits(&known, case.status) {
                     continue;
                 }
                 if let Some(node) = of_another(&case) {
@@ -205,9 +206,9 @@ pub async fn list(
                             if sees_all { who.collect() } else { who.map(resident::who_comes).collect::<Vec<_>>() };
                         coming.insert(case.id.clone(), who);
                     }
-                    if let Some(said) = held.not_coming().cloned() {
-                        let said = if sees_all { said } else { resident::not_coming(said) };
-                        not_coming.insert(case.id.clone(), said);
+                    for (said, all) in [(held.not_coming(), &mut not_coming), (held.not_over(), &mut not_over)] {
+                        let said = said.cloned().map(|said| if sees_all { said } else { resident::denied(said) });
+                        all.extend(said.map(|said| (case.id.clone(), said)));
                     }
                     page.push(case.into_owned());
                 } else {
@@ -248,6 +249,7 @@ pub async fn list(
         contacts,
         coming,
         not_coming,
+        not_over,
         // Who says whose it is knows that there are others.
         of_others: of_others.filter(|_| of.is_some() && wanted.of.is_none()),
         of,
@@ -406,6 +408,7 @@ fn of_held(
         case: Case { followers: brain.cases.followers(&held.case), ..held.case.clone() },
         history: held.history.clone(),
         overdue: known.concerns(me) && known.is_overdue(now),
+        due: view::Due::of(&known),
         words: known.words(),
         allowed: brain.cases.allowed(held, role, now),
         unproven: brain.cases.is_unproven(&held.case.id),
@@ -414,6 +417,7 @@ fn of_held(
         wishes: held.wishes.iter().map(wish).collect(),
         coming: held.who_comes().cloned().collect(),
         not_coming: held.not_coming().cloned(),
+        not_over: held.not_over().cloned(),
         moved_to: held.moved_to.clone(),
         forgotten_here: held.to_forget.is_some(),
         contact: held.contact.clone().filter(|_| caller.sees_persons()),

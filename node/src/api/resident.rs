@@ -8,8 +8,8 @@ use super::open311::told::{is_for_residents, update_status, url_of};
 use crate::brain::cases::Held;
 use crate::brain::cases::machine::{RESIDENT, app_of};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Approved, Case, Coming, Entry, NotComing, Outcome, Tally, Verdict, step};
-use citybrain_shared::view::{Awaited, CaseShown};
+use citybrain_shared::case::{Approved, Case, Coming, Denial, Entry, Outcome, Tally, Verdict, step};
+use citybrain_shared::view::{Awaited, CaseShown, Due};
 
 /// Stands where a name would.
 const WITHHELD: &str = "withheld";
@@ -135,7 +135,8 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         }
     };
     CaseShown {
-        overdue: case.is_overdue(now),
+        overdue: held.known(&case).is_overdue(now),
+        due: Due::of(&held.known(&case)),
         words: shown.words,
         allowed: shown.allowed,
         unproven: shown.unproven,
@@ -143,7 +144,8 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         asked: shown.asked,
         wishes: shown.wishes.into_iter().filter(|w| is_own(held, &w.by)).collect(),
         coming: shown.coming.into_iter().map(who_comes).collect(),
-        not_coming: shown.not_coming.map(not_coming),
+        not_coming: shown.not_coming.map(denied),
+        not_over: shown.not_over.map(denied),
         forgotten_here: shown.forgotten_here,
         moved_to: None,
         contact: None,
@@ -160,9 +162,9 @@ pub fn who_comes(coming: Coming) -> Coming {
     Coming { by: WITHHELD.into(), ..coming }
 }
 
-/// Nobody does after all; who says so has no name here.
-pub fn not_coming(said: NotComing) -> NotComing {
-    NotComing { by: WITHHELD.into(), ..said }
+/// Nobody does after all, or it is not over; who says so has no name here.
+pub fn denied(said: Denial) -> Denial {
+    Denial { by: WITHHELD.into(), ..said }
 }
 
 /// Did whoever brought the case say it?

@@ -353,17 +353,19 @@ pub struct Coming {
     pub version: u32,
 }
 
-/// Whoever has accepted a press does not come, and its own box has not answered that: nobody comes until somebody accepts
-/// it.
+/// Somebody says of a press that whoever has accepted it does not come, or that it is not over though it is closed, and
+/// its own box has not answered that: nobody comes until somebody accepts it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct NotComing {
-    /// Who says so: whoever has accepted it himself, or a supervisor.
+pub struct Denial {
+    /// Who says so: whoever has accepted it himself, or a supervisor; that it is not over, a resident, too.
     pub by: String,
     /// Where he has said it.
     pub node: Address,
     #[serde(deserialize_with = "moment")]
     pub at: DateTime<Utc>,
+    /// The name of the wish by which he did: its owner's answer has it.
+    pub wish: String,
 }
 
 /// A requested service, and the appointment or the seats that go with it.

@@ -2,7 +2,7 @@
 
 use super::{Alarm, GroupBy};
 use crate::Address;
-use crate::case::{Case, Coming, Contact, Entry, Kind, NotComing, Place, Role, Status, Verb, Words};
+use crate::case::{Case, Coming, Contact, Denial, Entry, Kind, Place, Role, Status, Verb, Words};
 use crate::config::cases::Cases as Settings;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -36,9 +36,13 @@ pub struct Cases {
     /// Who comes to a press whose owner has not answered yet, by case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<String, Vec<Coming>>,
-    /// That whoever has accepted a press does not come, whose owner has not answered that yet, by case.
+    /// That whoever has accepted a press does not come, whose owner has not answered that yet, by case: its limit of the
+    /// response runs on, whatever `cases` says of that clock.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub not_coming: BTreeMap<String, NotComing>,
+    pub not_coming: BTreeMap<String, Denial>,
+    /// That a press is not over, whose owner has not opened it again yet, by case: it is an open one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_over: BTreeMap<String, Denial>,
     /// Of those that ask for one service: whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Address>,
@@ -76,6 +80,9 @@ pub struct CaseShown {
     /// Oldest first.
     pub history: Vec<Entry>,
     pub overdue: bool,
+    /// The limit that passes next, or has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Due>,
     /// What others call where it stands.
     pub words: Words,
     /// What it takes now, of what whoever asks may ask for.
@@ -96,9 +103,13 @@ pub struct CaseShown {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coming: Vec<Coming>,
     /// That whoever has accepted a press does not come, whose owner has not answered that yet. `case` is as that said
-    /// last; `overdue`, `words` and `allowed` are as if nobody had accepted it.
+    /// last; `overdue`, `due`, `words` and `allowed` are as if nobody had accepted it: the clock of the response runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_coming: Option<NotComing>,
+    pub not_coming: Option<Denial>,
+    /// That a press is not over, whose owner has not opened it again yet. `case` is as that said last; `overdue`, `due`,
+    /// `words` and `allowed` are as if it were open again, and nobody had accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_over: Option<Denial>,
     /// Where a call for help is by now, by a word that its owner has not answered yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<Place>,
@@ -117,6 +128,20 @@ pub struct CaseShown {
     /// The alarm that it was opened beside, as it is now, if this node knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<Alarm>,
+}
+
+/// A limit of a case, as far as is known here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Due {
+    pub clock: String,
+    pub at: DateTime<Utc>,
+}
+
+impl Due {
+    pub fn of(case: &Case) -> Option<Due> {
+        case.due().map(|(clock, at)| Due { clock: clock.name.clone(), at })
+    }
 }
 
 /// What tells whether another case is about the same.

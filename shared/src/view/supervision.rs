@@ -2,7 +2,7 @@
 
 use super::{Awaited, Away, CasesGone};
 use crate::Address;
-use crate::case::{Case, Coming, Contact, NotComing};
+use crate::case::{Case, Coming, Contact, Denial};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -111,7 +111,10 @@ pub struct Supervision {
     pub coming: BTreeMap<String, Vec<Coming>>,
     /// That whoever has accepted a press in these lists does not come, whose owner has not answered that yet, by case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub not_coming: BTreeMap<String, NotComing>,
+    pub not_coming: BTreeMap<String, Denial>,
+    /// That a press in these lists is not over, whose owner has not opened it again yet, by case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_over: BTreeMap<String, Denial>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<CasesGone>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -370,6 +370,14 @@ impl Cases {
         Some(Pen { me: &self.me, now }.coming(&held.case, &coming, Some(End::Refused)))
     }
 
+    /// The owner refuses a word of this node by which those above hold a press for one to which nobody comes: they believe
+    /// it no longer.
+    pub(super) fn told_that_it_stands(&self, case: &str, wish: &str, error: &str, now: DateTime<Utc>) -> Option<Draft> {
+        let held = self.held.get(case).filter(|h| h.case.reach < self.me.tier() && error != letter::LOST)?;
+        let is_it = held.denies(&self.me, wish);
+        is_it.then(|| Pen { me: &self.me, now }.stands(&held.case, wish))
+    }
+
     /// What is done of a wish that the box before this one may have answered: a comment, if the history does not have
     /// it; whoever comes to a press is not kept from it, nor from taking it back, nor one that is not over from calling
     /// again; and who is to be forgotten is. Another step may be out of date.

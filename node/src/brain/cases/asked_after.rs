@@ -3,11 +3,11 @@
 
 use super::letter::{self, Body, Letter, Pen, RECALL, WhatOf};
 use super::machine::{self, Refusal};
-use super::{Cases, HOPS_MAX, Held, WISH_ID_MAX, Wish};
+use super::{Cases, HISTORY_MAX, HOPS_MAX, Held, WISH_ID_MAX, Wish};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::{Presence, State};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Entry, Verb};
+use citybrain_shared::case::{Entry, Verb, step};
 use citybrain_shared::record::{Draft, Header};
 
 /// At least so often a wish without an answer is asked after: one letter a day for each, while its node is away.
@@ -78,7 +78,7 @@ impl Cases {
     fn asked_after(&self, held: &Held, w: &Wish, how: Option<&String>, token: &str, now: DateTime<Utc>) -> Vec<Draft> {
         let (case, verb) = (held.case.id.clone(), w.verb);
         // Whoever comes by now may be the same one, who has thought better of it: that word would take him back, too.
-        let is_true_still = verb == Verb::Forget || held.is_unanswered();
+        let is_true_still = verb != Verb::Escalate || held.is_unanswered();
         if let Some(ask) = w.said.as_deref().filter(|_| is_true_still && !self.may_step(&case)) {
             let to = self.sends_on(held, verb, ask).unwrap_or(held.case.bound_for());
             let body = Body::Ask { case, verb, ask: ask.clone(), hops: 0, contact: None, offered: None };
@@ -137,9 +137,23 @@ impl Cases {
             }
         }
         let unheard = || format!("no answer to it has come, and {} does not know whether it was done", self.me);
-        let how = how.clone().unwrap_or_else(unheard);
+        let how = match self.knows_all_of(case) {
+            true => format!("it has not come to {}, and was not done", self.me),
+            false => how.clone().unwrap_or_else(unheard),
+        };
         let lost = self.refusal_of(case, lost(how), &Letter { id: wish.clone(), ..letter.clone() }, now);
         pen.answered(letter, letter::LOST, lost)
+    }
+}
+
+impl Cases {
+    /// Does this node have all that was ever done with that case? Then what is no line of its history was not done.
+    fn knows_all_of(&self, case: &str) -> bool {
+        let is_whole = |held: &Held| {
+            let was_lost = self.knows_some() || held.history.iter().any(|e| e.step == step::RECOVERED);
+            !was_lost && held.history.len() < HISTORY_MAX && self.may_step(case)
+        };
+        self.held.get(case).is_some_and(is_whole)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Cases, Held, Told, Wish, intake};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::Tier;
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, NotComing, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Denial, Entry, Role, Status, Verb};
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use std::collections::{BTreeMap, HashMap};
@@ -186,7 +186,8 @@ impl Cases {
             machine::act::may(verb, ask)?;
             theirs.extend(held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)).cloned());
         }
-        let said = NotComing { by: machine::heard_as(&ask.by, ask.role).to_owned(), node: self.me.clone(), at: now };
+        let by = machine::heard_as(&ask.by, ask.role).to_owned();
+        let said = Denial { by, node: self.me.clone(), at: now, wish: name.to_owned() };
         for coming in theirs.into_iter().chain(self.disowned(held, verb, ask, now)) {
             drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack(said.clone()))));
             taken_back.push(coming.wish);

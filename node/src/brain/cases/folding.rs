@@ -11,7 +11,7 @@ use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, Disowned, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
     awaits_help, booked, is_hand_over, is_true, joined, name_of, number_there, opened, spots,
 };
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, NotComing, Place, Status, Verb, step};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Denial, Entry, Place, Status, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, CasesGone};
@@ -50,6 +50,11 @@ impl Held {
         self.disowned.as_ref().zip(accepted).is_some_and(|(disowned, e)| disowned.wish == name_of(e))
     }
 
+    /// What somebody has said under his name is not sent again.
+    fn forget_what_was_said(&mut self) {
+        self.wishes.iter_mut().filter(|w| w.verb == Verb::Comment).for_each(|w| w.said = None);
+    }
+
     fn forget_needless_calls(&mut self) {
         let (case, now) = (&self.case, self.case.status);
         let key = |e: &Entry| (e.term, e.version);
@@ -77,9 +82,10 @@ pub(super) fn is_named(node: &Address, case: &Case) -> bool {
 }
 
 /// Who says by that letter that somebody does not come, or that a case is not over.
-fn said_by(letter: &Letter, ask: &Ask, header: &Header<'_>) -> NotComing {
+fn said_by(letter: &Letter, ask: &Ask, header: &Header<'_>) -> Denial {
     let at = letter.at.unwrap_or_else(|| view::time_of(header.committed_us));
-    NotComing { by: machine::heard_as(&ask.by, ask.role).to_owned(), node: letter.from.clone(), at }
+    let (by, node, wish) = (machine::heard_as(&ask.by, ask.role).to_owned(), letter.from.clone(), letter.id.clone());
+    Denial { by, node, at, wish }
 }
 
 impl Cases {
@@ -162,11 +168,17 @@ impl Cases {
                 held.taken_back = false;
             }
             let may_call = matches!(held.case.status, Status::Submitted | Status::Accepted | Status::Closed);
-            held.disowned.take_if(|_| !may_call);
+            // That it is not over may have been written down without opening it again.
+            let notes = |e: &Entry, wish: &str| e.step == Verb::Comment.done() && e.wish.as_deref() == Some(wish);
+            let is_noted = |wish: &str| entries.iter().any(|e| notes(e, wish));
+            held.disowned.take_if(|disowned| !may_call || is_noted(&disowned.said.wish));
             if held.case.forgotten {
                 held.forgotten_us.get_or_insert(self.now_us);
                 held.to_forget = None;
                 held.wishes.retain(|w| w.verb != Verb::Forget);
+            }
+            if held.is_forgotten() {
+                held.forget_what_was_said();
             }
             held.forget_needless_calls();
         }
@@ -263,17 +275,39 @@ impl Cases {
 
     /// Nor does whoever has accepted it, or it is not over; `wish` says which acceptance or end that was, if it is the
     /// one that stands.
-    fn disown(&mut self, id: &str, said: &NotComing, wish: impl Fn(&Held) -> Option<String>) {
+    fn disown(&mut self, id: &str, said: &Denial, wish: impl Fn(&Held) -> Option<String>) {
         let held = self.held.get(id).filter(|held| held.disowns().is_none());
         let Some(wish) = held.and_then(wish) else { return };
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
-            let said = NotComing { by: cut(&said.by, WISH_ID_MAX), ..said.clone() };
+            let (by, name) = (cut(&said.by, WISH_ID_MAX), cut(&said.wish, WISH_ID_MAX));
+            let said = Denial { by, wish: name, ..said.clone() };
             held.disowned = Some(Disowned { wish, said, heard_us: self.now_us, called: None });
             held.times_anew += 1;
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
+    }
+
+    /// The owner has refused what somebody at that node has said by that wish: it counts no more.
+    pub(super) fn stands_after_all(&mut self, id: &str, node: &Address, wish: &str) {
+        if !self.held.get(id).is_some_and(|held| held.denies(node, wish)) {
+            return;
+        }
+        self.index(id, false);
+        if let Some(held) = self.held.get_mut(id) {
+            held.disowned = None;
+            self.dirty.insert((Dirty::Case, id.to_owned()));
+        }
+        self.index(id, true);
+    }
+
+    /// The owner refuses what was asked for at that node: whoever was to come does not, and what was taken back stands.
+    fn refused_to(&mut self, id: &str, node: &Address, wish: &str, error: &str) {
+        self.comes_not(id, node, wish, &End::Refused);
+        if error != letter::LOST {
+            self.stands_after_all(id, node, wish);
+        }
     }
 
     /// These do not come after all. If nobody does now, whoever was called before they were to come is called anew; and
@@ -302,6 +336,7 @@ impl Cases {
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
             held.contact = None;
+            held.forget_what_was_said();
             held.to_forget = Some(by).filter(|_| !held.case.forgotten);
             held.forgotten_us.get_or_insert(self.now_us);
             self.dirty.insert((Dirty::Case, id.to_owned()));
@@ -345,26 +380,26 @@ impl Cases {
         let changed = (held.told_us(), id.to_owned());
         let opened = opened(case);
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
-        let is_open = case.status.is_open();
+        let known = held.as_known();
+        let is_open = known.status.is_open();
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
         let is_below = self.me.covers(&case.owner);
-        let known = held.as_known();
         let limits = known.clocks.iter().filter(|c| is_open && is_below && c.is_limit() && c.runs());
         let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
-        let known = u64::from(is_open && case.urgent);
+        let known_call = u64::from(is_open && case.urgent);
         let call = u64::from(is_open && case.urgent && is_below);
         let unaccepted = u64::from(is_open && case.urgent && is_below && held.is_unanswered());
         let of_kind = &mut self.open_by_kind[case.kind as usize];
         if put {
             *of_kind += u64::from(is_open && is_below);
             self.of_below += u64::from(is_below);
-            self.calls.known += known;
+            self.calls.known += known_call;
             self.calls.open += call;
             self.calls.unaccepted += unaccepted;
         } else {
             *of_kind = of_kind.saturating_sub((is_open && is_below).into());
             self.of_below = self.of_below.saturating_sub(is_below.into());
-            self.calls.known = self.calls.known.saturating_sub(known);
+            self.calls.known = self.calls.known.saturating_sub(known_call);
             self.calls.open = self.calls.open.saturating_sub(call);
             self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);
         }
@@ -431,7 +466,7 @@ impl Cases {
         }
         self.waits.extend(waits);
         self.unheard.extend(unheard);
-        if case.status.is_open() {
+        if is_open {
             self.open.insert(id.to_owned());
             self.open_since.insert(opened.clone());
         } else {
@@ -545,6 +580,8 @@ impl Cases {
         // what the box before this one may have called for.
         let is_press = case.urgent && case.status == Status::Submitted;
         let climbs = is_press && entry.by == machine::TIMER;
+        // What has passed a limit calls whoever is next, also if he was called because it had not climbed.
+        let is_late = machine::misses(entry);
         // It says, too, that whoever had accepted it does not come.
         let disowns = is_press && entry.step == Verb::Escalate.done();
         // Somebody else comes by now, whom the box has not heard yet.
@@ -554,7 +591,7 @@ impl Cases {
         let is_offer = entry.step == Verb::Escalate.done() && case.offered_to.as_ref() == Some(&self.me);
         // Whoever is said to come since then may be refused, and would be nobody's reason to call any more.
         let was_called = |held: &Held| held.coming.is_empty() && held.was_called_for();
-        if (climbs || disowns) && self.held.get(&case.id).is_some_and(was_called) {
+        if (climbs || disowns) && !is_late && self.held.get(&case.id).is_some_and(was_called) {
             return;
         }
         self.index(&case.id, false);
@@ -649,6 +686,10 @@ impl Cases {
         if let Body::WhatOf(WhatOf { case, wish, .. }) = &letter.body {
             return self.note_asked_after(case, wish);
         }
+        // Those above it have been told by a word that came by here.
+        if let Body::Refused { case, answers, error, .. } = &letter.body {
+            return self.refused_to(case, &letter.to, answers, error);
+        }
         let wished = match &letter.body {
             Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by, content(*verb, ask))),
             Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by, 0)),
@@ -674,7 +715,7 @@ impl Cases {
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
         let said = match &letter.body {
-            Body::Ask { ask, .. } if letter.is_done_once() => Some(Box::new(ask.clone())),
+            Body::Ask { ask, .. } if letter.may_be_sent_again() => Some(Box::new(ask.clone())),
             _ => None,
         };
         let (asked_us, asked_after, refused, is_lost) = (self.now_us, 0, None, false);
@@ -734,8 +775,8 @@ impl Cases {
                     held.stands_as().filter(|stands_as| letter.takes_back.contains(stands_as))
                 });
             }
-            Body::Refused { case, answers, .. } if is_true(header, letter) => {
-                self.comes_not(case, &letter.to, answers, &End::Refused);
+            Body::Refused { case, answers, error, .. } if is_true(header, letter) => {
+                self.refused_to(case, &letter.to, answers, error);
             }
             Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
                 self.fold_copy(case, entry, history);
@@ -817,7 +858,7 @@ impl Cases {
             }
             Body::Refused { case, answers, detail, error, .. } => {
                 let is_over = error == letter::OVER;
-                self.comes_not(case, &letter.to, answers, &End::Refused);
+                self.refused_to(case, &letter.to, answers, error);
                 // What was refused for a reason is not lost.
                 let is_news = |w: &Wish| w.refused.is_none() || error != letter::LOST;
                 let is_it = |w: &Wish| w.id == *answers && w.again == letter.again && is_news(w);

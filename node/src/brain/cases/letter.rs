@@ -7,7 +7,7 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
-//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press, whose own box may be dead; or was refused by it, or cannot come after all, and who says so |
+//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press, whose own box may be dead; or was refused by it, or cannot come after all, or it is not over, and who says so; or that was refused |
 //! | `city.brain.case.forget` | local | whom to call is forgotten here, before the owner has heard of it |
 //! | `city.brain.case.wanted`, `.told`, `.roll`, `.present` | to the parent, to the child, to all below, back up | what a box with an empty disk learns ([`super::succession`]) |
 //!
@@ -15,7 +15,7 @@
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Entry, NotComing, Place, Status, Verb};
+use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Denial, Entry, Place, Status, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Lane, LogId, Tier, view};
 use serde::{Deserialize, Serialize};
@@ -213,7 +213,7 @@ pub const LOST: &str = "lost";
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
     Refused,
-    TakenBack(NotComing),
+    TakenBack(Denial),
 }
 
 /// Writes events of one node at one moment.
@@ -336,17 +336,29 @@ impl Pen<'_> {
     /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so. Or he
     /// does not, by the word of that box or by his own.
     pub fn coming(&self, case: &Case, coming: &Coming, end: Option<End>) -> Draft {
-        let suffix = if end.is_some() { ".refused" } else { "" };
-        let id = format!("{}.coming.{}{suffix}", case.id, coming.wish);
-        let mut data = json!({"case": case.id, "coming": coming});
+        let (mut what, mut data) = (coming.wish.clone(), json!({"case": case.id, "coming": coming}));
         if let Some(end) = end {
             data["refused"] = true.into();
-            let said = if let End::TakenBack(said) = end { Some(said) } else { None };
-            data["taken_back"] = said.is_some().into();
-            if let Some(said) = said {
-                data["said"] = json!(said);
+            data["taken_back"] = matches!(end, End::TakenBack(_)).into();
+            match end {
+                End::Refused => what.push_str(".refused"),
+                // If the owner refuses that, somebody may say so once more.
+                End::TakenBack(said) => {
+                    what = format!("{what}.taken-back.{}", said.wish);
+                    data["said"] = json!(said);
+                }
             }
         }
+        self.who_comes(case, &what, data)
+    }
+
+    /// Whoever has accepted it comes all the same, or it is over: the owner has refused that `wish`, which said otherwise.
+    pub fn stands(&self, case: &Case, wish: &str) -> Draft {
+        self.who_comes(case, &format!("{wish}.stands"), json!({"case": case.id, "stands": wish}))
+    }
+
+    fn who_comes(&self, case: &Case, what: &str, data: Value) -> Draft {
+        let id = format!("{}.coming.{what}", case.id);
         let more = json!({"correlationid": case.event.as_deref().unwrap_or(&case.id)});
         self.event(COMING, &id, &case.id, lane(case.urgent), self.way_up(case.reach), "", more, data)
     }
@@ -421,6 +433,13 @@ impl Letter {
     pub fn is_done_once(&self) -> bool {
         let Body::Ask { verb, .. } = &self.body else { return false };
         *verb == Verb::Forget || *verb == Verb::Escalate && !self.takes_back.is_empty()
+    }
+
+    /// May its maker send it again by itself, in the same words? By its name a comment is one line; what a further press
+    /// says beside it, whom to call, is not kept.
+    pub fn may_be_sent_again(&self) -> bool {
+        let is_comment = matches!(&self.body, Body::Ask { verb: Verb::Comment, contact: None, .. });
+        self.is_done_once() || is_comment
     }
 
     /// The node whose record brings it to the place where it turns.

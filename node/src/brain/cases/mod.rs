@@ -82,8 +82,7 @@ use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{
-    Ask, CLIMB, Case, Clock, Coming, Contact, DISPATCH, Entry, Kind, NotComing, Place, RESPONSE, Seat, Status, Verb,
-    step,
+    Ask, CLIMB, Case, Clock, Coming, Contact, Denial, Entry, Kind, Place, Seat, Status, Verb, step,
 };
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
@@ -208,21 +207,36 @@ impl Held {
     }
 
     /// Who says that whoever has accepted it does not come, as long as its owner has not answered that.
-    pub fn not_coming(&self) -> Option<&NotComing> {
-        let disowned = self.disowns().filter(|_| self.case.status == Status::Accepted);
-        disowned.map(|disowned| &disowned.said)
+    pub fn not_coming(&self) -> Option<&Denial> {
+        self.denied(Status::Accepted)
     }
 
-    /// The case as it stands, though its owner may not know yet that whoever has accepted it does not come: it waits for
-    /// an answer, as it did before.
+    /// Who says that it is not over though it is closed, as long as its owner has not answered that.
+    pub fn not_over(&self) -> Option<&Denial> {
+        self.denied(Status::Closed)
+    }
+
+    fn denied(&self, status: Status) -> Option<&Denial> {
+        self.disowns().filter(|_| self.case.status == status).map(|disowned| &disowned.said)
+    }
+
+    /// The case as it stands, though its owner may not know yet that whoever has accepted it does not come, or that it is
+    /// not over.
     pub fn as_known(&self) -> Cow<'_, Case> {
-        if self.not_coming().is_none() {
-            return Cow::Borrowed(&self.case);
+        self.known(&self.case)
+    }
+
+    /// The same of what is `shown` of it.
+    pub fn known<'c>(&self, shown: &'c Case) -> Cow<'c, Case> {
+        match self.disowns() {
+            None => Cow::Borrowed(shown),
+            Some(_) => Cow::Owned(shown.unanswered()),
         }
-        let mut case = Case { status: Status::Submitted, ..self.case.clone() };
-        case.clocks.retain(|c| c.name != DISPATCH);
-        case.clocks.iter_mut().filter(|c| c.name == RESPONSE).for_each(|c| c.stopped = None);
-        Cow::Owned(case)
+    }
+
+    /// Does that wish of somebody at that node deny it?
+    fn denies(&self, node: &Address, wish: &str) -> bool {
+        self.disowned.as_ref().is_some_and(|disowned| disowned.said.node == *node && disowned.said.wish == wish)
     }
 
     /// The name of what lets nobody call for a press, its acceptance or its end: its wish's, or its order's if it was
@@ -330,7 +344,7 @@ fn is_zero(n: &u32) -> bool {
 pub struct Disowned {
     /// Its name ([`Held::stands_as`]).
     wish: String,
-    said: NotComing,
+    said: Denial,
     /// When that came here, by this node's own clock: µs since 1970.
     heard_us: i64,
     /// How the case stood, by (term, version), when responders were called here for that.
@@ -400,7 +414,7 @@ pub struct Wish {
     asked_us: i64,
     #[serde(default, skip_serializing_if = "is_zero")]
     asked_after: u32,
-    /// Of what may be asked for again by itself ([`Letter::is_done_once`]): in which words.
+    /// Of what may be asked for again by itself ([`Letter::may_be_sent_again`]): in which words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     said: Option<Box<Ask>>,
 }
@@ -742,8 +756,8 @@ impl Cases {
             let disowned = held.disowned.as_ref().map_or(i64::MIN, |disowned| disowned.heard_us);
             held.heard_us.max(disowned) > ahead_us || held.wishes.iter().any(|w| w.asked_us > ahead_us)
         };
-        let waiting = self.waits.iter().chain(&self.unheard).map(|(_, id)| id);
-        let ahead: BTreeSet<String> = self.open.iter().chain(waiting).filter(is_ahead).cloned().collect();
+        let unheard = self.unheard.iter().map(|(_, id)| id);
+        let ahead: BTreeSet<String> = self.open.iter().chain(unheard).filter(is_ahead).cloned().collect();
         for id in ahead {
             self.index(&id, false);
             if let Some(held) = self.held.get_mut(&id) {

@@ -8,7 +8,7 @@ use crate::brain::services::{CATALOGUE, Catalogue};
 use chrono::{DateTime, Utc};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::{RETIRED_TYPE, State, subtree_of};
-use citybrain_shared::case::{Ask, Case, Coming, Contact, NotComing, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Denial, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::{Address, Lane, LogId, Pos, view};
 use serde::{Deserialize, Serialize};
@@ -191,22 +191,32 @@ impl Policy for Cases {
                 #[derive(Deserialize)]
                 struct Told {
                     case: String,
-                    coming: Coming,
+                    coming: Option<Coming>,
                     #[serde(default)]
                     refused: bool,
-                    said: Option<NotComing>,
+                    #[serde(default)]
+                    taken_back: bool,
+                    said: Option<Denial>,
+                    stands: Option<String>,
                 }
                 let from = header.origin.map_or(Some(self.me.clone()), |o| Address::parse(o.address).ok());
+                // That something is taken back says who says so; without that it is not understood.
+                let is_whole = |t: &Told| t.taken_back == t.said.is_some() && (t.refused || !t.taken_back);
                 let told = letter::data::<Told>(payload).filter(|_| header.direction != Direction::Down);
+                let Some((Told { case, coming, refused, said, stands, .. }, from)) = told.filter(is_whole).zip(from)
+                else {
+                    return;
+                };
+                if let Some(wish) = stands {
+                    self.stands_after_all(&case, &from, &wish);
+                }
                 // Each says it of itself; that he does not come, those above him say, too.
-                let is_his =
-                    |t: &Told, from: &Address| t.coming.node == *from || t.refused && from.covers(&t.coming.node);
-                match told.filter(|t| from.as_ref().is_some_and(|from| is_his(t, from))) {
-                    Some(Told { case, coming, refused: true, said }) => {
+                match coming.filter(|c| c.node == from || refused && from.covers(&c.node)) {
+                    Some(coming) if refused => {
                         let end = said.map_or(End::Refused, End::TakenBack);
                         self.comes_not(&case, &coming.node, &coming.wish, &end);
                     }
-                    Some(Told { case, coming, .. }) => self.note_coming(&case, coming),
+                    Some(coming) => self.note_coming(&case, coming),
                     None => {}
                 }
             }
@@ -340,8 +350,9 @@ impl Cases {
             return match &letter.body {
                 _ if !is_true(header, letter) => Vec::new(),
                 Body::Copy { case, entry, .. } => self.forgotten_below(case, entry, now),
-                Body::Refused { case, answers, .. } => {
-                    self.told_that_he_comes_not(case, answers, now).into_iter().collect()
+                Body::Refused { case, answers, error, .. } => {
+                    let comes_not = self.told_that_he_comes_not(case, answers, now);
+                    comes_not.into_iter().chain(self.told_that_it_stands(case, answers, error, now)).collect()
                 }
                 Body::Returned { log, case, coming, .. }
                     if header.direction == Direction::Down && self.is_for(*log) =>

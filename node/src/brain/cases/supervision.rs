@@ -89,13 +89,13 @@ impl Watching {
     }
 
     pub fn add(&mut self, cases: &Cases, held: &Held) {
-        let case = &held.case;
+        let known = held.as_known();
+        let case = known.as_ref();
         if !self.question.scope.holds(&cases.me, case) {
             return;
         }
-        let known = held.as_known();
-        if known.status.is_open() && known.is_overdue(self.now) {
-            let running = known.clocks.iter().filter(|k| k.stopped.is_none() && k.is_limit());
+        if case.status.is_open() && case.is_overdue(self.now) {
+            let running = case.clocks.iter().filter(|k| k.stopped.is_none() && k.is_limit());
             self.overdue.push((running.filter_map(|k| k.due).min(), case.id.clone()));
         }
         if let Some(approved) = &case.suspended {
@@ -180,6 +180,7 @@ impl Ranked {
         let who_comes = |held: &Held| (held.case.id.clone(), held.who_comes().cloned().collect());
         let coming = listed().filter(|held| held.who_comes().next().is_some()).map(who_comes).collect();
         let not_coming = listed().filter_map(|held| Some((held.case.id.clone(), held.not_coming()?.clone()))).collect();
+        let not_over = listed().filter_map(|held| Some((held.case.id.clone(), held.not_over()?.clone()))).collect();
         let now_as = |ids: Vec<String>| ids.iter().filter_map(|id| cases.get(id)).map(|h| h.case.clone()).collect();
         let [overdue_in_all, suspended_in_all, reopened_in_all, hot_spots_in_all, repeat_callers_in_all] = self.in_all;
         Supervision {
@@ -195,6 +196,7 @@ impl Ranked {
             repeat_callers_in_all,
             coming,
             not_coming,
+            not_over,
             gone: cases.gone(),
             away: Vec::new(),
             awaits: cases.awaited(),

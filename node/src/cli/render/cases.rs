@@ -6,9 +6,10 @@ use crate::ask::hint::as_flags;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Assist, Booked, Booking, CALL_BACK, Case, Clock, Coming, Entry, NotComing, RESPONSE, SOLUTION, Seat, assist_clock,
+    Assist, Booked, Booking, CALL_BACK, Case, Clock, Coming, Denial, Entry, RESPONSE, SOLUTION, Seat, assist_clock,
 };
 use citybrain_shared::{view, words};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -16,12 +17,14 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     if v.cases.is_empty() {
         return how_many(v, out);
     }
+    let beside = Beside::from(v);
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
-        let (due, over) = due(c, v.not_coming.contains_key(&c.id), me, now, s);
+        let known = beside.known(c);
+        let (due, over) = due(&known, me, now, s);
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            s.mark(&stands(c, &v.coming, &v.not_coming), c.status.is_open(), Color::Yellow),
+            s.mark(&beside.stands(c), known.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
             Cell::new(clean(named(c))),
             Cell::new(format!("{}{}", c.owner, as_heard(c, me))),
@@ -33,22 +36,53 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     how_many(v, out)
 }
 
-/// Where it stands, and whether somebody is said to come, or not to, whom its owner has not heard yet.
-pub(super) fn stands(
-    c: &Case,
-    coming: &BTreeMap<String, Vec<Coming>>,
-    not_coming: &BTreeMap<String, NotComing>,
-) -> String {
-    stands_now(c, coming.contains_key(&c.id), not_coming.contains_key(&c.id))
+/// What is said beside cases that their owners have not answered yet: who comes, or does not, and what is not over.
+pub(super) struct Beside<'a> {
+    coming: &'a BTreeMap<String, Vec<Coming>>,
+    not_coming: &'a BTreeMap<String, Denial>,
+    not_over: &'a BTreeMap<String, Denial>,
 }
 
-fn stands_now(c: &Case, is_coming: bool, is_not_coming: bool) -> String {
-    let comes = match (is_coming, is_not_coming) {
-        (true, _) => " (coming)",
-        (false, true) => " (nobody comes)",
-        (false, false) => "",
+impl<'a> From<&'a view::Cases> for Beside<'a> {
+    fn from(v: &'a view::Cases) -> Beside<'a> {
+        Beside { coming: &v.coming, not_coming: &v.not_coming, not_over: &v.not_over }
+    }
+}
+
+impl<'a> From<&'a view::Supervision> for Beside<'a> {
+    fn from(v: &'a view::Supervision) -> Beside<'a> {
+        Beside { coming: &v.coming, not_coming: &v.not_coming, not_over: &v.not_over }
+    }
+}
+
+impl Beside<'_> {
+    pub(super) fn stands(&self, c: &Case) -> String {
+        let [coming, not_coming, not_over] =
+            [self.coming.contains_key(&c.id), self.not_coming.contains_key(&c.id), self.not_over.contains_key(&c.id)];
+        stands(c, coming, not_coming, not_over)
+    }
+
+    pub(super) fn known<'c>(&self, c: &'c Case) -> Cow<'c, Case> {
+        known(c, self.not_coming.contains_key(&c.id) || self.not_over.contains_key(&c.id))
+    }
+}
+
+/// The case as it stands, though its owner may not have answered yet what is said of it.
+fn known(c: &Case, is_denied: bool) -> Cow<'_, Case> {
+    if is_denied { Cow::Owned(c.unanswered()) } else { Cow::Borrowed(c) }
+}
+
+/// Where it stands, and whether somebody is said to come, or not to, or it is said not to be over.
+fn stands(c: &Case, is_coming: bool, is_not_coming: bool, is_not_over: bool) -> String {
+    let beside = match (is_coming, is_not_coming, is_not_over) {
+        (true, ..) => " (coming)",
+        (false, true, _) => " (nobody comes)",
+        (false, false, true) => " (reopened)",
+        (false, false, false) => "",
     };
-    format!("{}{comes}", clean(&c.standing()))
+    // How it ended does not count any more.
+    let stands = if is_not_over { c.status.to_string() } else { c.standing() };
+    format!("{}{beside}", clean(&stands))
 }
 
 /// What this node has to help with: a row for each summons that has no report yet, by when it is wanted.
@@ -67,7 +101,7 @@ pub fn summoned(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: 
             table.add_row(vec![
                 s.mark(&c.id, c.urgent, Color::Red),
                 Cell::new(&a.id),
-                Cell::new(stands(c, &v.coming, &v.not_coming)),
+                Cell::new(Beside::from(v).stands(c)),
                 Cell::new(clean(&a.unit)),
                 s.mark(&shown, is_over, Color::Red),
                 Cell::new(clean(&a.reason)),
@@ -98,7 +132,7 @@ pub fn bookings(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<
             s.mark(&state(b), b.state == Booked::Cancelled, Color::Red),
             Cell::new(clean(&b.name)),
             Cell::new(&b.node),
-            Cell::new(stands(c, &v.coming, &v.not_coming)),
+            Cell::new(Beside::from(v).stands(c)),
             Cell::new(&c.owner),
             Cell::new(&c.id),
         ]);
@@ -163,8 +197,8 @@ fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
     Address::parse(me).is_ok_and(|me| me.covers(owner) || me == *opened_at)
 }
 
-fn due(c: &Case, is_not_coming: bool, me: &str, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
-    match next_limit(c, is_not_coming) {
+fn due(c: &Case, me: &str, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
+    match c.due() {
         Some((clock, at)) => {
             let is_over = clock.missed.is_some() || (at < now && is_told(c, me));
             let stands = match clock.missed {
@@ -180,17 +214,10 @@ fn due(c: &Case, is_not_coming: bool, me: &str, now: DateTime<Utc>, s: &Screen) 
     }
 }
 
-/// The limit that will pass next. Whoever does not come is no answer: a press that he has accepted is due as it was.
-pub(super) fn next_limit(c: &Case, is_not_coming: bool) -> Option<(&Clock, DateTime<Utc>)> {
-    match is_not_coming {
-        true => c.clock(RESPONSE).and_then(|clock| Some((clock, clock.due?))),
-        false => c.due(),
-    }
-}
-
 pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let c = &v.case;
-    let stands = stands_now(c, !v.coming.is_empty(), v.not_coming.is_some());
+    let stands = stands(c, !v.coming.is_empty(), v.not_coming.is_some(), v.not_over.is_some());
+    let known = known(c, v.not_coming.is_some() || v.not_over.is_some());
     writeln!(out, "{}  {stands}{}  {}", c.id, if v.overdue { ", overdue" } else { "" }, clean(&c.title))?;
     what(v, s, out)?;
     places(v, out)?;
@@ -200,7 +227,7 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     judged(c, out)?;
     assists(c, s, out)?;
     followed(c, out)?;
-    for clock in &c.clocks {
+    for clock in &known.clocks {
         line(out, "clock", told(c, clock, me, now, s))?;
     }
     history(&v.history, s, out)?;
@@ -404,6 +431,16 @@ fn under_way(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result
         );
         line(out, "not coming", text)?;
     }
+    if let Some(said) = &v.not_over {
+        let then = if v.coming.is_empty() { ": nobody comes until somebody accepts it" } else { "" };
+        let text = format!(
+            "{} of {} has said {} that it is not solved; the press's own box has not opened it again yet{then}",
+            said.by,
+            said.node,
+            s.zone.short(said.at)
+        );
+        line(out, "not over", text)?;
+    }
     for who in &v.coming {
         let text = format!(
             "{} of {}, since {}; the press's own box has not answered yet",
@@ -595,6 +632,7 @@ mod tests {
             case: case.clone(),
             history: Vec::new(),
             overdue: false,
+            due: None,
             words: case.words(),
             allowed: Vec::new(),
             unproven: false,
@@ -603,6 +641,7 @@ mod tests {
             wishes: Vec::new(),
             coming: Vec::new(),
             not_coming: None,
+            not_over: None,
             moved_to: None,
             forgotten_here: false,
             contact: None,
@@ -693,6 +732,7 @@ mod tests {
             contacts: Default::default(),
             coming: Default::default(),
             not_coming: Default::default(),
+            not_over: Default::default(),
             of: None,
             of_others: None,
             away: vec![],
@@ -733,8 +773,7 @@ mod tests {
                 "stopped": "2026-11-20T02:01:00Z",
             }],
         }));
-        let said =
-            NotComing { by: "街长".into(), node: Address::parse("c/s").unwrap(), at: at("2026-11-20T02:02:00Z") };
+        let said = denial();
         let shown = screen(&case, "c", |shown| shown.not_coming = Some(said.clone()));
         assert!(shown.starts_with(&format!("{}  accepted (nobody comes)  ", case.id)), "{shown}");
         let line = "not coming  王 has accepted it and does not come, as 街长 of c/s has said 11-20 02:02:00Z; the press's \
@@ -760,6 +799,58 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_of_a_press_that_nobody_comes_to_is_not_said_to_have_stopped_in_time() {
+        let clock = |name: &str| {
+            clock(name, serde_json::json!({"due": "2026-11-20T02:15:00Z", "stopped": "2026-11-20T02:01:00Z"}))
+        };
+        let case = with(serde_json::json!({
+            "status": "accepted", "urgent": true, "signed": "2026-11-20T02:01:00Z",
+            "clocks": [clock("response"), clock("climb"), clock("dispatch")],
+        }));
+        let clocks = |is_said: bool| {
+            let shown = screen(&case, "c", |shown| {
+                shown.not_coming = Some(denial()).filter(|_| is_said);
+                shown.overdue = is_said;
+            });
+            shown.lines().filter(|line| line.starts_with("clock")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(clocks(false)[0].ends_with("in time"), "{:?}", clocks(false));
+        let [response] = &clocks(true)[..] else { panic!("{:?}", clocks(true)) };
+        assert!(response.starts_with("clock       response ") && response.ends_with("over; its owner has not said so"));
+    }
+
+    #[test]
+    fn a_press_that_is_closed_and_not_over_says_so_and_who_has_said_it() {
+        let case = with(serde_json::json!({
+            "status": "closed", "urgent": true, "closed": "2026-11-20T01:00:00Z", "closed_reason": "solved",
+        }));
+        let shown = screen(&case, "c", |shown| shown.not_over = Some(denial()));
+        assert!(shown.starts_with(&format!("{}  closed (reopened)  ", case.id)), "{shown}");
+        let line = "not over    街长 of c/s has said 11-20 02:02:00Z that it is not solved; the press's own box has not opened \
+                    it again yet: nobody comes until somebody accepts it\n";
+        assert!(shown.contains(line), "{shown}");
+        let listed = |beside: serde_json::Value| {
+            let mut list = serde_json::json!({"cases": [case], "fit": 1, "open": 1, "overdue": 0});
+            list.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
+            let mut out = Vec::new();
+            let list = serde_json::from_value(list).unwrap();
+            super::cases(&list, "c", at("2026-11-20T12:00:00Z"), &PLAIN, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let (id, none) = (case.id.clone(), serde_json::json!({}));
+        let list = listed(serde_json::json!({"not_over": {id.clone(): denial()}}));
+        assert!(list.contains(" closed (reopened) "), "{list}");
+        let list = listed(serde_json::json!({"not_over": {id.clone(): denial()}, "coming": {id: []}}));
+        assert!(list.contains(" closed (coming) "), "{list}");
+        assert!(listed(none).contains(" closed (solved) "));
+    }
+
+    fn denial() -> Denial {
+        let (by, node, wish) = ("街长".into(), Address::parse("c/s").unwrap(), "w".into());
+        Denial { by, node, at: at("2026-11-20T02:02:00Z"), wish }
+    }
+
+    #[test]
     fn the_foot_of_a_list_says_what_is_known_of_nodes_above_and_beside_apart() {
         let foot = |elsewhere: (u64, u64), cases: Vec<Case>| {
             let list = view::Cases {
@@ -772,6 +863,7 @@ mod tests {
                 contacts: Default::default(),
                 coming: Default::default(),
                 not_coming: Default::default(),
+                not_over: Default::default(),
                 of: None,
                 of_others: None,
                 away: vec![],
@@ -899,6 +991,7 @@ mod tests {
             contacts: Default::default(),
             coming: Default::default(),
             not_coming: Default::default(),
+            not_over: Default::default(),
             of: None,
             of_others: None,
             away: vec![],

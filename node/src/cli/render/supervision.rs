@@ -1,6 +1,6 @@
 //! Counts of cases, and what needs a look, for people.
 
-use super::cases::{named, next_limit, stands};
+use super::cases::{Beside, named};
 use super::table::{Cell, Color};
 use super::{Screen, clean, counted, grouped, print, right, span};
 use citybrain_shared::case::Case;
@@ -135,12 +135,13 @@ fn suspended(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Resu
     if v.suspended.is_empty() {
         return Ok(());
     }
+    let beside = Beside::from(v);
     let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "SINCE", "REASON", "TITLE"]);
     for c in &v.suspended {
         let (since, why) = c.suspended.as_ref().map_or(("-".into(), "-"), |a| (s.zone.short(a.at), a.reason.as_str()));
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            Cell::new(stands(c, &v.coming, &v.not_coming)),
+            Cell::new(beside.stands(c)),
             Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(since),
@@ -155,15 +156,17 @@ fn list(cases: &[Case], v: &view::Supervision, s: &Screen, out: &mut dyn Write) 
     if cases.is_empty() {
         return Ok(());
     }
+    let beside = Beside::from(v);
     let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "LIMIT", "OVER BY", "TITLE"]);
     for c in cases {
-        let due = next_limit(c, v.not_coming.contains_key(&c.id)).filter(|(_, at)| *at < v.at);
+        let known = beside.known(c);
+        let due = known.due().filter(|(_, at)| *at < v.at);
         let (limit, over) = due.map_or(("-".into(), "-".into()), |(k, at)| {
             (k.name.clone(), span((v.at - at).num_milliseconds().unsigned_abs()))
         });
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
-            Cell::new(stands(c, &v.coming, &v.not_coming)),
+            Cell::new(beside.stands(c)),
             Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(limit),

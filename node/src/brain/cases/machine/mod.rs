@@ -44,6 +44,8 @@ pub(super) use turn::{cut, is_same_person, shown};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
+/// What stands behind a clock's name in the line of its limit that has passed.
+const MISSED: &str = " missed";
 
 /// Characters of a description, as Open311 takes them.
 const DESCRIPTION_MAX: usize = 4_000;
@@ -559,7 +561,7 @@ impl Book<'_> {
             c.missed = Some(now);
             turn.case.late |= c.is_limit();
         }
-        turn.entry.clocks.push(format!("{clock} missed"));
+        turn.entry.clocks.push(format!("{clock}{MISSED}"));
         turn.entry.text = format!("the {clock} limit has passed");
         if let Some(imported) = &mut turn.case.imported
             && imported.version == case.version
@@ -588,6 +590,11 @@ impl Book<'_> {
         }
         turn.done()
     }
+}
+
+/// Does that line say that a limit has passed?
+pub fn misses(entry: &Entry) -> bool {
+    entry.by == TIMER && entry.clocks.iter().any(|said| said.ends_with(MISSED))
 }
 
 /// The highest that watches the case, of those above its owner: it may have come from another branch.

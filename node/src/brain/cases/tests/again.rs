@@ -401,6 +401,6 @@ fn where_somebody_calls_from_is_known_where_it_was_said_though_the_word_was_lost
     world.commit("c/s", vec![presence("c/s/a", 2)], Some("c/s/a"));
     world.settle();
     let held = world.places["c/s"].cases.get(ID).unwrap();
-    assert!(held.wishes.iter().any(|w| w.is_lost), "{:?}", held.wishes);
-    assert_eq!(held.place_now(), Some(&at("B楼")));
+    assert_eq!((&held.wishes, held.place_now()), (&vec![], Some(&at("B楼"))), "it is said again");
+    assert_eq!(world.places["c/s/a"].cases.get(ID).unwrap().case.place_again, Some(at("B楼")));
 }

@@ -415,7 +415,7 @@ fn a_wish_that_may_be_lost_with_a_disk_on_its_way_is_refused_and_can_be_asked_fo
     world.commit("c/s", vec![presence("c/s/a", 2)], Some("c/s/a"));
     world.settle();
     let why = refused(&world)[0].clone().unwrap_or_default();
-    assert!(why.starts_with("c/s/a has lost its disk"), "{why}");
+    assert!(why.starts_with("it has not come to c/s/a/n, and was not done"), "{why}");
     assert!(world.ask("c/s", ID, Verb::Accept, &by("w", Role::Worker), "w2"));
     world.settle();
     assert_eq!((held(&world, "c/s").case.status, held(&world, "c/s").wishes.len()), (Status::Accepted, 0));
@@ -917,7 +917,7 @@ fn whoever_asks_above_is_told_that_the_one_who_has_accepted_a_press_does_not_com
         let said_us = world.now;
         assert!(world.ask(at, ID, Verb::Escalate, &by(who, role), "w2"));
         without(&mut world, "c/s/a/n");
-        let said = NotComing { by: who.into(), node: a(at), at: view::time_of(said_us) };
+        let said = Denial { by: who.into(), node: a(at), at: view::time_of(said_us), wish: "w2".into() };
         for n in ABOVE {
             world.restart(n);
             let held = held(&world, n);
@@ -1150,4 +1150,219 @@ fn a_press_that_is_reopened_above_calls_its_owner_alone_while_that_lives() {
     world.now += 30_000_000;
     world.settle();
     stands(&world, Status::Submitted, [before + 1, 1, 0, 0], "it climbs");
+}
+
+/// The box has answered: what was said of the press does not count at anybody, and nobody is called for it.
+fn stands_after_all(world: &mut World, at: &str, status: Status, told: &str) {
+    for n in NODES {
+        let Some(held) = world.places[n].cases.get(ID) else { continue };
+        assert!(held.disowned.is_none(), "{told}: {n}: {:?}", held.disowned);
+        assert_eq!(held.as_known().status, status, "{told}: {n}");
+    }
+    world.now += LISTENS_US;
+    let before = ABOVE.map(|n| calls(world, n));
+    without(world, "c/s/a/n");
+    assert_eq!(ABOVE.map(|n| calls(world, n)), before, "nobody is called for it: {told}: {at}");
+}
+
+#[test]
+fn a_word_that_somebody_does_not_come_or_that_it_is_not_over_counts_nowhere_once_its_owner_has_refused_it() {
+    // Beside the box, too, whose word goes up to where it is heard and its answer down past there.
+    for at in ["c/s/a", "c/s", "c", "c/s/b"] {
+        for (is_closed, verb, who) in [(false, Verb::Escalate, "王队"), (true, Verb::Reopen, "r")] {
+            let told = format!("{verb} at {at}");
+            let mut world = if is_closed { closed_and_dead("c/s") } else { accepted_and_dead("c/s", 0) };
+            if at == "c/s/b" {
+                let case = held(&world, "c").case.clone();
+                let history = held(&world, "c").history.clone();
+                world.places.get_mut(at).unwrap().cases.fold(&case, &history);
+            }
+            let role = if is_closed { Role::Resident } else { Role::Worker };
+            // Somebody has said something at the box meanwhile, and it is not as he has seen it.
+            let seen = vec![held(&world, at).case.stamp()];
+            assert!(world.ask("c/s/a/n", ID, Verb::Comment, &by("w", Role::Worker), ""), "{told}");
+            assert!(world.ask(at, ID, verb, &Ask { seen, ..by(who, role) }, "w2"), "{told}");
+            without(&mut world, "c/s/a/n");
+            assert!(held(&world, "c").disowned.is_some(), "{told}");
+            ABOVE.iter().for_each(|n| world.restart(n));
+            world.settle();
+            let why = held(&world, at).wishes.iter().find_map(|w| w.refused.clone()).unwrap_or_default();
+            assert!(why.contains("seen"), "{told}: {why}");
+            stands_after_all(&mut world, at, if is_closed { Status::Closed } else { Status::Accepted }, &told);
+            // A second word is heard as the first one was.
+            assert!(world.ask(at, ID, verb, &by(who, role), "w3"), "{told}");
+            without(&mut world, "c/s/a/n");
+            for n in ABOVE {
+                assert_eq!(held(&world, n).as_known().status, Status::Submitted, "{told}: {n}");
+            }
+            world.settle();
+            assert_eq!(held(&world, "c").case.status, Status::Submitted, "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_word_that_an_owner_above_refuses_counts_nowhere_either() {
+    let mut world = World::new();
+    press(&mut world, "c/s");
+    let (case, history) = (held(&world, "c/s").case.clone(), held(&world, "c/s").history.clone());
+    world.places.get_mut("c/s/a").unwrap().cases.fold(&case, &history);
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("王队", Role::Worker), "w1"));
+    world.settle();
+    let seen = vec![held(&world, "c/s/a").case.stamp()];
+    assert!(world.ask("c/s", ID, Verb::Comment, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Escalate, &Ask { seen, ..by("王队", Role::Worker) }, "w2"));
+    carry(&mut world, "c/s/a", "c/s");
+    carry(&mut world, "c/s", "c");
+    assert!(held(&world, "c").disowned.is_some(), "those above heard it first");
+    world.settle();
+    for n in ["c/s/a", "c/s", "c"] {
+        let held = held(&world, n);
+        assert_eq!((&held.disowned, held.case.status), (&None, Status::Accepted), "{n}");
+    }
+}
+
+#[test]
+fn a_press_that_was_reopened_by_a_word_that_its_box_only_notes_is_over_as_the_box_says() {
+    let mut world = closed_and_dead("c/s");
+    let late = by("open311:app", Role::Resident);
+    assert!(world.ask("c/s", ID, Verb::Reopen, &late, "w2"));
+    without(&mut world, "c/s/a/n");
+    assert_eq!(held(&world, "c").as_known().status, Status::Submitted);
+    // By the box's own clock it is too late.
+    world.now += 400 * 86_400_000_000;
+    world.settle();
+    for n in ABOVE {
+        let held = held(&world, n);
+        assert_eq!(held.history.last().unwrap().step, Verb::Comment.done(), "{n}");
+        assert_eq!((&held.disowned, held.as_known().status), (&None, Status::Closed), "{n}");
+    }
+}
+
+#[test]
+fn that_somebody_takes_back_that_he_comes_is_not_understood_where_it_does_not_say_who() {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    assert!(world.ask("c/s", ID, Verb::Accept, &by("街长", Role::Worker), "w1"));
+    without(&mut world, "c/s/a/n");
+    let coming = held(&world, "c").coming[0].clone();
+    let (street, now) = (a("c/s"), view::time_of(world.now));
+    let said = Denial { by: "街长".into(), node: street.clone(), at: now, wish: "w2".into() };
+    for (said, comes) in [(None, 1), (Some(said), 0)] {
+        let data = serde_json::json!({
+            "case": ID, "coming": coming, "refused": true, "taken_back": true, "said": said,
+        });
+        let pen = Pen { me: &street, now };
+        let way = (Direction::Up, Tier::City);
+        let id = format!("e{comes}");
+        let word = pen.event(letter::COMING, &id, ID, Lane::Urgent, way, "", serde_json::json!({}), data);
+        world.commit("c", vec![word], Some("c/s"));
+        assert_eq!(held(&world, "c").coming.len(), comes);
+    }
+}
+
+#[test]
+fn a_clock_that_was_ahead_when_it_was_said_that_nobody_comes_holds_up_no_call() {
+    for is_closed in [false, true] {
+        let mut world = if is_closed { closed_and_dead("c/s") } else { accepted_and_dead("c/s", 0) };
+        world.now += 3_600_000_000;
+        let (verb, who, role) = match is_closed {
+            true => (Verb::Reopen, "r", Role::Resident),
+            false => (Verb::Escalate, "王队", Role::Worker),
+        };
+        assert!(world.ask("c/s/a", ID, verb, &by(who, role), "w2"));
+        without(&mut world, "c/s/a/n");
+        world.now -= 3_600_000_000;
+        // Whatever comes next says that it is right again.
+        world.open("c/s/a", opening("20261120-1", "L"), Contact::default());
+        without(&mut world, "c/s/a/n");
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [0; 3], "closed: {is_closed}");
+        world.now += LISTENS_US;
+        without(&mut world, "c/s/a/n");
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "closed: {is_closed}");
+    }
+}
+
+#[test]
+fn whoever_asks_for_more_help_by_hand_is_heard_at_once_though_somebody_comes_in_place_of_one_who_could_not() {
+    let mut world = accepted_and_dead("c/s", 0);
+    assert!(world.ask("c/s", ID, Verb::Escalate, &by("王队", Role::Worker), "w2"));
+    world.settle();
+    assert_eq!(held(&world, "c/s").case.status, Status::Submitted, "its box has answered that");
+    assert!(world.ask("c", ID, Verb::Accept, &by("赵队", Role::Worker), "w3"));
+    carry(&mut world, "c", "c/s");
+    let before = calls(&world, "c/s");
+    // The box has not heard of him yet.
+    assert!(world.ask("c/s/a/n", ID, Verb::Escalate, &by("值班长", Role::Supervisor), ""));
+    carry(&mut world, "c/s/a/n", "c/s/a");
+    carry(&mut world, "c/s/a", "c/s");
+    assert!(held(&world, "c/s").history.last().unwrap().calls.contains(&a("c/s")), "it is called");
+    assert_eq!(calls(&world, "c/s"), before + 1);
+}
+
+#[test]
+fn a_limit_that_has_passed_calls_whoever_is_next_also_if_he_was_called_because_the_press_had_not_climbed() {
+    let mut world = World::new();
+    world.open("c/s/a/n", Opening { sos: true, ..opening(ID, "G") }, Contact::default());
+    world.settle();
+    for _ in 0..3 {
+        world.now += 3_600_000_000;
+        without(&mut world, "c/s/a/n");
+    }
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "unanswered");
+    // Back, it climbs, which is nothing new to anybody; and it says that the limit of the response has passed.
+    world.settle();
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 2, 1]);
+    let missed = held(&world, "c").history.last().unwrap();
+    assert_eq!((missed.text.as_str(), &missed.calls), ("the response limit has passed", &vec![a("c/s")]));
+    ABOVE.iter().for_each(|n| world.restart(n));
+    world.now += 30_000_000;
+    world.settle();
+    assert_eq!(ABOVE.map(|n| calls(&world, n)), [1, 2, 1], "it climbs on");
+}
+
+#[test]
+fn whoever_asks_above_is_told_that_a_press_is_not_over_until_its_box_has_opened_it_again() {
+    for (at, who, role, says) in
+        [("c/s", "王大妈", Role::Resident, "resident"), ("c", "市长", Role::Supervisor, "市长")]
+    {
+        let mut world = closed_and_dead("c/s");
+        for n in ABOVE {
+            let held = held(&world, n);
+            assert_eq!((held.not_over(), held.as_known().status), (None, Status::Closed), "{n}");
+            assert_eq!(world.places[n].cases.open_of_below(), 0, "{n}");
+        }
+        let said_us = world.now;
+        assert!(world.ask(at, ID, Verb::Reopen, &by(who, role), "w2"));
+        without(&mut world, "c/s/a/n");
+        let said = Denial { by: says.into(), node: a(at), at: view::time_of(said_us), wish: "w2".into() };
+        for n in ABOVE {
+            world.restart(n);
+            let held = held(&world, n);
+            assert_eq!(
+                (held.not_over(), held.not_coming(), held.case.status),
+                (Some(&said), None, Status::Closed),
+                "{n}"
+            );
+            let cases = &world.places[n].cases;
+            let known = held.as_known();
+            assert_eq!((known.status, known.words().open311.as_str()), (Status::Submitted, "open"), "{n}");
+            assert_eq!((known.reopened, known.closed, known.due()), (1, None, None), "{n}");
+            assert_eq!((cases.open_of_below(), cases.calls_for_help().unaccepted), (1, 1), "{n}");
+            assert!(cases.before(None, true).any(|held| held.case.id == ID), "{n}");
+            let takes = |verb| cases.allowed(held, None, view::time_of(world.now)).contains(&verb);
+            assert!(takes(Verb::Accept) && !takes(Verb::Evaluate), "{n}");
+            let question = supervision::Question { scope: Scope::default(), again: 2, limit: 2, shown: true };
+            let mut watching = supervision::Watching::new(question, view::time_of(world.now));
+            watching.add(cases, held);
+            let told = watching.ranked().told(cases);
+            assert_eq!((told.reopened_in_all, told.not_over.get(ID)), (1, Some(&said)), "{n}");
+        }
+        // The box is back.
+        world.settle();
+        for n in ABOVE {
+            let held = held(&world, n);
+            assert_eq!((held.not_over(), held.case.status), (None, Status::Submitted), "{n}");
+        }
+    }
 }

@@ -540,6 +540,30 @@ fn a_press_that_is_reopened_while_its_box_is_lost_is_opened_again_by_the_one_in_
     }
 }
 
+#[test]
+fn a_press_that_comes_back_to_a_new_box_calls_those_above_it_though_they_were_called_while_it_was_on_its_way() {
+    let mut net = Net::new();
+    net.press("c/s/a", CASE);
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/b"));
+    net.settle();
+    net.cut("c/s/a");
+    assert!(net.ask("c/s/b", CASE, Verb::Return, &by("w", Role::Worker)));
+    net.settle();
+    net.now += 31_000_000;
+    net.settle();
+    assert_eq!(["c/s", "c"].map(|n| net.places[n].called.len()), [1, 0], "on its way");
+    net.replace("c/s/a", 0);
+    net.cut.clear();
+    net.settle();
+    assert_eq!((net.owners(CASE), net.held("c/s/a").case.status), (vec!["c/s/a"], Status::Submitted));
+    for called in [[2, 0], [2, 1]] {
+        assert_eq!(["c/s", "c"].map(|n| net.places[n].called.len()), called);
+        net.now += 30_000_000;
+        net.settle();
+    }
+}
+
 /// Something is said of the press of a box that is cut off and then replaced, before that or after: all above are
 /// called for it, and then the box hears.
 fn said_of_a_dead_box(net: &mut Net, at: &str, is_before: bool, told: &str, says: impl Fn(&mut Net) -> bool) {

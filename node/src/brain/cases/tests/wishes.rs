@@ -118,10 +118,13 @@ fn a_wish_that_was_lost_with_a_disk_is_said_to_be_and_done_once_when_it_is_asked
         world.lines.clear();
         world.commit("c", begins_anew(&world, "c/s/a", false), Some("c/s/a"));
         world.settle();
-        let why = answers(&world, "c")[0].clone().unwrap_or_default();
-        assert!(why.starts_with("c/s/a has lost its disk"), "{why}");
-        assert!(world.ask("c", ID, verb, &by("w", Role::Worker), "w2"));
-        world.settle();
+        // A comment is sent again by itself; whoever has lost nothing knows that another step was not done.
+        if verb == Verb::Accept {
+            let why = answers(&world, "c")[0].clone().unwrap_or_default();
+            assert!(why.starts_with("it has not come to c/s/a/n, and was not done"), "{why}");
+            assert!(world.ask("c", ID, verb, &by("w", Role::Worker), "w2"));
+            world.settle();
+        }
         assert_eq!((done(&world, "c/s/a/n", verb), answers(&world, "c")), (1, Vec::new()), "{verb}");
     }
 }

@@ -181,6 +181,9 @@ fn a_wish_that_a_restored_box_has_lost_is_refused_above_and_one_that_lay_before_
         let mut net = Net::new();
         net.open("c/s/a", CASE, "L");
         net.settle();
+        // It has lost something before, too, and does not know whether this was in it.
+        net.begin_history("c/s/a");
+        net.settle();
         let line = ("c/s".to_owned(), "c/s/a".to_owned());
         net.cut.insert(line.clone());
         assert!(net.ask("c", CASE, Verb::Accept, &by("desk", Role::Worker)));

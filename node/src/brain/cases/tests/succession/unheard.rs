@@ -51,28 +51,70 @@ impl Net {
 
 #[test]
 fn a_wish_from_beside_that_is_lost_with_a_box_on_its_way_is_said_to_be_and_done_once_when_asked_for_again() {
-    for verb in [Verb::Comment, Verb::Start] {
+    for is_owner_new in [false, true] {
         let mut net = given_by_the_one_beside();
         assert!(net.ask(OWNER, CASE, Verb::Dispatch, &by("w", Role::Worker)));
+        if is_owner_new {
+            net.settle();
+            net.replace(OWNER, 0);
+            net.settle();
+        }
         let ask = Ask { contacted: true, ..by("w", Role::Worker) };
-        net.lose_on_the_way(BESIDE, verb, &ask);
-        assert_eq!((net.answers(BESIDE), net.done(verb)), (vec![None], 0), "{verb}");
+        net.lose_on_the_way(BESIDE, Verb::Start, &ask);
+        assert_eq!((net.answers(BESIDE), net.done(Verb::Start)), (vec![None], 0));
         net.restart(BESIDE);
-        net.pass_us(i64::from(net.places[BESIDE].cases.settings.on_its_way_s) * 1_000_000);
+        net.pass_us(on_its_way_us(&net));
         let why = net.answers(BESIDE)[0].clone().unwrap_or_default();
-        let says = format!("no answer to it has come, and {OWNER} does not know whether it was done");
-        assert!(why.starts_with(&says), "{verb}: {why}");
-        assert!(net.ask(BESIDE, CASE, verb, &ask));
+        let says = match is_owner_new {
+            true => format!("no answer to it has come, and {OWNER} does not know whether it was done"),
+            false => format!("it has not come to {OWNER}, and was not done"),
+        };
+        assert!(why.starts_with(&says), "{why}");
+        assert!(net.ask(BESIDE, CASE, Verb::Start, &ask));
         net.settle();
-        assert_eq!((net.answers(BESIDE), net.done(verb)), (vec![], 1), "{verb}");
+        assert_eq!((net.answers(BESIDE), net.done(Verb::Start)), (vec![], 1));
     }
+}
+
+#[test]
+fn a_comment_from_beside_that_is_lost_with_a_box_on_its_way_is_sent_again_and_stands_once() {
+    for is_asked_again in [false, true] {
+        let mut net = given_by_the_one_beside();
+        let said = Ask { text: Some("钥匙在门卫".into()), ..by("w", Role::Worker) };
+        net.lose_on_the_way(BESIDE, Verb::Comment, &said);
+        assert_eq!((net.answers(BESIDE), net.done(Verb::Comment)), (vec![None], 0));
+        net.restart(BESIDE);
+        if is_asked_again {
+            assert!(net.ask(BESIDE, CASE, Verb::Comment, &said));
+        }
+        net.pass_us(on_its_way_us(&net));
+        assert_eq!((net.answers(BESIDE), net.done(Verb::Comment)), (vec![], 1), "asked again: {is_asked_again}");
+        assert_eq!(net.held(OWNER).history.last().map(|e| e.text.as_str()), Some("钥匙在门卫"));
+    }
+}
+
+#[test]
+fn what_somebody_has_said_is_not_kept_to_be_sent_again_once_he_is_forgotten() {
+    let mut net = given_by_the_one_beside();
+    net.cut(OWNER);
+    assert!(net.ask(BESIDE, CASE, Verb::Comment, &by("王大妈", Role::Resident)));
+    let knows_him = |net: &Net| serde_json::to_string(net.held(BESIDE)).unwrap().contains("王大妈");
+    assert!(knows_him(&net), "it may have to be sent again");
+    assert!(net.ask(BESIDE, CASE, Verb::Forget, &by("boss", Role::Supervisor)));
+    assert!(!knows_him(&net));
+}
+
+fn on_its_way_us(net: &Net) -> i64 {
+    i64::from(net.places[BESIDE].cases.settings.on_its_way_s) * 1_000_000
 }
 
 #[test]
 fn a_wish_for_a_node_that_is_away_for_days_is_asked_after_once_a_day_at_last_and_done_once() {
     let mut net = given_by_the_one_beside();
+    assert!(net.ask(OWNER, CASE, Verb::Dispatch, &by("w", Role::Worker)));
+    net.settle();
     net.cut(OWNER);
-    assert!(net.ask(BESIDE, CASE, Verb::Comment, &by("w", Role::Worker)));
+    assert!(net.ask(BESIDE, CASE, Verb::Start, &Ask { contacted: true, ..by("w", Role::Worker) }));
     let asked = |net: &Net| net.written(BESIDE, "c/s", "what-of");
     let mut by_day = Vec::new();
     for _ in 0..10 {
@@ -87,7 +129,7 @@ fn a_wish_for_a_node_that_is_away_for_days_is_asked_after_once_a_day_at_last_and
     assert_eq!(net.answers(BESIDE), [None], "it waits");
     net.cut.clear();
     net.settle();
-    assert_eq!((net.answers(BESIDE), net.done(Verb::Comment)), (vec![], 1));
+    assert_eq!((net.answers(BESIDE), net.done(Verb::Start)), (vec![], 1));
     net.pass_us(10 * DAY_US);
     assert_eq!(asked(&net), 13, "it has its answer");
     assert_eq!(net.written("c/s", BESIDE, "no answer to it has come"), 0);
@@ -109,7 +151,7 @@ fn a_wish_that_was_refused_is_not_said_to_be_lost_though_it_was_asked_after_mean
 fn a_wish_waits_for_its_answer_by_the_right_clock_though_that_was_ahead_when_it_was_asked_for() {
     let mut net = given_by_the_one_beside();
     net.now += 400 * DAY_US;
-    net.lose_on_the_way(BESIDE, Verb::Comment, &by("w", Role::Worker));
+    net.lose_on_the_way(BESIDE, Verb::Start, &by("w", Role::Worker));
     net.now -= 400 * DAY_US;
     // Whatever comes next says that it is right again.
     assert!(net.ask(BESIDE, CASE, Verb::Accept, &by("w", Role::Worker)));
@@ -187,6 +229,23 @@ fn what_is_said_twice_at_a_new_box_is_done_once_though_it_sends_on_who_comes_bet
     net.cut.clear();
     net.settle();
     assert_eq!((net.answers("c/s"), net.done(Verb::Comment), net.done(Verb::Accept)), (vec![], 1, 1));
+}
+
+#[test]
+fn a_new_box_knows_whom_it_has_sent_on_however_much_was_asked_for_at_it_before() {
+    let mut net = Net::pressed_and_accepted(OWNER, "c/s");
+    let above = net.cut.clone();
+    net.cut("c/s");
+    net.replace("c/s", 0);
+    net.settle();
+    for i in 0..WISHES_MAX {
+        let said = Ask { text: Some(format!("said {i}")), ..by("w", Role::Worker) };
+        assert!(net.ask("c/s", CASE, Verb::Comment, &said));
+    }
+    net.cut = above;
+    net.settle();
+    let wishes = &net.held("c/s").wishes;
+    assert_eq!((wishes.len(), wishes[0].verb), (WISHES_MAX, Verb::Accept), "{wishes:?}");
 }
 
 #[test]
