@@ -1,8 +1,10 @@
 //! Boxes that lose their disks, in trees whose links keep their word: in order by lane, once into each
 //! log; a box with an empty disk gets again what its children have, and the last that its parent sent.
 
+mod categories;
 mod comes;
 mod contacts;
+mod lent;
 mod offered;
 mod orders;
 mod recalled;
