@@ -6,6 +6,7 @@
 //! | `clocks` | limits on a calendar, and what follows from one that has passed |
 //! | `lists` | second pages of cases, alarms and directives; all cases as a table |
 //! | `looking` | overdue, reopened, urgent, one's own; hot spots and repeat callers |
+//! | `new_box` | a new box whose parent has not been heard |
 //! | `rates` | rates over three tiers, counted and divided by hand |
 //! | `restored` | a box of which a backup is put back |
 //! | `services` | services, activities and scenes |
@@ -14,6 +15,7 @@
 mod clocks;
 mod lists;
 mod looking;
+mod new_box;
 mod rates;
 mod restored;
 mod services;
@@ -468,9 +470,14 @@ fn what_lost_disks_owned_is_worked_to_its_close_by_the_boxes_in_their_place_and_
     );
     let request = |id: &str| {
         let path = format!("/open311/v2/requests/{id}.json");
-        tree.node(COMMUNITY).asker().ask("GET", &path, &[], "").status
+        let told = tree.node(COMMUNITY).asker().ask("GET", &path, &[], "");
+        (told.status, told.find("citybrain-awaits").is_some())
     };
-    assert_eq!(request(&appeals[1]), 503, "a client that is told 404 forgets it");
+    assert_eq!(request("20200101-nobody"), (503, false), "a client that is told 404 forgets it");
+    // What the node above knows is shown as it stood then.
+    assert_eq!(request(&appeals[1]), (200, true));
+    let shown = tree.node(COMMUNITY).get(&format!("/v1/cases/{}", appeals[1])).expect("the case");
+    assert_eq!((&shown["unproven"], &shown["case"]["status"]), (&json!(true), &json!("handling")));
     // The neighbourhood's disk is lost, too.
     tree.lose_disk(LEAF);
     tree.start_node(LEAF);

@@ -188,9 +188,9 @@ async fn serve(
     response
 }
 
-/// What a list lacks that is not known here yet, in words.
+/// What an answer lacks that is not known here yet, in words: a list, or a request that may have gone on.
 fn lacking(ctx: &Ctx, path: &str) -> Option<String> {
-    match path {
+    match path.split('/').next().unwrap_or_default() {
         "requests" | "servicerequestupdates" => Some(awaited(ctx)?.lacking("cases")),
         "services" => Some(cases::look(ctx, Cases::awaited_from_above).ok()??.lacking(cases::FROM_ABOVE)),
         _ => None,

@@ -16,7 +16,8 @@
 //! cases; whatever comes behind the parent's `told`, or behind a node's own `present`, is new, and
 //! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is
 //! recovered by one step in this node's own log, as the newest copy has it, in a term that the lost node
-//! cannot have used; old letters follow. What residents and workers asked of the lost node is refused; comments are
+//! cannot have used; old letters follow. What the parent has told of this node's own cases is shown until then, and
+//! calls for a press ([`Held::lent`]). What residents and workers asked of the lost node is refused; comments are
 //! written, and whoever comes to a press is accepted. What had come no farther than to the lost disk, those who asked
 //! for it ask after ([`Cases::ask_after`]).
 //!

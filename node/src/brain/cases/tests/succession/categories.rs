@@ -161,7 +161,10 @@ fn a_second_press_is_the_same_matter_whether_its_category_was_known_at_the_first
     let new = |id: &str| Opening { sos: true, button: Some("b".into()), ..opening(id, "求助") };
     let (_, drafts) = net.places[AT].cases.open(new(OTHER), Contact::default(), net.now);
     net.commit(AT, drafts, None);
-    heard(&mut net, word, 10);
+    // Between the word of what it is and the line that says so.
+    let word = Carried { n: 0, origin: "c 1".into(), draft: word };
+    net.commit(AT, vec![word.draft.clone()], Some(&word));
+    assert!(net.places[AT].cases.get(OTHER).unwrap().case.category_awaited);
     let again = net.places[AT].cases.pressed_again(&new("20261120-2"), &Contact::default(), net.now);
     assert_eq!(again.map(|(id, _)| id).as_deref(), Some(OTHER));
 }
