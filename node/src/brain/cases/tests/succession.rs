@@ -677,7 +677,7 @@ proptest! {
     #[test]
     fn a_case_has_one_owner_also_where_disks_are_lost(acts in acts()) {
         let mut net = Net::new();
-        play(&mut net, &acts, &["G", "L", "R"]);
+        play(&mut net, &acts, &["G", "L", "R", "nobody's"]);
         net.settle();
         for n in TREE {
             let cases = &net.places[n].cases;

@@ -104,6 +104,22 @@ fn another_case_is_shown_and_takes_no_follower_until_all_are_heard() {
 }
 
 #[test]
+fn what_comes_to_be_merged_into_a_case_that_may_have_gone_on_goes_back() {
+    let (below, other) = ("c/s/a/n", "20261120-1");
+    let mut net = Net::new();
+    net.open(below, CASE, "L");
+    assert!(net.ask(below, CASE, Verb::Accept, &by("w", Role::Worker)) && net.give(below, AT));
+    let mut net = replaced(net);
+    let before = net.held(AT).clone();
+    assert!(before.lent);
+    net.open(below, other, "L");
+    assert!(net.ask(below, other, Verb::Merge, &Ask { into: Some(CASE.into()), ..by("w", Role::Worker) }));
+    net.settle();
+    assert_eq!(net.owners(other), [below]);
+    assert_eq!((&net.held(AT).case, net.held(AT).unproven), (&before.case, true));
+}
+
+#[test]
 fn a_restored_box_shows_what_was_pressed_since_and_calls_for_it() {
     let mut net = Net::new();
     let backup = net.backup(AT);
