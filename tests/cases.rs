@@ -649,6 +649,7 @@ fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
 fn a_call_for_help_by_http_is_taken_with_what_can_be_read_of_it_and_known_again_by_its_place() {
     let tree = tree(&[COMMUNITY]);
     let node = tree.node(COMMUNITY);
+    wait_for("the parent is heard", || node.get("/v1/cases")?["awaits"].is_null().then_some(()));
     let press = |said: Value| {
         let (status, answer) = node.post("/v1/cases", &said);
         assert!([200, 201].contains(&status), "{status} {answer}");

@@ -97,7 +97,10 @@ impl Policy for Cases {
             let stepped = self.book().categorise(&held.case, now);
             self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
             // Those above may have to know now whom to call.
-            held.contact.iter().for_each(|contact| self.contact_draft(&stepped.case, contact, now, &mut drafts));
+            let is_needed = stepped.case.terms.as_ref().is_some_and(|terms| terms.contact_reach.is_some());
+            if let Some(contact) = held.contact.as_ref().filter(|_| is_needed) {
+                self.contact_draft(&stepped.case, contact, now, &mut drafts);
+            }
         }
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };

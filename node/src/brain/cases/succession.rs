@@ -536,7 +536,6 @@ impl Cases {
         let knows_some = self.succession.history.is_some();
         let began_empty = !knows_some || self.succession.began_empty && !self.is_settled();
         self.succession = Succession { history: Some(log), knows_some, began_empty, ..Succession::default() };
-        self.look_at_categories();
         self.dirty.insert((Dirty::Succession, String::new()));
         if !knows_some || !self.has_parent {
             return;

@@ -206,6 +206,7 @@ impl<'a> Turn<'a> {
         case.category_name.clone_from(&category.name);
         case.department.clone_from(&category.department);
         case.governance = case.governance.take().or_else(|| category.governance.clone());
+        case.terms.get_or_insert_with(|| Terms::of(category));
         if case.kind == Kind::Appeal {
             case.kind = category.kind;
         }

@@ -24,8 +24,13 @@ fn alone(categories: &str) -> (Net, Draft) {
 /// The parent is heard after so many seconds.
 fn heard(net: &mut Net, word: Draft, after_s: i64) {
     net.now += after_s * 1_000_000;
-    net.commit("c", vec![word], None);
     net.cut.clear();
+    heard_so_far(net, word);
+}
+
+/// As far as no line is cut.
+fn heard_so_far(net: &mut Net, word: Draft) {
+    net.commit("c", vec![word], None);
     net.settle();
 }
 
@@ -78,24 +83,38 @@ fn what_is_opened_before_the_parent_is_heard_is_due_from_its_opening_once_its_ca
 }
 
 #[test]
-fn a_press_before_the_parent_is_heard_has_its_limit_too_and_those_above_are_called_once() {
+fn a_press_before_the_parent_is_heard_has_its_limit_too() {
+    for named in ["", "求助", "nobody's"] {
+        let (mut net, word) = alone(LAMP);
+        let new = Opening { sos: true, ..opening(OTHER, named) };
+        let (_, drafts) = net.places[AT].cases.open(new, Contact::default(), net.now);
+        net.commit(AT, drafts, None);
+        heard(&mut net, word, 10);
+        let held = net.places[AT].cases.get(OTHER).unwrap();
+        assert_eq!((held.case.category.as_str(), runs(held, "response")), ("sos", Some(300)), "{named}");
+        assert_eq!(net.places[AT].called.len(), 1, "for the press itself");
+    }
+}
+
+#[test]
+fn what_a_box_says_of_a_press_s_category_calls_nobody_anew_who_was_called_as_it_was_silent() {
+    let up = (AT.to_owned(), "c/s/a".to_owned());
     let (mut net, word) = alone(LAMP);
-    net.press(AT, OTHER);
-    heard(&mut net, word, 10);
-    let held = net.places[AT].cases.get(OTHER).unwrap();
-    assert_eq!((held.case.category_name.as_str(), runs(held, "response")), ("求助", Some(300)));
-    assert_eq!(net.places[AT].called.len(), 1, "for the press itself");
-    // Its box let it climb before it had said anything of its category; what it says then calls nobody anew.
-    let (mut net, word) = alone(LAMP);
-    net.press(AT, OTHER);
-    net.cut.clear();
-    net.cut.insert(("c/s/a".to_owned(), AT.to_owned()));
+    net.press(AT, CASE);
+    net.cut.remove(&up);
     net.settle();
-    net.cut(AT);
-    net.now += 61_000_000;
-    net.settle();
+    // From then on it hears, and is not heard.
+    net.cut = BTreeSet::from([up]);
+    heard_so_far(&mut net, word);
+    for _ in 0..2 {
+        net.now += 31_000_000;
+        net.settle();
+    }
     assert_eq!(net.places["c/s/a"].called.len(), 1, "its box is silent");
-    heard(&mut net, word, 0);
+    net.cut.clear();
+    net.settle();
+    let steps: Vec<&str> = net.held("c/s/a").history.iter().map(|e| e.step.as_str()).collect();
+    assert_eq!(steps[..3], ["submitted", "categorised", "escalated"]);
     assert_eq!(net.places["c/s/a"].called.len(), 1);
 }
 
