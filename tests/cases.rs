@@ -6,6 +6,7 @@
 //! | `clocks` | limits on a calendar, and what follows from one that has passed |
 //! | `lists` | second pages of cases, alarms and directives; all cases as a table |
 //! | `looking` | overdue, reopened, urgent, one's own; hot spots and repeat callers |
+//! | `new_box` | a new box whose parent has not been heard |
 //! | `rates` | rates over three tiers, counted and divided by hand |
 //! | `restored` | a box of which a backup is put back |
 //! | `services` | services, activities and scenes |
@@ -14,6 +15,7 @@
 mod clocks;
 mod lists;
 mod looking;
+mod new_box;
 mod rates;
 mod restored;
 mod services;
@@ -513,13 +515,18 @@ fn what_lost_disks_owned_is_worked_to_its_close_by_the_boxes_in_their_place_and_
         said["sentence"].as_str()?.contains(LEAF).then_some(())
     });
     // A client that is told 404, or that it is wrong, forgets it.
-    let is_told_to_ask_again = |method: &str, path: &str, body: &str| {
+    let ask = |method: &str, path: &str, body: &str| {
         let told = tree.node(COMMUNITY).asker().ask(method, path, &[], body);
-        assert_eq!((told.status, told.find("retry-after")), (503, Some("10")), "{path}: {}", told.text);
+        (told.status, told.find("retry-after") == Some("10"), told.find("citybrain-awaits").is_some())
     };
-    is_told_to_ask_again("GET", &format!("/v1/cases/{}", appeals[1]), "");
-    is_told_to_ask_again("POST", &format!("/v1/cases/{}/resolve", appeals[1]), r#"{"by": "老赵", "text": "好了"}"#);
-    is_told_to_ask_again("GET", &format!("/open311/v2/requests/{}.json", appeals[1]), "");
+    let stepped = ask("POST", &format!("/v1/cases/{}/resolve", appeals[1]), r#"{"by": "老赵", "text": "好了"}"#);
+    assert_eq!(stepped, (503, true, false));
+    let request = |id: &str| ask("GET", &format!("/open311/v2/requests/{id}.json"), "");
+    assert_eq!(request("20200101-nobody"), (503, true, false));
+    // What the node above knows is shown as it stood then.
+    assert_eq!(request(&appeals[1]), (200, false, true));
+    let shown = tree.node(COMMUNITY).get(&format!("/v1/cases/{}", appeals[1])).expect("the case");
+    assert_eq!((&shown["unproven"], &shown["case"]["status"]), (&json!(true), &json!("handling")));
     // The neighbourhood's disk is lost, too.
     tree.lose_disk(LEAF);
     tree.start_node(LEAF);
@@ -691,6 +698,7 @@ fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
 fn a_call_for_help_by_http_is_taken_with_what_can_be_read_of_it_and_known_again_by_its_place() {
     let tree = tree(&[COMMUNITY]);
     let node = tree.node(COMMUNITY);
+    wait_for("the parent is heard", || node.get("/v1/cases")?["awaits"].is_null().then_some(()));
     let press = |said: Value| {
         let (status, answer) = node.post("/v1/cases", &said);
         assert!([200, 201].contains(&status), "{status} {answer}");

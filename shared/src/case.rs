@@ -70,6 +70,10 @@ pub struct Case {
     /// The highest tier that holds a copy.
     pub reach: Tier,
     pub category: String,
+    /// Its category was not known yet where it was opened, as the parent had not been heard there: what that asks is
+    /// still to come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub category_awaited: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub category_name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -275,6 +275,9 @@ fn awaits(case: &Case) -> impl Iterator<Item = &Assist> {
     case.assists.iter().filter(|a| a.reported.is_none())
 }
 
+/// What a list of categories lacks while the parent is awaited, in words.
+pub(super) const FROM_ABOVE: &str = "categories from above";
+
 /// By whatever it is called here, or was when a case was opened.
 pub(super) fn of_category(ctx: &Ctx, word: String) -> Result<OfCategory, Refusal> {
     Ok(OfCategory::new(word, &look(ctx, Cases::categories)?))
@@ -284,10 +287,10 @@ pub(super) fn of_category(ctx: &Ctx, word: String) -> Result<OfCategory, Refusal
 /// slip says so.
 pub(super) async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> Result<(), Refusal> {
     let me = &ctx.config.node.address;
-    let (known, rules) = look_by(ctx, |brain| (brain.cases.categories(), brain.in_force()))?;
-    // What the parent knows it has not said yet.
-    let is_told = supervision::awaited(ctx).is_none_or(|awaits| !awaits.parent);
-    let is_known = !is_told || known.iter().any(|c| c.code == category || c.name == category);
+    let (known, rules, is_all) =
+        look_by(ctx, |brain| (brain.cases.categories(), brain.in_force(), brain.cases.awaited_from_above().is_none()))?;
+    // One that is not known yet is missing in the list, which says that some may be.
+    let is_known = !is_all || known.iter().any(|c| c.code == category || c.name == category);
     if is_known || rules.rule.iter().flat_map(|rule| &rule.then).any(|action| action.opens() == Some(category)) {
         return Ok(());
     }
@@ -566,16 +569,22 @@ pub(super) async fn open_new(
     bound_for: Option<Address>,
     repeat: &Repeat,
 ) -> Result<Made, Refusal> {
-    let (known, is_call) = look(ctx, |cases| (cases.categories(), new.sos || cases.is_call(&new.category)))?;
+    let look_up =
+        |cases: &Cases| (cases.categories(), new.sos || cases.is_call(&new.category), cases.awaited_from_above());
+    let (known, is_call, awaits) = look(ctx, look_up)?;
     let new = if is_call { without_faults(view::CaseNew { sos: true, ..new }) } else { new };
     let named = |c: &&Category| c.code == new.category || c.name == new.category;
     if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
         let hint = near_or_all(&new.category, &known);
-        let detail = match new.category.trim() {
-            "" => "`category` is missing: what it is about".to_owned(),
-            other => format!("`{other}` is no category of this node"),
-        };
-        return Err(Refusal::bad("bad-category", detail, hint));
+        return Err(match (new.category.trim(), awaits) {
+            ("", _) => Refusal::bad("bad-category", "`category` is missing: what it is about", hint),
+            (other, None) => Refusal::bad("bad-category", format!("`{other}` is no category of this node"), hint),
+            (other, Some(awaits)) => {
+                let whole = awaits.whole(FROM_ABOVE);
+                let detail = format!("`{other}` is no category of this node, as far as is known: {whole}");
+                cases::Refusal::new("not-yet", detail, awaits.hint()).into()
+            }
+        });
     }
     if let Some(place) = &new.place {
         on_earth(place)?;

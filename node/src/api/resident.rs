@@ -53,6 +53,7 @@ pub fn case(held: &Held) -> Case {
         urgent: c.urgent,
         reach: c.reach,
         category: c.category,
+        category_awaited: c.category_awaited,
         category_name: c.category_name,
         department: c.department,
         governance: c.governance,

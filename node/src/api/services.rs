@@ -57,7 +57,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
 
 /// Why some of what those above offer may be missing here.
 fn from_above(brain: &Brain) -> Option<view::Awaited> {
-    brain.cases.awaited().filter(|awaits| awaits.parent).map(view::Awaited::without_nodes)
+    brain.cases.awaited_from_above()
 }
 
 /// A service that nobody is known to offer may be one of those.

@@ -186,6 +186,8 @@ pub mod step {
     pub const RECOVERED: &str = "recovered";
     /// A hand-over of that box is under way once more.
     pub const SENT_AGAIN: &str = "sent-again";
+    /// What it is about is known now where it was not when it was opened, or nobody knows it.
+    pub const CATEGORISED: &str = "categorised";
     /// What was asked for is given.
     pub const BOOKED: &str = "booked";
     /// What it has seats of is at another time or place.

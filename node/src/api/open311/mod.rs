@@ -147,7 +147,7 @@ async fn serve(
     let (path, format) = format_of(&path, &headers);
     let has_lists = matches!(path, "requests" | "servicerequestupdates");
     // Asked for before the list is made: what came meanwhile may be in it.
-    let awaits = if has_lists && method != Method::POST { awaited(&desk.ctx) } else { None };
+    let lacking = if method == Method::POST { None } else { lacking(&desk.ctx, path) };
     let answer = if method == Method::POST {
         // A task of its own goes on when the client goes away: whoever asks again meets it, or what it made.
         let path = path.to_owned();
@@ -174,8 +174,7 @@ async fn serve(
         let allowed = if has_lists { "GET, HEAD, POST" } else { "GET, HEAD" };
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
-    let awaits = awaits.filter(|_| status == StatusCode::OK);
-    let lacking = awaits.map(|awaits| awaits.lacking("cases"));
+    let lacking = lacking.filter(|_| status == StatusCode::OK);
     if let Some(lacking) = lacking.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert(view::HEADER_AWAITS, lacking);
     }
@@ -183,6 +182,15 @@ async fn serve(
         response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
     }
     response
+}
+
+/// What an answer lacks that is not known here yet, in words: a list, or a request that may have gone on.
+fn lacking(ctx: &Ctx, path: &str) -> Option<String> {
+    match path.split('/').next().unwrap_or_default() {
+        "requests" | "servicerequestupdates" => Some(awaited(ctx)?.lacking("cases")),
+        "services" => Some(cases::look(ctx, Cases::awaited_from_above).ok()??.lacking(cases::FROM_ABOVE)),
+        _ => None,
+    }
 }
 
 /// The path without its format, and the format.
@@ -369,7 +377,11 @@ impl Desk {
 
     fn service(&self, code: &str) -> Result<Category, Vec<Wrong>> {
         let found = self.services().into_iter().find(|c| c.code == code);
-        found.ok_or_else(|| vec![wrong(404, format!("service_code {code} was not found"))])
+        found.ok_or_else(|| match cases::look(&self.ctx, Cases::awaited_from_above).unwrap_or_default() {
+            // It may be one of those above.
+            Some(_) => vec![not_yet(format!("service_code {code} is not known here yet: ask again later"))],
+            None => vec![wrong(404, format!("service_code {code} was not found"))],
+        })
     }
 
     fn look<T>(&self, id: &str, part: &Part, look: impl FnOnce(&Cases, &Held) -> T) -> Result<T, Vec<Wrong>> {

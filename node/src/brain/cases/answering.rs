@@ -9,7 +9,7 @@ use super::{COMING_MAX, Cases, Held, WISH_ID_MAX, Wish, awaits_help, is_hand_ove
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Verb, step};
 use citybrain_shared::record::{Draft, Header};
 
 impl Cases {
@@ -43,7 +43,7 @@ impl Cases {
             self.contact_draft(case, contact, now, &mut drafts);
         }
         if let Some(main) = case.merging.as_ref().filter(|_| case.handing_to.is_none()) {
-            let main = self.held.get(main).map(|held| &held.case);
+            let main = self.held.get(main).filter(|held| !self.is_unproven(&held.case.id)).map(|held| &held.case);
             history.push(taken.entry.clone());
             for step in self.book().merge_here(case, main, taken.entry.from.as_ref(), now) {
                 self.write_after(&history, &step, came, None, now, &mut drafts);
@@ -466,8 +466,10 @@ impl Cases {
             let back = self.letter(format!("{}{SENT_BACK}", letter.id), &case.owner, letter.urgent, body);
             return pen.answered(letter, "sent back", pen.letter(&Letter { again: letter.again, ..back }));
         }
-        // Taken, and nothing done: what people say of it meanwhile begins no work, nor that somebody is forgotten.
-        let is_nothing = |e: &Entry| [Verb::Comment, Verb::Forget].iter().any(|verb| e.step == verb.done());
+        // Taken, and nothing done: what people say of it meanwhile begins no work, nor that somebody is forgotten, nor what
+        // it is about.
+        let nothing = [Verb::Comment.done(), Verb::Forget.done(), step::CATEGORISED];
+        let is_nothing = |e: &Entry| nothing.contains(&e.step.as_str());
         let begins = |e: &Entry| e.version > version + 1 && !is_nothing(e);
         let is_begun = newest.term == term || held.history.iter().any(begins);
         if !self.may_step(&case.id) || is_begun {

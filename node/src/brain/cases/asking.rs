@@ -273,6 +273,10 @@ impl Cases {
         if held.case.owner == self.me && self.is_unproven(&held.case.id) {
             return Err(self.not_yet(&held.case.id));
         }
+        // Nor does one that may have gone on take another.
+        if let Some(into) = ask.into.as_ref().filter(|into| verb == Verb::Merge && self.is_unproven(into)) {
+            return Err(self.not_yet(into));
+        }
         let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
         let was_unheard = held.stands_as().is_some_and(|wish| taken_back.contains(&wish));

@@ -81,6 +81,11 @@ pub(super) fn is_named(node: &Address, case: &Case) -> bool {
     node.covers(&case.owner) && reach.is_some_and(|reach| reach <= node.tier())
 }
 
+/// May that letter take back this acceptance? Asked for again, it takes back what it did, and nothing that was said since.
+fn is_meant(letter: &Letter, wish: &String) -> bool {
+    letter.again == 0 || letter.takes_back.contains(wish)
+}
+
 /// Who says by that letter that somebody does not come, or that a case is not over.
 fn said_by(letter: &Letter, ask: &Ask, header: &Header<'_>) -> Denial {
     let at = letter.at.unwrap_or_else(|| view::time_of(header.committed_us));
@@ -121,6 +126,7 @@ impl Cases {
                     pressed: 0,
                     offer_told: None,
                     unproven: false,
+                    lent: false,
                     wishes,
                 };
                 self.held.insert(id.clone(), held);
@@ -129,7 +135,7 @@ impl Cases {
                 held.moved_to.take_if(|_| case.place_again != held.case.place_again);
                 (held.case, held.heard_us) = (case.clone(), self.now_us);
                 (held.times_anew, held.pressed) = (0, 0);
-                held.unproven = false;
+                (held.unproven, held.lent) = (false, false);
             }
             Some(_) => {}
         }
@@ -440,6 +446,8 @@ impl Cases {
                 self.buttons.remove(&button);
             }
             self.uncalled.remove(id);
+            self.to_call.remove(id);
+            self.to_categorise.remove(id);
             self.forgetting.remove(id);
             self.forgotten.remove(id);
             if let Some(button) = &case.button {
@@ -457,6 +465,12 @@ impl Cases {
         self.buttons.extend(button);
         self.by_button.extend(case.button.clone().map(|b| (b, id.to_owned())));
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
+        if self.calls_for_lent(held) {
+            self.to_call.insert(id.to_owned());
+        }
+        if self.may_categorise(held) {
+            self.to_categorise.insert(id.to_owned());
+        }
         if self.is_own(held) {
             self.due.extend(timers);
             self.forgetting.extend(held.to_forget.as_ref().map(|_| id.to_owned()));
@@ -473,6 +487,18 @@ impl Cases {
             self.over.insert(over);
         }
         self.opened.insert(opened);
+    }
+
+    /// Can it be said now what that case is about, which was not known when it was opened?
+    fn may_categorise(&self, held: &Held) -> bool {
+        let can = || !self.awaits_parent() || self.book().category_of(&held.case).is_some();
+        held.case.category_awaited && self.is_own(held) && can()
+    }
+
+    /// Other categories are known, or all are.
+    pub(super) fn look_at_categories(&mut self) {
+        let can = self.held.iter().filter(|(_, held)| self.may_categorise(held)).map(|(id, _)| id.clone());
+        self.to_categorise = can.collect();
     }
 
     /// Puts together what cases may be about, and when people work: the nearest node that says something of a
@@ -492,6 +518,7 @@ impl Cases {
         let above = self.inherited.iter().rev().filter_map(|(of, above)| Some((of, above.calendar.as_ref()?)));
         let nearest = own.chain(above).find_map(|(of, days)| Some((of.clone(), Calendar::new(days).ok()?)));
         (self.calendar_of, self.calendar) = nearest.map(|(of, calendar)| (Some(of), calendar)).unwrap_or_default();
+        self.look_at_categories();
     }
 
     /// `is_believed`: what a case that came back tells counts.
@@ -762,12 +789,10 @@ impl Cases {
             }
             Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
                 let said = said_by(letter, ask, header);
-                // Asked for again, it takes back what it did, and nothing that was said since.
-                let is_meant = |wish: &String| letter.again == 0 || letter.takes_back.contains(wish);
-                self.come_not(case, &End::TakenBack(said.clone()), |coming| {
-                    takes_back(&letter.from, ask, coming) && is_meant(&coming.wish)
+                self.takes_back_coming(case, letter, ask, said.clone());
+                self.disown(case, &said, |held| {
+                    held.taken_back_by(&letter.from, Verb::Escalate, ask).filter(|wish| is_meant(letter, wish))
                 });
-                self.disown(case, &said, |held| held.taken_back_by(&letter.from, Verb::Escalate, ask).filter(is_meant));
             }
             Body::Ask { case, verb: Verb::Reopen, ask, .. } if is_true(header, letter) => {
                 let said = said_by(letter, ask, header);
@@ -793,6 +818,13 @@ impl Cases {
             let is_new = !is_hand_over(&posted.letter);
             self.post(pos, Posted { is_new, ..posted }, waits);
         }
+    }
+
+    /// Whoever was to come does not, as that letter says.
+    fn takes_back_coming(&mut self, case: &str, letter: &Letter, ask: &Ask, said: Denial) {
+        self.come_not(case, &End::TakenBack(said), |coming| {
+            takes_back(&letter.from, ask, coming) && is_meant(letter, &coming.wish)
+        });
     }
 
     /// A letter that turns here has gone down, or back.
@@ -829,7 +861,11 @@ impl Cases {
                 self.fold(case, history);
                 self.post(pos, posted, is_old);
             }
-            Body::Ask { case, .. } => {
+            Body::Ask { case, verb, ask, .. } => {
+                // It waits with the case; that he does not come is true now.
+                if *verb == Verb::Escalate && self.held.get(case).is_some_and(|held| held.lent) {
+                    self.takes_back_coming(case, letter, ask, said_by(letter, ask, header));
+                }
                 // This box's own wish, which comes back by way of the one that gives the case.
                 let is_own = |held: &Held| held.wishes.iter().any(|w| w.id == letter.id);
                 let is_new = !is_old || (letter.from == self.me && self.held.get(case).is_some_and(is_own));
@@ -848,6 +884,9 @@ impl Cases {
                     && !succession::may_return(case, letter.sender()) => {}
             Body::Returned { log, case, coming, .. } => {
                 if self.is_for(*log) && self.was_here(case) {
+                    if header.direction == Direction::Down {
+                        self.lend(letter);
+                    }
                     self.post(pos, posted, true);
                 } else if self.is_for(*log) {
                     self.fold_returned(letter);
@@ -904,6 +943,25 @@ impl Cases {
             self.fold(case, history);
             self.fold(case, std::slice::from_ref(entry));
         }
+    }
+
+    /// A case of the box that was here, as the one above knows it: it is shown, and called for, before all are heard who
+    /// may know more of it. Nobody steps it before.
+    fn lend(&mut self, letter: &Letter) {
+        let Body::Returned { case, coming, .. } = &letter.body else { return };
+        let is_news = self.held.get(&case.id).is_none_or(|held| case.supersedes(&held.case));
+        if case.owner != self.me || self.is_settled() || !is_news {
+            return;
+        }
+        self.fold_returned(letter);
+        coming.iter().for_each(|coming| self.note_coming_now(&case.id, coming.clone()));
+        self.index(&case.id, false);
+        if let Some(held) = self.held.get_mut(&case.id) {
+            (held.unproven, held.lent) = (true, true);
+        }
+        self.index(&case.id, true);
+        self.look_at_followers(&case.id);
+        self.look_at_booking(&case.id);
     }
 
     /// What others know of a case that the box that was here may have known better.

@@ -15,7 +15,7 @@
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Denial, Entry, Place, Status, Verb};
+use citybrain_shared::case::{Ask, Booking, Case, Coming, Contact, Denial, Entry, Place, Status, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Lane, LogId, Tier, view};
 use serde::{Deserialize, Serialize};
@@ -331,6 +331,14 @@ impl Pen<'_> {
         let id = format!("{}.{}.{}.waits{moved}", case.id, case.term, case.version);
         let more = json!({"why": why, "text": text, "to": to, "term": case.term, "version": case.version});
         self.called(&id, case, held.place_now(), more)
+    }
+
+    /// The same, because the one above tells this box of a press that the box before it had: whether that one had called
+    /// nobody knows.
+    pub fn call_lent(&self, case: &Case, text: &str) -> Draft {
+        let id = format!("{}.{}.{}.lent", case.id, case.term, case.version);
+        let more = json!({"why": step::RECOVERED, "text": text, "term": case.term, "version": case.version});
+        self.called(&id, case, case.place_again.as_ref().or(case.place.as_ref()), more)
     }
 
     /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so. Or he

@@ -21,7 +21,8 @@ const NEAR: f64 = 0.002;
 
 impl Cases {
     pub fn book(&self) -> Book<'_> {
-        Book { me: &self.me, calendar: &self.calendar, categories: &self.categories, settings: &self.settings }
+        let (me, calendar, settings) = (&self.me, &self.calendar, &self.settings);
+        Book { me, calendar, categories: &self.categories, settings, awaits_parent: self.awaits_parent() }
     }
 
     /// When people work here.

@@ -184,6 +184,9 @@ pub struct Held {
     /// This node had it before it lost some of what it knew, and others may know what has become of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unproven: bool,
+    /// So it is, and as the one above tells it: this node's own log has no step of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lent: bool,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -272,7 +275,8 @@ impl Held {
         let mut is_disowned = |e: &Entry| does_so(e) && std::mem::take(&mut is_owed);
         // A new box that takes what was on its way to it has climbed to nobody yet.
         let is_replaced = |e: &Entry| e.step == step::RECOVERED && e.from.is_none();
-        let says_nothing = |e: &Entry| e.step == Verb::Comment.done() || is_replaced(e);
+        let is_said = |e: &Entry| [Verb::Comment.done(), step::CATEGORISED].contains(&e.step.as_str());
+        let says_nothing = |e: &Entry| is_said(e) || is_replaced(e);
         let mut is_nothing = |e: &Entry| is_climb(e) || says_nothing(e) || is_disowned(e);
         let all = |called| self.history.iter().filter(|e| (e.term, e.version) > called).all(&mut is_nothing);
         self.called.is_some_and(all)
@@ -508,6 +512,8 @@ pub struct Cases {
     uncalled: BTreeSet<String>,
     /// Cases of this node that follow another and have not been told yet how that one stands.
     led: BTreeSet<String>,
+    /// Cases of this node that were opened before it was known what they are about, and of which that can be said now.
+    to_categorise: BTreeSet<String>,
     /// Cases of this node whose person is forgotten here and not by the others yet.
     forgetting: BTreeSet<String>,
     /// Cases whose persons are forgotten.
@@ -542,6 +548,8 @@ pub struct Cases {
     to_rebook: BTreeSet<String>,
     /// Was that looked at since this state was read? It is no part of its rows.
     has_looked: bool,
+    /// Presses of the box before this one to which nobody is known to come, and for which nobody was called here yet.
+    to_call: BTreeSet<String>,
     /// What this node looks after for others ([`Cases::watches`]), by when that has been so for too long.
     waits: BTreeSet<(i64, String)>,
     /// Cases of which something was asked for here that has no answer yet, by when it is asked after.
@@ -580,6 +588,7 @@ impl Cases {
             buttons: BTreeSet::new(),
             uncalled: BTreeSet::new(),
             led: BTreeSet::new(),
+            to_categorise: BTreeSet::new(),
             forgetting: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             by_button: BTreeSet::new(),
@@ -598,6 +607,7 @@ impl Cases {
             bookings: BTreeSet::new(),
             to_rebook: BTreeSet::new(),
             has_looked: false,
+            to_call: BTreeSet::new(),
             waits: BTreeSet::new(),
             unheard: BTreeSet::new(),
             started_us: None,

@@ -51,6 +51,7 @@ impl Policy for Cases {
 
     fn next_due_us(&self) -> Option<i64> {
         let owes_words = !self.led.is_empty() || !self.forgetting.is_empty() || !self.to_rebook.is_empty();
+        let owes_words = owes_words || !self.to_categorise.is_empty() || !self.to_call.is_empty();
         if !self.inbox.is_empty() || owes_words || self.succeeds() {
             return Some(0);
         }
@@ -86,6 +87,21 @@ impl Policy for Cases {
             drafts.extend(self.answer(letter, is_old, state, now));
         }
         drafts.extend(self.late_calls(now));
+        for id in self.to_call.iter().take(TOGETHER) {
+            let held = self.held.get(id).filter(|_| touched.insert(id));
+            drafts.extend(held.map(|held| Pen { me: &self.me, now }.call_lent(&held.case, self.loss())));
+        }
+        // Before its clocks: what was due meanwhile passes then.
+        for id in self.to_categorise.iter().take(TOGETHER) {
+            let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            let stepped = self.book().categorise(&held.case, now);
+            self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+            // Those above may have to know now whom to call.
+            let is_needed = stepped.case.terms.as_ref().is_some_and(|terms| terms.contact_reach.is_some());
+            if let Some(contact) = held.contact.as_ref().filter(|_| is_needed) {
+                self.contact_draft(&stepped.case, contact, now, &mut drafts);
+            }
+        }
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
             let stepped = self.book().timer(&held.case, clock, now);
@@ -150,8 +166,6 @@ impl Policy for Cases {
             #[serde(default)]
             what: String,
             #[serde(default)]
-            why: String,
-            #[serde(default)]
             term: u32,
             #[serde(default)]
             version: u32,
@@ -159,6 +173,7 @@ impl Policy for Cases {
         self.at(header.committed_us);
         if !std::mem::replace(&mut self.has_looked, true) {
             self.look_at_bookings();
+            self.look_at_categories();
         }
         if header.name == CATALOGUE && header.kind == Kind::Event {
             return self.apply_catalogue(header, payload);
@@ -235,10 +250,10 @@ impl Policy for Cases {
                 if step == "answered" {
                     self.settle(&about.letter, about.what != letter::NOT_BELIEVED);
                 } else if step == "call" {
-                    if [letter::ON_ITS_WAY, letter::UNANSWERED].contains(&about.why.as_str()) {
-                        self.apply_called(&about.case, (about.term, about.version));
-                    } else {
-                        self.apply_call(&about.case);
+                    // For how the case stands, or for one step of it.
+                    match (about.term, about.version) {
+                        (0, 0) => self.apply_call(&about.case),
+                        order => self.apply_called(&about.case, order),
                     }
                 } else if step == "forget" {
                     self.forget_here(&about.case, about.by);

@@ -16,7 +16,8 @@
 //! cases; whatever comes behind the parent's `told`, or behind a node's own `present`, is new, and
 //! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is
 //! recovered by one step in this node's own log, as the newest copy has it, in a term that the lost node
-//! cannot have used; old letters follow. What residents and workers asked of the lost node is refused; comments are
+//! cannot have used; old letters follow. What the parent has told of this node's own cases is shown until then, and
+//! calls for a press ([`Held::lent`]). What residents and workers asked of the lost node is refused; comments are
 //! written, and whoever comes to a press is accepted. What had come no farther than to the lost disk, those who asked
 //! for it ask after ([`Cases::ask_after`]).
 //!
@@ -195,6 +196,11 @@ impl Cases {
     /// May this node act for whatever was at its address before?
     pub(super) fn is_settled(&self) -> bool {
         !self.has_parent || self.succession.over
+    }
+
+    /// Is the parent still to say what it knows of what was here before? Which categories there are it says before that.
+    pub(super) fn awaits_parent(&self) -> bool {
+        self.has_parent && !self.succession.is_told()
     }
 
     /// Does this node know all that was known at its address before: what to tell those below, and which seats were
@@ -449,6 +455,7 @@ impl Cases {
                     }
                     self.succession.all = Some(all);
                     self.succession.heard.insert(header.lane);
+                    self.look_at_categories();
                 }
             }
             (ROLL, None) => {
@@ -516,7 +523,7 @@ impl Cases {
         }
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
-            held.unproven = false;
+            (held.unproven, held.lent) = (false, false);
         }
         self.index(id, true);
         self.look_at_followers(id);
@@ -673,23 +680,42 @@ impl Cases {
             })
         };
         stepped.map(|mut stepped| {
-            if self.knows_some() {
-                stepped.entry.text = "this node had lost some of what it knew".into();
-            }
+            stepped.entry.text = self.loss().into();
             stepped
         })
     }
 
+    /// Why a case is recovered, in words.
+    pub(super) fn loss(&self) -> &'static str {
+        if self.knows_some() {
+            "this node had lost some of what it knew"
+        } else {
+            "the box that was here has lost its disk"
+        }
+    }
+
     /// Takes a case of the box that was here before. Whether that one had called for a press nobody knows: if nobody is
-    /// known to come its responders are called.
+    /// known to come its responders are called, unless they were while it waited.
     pub(super) fn recover(&self, case: &Case, coming: &[Coming], now: DateTime<Utc>) -> Stepped {
         let mut stepped = self.book().recover(case, now);
-        let comes = self.held.get(&case.id).is_some_and(|held| held.who_comes().next().is_some());
-        let is_press = case.urgent && case.status == Status::Submitted && case.merging.is_none();
-        if is_press && !comes && coming.is_empty() {
+        let held = self.held.get(&case.id);
+        let comes = held.is_some_and(|held| held.who_comes().next().is_some());
+        let was_called = held.is_some_and(|held| held.lent && held.called == Some(case.order()));
+        if is_press(case) && !comes && coming.is_empty() && !was_called {
             stepped.entry.calls.push(self.me.clone());
         }
         stepped
+    }
+
+    /// Is it a press that the one above has told of, of which nobody else may know more yet, and to which nobody is
+    /// known to come? Its responders are called before all are heard, once.
+    pub(super) fn calls_for_lent(&self, held: &Held) -> bool {
+        let case = &held.case;
+        held.lent
+            && is_press(case)
+            && *case.bound_for() == self.me
+            && held.who_comes().next().is_none()
+            && held.called != Some(case.order())
     }
 
     /// Did that hand-over go back from here, or past somebody who tells of it? Then its giver has it again, or will.
@@ -704,12 +730,12 @@ impl Cases {
     }
 
     /// Of this copy of a case of this node and of what is held here, the one to go on from; `None`: what is held
-    /// here is as new, and this history's own. Of two steps under one order none is left to be the newest anywhere.
+    /// here is as new, and not only lent. Of two steps under one order none is left to be the newest anywhere.
     fn newest<'a>(&'a self, case: &'a Case) -> Option<&'a Case> {
-        let Some(held) = self.held.get(&case.id).map(|held| &held.case) else { return Some(case) };
+        let Some(Held { case: held, lent: is_lent, .. }) = self.held.get(&case.id) else { return Some(case) };
         match held.order().cmp(&case.order()) {
             Ordering::Less => Some(case),
-            Ordering::Equal if held != case => Some(if case.supersedes(held) { case } else { held }),
+            Ordering::Equal if *is_lent || held != case => Some(if case.supersedes(held) { case } else { held }),
             _ => None,
         }
     }
@@ -742,10 +768,15 @@ impl Cases {
             node: self.me.clone(),
             cases: cases.len() as u64,
             knows_some: self.knows_some(),
-            parent: !self.succession.is_told(),
+            parent: self.awaits_parent(),
             nodes,
             nodes_more: silent.count() as u64,
         })
+    }
+
+    /// The same while the parent is awaited: what is there from above may be missing here.
+    pub fn awaited_from_above(&self) -> Option<Awaited> {
+        self.awaited().filter(|awaits| awaits.parent).map(Awaited::without_nodes)
     }
 
     /// What that case waits for: its next step, or the answer to what it asks this node for.
@@ -784,6 +815,11 @@ impl Cases {
         };
         Refusal::new("not-yet", detail, awaited.hint())
     }
+}
+
+/// Does somebody call for help, and is to be helped here?
+fn is_press(case: &Case) -> bool {
+    case.urgent && case.status == Status::Submitted && case.merging.is_none()
 }
 
 /// May this node, from below, say how a case stands that came back? If it is its own, came in there, is on its way

@@ -60,6 +60,8 @@ pub struct Book<'a> {
     pub calendar: &'a Calendar,
     pub categories: &'a [Category],
     pub settings: &'a Settings,
+    /// The parent has not said yet which categories there are.
+    pub awaits_parent: bool,
 }
 
 /// Who asks, beside what he says of himself.
@@ -282,7 +284,14 @@ impl Book<'_> {
     /// Is that case of the category that this opening would have?
     pub fn is_same_category(&self, case: &Case, opening: &Opening) -> bool {
         let (code, known) = self.code(opening);
-        case.category == known.map_or_else(|| cut(code, CODE_MAX), |c| c.code.clone())
+        let of_case = Some(case).filter(|case| case.category_awaited).and_then(|case| self.category_of(case));
+        of_case.map_or(&case.category, |c| &c.code) == known.map_or(&cut(code, CODE_MAX), |c| &c.code)
+    }
+
+    /// What a case is about that was opened before that was known here.
+    pub fn category_of(&self, case: &Case) -> Option<&Category> {
+        let of_calls = || self.category(SOS).filter(|_| case.urgent);
+        self.category(&case.category).or_else(of_calls)
     }
 
     /// Which of its verbs a case would take now, whoever asks.
@@ -311,6 +320,7 @@ impl Book<'_> {
         let is_unknown = !named.is_empty() && opening.booking.is_none() && self.category(&named).is_none();
         let shown = cut(&named, CODE_MAX);
         let note = match is_unknown {
+            true if self.awaits_parent => format!("`{shown}` is not known here yet: the parent is still to be heard"),
             true if !sos => format!("`{shown}` is no category that is known here: no limits"),
             true if named != code => format!("`{shown}` is no category that is known here"),
             _ => opening.note.clone(),
@@ -322,6 +332,7 @@ impl Book<'_> {
         case.reach = category.map_or(case.reach, |c| c.reach);
         case.category = category.map_or(cut(&code, CODE_MAX), |c| c.code.clone());
         case.category_name = category.map(|c| c.name.clone()).unwrap_or_default();
+        case.category_awaited = self.awaits_parent && category.is_none() && case.booking.is_none() && !code.is_empty();
         if case.title.is_empty() {
             let named = if case.category_name.is_empty() { cut(&named, CODE_MAX) } else { case.category_name.clone() };
             case.title = if named.is_empty() && !sos { first_words(&case.description) } else { named };
@@ -343,6 +354,27 @@ impl Book<'_> {
         } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
             turn.hand_to(to);
         } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
+            turn.hand_to(to);
+        }
+        turn.done()
+    }
+
+    /// What the case is about is known by now, or nobody knows it: it becomes what it would have been. How far it goes
+    /// up stays, for those up there have it.
+    pub fn categorise(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, step::CATEGORISED, "catalogue", None, None, now);
+        turn.case.category_awaited = false;
+        let Some(category) = self.category_of(case) else {
+            turn.entry.text = format!("`{}` is no category that is known here: no limits", case.category);
+            return turn.done();
+        };
+        turn.entry.text = format!("its category is known here by now: {}", category.name);
+        turn.categorise(category);
+        let waits = turn.case.status == Status::Submitted && !case.urgent;
+        if waits && category.code == SOS {
+            // It is in the lane of what is not urgent, and stays there: somebody must look at once all the same.
+            turn.entry.calls.push(self.me.clone());
+        } else if let Some(to) = category.tier.filter(|_| waits).and_then(|tier| ancestor(self.me, tier)) {
             turn.hand_to(to);
         }
         turn.done()
@@ -370,6 +402,7 @@ impl Book<'_> {
             urgent: false,
             reach: Tier::City,
             category: cut(&opening.category, CODE_MAX),
+            category_awaited: false,
             category_name: String::new(),
             department: String::new(),
             governance: opening.governance.map(|text| cut(&text, NAME_MAX)),

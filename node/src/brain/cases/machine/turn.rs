@@ -3,10 +3,10 @@
 use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
-    Approved, Ask, Booked, CALL_BACK, CLIMB, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role,
+    Approved, Ask, Booked, CALL_BACK, CLIMB, Case, Clock, ClosedReason, DISPATCH, Entry, Kind, Place, RESPONSE, Role,
     SOLUTION, Status, Terms, assist_clock,
 };
-use citybrain_shared::config::cases::{Limit, Unit};
+use citybrain_shared::config::cases::{Category, Limit, Unit};
 use citybrain_shared::{Address, Tier};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
@@ -96,12 +96,16 @@ impl<'a> Turn<'a> {
     // ---- clocks
 
     pub(super) fn start_clock(&mut self, name: &str, limit: Option<Limit>) {
+        self.start_clock_at(name, limit, self.now);
+    }
+
+    fn start_clock_at(&mut self, name: &str, limit: Option<Limit>, started: DateTime<Utc>) {
         let Some(limit) = limit else { return };
-        let due = self.book.calendar.due(self.now, limit);
+        let due = self.book.calendar.due(started, limit);
         let clock = Clock {
             name: name.to_owned(),
             limit: limit.to_string(),
-            started: self.now,
+            started,
             due: Some(due),
             left_us: None,
             stopped: None,
@@ -193,6 +197,34 @@ impl<'a> Turn<'a> {
     }
 
     // ---- parts of steps
+
+    /// The case is of that category, and was when it was opened. What nobody has answered yet is due as it would have
+    /// been, and so is what was dispatched; the dispatch of what was accepted, from now on.
+    pub(super) fn categorise(&mut self, category: &Category) {
+        let case = &mut self.case;
+        case.category.clone_from(&category.code);
+        case.category_name.clone_from(&category.name);
+        case.department.clone_from(&category.department);
+        case.governance = case.governance.take().or_else(|| category.governance.clone());
+        case.terms.get_or_insert_with(|| Terms::of(category));
+        if case.kind == Kind::Appeal {
+            case.kind = category.kind;
+        }
+        let is_answered = case.first_responded().is_some() || !case.status.is_open();
+        let (opened, dispatched) = (case.opened, case.dispatched);
+        if !is_answered {
+            self.start_clock_at(RESPONSE, self.limit_of(|t| t.response), opened);
+        }
+        let (next, limit, since) = match self.case.status {
+            Status::Accepted => (DISPATCH, self.limit_of(|t| t.dispatch), Some(self.now)),
+            Status::Dispatched | Status::Handling => (SOLUTION, self.limit_of(|t| t.solution), dispatched),
+            _ => return,
+        };
+        let is_new = self.case.clock(next).is_none() && self.case.suspended.is_none();
+        if let Some(since) = since.filter(|_| is_new) {
+            self.start_clock_at(next, limit, since);
+        }
+    }
 
     /// What shows what was done or said; that of a solution is kept with it.
     pub(super) fn show(&mut self, evidence: &[String]) -> Result<(), Refusal> {

@@ -1,8 +1,10 @@
 //! Boxes that lose their disks, in trees whose links keep their word: in order by lane, once into each
 //! log; a box with an empty disk gets again what its children have, and the last that its parent sent.
 
+mod categories;
 mod comes;
 mod contacts;
+mod lent;
 mod offered;
 mod orders;
 mod recalled;
@@ -699,7 +701,7 @@ proptest! {
     #[test]
     fn a_case_has_one_owner_also_where_disks_are_lost(acts in acts()) {
         let mut net = Net::new();
-        play(&mut net, &acts, &["G", "L", "R"]);
+        play(&mut net, &acts, &["G", "L", "R", "nobody's"]);
         net.settle();
         for n in TREE {
             let cases = &net.places[n].cases;

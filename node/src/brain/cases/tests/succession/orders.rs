@@ -109,7 +109,9 @@ fn what_the_lost_node_gave_to_one_below_unseen_from_above_stays_there() {
     assert_eq!(net.owners(CASE), ["c/s/a/n"]);
     let awaited = net.places["c/s/a"].cases.awaited().unwrap();
     assert_eq!((awaited.cases, awaited.parent, awaited.nodes.len()), (1, false, 2));
-    assert_eq!(net.places["c/s/a"].cases.find(CASE).unwrap_err().error, "not-yet");
+    assert!(net.places["c/s/a"].cases.is_unproven(CASE), "it is shown as those above know it");
+    let refused = net.places["c/s/a"].cases.ask(CASE, Verb::Start, &by("w", Role::Worker), "w", net.now).unwrap_err();
+    assert_eq!(refused.error, "not-yet");
     net.cut.clear();
     net.settle();
     assert_eq!(net.owners(CASE), ["c/s/a/n"]);
