@@ -399,6 +399,12 @@ impl Waiting {
         self.next_routine().or_else(|| self.next_urgent())
     }
 
+    /// What joins the batch of what was taken last. Behind something urgent only what is urgent too: its commit
+    /// waits for nothing else.
+    fn also(&mut self) -> Option<Job> {
+        if self.in_a_row == 0 { self.next() } else { self.next_urgent() }
+    }
+
     /// `Ready(None)`: every handle is gone, and everything taken.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
         if let Some(job) = self.next() {
@@ -406,6 +412,7 @@ impl Waiting {
         }
         let urgent = self.urgent.poll_recv(cx);
         if matches!(urgent, Poll::Ready(Some(_))) {
+            self.in_a_row = 1;
             return urgent;
         }
         for others in [&mut self.lazy, &mut self.routine] {

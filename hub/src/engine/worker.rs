@@ -111,7 +111,7 @@ impl Engine {
                 Next::Nothing => None,
                 Next::Closed => break,
             };
-            let stop = first.is_some_and(|job| self.turn(job, Waiting::next));
+            let stop = first.is_some_and(|job| self.turn(job, Waiting::also));
             self.fire_due();
             self.keep_house();
             if stop {

@@ -51,8 +51,8 @@ pub struct Bench {
     /// 700 MB of disk)
     #[arg(long, requires = "door")]
     pub slept: bool,
-    /// Measure a press for help, from its publish to its commit at the city, while 100,000 events wait on
-    /// each of the three hops between (100 presses; about a minute)
+    /// Measure a press for help, from its publish until a subscriber at the city has its case, while 100,000
+    /// events wait on each of the three hops between (300 presses in ten rounds; about a minute)
     #[arg(long, conflicts_with_all = ["events", "size", "inflight", "door"])]
     pub press: bool,
     /// Per cent of the load of `--door`, or of what waits with `--press`

@@ -101,7 +101,11 @@ impl Client {
         .await
     }
 
-    async fn take_each(&mut self, n: usize, mut is_right: impl FnMut(&[u8]) -> bool) -> miette::Result<()> {
+    /// The same, each looked at.
+    ///
+    /// # Errors
+    /// When one is not right.
+    pub async fn take_each(&mut self, n: usize, mut is_right: impl FnMut(&[u8]) -> bool) -> miette::Result<()> {
         let mut taken = 0;
         let mut wrong = None;
         let mut out = Vec::new();
