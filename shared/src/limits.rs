@@ -36,9 +36,10 @@ pub const FRAME_BYTES_MAX: usize = 128 * 1024;
 pub const WINDOW_FRAMES: usize = 8;
 
 /// Records and bytes that one commit takes at most, so that an acknowledgement is never more than
-/// a few milliseconds of work away.
-pub const COMMIT_RECORDS_MAX: usize = 4096;
-pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// a few milliseconds of work away, nor what is urgent: it waits for the fsync before its own. Four times as
+/// much is no faster (measured), and its fsync takes 8 ms in a tenth of all.
+pub const COMMIT_RECORDS_MAX: usize = 2048;
+pub const COMMIT_BYTES_MAX: usize = 512 * 1024;
 
 /// Requests waiting for the engine. Full means back-pressure: the doors stop reading. As many may be urgent
 /// ones, beside these.

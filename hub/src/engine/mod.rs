@@ -402,7 +402,10 @@ impl Waiting {
     /// What joins the batch of what was taken last. Behind something urgent only what is urgent too: its commit
     /// waits for nothing else.
     fn also(&mut self) -> Option<Job> {
-        if self.in_a_row == 0 { self.next() } else { self.next_urgent() }
+        if self.in_a_row == 0 {
+            return self.next();
+        }
+        self.next_urgent().inspect(|_| self.in_a_row += 1)
     }
 
     /// `Ready(None)`: every handle is gone, and everything taken.

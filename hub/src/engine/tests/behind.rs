@@ -86,25 +86,46 @@ fn a_press_for_help_does_not_wait_for_what_the_rules_have_to_say() {
     node.close();
 }
 
-#[test]
-fn urgent_requests_come_first_and_starve_nobody() {
-    let (queues, mut waiting) = Queues::new();
-    let offer = |lane| async move {
-        let (reply, _) = oneshot::channel();
-        (vec![Offered::from(message(lane, b"1"))], reply)
-    };
+/// So many wait, urgent and routine.
+fn put(queues: &Queues, n: [usize; 2]) {
     run(async {
-        for lane in Lane::ALL {
-            for _ in 0..20 {
-                let (offered, reply) = offer(lane).await;
+        for (lane, n) in Lane::ALL.into_iter().zip(n) {
+            for _ in 0..n {
                 let room = queues.of(lane).room(100).await.unwrap();
-                queues.of(lane).send(Job::Offer { offered, reply, room }).await.unwrap();
+                let offered = vec![Offered::from(message(lane, b"1"))];
+                queues.of(lane).send(Job::Offer { offered, reply: oneshot::channel().0, room }).await.unwrap();
             }
         }
     });
-    let mut taken = String::new();
-    while let Some(Job::Offer { offered, .. }) = waiting.next() {
-        taken.push(if offered[0].lane() == Lane::Urgent { 'u' } else { 'r' });
+}
+
+fn lane_of(job: &Job) -> char {
+    match job {
+        Job::Offer { offered, .. } if offered[0].lane() == Lane::Urgent => 'u',
+        _ => 'r',
     }
+}
+
+#[test]
+fn urgent_requests_come_first_and_starve_nobody() {
+    let (queues, mut waiting) = Queues::new();
+    put(&queues, [20, 20]);
+    let taken: String = std::iter::from_fn(|| waiting.next()).map(|job| lane_of(&job)).collect();
     assert_eq!(taken, format!("{0}{0}uuuu{1}", "uuuuuuuur", "r".repeat(18)));
+}
+
+#[test]
+fn nothing_routine_joins_a_batch_behind_something_urgent_and_the_next_one_begins_with_it() {
+    let (queues, mut waiting) = Queues::new();
+    let mut batch = || {
+        let first = waiting.next();
+        first.into_iter().chain(std::iter::from_fn(|| waiting.also())).map(|job| lane_of(&job)).collect::<String>()
+    };
+    put(&queues, [20, 20]);
+    assert_eq!(batch(), "u".repeat(20));
+    put(&queues, [3, 0]);
+    assert_eq!(batch(), "ruuu");
+    put(&queues, [1, 0]);
+    assert_eq!(batch(), "u");
+    assert_eq!(batch(), "r".repeat(19));
 }

@@ -402,6 +402,11 @@ impl World {
 
     fn crash(&mut self, at: usize, fate: Fate) {
         let Some(disk) = self.after(at, fate) else { return };
+        if fate != Fate::Crash {
+            // A pipe is a connection with a clean session: whoever puts another disk in gets nothing of what was
+            // under way to the one before. (What is sent again does come.)
+            self.pipe.retain(|(_, to, _)| *to != at);
+        }
         let node = &mut self.nodes[at];
         node.disk = disk;
         node.boot(self.now, &mut self.rng);
