@@ -335,12 +335,13 @@ fn a_warning_that_is_not_for_everybody_does_not_go_out_as_it_came() {
         });
         let told = top.asker().get(&format!("/v1/alarms/{alarm}/cap")).text;
         assert_eq!((part(&told, "scope"), part(&told, "restriction")), ("Restricted", "official use"), "{told}");
-        let all = current(top);
-        assert!(all.iter().any(|told| told.contains(&headline)), "{all:?}");
-        for kept in ["duty", "13800000000"] {
-            assert!(all.iter().chain([&told]).all(|told| !told.contains(kept)), "{all:?}");
+        assert_eq!((part(&told, "event"), part(&told, "sender")), ("暴雨", "c@citybrain"));
+        let (all, feed) = (current(top), top.asker().get("/v1/cap.atom").text);
+        assert!(!all.is_empty() && all.iter().all(|told| part(told, "scope") == "Restricted"), "{all:?}");
+        for kept in [id, "eoc@met.example", "duty", "13800000000"] {
+            assert!(all.iter().chain([&feed]).all(|told| !told.contains(kept)), "{kept}: {all:?} {feed}");
         }
-        assert_eq!((part(&told, "event"), part(&told, "headline")), ("暴雨", headline.as_str()));
+        assert!(feed.contains("<title>暴雨</title>") && feed.contains("<name>c"), "{feed}");
     }
 }
 
@@ -376,6 +377,14 @@ fn a_warning_that_is_not_for_everybody_stays_so_at_a_box_that_has_lost_its_disk_
     };
     let all = ["met-public", "met-private", "met-restricted"].map(|id| scopes(id).expect("its alarm"));
     assert_eq!(all, ["Public", "Restricted", "Restricted"]);
+    // Nor is the end of it for everybody.
+    for id in ["met-public", "met-private"] {
+        run(&["cap", "cancel", id, "--yes", "--node", &street.url()]).says(0, &["taken: c/s@citybrain,cancel-"]);
+    }
+    let said = street.get_text("/v1/events?type=city.cap.message").expect("events");
+    let scope =
+        |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["event"]["data"]["message"]["scope"].clone();
+    assert_eq!(said.lines().map(scope).collect::<Vec<_>>(), ["Public", "Restricted"]);
 }
 
 #[test]

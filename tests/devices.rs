@@ -88,6 +88,24 @@ fn a_device_that_announces_itself_needs_no_mapping_also_after_a_kill() {
 }
 
 #[test]
+fn a_word_of_a_danger_that_nobody_reads_is_named_wherever_somebody_looks() {
+    let tree = tree("preset = [\"zigbee2mqtt\", \"discovery\"]");
+    let low = tree.node("c/s/m/n");
+    let url = low.url();
+    run(&["why", "--node", &url]).says(0, &["all is well"]);
+    says(low, "zigbee2mqtt/kitchen", r#"{"smoke":"maybe"}"#);
+    says(low, "homeassistant/binary_sensor/k/config", r#"{"dev_cla":"smoke","#);
+    let refused = "c/s/m/n has refused 2 inputs";
+    run(&["why", "--node", &url]).says(0, &[refused, "unread-alarm"]);
+    let doctor = run(&["doctor", "--node", &url]);
+    assert!(doctor.out.contains("2 open: refused, and nobody has looked"), "{}", doctor.out);
+    let listed = run(&["dlq", "list", "--node", &url]);
+    listed
+        .says(0, &["unread-alarm", "zigbee2mqtt/kitchen", "bad-announcement", "homeassistant/binary_sensor/k/config"]);
+    assert_eq!(cases(low), []);
+}
+
+#[test]
 fn what_becomes_of_a_message_can_be_tried_without_a_node() {
     let topic = "homeassistant/sensor/t1/config";
     let good = r#"{"stat_t":"t/1","val_tpl":"{{ value_json.t }}","unit_of_meas":"°C","dev_cla":"temperature","dev":{"name":"Hall"}}"#;

@@ -92,6 +92,67 @@ fn a_letter_on_its_way_is_for_the_eyes_of_operators_where_the_case_never_was() {
     let seen = letters("li", &worker);
     assert!(seen.contains(&id) && seen.contains("hand-over") && seen.contains("withheld"), "{seen}");
     assert!(!seen.contains("13900000000") && !seen.contains("王大妈"), "{seen}");
+
+    // Who asks a node below is told what he may ask for, by the node that knows him.
+    let reader = token(&tree, "wang", "reader");
+    let show = format!("/v1/cases/{id}");
+    let takes = |token: &str, path: &str, at: &[(&str, &str)]| {
+        let told = tree.node("c/s").by(token).ask("GET", path, at, "");
+        let shown = told.text.lines().next().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let shown = shown.unwrap_or_default();
+        let all = shown.get("json").unwrap_or(&shown)["allowed"].as_array().cloned();
+        let all = all.unwrap_or_else(|| panic!("{}", told.text)).into_iter();
+        all.map(|verb| text_of(&verb)).collect::<Vec<String>>()
+    };
+    let many = format!("/v1/ask?selector=c/s/b&path={show}");
+    for (path, at) in [(show.as_str(), &[("x-citybrain-at", "c/s/b")][..]), (&many, &[])] {
+        assert_eq!(takes(&reader, path, at), [""; 0], "{path}");
+        let all = takes(&operator, path, at);
+        assert!(["start", "withdraw", "forget"].iter().all(|verb| all.iter().any(|v| v == verb)), "{path}: {all:?}");
+        let his: Vec<String> = takes(&worker, path, at);
+        assert!(his.contains(&"start".to_owned()), "{path}: {his:?}");
+        let others = ["withdraw", "forget", "exclude", "extend", "suspend"];
+        assert!(his.iter().all(|verb| !others.contains(&verb.as_str())), "{path}: {his:?}");
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn who_has_given_a_case_back_hears_no_more_of_it_and_does_not_call_it_late() {
+    let mut tree = Tree::with(&["c/s/a", "c/s/b"], &HashMap::new(), "");
+    tree.edit("c/s/a", |text| format!("{}{text}", LITTER.replace("\"1h\"", "\"2s\"").replace("\"4h\"", "\"3s\"")));
+    tree.start();
+    let (a, b) = (tree.node("c/s/a"), tree.node("c/s/b"));
+    let id = sent(&tree);
+    case(b, &id, "has it", |c| c["owner"] == "c/s/b");
+    step(b, &id, "return", &json!({"by": "乙", "text": "不是我们的"}));
+    case(a, &id, "has it back", |c| c["owner"] == "c/s/a" && c["handing_to"].is_null());
+    case(b, &id, "knows that", |c| c["owner"] == "c/s/a" && c["handing_to"].is_null());
+    let late = |node: &Node| {
+        let all = node.get("/v1/cases?overdue=true")?;
+        Some(all["cases"].as_array()?.iter().map(|c| text_of(&c["id"])).collect::<Vec<_>>())
+    };
+    for node in [a, tree.node("c/s"), tree.node("c")] {
+        wait_for("it is late", || (late(node)? == [id.as_str()]).then_some(()));
+    }
+    case(b, &id, "knows a limit that is past", |c| {
+        let now = chrono::Utc::now();
+        let is_past = |due: &Value| {
+            due.as_str().and_then(|due| due.parse::<chrono::DateTime<chrono::Utc>>().ok()).is_some_and(|due| due < now)
+        };
+        c["clocks"].as_array().is_some_and(|all| all.iter().any(|k| k["stopped"].is_null() && is_past(&k["due"])))
+    });
+    assert_eq!(late(b), Some(Vec::new()));
+    assert_eq!(b.get(&format!("/v1/cases/{id}")).expect("it is shown")["overdue"], false);
+    let list = run(&["case", "list", "--node", &b.url()]);
+    list.says(0, &[&id, "(as last heard)"]);
+    assert!(!list.out.contains(", over"), "{}", list.out);
+    let show = run(&["case", "show", &id, "--node", &b.url()]);
+    show.says(0, &["ran when it was last heard of"]);
+    assert!(!show.out.contains("overdue") && !show.out.contains("over;"), "{}", show.out);
 }
 
 #[test]

@@ -84,6 +84,15 @@ fn a_store_is_counted_verified_backed_up_and_put_back_with_a_new_history() {
     tree.wait_ready();
     tree.wait_linked();
     assert!(!data.join("restored").exists(), "the mark goes with the first commit");
+    // That its state is made anew is what a restore does.
+    let found = run(&["doctor", "--data-dir", text(&data)]);
+    let line = found.out.lines().find(|line| line.starts_with("state-rebuilt")).unwrap_or_default();
+    assert!(
+        line.contains(" ok ") && line.contains("made of the backup that was put back"),
+        "{}{}",
+        found.out,
+        found.err
+    );
     // What the city had is not overwritten by what now has the same positions.
     sent.extend(publish(&tree, "after", 20));
     tree.wait_all_up(&sent);

@@ -2,7 +2,7 @@
 //! token, and a bound of requests.
 
 use crate::harness::http::Told;
-use crate::harness::ran::token;
+use crate::harness::ran::{run, token};
 use crate::harness::{Node, Signal, Tree, clock_ahead};
 use serde_json::{Value, json};
 use std::sync::Barrier;
@@ -391,4 +391,32 @@ fn more_requests_than_a_token_s_minute_allows_are_answered_429_and_counted() {
     let count = metrics.lines().find_map(|l| l.strip_prefix("citybrain_api_requests_limited_total{role=\"reader\"} "));
     assert_eq!(count.and_then(|n| n.parse().ok()), Some(40 - good), "{metrics}");
     assert_eq!(get("Bearer nobody", "/v1/version").status, 401, "whoever is not known takes no place");
+}
+
+#[test]
+fn a_hint_names_what_a_request_takes_and_at_the_command_line_its_flags() {
+    let tree = a_city("");
+    let node = tree.node("c");
+    let case = a_case(node);
+    let hint = |told: &Told, status: u16| {
+        assert_eq!(told.status, status, "{}", told.text);
+        told.json()["hint"].as_str().expect("a hint").to_owned()
+    };
+    let step = |verb: &str, body: Value| ask(node, "POST", &format!("/v1/cases/{case}/{verb}"), &[], body);
+    assert_eq!(hint(&step("accept", json!({})), 400), r#"`"by":"…"`"#);
+    assert_eq!(hint(&step("escalate", json!({"by": "a"})), 400), r#"`"text":"…"`"#);
+    run(&["case", "escalate", &case, "--by", "a", "--node", &node.url()]).says(1, &["hint: `--text …`"]);
+    assert_eq!(hint(&step("acept", json!({"by": "a"})), 404), "did you mean `accept`?");
+    assert!(hint(&step("fly", json!({"by": "a"})), 404).starts_with("one of accept, reject, "));
+    let list = ask(node, "POST", "/v1/cases", &[], json!([]));
+    assert_eq!(list.error(), (400, "bad-request".into()));
+    assert!(list.text.contains("a request is a JSON object, and this is a list"), "{}", list.text);
+    let none = ask(node, "GET", "/v1/events?after=999999", &[], json!(null));
+    assert!(hint(&none, 410).contains("`?after=0` gives all"), "{}", none.text);
+    run(&["events", "--after", "999999", "--node", &node.url()]).says(1, &["`--after 0` gives all"]);
+
+    let guarded = a_city("tokens_file = \"tokens\"");
+    let unknown = ask(guarded.node("c"), "GET", "/v1/status", &[], json!(null));
+    assert!(hint(&unknown, 401).starts_with("`authorization: Bearer TOKEN`"), "{}", unknown.text);
+    run(&["status", "--node", &guarded.node("c").url()]).says(1, &["hint: `--token-file FILE`"]);
 }

@@ -196,7 +196,8 @@ fn alarms_outlast_a_lost_disk_and_are_over_while_their_box_is_out_of_the_tree() 
     wait_alarm(tree.node("c"), "sees that one is over", of("flat-3", false));
     let (id, city) = (text(&before[1]["id"]).to_owned(), tree.node("c").url());
     run(&["alarm", "ack", &id, "--by", "Li", "--wait", "30s", "--node", &city]).says(0, &["critical active, acked"]);
-    run(&["alarm", "ack", "0123456789abcdef", "--by", "Li", "--node", &city]).says(1, &["`--node URL` of that node"]);
+    run(&["alarm", "ack", "0123456789abcdef", "--by", "Li", "--node", &city])
+        .says(1, &["ask that node itself, `citybrain … --node URL`"]);
 
     tree.kill9(LEAF);
     let retire = ["enrol", "retire", LEAF, "--yes", "--at", "c/s/m", "--node", &city];

@@ -107,43 +107,39 @@ impl Ingress {
         self.announcing.iter().find(|m| topic::matches(&m.filter, topic))
     }
 
-    /// An announcement is remembered, and stays a plain message. `None`: it is none.
-    fn announcement(&self, topic: &str, payload: &[u8]) -> Option<Result<discovery::Read, String>> {
+    /// An announcement is remembered, and stays a plain message; one that does not read is refused, and what was
+    /// announced before it holds. `None`: it is none.
+    fn announcement(&self, topic: &str, payload: &[u8]) -> Option<Result<discovery::Read, Refusal>> {
         let map = self.announced_by(topic)?;
         let text = words::utf8(payload).is_err().then(|| words::readable(payload));
         let payload = text.as_ref().map_or(payload, |text| text.as_bytes());
         let mut announced = self.announced.write().unwrap_or_else(PoisonError::into_inner);
         let read = announced.tell(&map.filter, topic, payload, map.reach);
         drop(announced);
-        match &read {
-            Err(why) => tracing::info!(topic, why, "An announcement of a device is not understood."),
-            Ok(Some(read)) => {
-                for why in &read.left_out {
-                    tracing::info!(topic, why, "A part of an announced device makes no event.");
-                }
-            }
-            Ok(None) => {}
+        for why in read.iter().flatten().flat_map(|read| &read.left_out) {
+            tracing::info!(topic, why, "A part of an announced device makes no event.");
         }
-        Some(read.map(Option::unwrap_or_default))
+        let bad =
+            |why| Refusal::new("bad-announcement", format!("it announces nothing: {why}"), reason::PAYLOAD_FORMAT);
+        Some(read.map(Option::unwrap_or_default).map_err(bad))
     }
 
     /// What an announcement would be taken for. `None`: nothing of this node's config reads it as one.
     ///
     /// # Errors
     /// Why it is none.
-    pub fn announces(&self, topic: &str, payload: &[u8]) -> Option<Result<Announces, String>> {
+    pub fn announces(&self, topic: &str, payload: &[u8]) -> Option<Result<Announces, Refusal>> {
         let read = self.announcement(topic, payload)?;
-        Some(
-            read.map(|r| Announces {
-                parts: r.parts.iter().map(discovery::Part::shown).collect(),
-                left_out: r.left_out,
-            }),
-        )
+        Some(read.map(|r| Announces {
+            parts: r.parts.iter().filter(|part| !part.is_lost()).map(discovery::Part::shown).collect(),
+            left_out: r.left_out,
+        }))
     }
 
     fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         match self.announcement(p.topic, p.payload) {
-            Some(_) => self.plain(p),
+            Some(Ok(_)) => self.plain(p),
+            Some(Err(refusal)) => Err(refusal),
             None => self.draft_of(p),
         }
     }
@@ -183,8 +179,13 @@ impl Ingress {
 
     /// The first map that fits.
     fn map_of(&self, p: &Publish<'_>, body: &Body<'_>) -> Option<&Map> {
-        let fits = |m: &&Map| topic::matches(&m.filter, p.topic) && !is_removal(p) && body.has(m);
-        self.maps.iter().find(fits)
+        if is_removal(p) {
+            return None;
+        }
+        let here = || self.maps.iter().filter(|m| topic::matches(&m.filter, p.topic));
+        // What does not read tells of no danger; it is refused where one is looked for rather than passed over.
+        let unread = |m: &&Map| m.has.is_empty() && m.is_told_by_dangers() && !body.reads(m.format);
+        here().find(|m| body.has(m) && body.warns(m)).or_else(|| here().find(unread))
     }
 
     fn made_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
@@ -207,12 +208,14 @@ impl Ingress {
         }
         if !self.announcing.is_empty() {
             let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(said) = announced.said(p.topic, &body) {
-                return self.reading(p, said).map(Some);
+            let said = announced.said(p.topic, &body);
+            if !said.as_ref().is_some_and(|said| said.urgent)
+                && let Some((reason, why)) = announced.unread(p.topic, &body, said.is_some())
+            {
+                return Err(Refusal::new(reason, why, reason::PAYLOAD_FORMAT));
             }
-            if let Some(why) = announced.unread(p.topic, &body).filter(|_| !p.payload.is_empty()) {
-                let detail = format!("what announced itself on this topic looks into a JSON payload there: {why}");
-                return Err(Refusal::new("not-json", detail, reason::PAYLOAD_FORMAT));
+            if let Some(said) = said {
+                return self.reading(p, said).map(Some);
             }
         }
         match p.topic.split('/').next().unwrap_or_default() {

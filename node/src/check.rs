@@ -92,7 +92,9 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         }
     }
     tree.notes.extend(calendars::notes(&tree.files));
-    tree.notes.extend(calendars::run_out(&tree.files, chrono::Utc::now()));
+    let now = chrono::Utc::now();
+    tree.notes.extend(calendars::run_out(&tree.files, now));
+    tree.notes.extend(offers::past(&tree.files, now));
     let Tree { mut files, found, parents, notes } = tree;
     for (file, more) in files.iter_mut().zip(found) {
         file.problems.extend(more);

@@ -239,6 +239,16 @@ impl Case {
         self.handing_to.as_ref().unwrap_or(&self.owner)
     }
 
+    /// Has that node to do with it: as its owner or above it, as one on its way to which it is, that is summoned to it, or
+    /// where it was opened? What becomes of it any other hears when it is closed, and cannot say that it is late.
+    pub fn concerns(&self, node: &Address) -> bool {
+        let awaits = |a: &Assist| a.reported.is_none() && a.node.as_ref() == Some(node);
+        node.covers(&self.owner)
+            || node.covers(self.bound_for())
+            || *node == self.opened_at
+            || self.assists.iter().any(awaits)
+    }
+
     /// What a resident says of this round and what others have noted, the newest first.
     pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
         self.verdict.iter().chain(&self.other_verdict)

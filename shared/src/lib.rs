@@ -10,6 +10,7 @@
 //! | [`topic`] | MQTT topics and filters: rules, matching, and the names of ours |
 //! | [`case`] | a matter that somebody must deal with: its facts, clocks and steps |
 //! | [`config`] | a node's TOML file, typed |
+//! | [`danger`] | what devices warn of, and the words in which they do |
 //! | [`prefix`] | which id is meant by its beginning, as people write them |
 //! | [`ids`] | positions, lanes, incarnations, boots and logs, each a type of its own |
 //! | [`limits`] | bounds that several parts share, each with its unit and its reason |
@@ -21,6 +22,7 @@
 pub mod address;
 pub mod case;
 pub mod config;
+pub mod danger;
 pub mod event;
 pub mod ids;
 pub mod limits;

@@ -291,7 +291,16 @@ fn a_list_of_a_service_says_whose_it_is_and_that_others_have_one_of_that_code() 
     ran(community, &["service", "request", "sports-day", "--of", "c", "--by", "李大爷"]).says(0, &[": booked"]);
     // Beside what fits, too, and page by page the same.
     list(city, &[]).says(0, &["1 of 1 that fit", others]);
-    list(city, &["--of", "c"]).says(0, &["1 of 1 that fit"]);
+    ran(city, &["service", "request", "sports-day", "--by", "赵叔"]).says(0, &[": booked"]);
+    let first = list(city, &["--limit", "1", "--json"]).json();
+    let second = list(city, &["--limit", "1", "--json", "--after", first["next"].as_str().expect("another")]).json();
+    assert_ne!(first["cases"][0]["id"], second["cases"][0]["id"]);
+    for page in [&first, &second] {
+        let of_others = json!({"cases": 1, "such_as": COMMUNITY});
+        assert_eq!((&page["fit"], &page["of"], &page["of_others"]), (&json!(2), &json!("c"), &of_others));
+    }
+    assert_eq!(second["next"], Value::Null);
+    list(city, &["--of", "c"]).says(0, &["2 of 2 that fit"]);
     assert_eq!(city.get("/v1/cases").expect("cases").get("of_others"), None);
 }
 

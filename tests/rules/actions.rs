@@ -191,22 +191,23 @@ case = { category = "漏水", kind = "KIND", title = "${event.subject} 漏水", 
 
 #[test]
 fn cases_of_what_a_rule_opens_may_be_asked_for_before_there_is_one() {
-    let rules = r#"
-[[category]]
-code = "LITTER"
-name = "暴露垃圾"
+    let rule = r#"
 [[rule]]
 name = "smoke"
 on = ["city.smoke"]
 [[rule.then]]
 case = { category = "smoke", kind = "sos", title = "起烟" }
 "#;
-    let mut tree = tree(&["c"], "c", rules);
-    tree.start();
-    let url = tree.node("c").url();
-    let list = |category: &str| run(&["case", "list", "--category", category, "--node", &url]);
-    list("smoke").says(0, &[]);
-    list("smok").says(2, &["`smok` is no category of this node or its rules"]);
+    let litter = "[[category]]\ncode = \"LITTER\"\nname = \"暴露垃圾\"\n";
+    // Also where the node has no category at all.
+    for rules in [format!("{litter}{rule}"), rule.to_owned()] {
+        let mut tree = tree(&["c"], "c", &rules);
+        tree.start();
+        let url = tree.node("c").url();
+        let list = |category: &str| run(&["case", "list", "--category", category, "--node", &url]);
+        list("smoke").says(0, &[]);
+        list("smok").says(2, &["`smok` is no category of this node or its rules"]);
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ pub struct Facts {
     pub damages: Vec<String>,
     /// Why the state was rebuilt, if it was.
     pub rebuilt: Option<String>,
+    /// It was made of a backup that was put back, which is the log alone or with a snapshot.
+    pub is_restored: bool,
     pub replayed: u64,
     pub took_ms: u64,
 }
@@ -183,7 +185,6 @@ fn recover(config: &Config, policy: &policy::Make, disk: Arc<dyn log::Disk>) -> 
             .iter()
             .map(|d| format!("records {} to {} ({}, byte {})", d.first, d.last, d.segment.display(), d.offset))
             .collect(),
-        rebuilt: found.rebuilt,
         ..Facts::default()
     };
     let reader = log.reader();
@@ -196,6 +197,8 @@ fn recover(config: &Config, policy: &policy::Make, disk: Arc<dyn log::Disk>) -> 
     // The store is written behind the log, so it can only be ahead if the log lost its end.
     // A backup is an older past: peers may hold positions that this log will give to other records.
     let mut unproven = backup::mark(dir);
+    facts.is_restored = found.was_gone && unproven.as_deref() == Some(backup::RESTORED);
+    facts.rebuilt = found.rebuilt.filter(|_| !facts.is_restored);
     if upto > reader.last() {
         facts.lost_end = Some((reader.last().next(), upto));
         facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
@@ -209,7 +212,7 @@ fn recover(config: &Config, policy: &policy::Make, disk: Arc<dyn log::Disk>) -> 
     }
     // Every start writes rows: sled has gone back to before the first, which is all that it does on
     // some damage. The log has everything.
-    if rows.is_empty() && reader.last() > Pos::ZERO && facts.rebuilt.is_none() {
+    if rows.is_empty() && reader.last() > Pos::ZERO && facts.rebuilt.is_none() && !facts.is_restored {
         facts.rebuilt = Some("The state was empty, although the log is not; it was folded anew from the log.".into());
     }
     let folded = match fold(rows, upto, &reader, policy()) {

@@ -11,8 +11,10 @@
 use super::mapping::Body;
 use citybrain_shared::address::Tier;
 use citybrain_shared::config::Format;
-use citybrain_shared::topic;
+use citybrain_shared::danger::{self, Danger, Told};
+use citybrain_shared::{topic, words};
 use serde_json::{Map, Value};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -29,13 +31,13 @@ const PATH_MAX: usize = 8;
 /// The member that says whether a device is there, and the one that says which of its sensors does.
 const ONLINE: &str = "online";
 const TOLD_BY: &str = "told_by";
+/// Members that say how a device's battery is, and, of several devices, whose it is.
+const BATTERY: &str = "battery";
+const BATTERY_LOW: &str = "battery_low";
+const BATTERY_OF: &str = "battery_of";
 
 /// Words in a name, or of a press, that mean a call for help.
 const SOS: [&str; 3] = ["sos", "panic", "emergency"];
-
-/// What is dangerous, the worst first: its member in an event's data, and the event's type.
-const DANGERS: [(&str, &str); 3] =
-    [("smoke", "city.smoke.reading.v1"), ("gas", "city.gas.reading.v1"), ("water_leak", "city.leak.reading.v1")];
 
 /// Events that an announcement lists; what lists more may send any.
 const EVENT_TYPES_MAX: usize = 50;
@@ -72,10 +74,25 @@ pub(super) struct Part {
 #[derive(Clone, Debug, PartialEq)]
 enum What {
     Reading,
-    Binary { on: String, off: String },
-    Online { on: String, off: String },
-    Press { of: Presses },
-    Trigger { payload: Option<String>, says: String },
+    Binary {
+        on: String,
+        off: String,
+    },
+    Online {
+        on: String,
+        off: String,
+    },
+    Press {
+        of: Presses,
+    },
+    Trigger {
+        payload: Option<String>,
+        says: String,
+    },
+    /// It says whether there is a danger, or somebody calls, but by a template that is not followed.
+    Lost {
+        why: String,
+    },
 }
 
 /// Where the name of a press stands.
@@ -120,11 +137,12 @@ impl Announced {
         if self.told.get(topic).is_some_and(|(before, _)| *before == hash) {
             return Ok(None);
         }
-        self.forget(topic);
         if payload.is_empty() {
+            self.forget(topic);
             return Ok(None);
         }
         let mut read = read(filter, topic, payload, reach)?;
+        self.forget(topic);
         let room = PARTS_MAX - self.count;
         if read.parts.len() > room {
             read.parts.truncate(room);
@@ -157,11 +175,18 @@ impl Announced {
         self.parts.contains_key(topic)
     }
 
-    /// Why nobody who speaks on that topic can be understood: all look into JSON, and it is none.
-    pub(super) fn unread(&self, topic: &str, body: &Body<'_>) -> Option<String> {
+    /// Why it must not pass for calm what is said on that topic: all look into JSON, and it is none; or a part that
+    /// warns says what nobody can read. Where another part has read it, only a value of its own is that part's word.
+    pub(super) fn unread(&self, topic: &str, body: &Body<'_>, is_read: bool) -> Option<(&'static str, String)> {
         let all = self.parts.get(topic)?;
         let wants_json = all.iter().all(|part| part.path.is_some());
-        body.value(Format::Json).err().filter(|_| wants_json).map(|(_, wanted)| format!("it should be {wanted}"))
+        if let Some((_, wanted)) = body.value(Format::Json).err().filter(|_| wants_json && !body.is_empty()) {
+            let why =
+                format!("what announced itself on this topic looks into a JSON payload there: it should be {wanted}");
+            return Some(("not-json", why));
+        }
+        let of = || all.iter().filter(|part| !is_read || part.path.is_some());
+        of().find_map(|part| part.unread(body)).map(|why| ("unread-alarm", why))
     }
 
     /// What a message on an announced topic says; `None`: nothing that was announced.
@@ -204,14 +229,31 @@ impl Part {
             What::Binary { on, off } | What::Online { on, off } => {
                 let (value, text) = self.told(body)?;
                 let is = |word: &str| text == *word || value.is_boolean() && text.eq_ignore_ascii_case(word);
-                if is(on) { Some(true.into()) } else { is(off).then(|| false.into()) }
+                let exactly = if is(on) { Some(true) } else { is(off).then_some(false) };
+                exactly.or_else(|| self.warns().then(|| meant(on, off, &value, &text))?).map(Value::from)
             }
+            What::Lost { .. } => None,
             What::Press { of } => self.press(of, body).map(Value::from),
             What::Trigger { payload, says } => {
                 let (_, text) = self.told(body)?;
                 payload.as_ref().is_none_or(|p| *p == text).then(|| says.as_str().into())
             }
         }
+    }
+
+    /// Does it say whether there is a danger, or whether somebody calls?
+    fn warns(&self) -> bool {
+        matches!(self.what, What::Binary { .. }) && (self.is_sos || self.danger().is_some())
+    }
+
+    /// Why nobody can say whether it warns.
+    fn unread(&self, body: &Body<'_>) -> Option<String> {
+        if let What::Lost { why } = &self.what {
+            return (!body.is_empty()).then(|| format!("{}: {why}", self.shown()));
+        }
+        let (value, _) = self.told(body).filter(|_| self.warns() && self.value(body).is_none())?;
+        let value = value.to_string();
+        Some(format!("{} says neither that it is so nor that it is not: {}", self.shown(), words::short(&value)))
     }
 
     /// What stands where its template leads, or else the payload as text; and how it is spelled.
@@ -251,10 +293,14 @@ impl Part {
     }
 
     /// Which danger it tells of: two ways to be poisoned are one.
-    fn danger(&self) -> Option<&'static str> {
+    fn danger(&self) -> Option<Danger> {
         let key = if self.key == "carbon_monoxide" { "gas" } else { &self.key };
-        let is_told = matches!(self.what, What::Binary { .. });
-        DANGERS.iter().map(|(danger, _)| *danger).find(|danger| is_told && *danger == key)
+        dangerous(key).filter(|_| matches!(self.what, What::Binary { .. }))
+    }
+
+    /// Is it left out, but not to be passed over?
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.what, What::Lost { .. })
     }
 
     /// For people: where it stands, and what it becomes.
@@ -271,7 +317,7 @@ struct Saying<'p> {
     device: &'p str,
     data: Map<String, Value>,
     units: Map<String, Value>,
-    dangers: BTreeMap<&'static str, bool>,
+    dangers: BTreeMap<Danger, bool>,
     /// All its parts on the topic that tell of a danger, and those of them that say something.
     zones: Vec<&'p Part>,
     spoke: Vec<&'p Part>,
@@ -310,7 +356,7 @@ impl<'p> Saying<'p> {
                 self.press = true;
                 self.sos |= part.is_sos || value.as_str().is_some_and(has_sos);
             }
-            What::Reading | What::Online { .. } => {}
+            What::Reading | What::Online { .. } | What::Lost { .. } => {}
         }
         // Of several parts of a class, as of the zones of a panel, each has a name of its own.
         let is_zone = self.zones.iter().filter(|zone| zone.key == part.key).count() > 1;
@@ -319,7 +365,7 @@ impl<'p> Saying<'p> {
             *self.dangers.entry(danger).or_default() |= value == true;
             self.spoke.push(part);
             let own = if is_zone { &part.object } else { &part.key };
-            if own == danger {
+            if danger.member() == Some(own) {
                 return;
             }
         }
@@ -347,8 +393,8 @@ impl<'p> Saying<'p> {
     }
 }
 
-fn members(dangers: BTreeMap<&'static str, bool>) -> impl Iterator<Item = (String, Value)> {
-    dangers.into_iter().map(|(danger, is)| (danger.to_owned(), is.into()))
+fn members(dangers: BTreeMap<Danger, bool>) -> impl Iterator<Item = (String, Value)> {
+    dangers.into_iter().filter_map(|(danger, is)| Some((danger.member()?.to_owned(), is.into())))
 }
 
 /// What one message says of all devices that it tells of: mostly one. It is one event whatever their number.
@@ -356,7 +402,7 @@ struct Together<'p>(Vec<Saying<'p>>);
 
 impl Together<'_> {
     /// Whether each danger of which any device speaks is there.
-    fn dangers(&self) -> BTreeMap<&'static str, bool> {
+    fn dangers(&self) -> BTreeMap<Danger, bool> {
         let mut all = BTreeMap::new();
         for (danger, is) in self.0.iter().flat_map(|one| &one.dangers) {
             *all.entry(*danger).or_default() |= *is;
@@ -367,16 +413,16 @@ impl Together<'_> {
     /// The type, and whether it is urgent: what is wrong goes before what is well.
     fn kind(&self) -> (&'static str, bool) {
         let dangers = self.dangers();
-        let of = |wanted: bool| DANGERS.iter().find(|(danger, _)| dangers.get(danger) == Some(&wanted));
+        let of = |wanted: bool| dangers.iter().find(|(_, is)| **is == wanted).map(|(danger, _)| danger.kind());
         if self.0.iter().any(|one| one.sos) {
             return ("city.sos.pressed.v1", true);
         }
-        if let Some((_, kind)) = of(true) {
+        if let Some(kind) = of(true) {
             return (kind, true);
         }
         let is_online = |one: &Saying| one.data.len() == 1 && one.data.contains_key(ONLINE);
         match of(false) {
-            Some((_, kind)) => (kind, false),
+            Some(kind) => (kind, false),
             None if self.0.iter().any(|one| one.press) => ("city.button.pressed.v1", false),
             None if matches!(self.0.as_slice(), [one] if is_online(one)) => ("city.device.state.v1", false),
             None => ("city.sensor.reading.v1", false),
@@ -385,13 +431,16 @@ impl Together<'_> {
 
     /// Whom it is about: who calls for help, and who speaks of a danger, so that the same ones end its alarm; else
     /// who was pressed; else all.
-    fn subject(&self) -> String {
+    fn named(&self) -> Vec<&Saying<'_>> {
         let calls = |one: &&Saying| one.sos || !one.dangers.is_empty();
         let pressed = |one: &&Saying| one.press;
         let any = |_: &&Saying| true;
-        let of = |is: fn(&&Saying) -> bool| self.0.iter().filter(is).map(Saying::who).collect::<Vec<_>>();
-        let all = [calls, pressed, any].into_iter().map(of).find(|all| !all.is_empty()).unwrap_or_default();
-        let whole = all.join(", ");
+        let of = |is: fn(&&Saying) -> bool| self.0.iter().filter(is).collect::<Vec<_>>();
+        [calls, pressed, any].into_iter().map(of).find(|all| !all.is_empty()).unwrap_or_default()
+    }
+
+    fn subject(&self) -> String {
+        let whole = self.named().into_iter().map(Saying::who).collect::<Vec<_>>().join(", ");
         if whole.chars().count() <= SUBJECT_CHARS_MAX {
             return whole;
         }
@@ -400,16 +449,38 @@ impl Together<'_> {
         format!("{} … {hash:016x}", whole.chars().take(SUBJECT_CHARS_MAX).collect::<String>())
     }
 
-    /// Of one device its members; of several each one's below its name, and the dangers of all.
+    /// The lowest battery of those who speak, and whether any is low; the alarm goes by the subject, so all must be
+    /// named there.
+    fn batteries(&self) -> Map<String, Value> {
+        let mut told = Map::new();
+        if self.named().len() < self.0.len() {
+            return told;
+        }
+        let level = |one: &Saying| one.data.get(BATTERY).and_then(Value::as_f64);
+        let is_low = |one: &&Saying| one.data.get(BATTERY_LOW) == Some(&Value::Bool(true));
+        let of = self.0.iter().filter(|one| level(one).is_some());
+        let lowest = of.min_by(|a, b| level(a).partial_cmp(&level(b)).unwrap_or(Ordering::Equal));
+        let low = self.0.iter().find(is_low);
+        told.extend(lowest.and_then(|one| Some((BATTERY.to_owned(), one.data.get(BATTERY)?.clone()))));
+        if self.0.iter().any(|one| one.data.contains_key(BATTERY_LOW)) {
+            told.insert(BATTERY_LOW.to_owned(), low.is_some().into());
+        }
+        told.extend(low.or(lowest).map(|one| (BATTERY_OF.to_owned(), one.device.into())));
+        told
+    }
+
+    /// Of one device its members; of several each one's below its name, and beside them the dangers of all and the
+    /// worst battery.
     fn data(mut self) -> Value {
         if self.0.len() == 1
             && let Some(one) = self.0.pop()
         {
             return one.data();
         }
-        let dangers = self.dangers();
+        let (dangers, batteries) = (self.dangers(), self.batteries());
         let mut data: Map<String, Value> = self.0.into_iter().map(|one| (one.device.to_owned(), one.data())).collect();
         data.extend(members(dangers));
+        data.extend(batteries);
         data.into()
     }
 }
@@ -514,7 +585,7 @@ impl Announcement<'_> {
         let class = word("device_class", "dev_cla", "");
         let name = self.text("name", "name").unwrap_or_default();
         let object = member(self.object);
-        let what = match self.component {
+        let mut what = match self.component {
             "sensor" if object == "action" => What::Press { of: Presses::State },
             "sensor" => What::Reading,
             "binary_sensor" => {
@@ -543,6 +614,12 @@ impl Announcement<'_> {
                 left_out.push(format!("{}: {why}; only an `event_type` in its payload is a press", self.object));
                 None
             }
+            // Nor may it pass for calm what this one says.
+            Err(why) if matches!(what, What::Binary { .. }) && self.warns(&class, &name) => {
+                left_out.push(format!("{}: {why}", self.object));
+                what = What::Lost { why };
+                None
+            }
             path => path?,
         };
         let is_press = matches!(what, What::Press { .. } | What::Trigger { .. });
@@ -550,14 +627,10 @@ impl Announcement<'_> {
             (What::Press { .. } | What::Trigger { .. }, _) => "event".to_owned(),
             (What::Online { .. }, _) => ONLINE.to_owned(),
             (What::Binary { .. }, "moisture") => "water_leak".to_owned(),
-            (What::Binary { .. }, "battery") => "battery_low".to_owned(),
+            (What::Binary { .. }, "battery") => BATTERY_LOW.to_owned(),
             // A counter of gas is no leak of it, and what a sensor of smoke measures no alarm.
-            (What::Reading, class) if class.is_empty() || is_danger(class) => {
-                if is_danger(&object) {
-                    format!("{object}_value")
-                } else {
-                    object.clone()
-                }
+            (What::Reading, class) if class.is_empty() || dangerous(class).is_some() => {
+                if dangerous(&object).is_some() { format!("{object}_value") } else { object.clone() }
             }
             (_, "") => object.clone(),
             (_, class) => member(class),
@@ -581,6 +654,12 @@ impl Announcement<'_> {
             },
         )
         .map(Some)
+    }
+
+    /// Does a binary sensor of this class and name say whether there is a danger, or whether somebody calls?
+    fn warns(&self, class: &str, name: &str) -> bool {
+        const CLASSES: [&str; 4] = ["smoke", "gas", "carbon_monoxide", "moisture"];
+        CLASSES.contains(&class) || has_sos(self.object) || has_sos(name)
     }
 
     fn event_types(&self) -> Vec<String> {
@@ -653,8 +732,22 @@ fn member(name: &str) -> String {
     name.trim().chars().map(fits).take(NAME_CHARS_MAX).collect()
 }
 
-fn is_danger(word: &str) -> bool {
-    DANGERS.iter().any(|(danger, _)| *danger == word)
+fn dangerous(word: &str) -> Option<Danger> {
+    Danger::OF_ALARMS.into_iter().find(|danger| danger.member() == Some(word))
+}
+
+/// What a device means that warns by another word than those that it announced, unless it turns words round.
+fn meant(on: &str, off: &str, value: &Value, text: &str) -> Option<bool> {
+    let says = |word: &str| danger::told(&word.into());
+    if text.eq_ignore_ascii_case(on) || text.eq_ignore_ascii_case(off) {
+        return Some(text.eq_ignore_ascii_case(on));
+    }
+    match danger::told(value) {
+        _ if says(on) == Told::No || says(off) == Told::Yes => None,
+        Told::Yes => Some(true),
+        Told::No => Some(false),
+        _ => None,
+    }
 }
 
 fn has_sos(name: &str) -> bool {

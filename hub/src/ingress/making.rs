@@ -2,7 +2,7 @@
 //! CloudEvents' binary mode.
 
 use super::discovery::Said;
-use super::mapping::{Body, data_of, is_exact, said, scalar_text, template};
+use super::mapping::{Body, Warned, data_of, is_exact, said, scalar_text, template};
 use super::{Defaults, Ingress, Refusal};
 use crate::door::Publish;
 use crate::door::packet::reason;
@@ -10,6 +10,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::case;
 use citybrain_shared::config::{Map, Priority};
+use citybrain_shared::danger::Danger;
 use citybrain_shared::event::{is_attribute_name, is_attribute_value};
 use citybrain_shared::limits;
 use citybrain_shared::record::Draft;
@@ -31,9 +32,10 @@ impl Ingress {
         let bad = |reason, detail: String| Refusal::new(reason, detail, reason::PAYLOAD_FORMAT);
         let levels: Vec<&str> = p.topic.split('/').collect();
         let fill = |text| template(text, &levels, p.client);
-        let kind = fill(map.kind.as_deref().unwrap_or("city.reading"));
+        let named = map.kind.as_deref().map(fill);
+        let is_call = named.as_deref().is_some_and(case::is_sos);
         // Where its topic alone says that somebody calls, nothing else must be read of it.
-        let is_certain = map.has.is_empty() && case::is_sos(&kind);
+        let is_certain = map.has.is_empty() && is_call;
         let body = match body.value(map.format) {
             Ok(body) => body,
             Err((reason, wanted)) => match words::utf8(p.payload) {
@@ -42,6 +44,7 @@ impl Ingress {
                 _ => return Err(bad(reason, format!("the map for `{}` expects {wanted}", map.filter))),
             },
         };
+        let kind = named.or_else(|| Warned::of(&body, map).kind().map(Cow::from)).unwrap_or("city.reading".into());
         let told = match &map.value {
             None if map.data.is_empty() => Ok(said(body.clone().into_owned(), map)),
             None => data_of(&body, map, &fill).ok_or_else(|| {
@@ -53,15 +56,23 @@ impl Ingress {
                 .map(|value| said(value.clone(), map))
                 .ok_or_else(|| format!("the payload has nothing at `{pointer}`, the map's `value`")),
         };
-        let data = match told {
+        let mut data = match told {
             Err(_) if is_certain => body.clone().into_owned(),
             told => told.map_err(|why| bad("no-value", why))?,
         };
+        let mut warned = Warned::in_event(&body, map, &kind, &data);
+        let is_there = warned.is_there();
+        // A danger that nobody can read is no calm. Beside one that is there, or a call for help, it waits for nothing.
+        if let Some(why) = warned.unread.take().filter(|_| !is_there && !is_call) {
+            return Err(bad("unread-alarm", why));
+        }
+        warned.write(&mut data);
+        let defaults = Defaults { urgent: defaults.urgent || is_there, ..defaults };
         let source = match &map.source {
             Some(s) => fill(s),
             None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
         };
-        let is_heard = case::is_sos(&kind) || self.alarms(map);
+        let is_heard = case::is_sos(&kind) || self.alarms(map, &kind);
         let id = match map.id.as_ref().and_then(|pointer| Some((pointer, body.pointer(pointer)?))) {
             None | Some((_, Value::Null)) => None,
             Some((_, Value::String(s))) if is_id(s) => Some(s.clone()),
@@ -105,8 +116,9 @@ impl Ingress {
 
     /// Is it what begins or ends an alarm? Of a type that is urgent by one map, what another makes is its end, and must be
     /// heard as the beginning is.
-    fn alarms(&self, map: &Map) -> bool {
-        self.maps.iter().any(|m| m.priority == Some(Priority::Urgent) && m.kind == map.kind)
+    fn alarms(&self, map: &Map, kind: &str) -> bool {
+        let says_so = !map.dangers.is_empty() || Danger::promised(kind).is_some();
+        says_so || self.maps.iter().any(|m| m.priority == Some(Priority::Urgent) && m.kind == map.kind)
     }
 
     /// What a device said as it had announced, as an event.

@@ -1,10 +1,12 @@
 //! How a `[[map]]` looks at a payload: what must be there, what becomes data, what templates say.
 
 use citybrain_shared::config::{Format, Map};
+use citybrain_shared::danger::{Danger, Told};
 use citybrain_shared::words;
 use serde_json::{Number, Value};
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 
 /// What was published, read at most once, whatever number of entries look at it.
 pub(super) struct Body<'a> {
@@ -15,6 +17,10 @@ pub(super) struct Body<'a> {
 impl<'a> Body<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Body<'a> {
         Body { payload, json: OnceCell::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.payload.is_empty()
     }
 
     /// What it says, in the format of an entry. Text is a number if it reads as one, else a word or a
@@ -36,6 +42,22 @@ impl<'a> Body<'a> {
         json.as_ref().map(Cow::Borrowed).map_err(|why| ("not-json", format!("JSON: {why}")))
     }
 
+    /// Does it read in the format of an entry?
+    pub(super) fn reads(&self, format: Format) -> bool {
+        self.value(format).is_ok()
+    }
+
+    /// Is any of the dangers told by which the entry gives a type?
+    pub(super) fn warns(&self, map: &Map) -> bool {
+        if !map.is_told_by_dangers() {
+            return true;
+        }
+        self.value(map.format).is_ok_and(|body| {
+            let warned = Warned::of(&body, map);
+            warned.unread.is_some() || warned.kind().is_some()
+        })
+    }
+
     /// Is there what the entry's `has` asks for? What does not read has nothing.
     pub(super) fn has(&self, map: &Map) -> bool {
         if map.has.is_empty() {
@@ -49,6 +71,92 @@ impl<'a> Body<'a> {
             })
         })
     }
+}
+
+/// What a message says of dangers, as an entry's `dangers` and its type look for them.
+#[derive(Debug, Default)]
+pub(super) struct Warned {
+    told: BTreeMap<Danger, bool>,
+    /// Where something stands that says neither, in words.
+    pub unread: Option<String>,
+}
+
+impl Warned {
+    pub(super) fn of(body: &Value, map: &Map) -> Warned {
+        let mut warned = Warned::default();
+        for (danger, pointer) in map.dangers.iter().flat_map(|(danger, all)| all.iter().map(|p| (*danger, p))) {
+            for value in each(body, pointer) {
+                warned.add(danger, &said(unwrapped(value, map), map), pointer);
+            }
+        }
+        warned
+    }
+
+    /// What a message says of the dangers that an entry looks for, and of the one that the event's type promises.
+    pub(super) fn in_event(body: &Value, map: &Map, kind: &str, data: &Value) -> Warned {
+        let mut warned = Warned::of(body, map);
+        let Some((danger, member)) = Danger::promised(kind).and_then(|danger| Some((danger, danger.member()?))) else {
+            return warned;
+        };
+        if map.dangers.contains_key(&danger) {
+            return warned;
+        }
+        let (pointer, value) = match data {
+            Value::Object(all) => (format!("/{member}"), all.get(member)),
+            whole => (String::new(), Some(whole)),
+        };
+        let Some(value) = value else { return warned };
+        warned.add(danger, &said(value.clone(), map), &pointer);
+        // An object may tell of something else. Of what is none, and of a number, the danger is all that is told.
+        let is_told = warned.told.contains_key(&danger) || data.is_object() && danger.told(value) == Told::Nothing;
+        if !is_told {
+            warned.unread.get_or_insert_with(|| neither(danger, &pointer, value));
+        }
+        warned
+    }
+
+    fn add(&mut self, danger: Danger, value: &Value, pointer: &str) {
+        match danger.told(value) {
+            told @ (Told::Yes | Told::No) => *self.told.entry(danger).or_default() |= told == Told::Yes,
+            Told::Unread => _ = self.unread.get_or_insert_with(|| neither(danger, pointer, value)),
+            Told::Nothing | Told::Measured => {}
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.told.values().any(|is| *is)
+    }
+
+    /// The type of the worst that is there, else of the worst that is told. That nobody calls is no event.
+    pub(super) fn kind(&self) -> Option<&'static str> {
+        let there = self.told.iter().find(|(_, is)| **is).map(|(danger, _)| *danger);
+        let gone = || Danger::OF_ALARMS.into_iter().find(|danger| self.told.contains_key(danger));
+        there.or_else(gone).map(Danger::kind)
+    }
+
+    /// Into the event's data, in the words that rules look for.
+    pub(super) fn write(self, data: &mut Value) {
+        let members = self.told.into_iter().filter_map(|(danger, is)| Some((danger.member()?.to_owned(), is.into())));
+        match data {
+            Value::Object(all) => all.extend(members),
+            whole => {
+                let members: serde_json::Map<_, _> = members.collect();
+                if !members.is_empty() {
+                    *whole = members.into();
+                }
+            }
+        }
+    }
+}
+
+fn neither(danger: Danger, pointer: &str, value: &Value) -> String {
+    let value = value.to_string();
+    let value = words::short(&value);
+    let name = danger.name();
+    let at = if pointer.is_empty() { "the payload".to_owned() } else { format!("what stands at `{pointer}`") };
+    format!(
+        "{at} says neither that there is {name} nor that there is none: {value}; a map's `words` say what others mean"
+    )
 }
 
 /// Is it surely the number that was written? An integer beyond 64 bits is kept as the nearest of few.
@@ -76,22 +184,23 @@ fn each<'v>(body: &'v Value, pointer: &str) -> Vec<&'v Value> {
 /// The members that a map's `data` names; `None` if there is none of them.
 pub(super) fn data_of<'t>(body: &Value, map: &'t Map, fill: &dyn Fn(&'t str) -> Cow<'t, str>) -> Option<Value> {
     let mut data = serde_json::Map::new();
-    let unwrapped = |v: &Value| match &map.inner {
-        Some(inner) => v.get(inner).unwrap_or(v).clone(),
-        None => v.clone(),
-    };
     // `*` sorts before letters and digits, so a named member stands in the place of one of these.
     for (name, pointer) in &map.data {
         if name == "*" {
             let all = each(body, pointer).into_iter().filter_map(Value::as_object).flatten();
-            data.extend(all.map(|(k, v)| (k.clone(), unwrapped(v))));
+            data.extend(all.map(|(k, v)| (k.clone(), unwrapped(v, map))));
         } else if pointer.contains('{') && !pointer.starts_with('/') {
             data.insert(fill(name).into_owned(), fill(pointer).into());
         } else if let Some(value) = told(body, pointer, map) {
-            data.insert(fill(name).into_owned(), said(unwrapped(value), map));
+            data.insert(fill(name).into_owned(), said(unwrapped(value, map), map));
         }
     }
     (!data.is_empty()).then_some(Value::Object(data))
+}
+
+/// What stands in the map's `inner`, if it has that; else itself.
+fn unwrapped(value: &Value, map: &Map) -> Value {
+    map.inner.as_ref().and_then(|inner| value.get(inner)).unwrap_or(value).clone()
 }
 
 /// What a pointer leads to: of several what the entry's `has` asked for there, else the first.

@@ -71,6 +71,8 @@ pub struct Opened {
     pub upto: Pos,
     /// Why sled's folder was made anew, a sentence; the old one is kept as `state.damaged-N`.
     pub rebuilt: Option<String>,
+    /// That folder was not there, though the store had been.
+    pub was_gone: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +132,7 @@ impl Store {
                         fs::create_dir_all(&snapshots).map_err(io)?;
                         sync_folder(dir)?;
                     }
-                    let opened = Opened { rows, upto: table.upto(), rebuilt: None };
+                    let opened = Opened { rows, upto: table.upto(), ..Opened::default() };
                     return Ok((Store::of(dir, table), opened));
                 }
                 Err(Fault::Error(error)) => return Err(error),
@@ -158,7 +160,7 @@ impl Store {
             Pos::ZERO => format!("The state was made anew, empty, without a snapshot, because {reason}."),
             _ => format!("The state was made anew from the snapshot at {upto}, because {reason}."),
         };
-        Ok((store, Opened { rows, upto, rebuilt: Some(rebuilt) }))
+        Ok((store, Opened { rows, upto, rebuilt: Some(rebuilt), was_gone: !existed && known }))
     }
 
     /// Newest position that is in the rows.
@@ -315,7 +317,7 @@ pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
 pub fn read(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
     let copy = Scratch::of(dir, &dir.join("state"))?;
     let (table, rows) = Table::open(&copy.0, cache_bytes).map_err(Error::from)?;
-    Ok(Opened { rows, upto: table.upto(), rebuilt: None })
+    Ok(Opened { rows, upto: table.upto(), ..Opened::default() })
 }
 
 /// A folder that goes when it is dropped. Residents' matters lie in it: it is for nobody else.

@@ -74,7 +74,7 @@ fn read(text: &str) -> Result<Place<'_>, Refusal> {
         Refusal::bad(
             "bad-query",
             format!("`{text}` is no place in the list"),
-            "`--after` takes the `next` of the page before",
+            "give as `after` the `next` of the page before",
         )
     })
 }
@@ -210,7 +210,7 @@ fn asked_for(body: &Bytes, caller: &Caller, token: &Name) -> Result<view::AlarmA
     let said = caller.acts_as(wanted.by)?;
     // Nothing is done in nobody's name: a token has one, if nobody says another.
     let by = [said.trim(), token.as_str()].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
-    let by = by.ok_or_else(|| Refusal::bad("missing", "`by` is missing: who does it", "`--by NAME`"))?;
+    let by = by.ok_or_else(|| Refusal::bad("missing", "`by` is missing: who does it", r#"`"by":"NAME"`"#))?;
     Ok(view::AlarmAction { by, ..wanted })
 }
 
@@ -293,7 +293,7 @@ fn unknown(id: &str, awaits: Option<view::Awaited>, near: &[String]) -> Refusal 
     Refusal::not_found(
         detail,
         "`citybrain alarm list --all --shelved` shows all that are; one that stays at a node below is changed there: \
-         `--node URL` of that node",
+         ask that node itself, `citybrain … --node URL`",
     )
 }
 

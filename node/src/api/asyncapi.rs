@@ -200,8 +200,10 @@ impl Topics {
             Format::Json | Format::Discovery => "anyJson",
             Format::Text => "word",
         };
-        let becomes =
-            map.kind.as_deref().map_or_else(|| "an event".to_owned(), |kind| format!("an event of type `{kind}`"));
+        let becomes = match map.kinds().as_slice() {
+            [] => "an event".to_owned(),
+            kinds => format!("an event of type `{}`", kinds.join("` or `")),
+        };
         if map.format == Format::Discovery {
             let about = "A device's announcement: what it says on the topics that it names becomes events.";
             self.add(&format!("map{i}"), &map.filter, Way::Receive, message, about);
@@ -211,6 +213,10 @@ impl Topics {
         if !map.has.is_empty() {
             let has: Vec<&str> = map.has.keys().map(String::as_str).collect();
             about.push_str(&format!(", if it has {}", has.join(", ")));
+        }
+        if map.is_told_by_dangers() {
+            let dangers: Vec<&str> = map.dangers.values().flatten().map(String::as_str).collect();
+            about.push_str(&format!(", if it tells of a danger at {}", dangers.join(", ")));
         }
         about.push('.');
         self.add(&format!("map{i}"), &map.filter, Way::Receive, message, &about);

@@ -62,7 +62,7 @@ fn own(ctx: &Ctx, alarm: &Alarm, of: Option<&Told>) -> Message {
     ctx.hub.state(|state| {
         let known = |node: &Address| origin(&ctx.config, state, node);
         let warned = of.map(|told| Warned {
-            event: Some(&told.event).filter(|event| !event.is_empty()).unwrap_or(&alarm.name).clone(),
+            event: about(told, alarm).to_owned(),
             expires: told.expires,
             nodes: told.nodes.iter().map(|node| (node.clone(), known(node))).collect(),
         });
@@ -70,27 +70,29 @@ fn own(ctx: &Ctx, alarm: &Alarm, of: Option<&Told>) -> Message {
     })
 }
 
+fn about<'t>(told: &'t Told, alarm: &'t Alarm) -> &'t str {
+    if told.event.is_empty() { &alarm.name } else { &told.event }
+}
+
 /// The warning's newest message: as it came, or what the alarm and the node know of it where the log has it no more. What
-/// its sender meant for some is not for everybody who may read here: of that, too, the node has words of its own, and
-/// they are restricted.
+/// its sender meant for some is not for everybody who may read here: of that, too, the node has words of its own, without
+/// the sender's headline, and they are restricted.
 fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
     let newest = |state: &State| Brain::of(state)?.warnings.newest(root).map(|(told, at)| (told.clone(), at));
     let newest = ctx.hub.state(newest);
-    let written = match &newest {
-        Some((told, Some(pos))) => written(ctx, told, *pos).map_err(|e| Refusal::log(&e))?,
-        _ => None,
-    };
-    if let Some((xml, message)) = written
-        && (is_public(&message) || is_for_ours(&message, &ctx.config.cap))
+    if let Some((told, at)) = &newest
+        && let Some(xml) = as_it_came(ctx, told, *at).map_err(|e| Refusal::log(&e))?
     {
         return Ok(xml);
     }
     match newest {
         Some((told, _)) if alarm.active && told.msg_type != "Cancel" => {
             let mut message = own(ctx, alarm, Some(&told));
-            if told.scope != PUBLIC && is_public(&message) {
-                message.insert("scope".into(), "Restricted".into());
-                message.insert("restriction".into(), Cap::default().restriction.into());
+            if told.scope != PUBLIC {
+                without_headline(&mut message);
+                if is_public(&message) {
+                    restrict(&mut message, Cap::default().restriction);
+                }
             }
             Ok(write::write(&message))
         }
@@ -99,6 +101,24 @@ fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
             Err(Refusal::not_found(detail, "what became of it, messages of its own sender say"))
         }
     }
+}
+
+fn restrict(message: &mut Message, to: String) {
+    message.insert("scope".into(), "Restricted".into());
+    message.insert("restriction".into(), to.into());
+}
+
+/// The sender has put into it what only some are to know.
+fn without_headline(message: &mut Message) {
+    let infos = message.get_mut("info").and_then(serde_json::Value::as_array_mut);
+    infos.into_iter().flatten().filter_map(|info| info.as_object_mut()).for_each(|info| drop(info.remove("headline")));
+}
+
+/// The message, if it is at hand and may go on as it came.
+fn as_it_came(ctx: &Ctx, told: &Told, at: Option<Pos>) -> Result<Option<String>, citybrain_hub::log::Error> {
+    let written = at.map(|pos| written(ctx, told, pos)).transpose()?.flatten();
+    let may_go_on = |(_, message): &(String, Message)| is_public(message) || is_for_ours(message, &ctx.config.cap);
+    Ok(written.filter(may_go_on).map(|(xml, _)| xml))
 }
 
 fn is_public(message: &Message) -> bool {
@@ -133,6 +153,28 @@ struct Current {
     title: String,
     /// The alarm by which it is asked for.
     alarm: String,
+    /// Of a warning that its sender meant for some.
+    discreet: Option<Discreet>,
+}
+
+/// What is said of it if it does not go on as it came.
+struct Discreet {
+    told: Told,
+    at: Option<Pos>,
+    author: String,
+    title: String,
+}
+
+impl Current {
+    /// As its message is: what does not go on as it came has neither the sender's title nor his name.
+    fn discreet(self, ctx: &Ctx) -> Current {
+        match self.discreet {
+            Some(Discreet { told, at, author, title }) if !matches!(as_it_came(ctx, &told, at), Ok(Some(_))) => {
+                Current { author, title, discreet: None, ..self }
+            }
+            _ => Current { discreet: None, ..self },
+        }
+    }
 }
 
 /// Messages that are current, newest first: of a warning that several nodes have raised an alarm for, one.
@@ -143,13 +185,27 @@ fn current(brain: &Brain, domain: &str) -> Vec<Current> {
         let Some((root, published)) = warning_of(alarm) else {
             let (updated, author) = (updated(alarm), alarm.origin.to_string());
             let tag = format!("tag:{domain},2026:{author}/{id}-{}", updated.timestamp_micros());
-            return Some(Current { tag, updated, published: alarm.raised_at, author, title, alarm: id });
+            return Some(Current {
+                tag,
+                updated,
+                published: alarm.raised_at,
+                author,
+                title,
+                alarm: id,
+                discreet: None,
+            });
         };
-        let (told, _) = brain.warnings.newest(root).filter(|(told, _)| told.msg_type != "Cancel")?;
+        let (told, at) = brain.warnings.newest(root).filter(|(told, _)| told.msg_type != "Cancel")?;
         warnings.insert(root.to_owned()).then_some(())?;
         let tag = format!("tag:{domain},2026:cap/{:016x}", event_key(&source_of(told), &told.key));
         let author = told.key.split(',').next().unwrap_or_default().to_owned();
-        Some(Current { tag, updated: told.sent, published, author, title, alarm: id })
+        let discreet = (told.scope != PUBLIC).then(|| Discreet {
+            told: told.clone(),
+            at,
+            author: alarm.origin.to_string(),
+            title: about(told, alarm).to_owned(),
+        });
+        Some(Current { tag, updated: told.sent, published, author, title, alarm: id, discreet })
     };
     let mut all: Vec<Current> = brain.rules.alarms.iter().filter(|a| a.active).filter_map(told).collect();
     all.sort_by(|a, b| (b.updated, &a.alarm).cmp(&(a.updated, &b.alarm)));
@@ -162,6 +218,7 @@ pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
     let domain = &ctx.config.cap.domain;
     let (active, awaits) =
         ctx.hub.state(|state| Brain::of(state).map(|b| (current(b, domain), b.cases.awaited())).unwrap_or_default());
+    let active: Vec<Current> = active.into_iter().map(|current| current.discreet(&ctx)).collect();
     let scheme = if ctx.config.api.cert_file.is_some() { "https" } else { "http" };
     let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let base = format!("{scheme}://{}", host.unwrap_or_else(|| ctx.config.api.listen.to_string()));
@@ -181,7 +238,7 @@ pub async fn atom(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Response {
         escape(&awaits.lacking("alarms"), &mut feed.0);
         feed.0.push_str("</subtitle>\n");
     }
-    for Current { tag, updated, published, author, title, alarm } in &active {
+    for Current { tag, updated, published, author, title, alarm, .. } in &active {
         feed.0.push_str("<entry>\n");
         feed.element("id", tag);
         feed.element("title", title);
@@ -285,16 +342,19 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     set("sent", crate::cap::time(now, offset));
     set("status", "Actual".into());
     set("msgType", "Cancel".into());
-    if cap.restriction.is_empty() {
-        set("scope", "Public".into());
-    } else {
-        set("scope", "Restricted".into());
-        set("restriction", cap.restriction.clone());
-    }
+    set("scope", PUBLIC.into());
     if !wanted.note.trim().is_empty() {
         set("note", words::beginning(wanted.note.trim(), NOTE_MAX).into());
     }
     set("references", warning.messages.iter().filter_map(reference).collect::<Vec<_>>().join(" "));
+    let scope = |state: &State| Some(Brain::of(state)?.warnings.newest(&warning.about)?.0.scope.clone());
+    let is_for_all = ctx.hub.state(scope).is_some_and(|scope| scope == PUBLIC);
+    // The end of what is for some is for them, too.
+    match cap.restriction.as_str() {
+        "" if is_for_all => {}
+        "" => restrict(&mut message, Cap::default().restriction),
+        to => restrict(&mut message, to.to_owned()),
+    }
     operator(&ctx, &who, "cap cancel", &warning.about).await?;
     let xml = write::write(&message);
     take_read(&ctx, message, &Bytes::from(xml)).await

@@ -8,7 +8,7 @@ use super::guard::{Caller, Name};
 use super::input::{Nothing, Path, Sent, limited, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, etag, nodes, resident, supervision, with_next};
+use super::{Ctx, NOT_YET_S, Refusal, etag, nodes, resident, supervision, with_next};
 use crate::brain::Brain;
 use crate::brain::cases::booking::OfService;
 use crate::brain::cases::counts::OfCategory;
@@ -53,11 +53,13 @@ impl std::convert::From<cases::Refusal> for Refusal {
             "moved-on" => StatusCode::PRECONDITION_FAILED,
             "not-found" => StatusCode::NOT_FOUND,
             "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
-            "full" => StatusCode::SERVICE_UNAVAILABLE,
+            "full" | "not-yet" => StatusCode::SERVICE_UNAVAILABLE,
             "not-your-role" | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
             _ => StatusCode::CONFLICT,
         };
-        Refusal::new(status, r.error, r.detail, r.hint)
+        // A client that is told 404, or that it is wrong, forgets what it asked for: this node may hear of it yet.
+        let retry_after_s = if r.error == "not-yet" { NOT_YET_S } else { 0 };
+        Refusal::new(status, r.error, r.detail, r.hint).after(retry_after_s)
     }
 }
 
@@ -114,7 +116,7 @@ pub async fn list(
     let is_summoned = |c: &Case| c.owner != me && c.status.is_open() && awaits(c).any(|a| is_mine(a) && is_units(a));
     let category = wanted.category.clone().map(|word| of_category(&ctx, word)).transpose()?;
     if wanted.of.is_some() && wanted.service.is_none() {
-        return Err(Refusal::bad("bad-query", "`of` says whose service, and none is named", "add `service=CODE`"));
+        return Err(Refusal::bad("bad-query", "`of` says whose service, and none is named", "add `?service=CODE`"));
     }
     let service = wanted.service.as_deref().map(|word| service_named(&ctx, word, wanted.of.as_ref())).transpose()?;
     // `known`: how it stands though its owner may not have heard of it yet.
@@ -125,7 +127,7 @@ pub async fn list(
             && wanted.kind.is_none_or(|k| k == c.kind)
             && wanted.owner.as_ref().is_none_or(|o| o.covers(&c.owner))
             && (!wanted.mine || c.owner == me)
-            && (!wanted.overdue || (c.status.is_open() && known.is_overdue(now)))
+            && (!wanted.overdue || (c.status.is_open() && c.concerns(&me) && known.is_overdue(now)))
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.suspended || c.suspended.is_some())
             && (!wanted.escalated || (c.status.is_open() && c.is_watched()))
@@ -283,10 +285,11 @@ pub(super) fn of_category(ctx: &Ctx, word: String) -> Result<OfCategory, Refusal
 /// slip says so.
 pub(super) async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> Result<(), Refusal> {
     let me = &ctx.config.node.address;
-    let (known, rules, is_all) =
-        look_by(ctx, |brain| (brain.cases.categories(), brain.in_force(), brain.cases.awaited_from_above().is_none()))?;
-    // One that is not known yet is missing in the list, which says that some may be.
-    let is_known = !is_all || known.is_empty() || known.iter().any(|c| c.code == category || c.name == category);
+    let look_up =
+        |brain: &Brain| (brain.cases.categories(), brain.in_force(), brain.cases.awaited_from_above().is_none());
+    let (known, rules, is_told) = look_by(ctx, look_up)?;
+    // What the parent knows it has not said yet: the list says that some may be missing.
+    let is_known = !is_told || known.iter().any(|c| c.code == category || c.name == category);
     if is_known || rules.rule.iter().flat_map(|rule| &rule.then).any(|action| action.opens() == Some(category)) {
         return Ok(());
     }
@@ -314,6 +317,7 @@ fn near_or_all(category: &str, known: &[Category]) -> String {
     let names = known.iter().flat_map(|c| [c.code.as_str(), c.name.as_str()]);
     match closest(category, names) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "no category is known here".to_owned(),
         None => format!("known here: {}", known.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
     }
 }
@@ -330,7 +334,7 @@ fn place_of(
     let found = look(ctx, |cases| cases.get(id).filter(seen).map(|held| place(&held.case)))?;
     found.ok_or_else(|| {
         let detail = format!("`after={id}` names no case of this node");
-        Refusal::bad("bad-query", detail, "give `--after` the `next` of the page before, or begin anew")
+        Refusal::bad("bad-query", detail, "give as `after` the `next` of the page before, or begin anew")
     })
 }
 
@@ -386,7 +390,13 @@ fn find<'c>(cases: &'c Cases, caller: &Caller, me: &Address, id: &str) -> Result
     })
 }
 
-fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
+fn of_held(
+    brain: &Brain,
+    held: &Held,
+    (caller, me): (&Caller, &Address),
+    asked: Option<Address>,
+    now: DateTime<Utc>,
+) -> view::CaseShown {
     let wish = |w: &cases::Wish| view::CaseWish {
         id: w.id.clone(),
         verb: w.verb,
@@ -399,7 +409,7 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
     view::CaseShown {
         case: Case { followers: brain.cases.followers(&held.case), ..held.case.clone() },
         history: held.history.clone(),
-        overdue: known.is_overdue(now),
+        overdue: known.concerns(me) && known.is_overdue(now),
         words: known.words(),
         allowed: brain.cases.allowed(held, role, now),
         unproven: brain.cases.is_unproven(&held.case.id),
@@ -586,7 +596,7 @@ pub(super) async fn open_new(
     contact.more.extend(answers.personal);
     let has_contact = !contact.is_empty();
     if new.by.trim().is_empty() {
-        return Err(Refusal::bad("missing", "`by` is missing: who opens it", "`--by NAME`"));
+        return Err(Refusal::bad("missing", "`by` is missing: who opens it", r#"`"by":"NAME"`"#));
     }
     let source = format!("/{}/cases", ctx.address());
     let key = new.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
@@ -663,7 +673,7 @@ pub async fn step(
     Sent(body): Sent,
 ) -> Result<Response, Refusal> {
     let mut ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
-    let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
+    let verb: Verb = step.parse().map_err(|_| no_step(&step))?;
     if verb == Verb::Forget {
         caller.is_operator()?;
         ask.role = ask.role.or(Some(Role::Supervisor));
@@ -679,6 +689,14 @@ pub async fn step(
         None => wish(&ctx, id, verb, ask, uuid::Uuid::now_v7().to_string(), &repeat).await?,
     };
     answer_made(&ctx, &caller, made)
+}
+
+fn no_step(step: &str) -> Refusal {
+    let hint = match closest(step, Verb::ALL.iter().map(|verb| verb.as_str())) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("one of {}", Verb::ALL.iter().map(|verb| verb.as_str()).collect::<Vec<_>>().join(", ")),
+    };
+    Refusal::not_found(format!("`{step}` is no step of a case"), hint)
 }
 
 /// Steps a case, or asks its owner to; the letter's id is `wish` then.
@@ -720,8 +738,8 @@ fn shown(
     let me = &ctx.config.node.address;
     let shown = look_by(ctx, |brain| {
         let held = find(&brain.cases, caller, me, id)?;
-        let mut shown = of_held(brain, held, caller, asked, now);
-        shown.allowed.retain(|verb| caller.may_ask(held, me, *verb));
+        let mut shown = of_held(brain, held, (caller, me), asked, now);
+        shown.allowed.retain(|verb| caller.may_ask(&held.case, &held.history, me, *verb));
         Ok::<_, cases::Refusal>(if let Caller::App(_) = caller { resident::shown(held, shown, now) } else { shown })
     })??;
     let tag = etag::tag(&format!("{}-", shown.case.stamp()), &shown);
@@ -743,7 +761,7 @@ fn bad_word(e: String, wanted: &Wanted) -> Refusal {
     match wanted.status.as_deref() {
         // These stand beside a status.
         Some(beside @ ("suspended" | "escalated" | "overdue" | "reopened")) => {
-            Refusal::bad("bad-query", e, format!("`--{beside}` lists those (`{beside}=true`)"))
+            Refusal::bad("bad-query", e, format!("`?{beside}=true` lists those"))
         }
         _ => Refusal::bad("bad-query", e, "or `open`, or `all`"),
     }

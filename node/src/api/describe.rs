@@ -75,7 +75,12 @@ const FAILURES: [(u16, &str, &str); 15] = [
     (413, "TooLarge", "The body is too large; or the answer is, for the links."),
     (415, "UnknownType", "The content type is none of CloudEvents' HTTP binding."),
     (500, "Broken", "The log does not read, or a bug."),
-    (503, "Unavailable", "The node stops, cannot write, or has too many questions or streams under way."),
+    (
+        503,
+        "Unavailable",
+        "The node stops, cannot write, or has too many questions or streams under way; or (`not-yet`) it is in place of \
+         a lost box, and has not heard from the others what they know of that.",
+    ),
     (504, "Late", "Not on disk in time, or a node below did not answer."),
     (412, "PreconditionFailed", "It has changed since."),
     (429, "TooMany", "The token has asked more often than its minute allows."),
@@ -374,6 +379,10 @@ fn responses() -> Value {
         if status == 429 {
             one["headers"] = json!({"Retry-After": {"schema": {"type": "integer", "minimum": 1},
                 "description": "Seconds until there is room."}});
+        }
+        if status == 503 {
+            one["headers"] = json!({"Retry-After": {"schema": {"type": "integer", "minimum": 1},
+                "description": "Seconds until it may be asked again, where that is known."}});
         }
         if status == 401 {
             one["headers"] = json!({"WWW-Authenticate": {"schema": {"const": "Bearer"}}});

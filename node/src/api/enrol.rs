@@ -49,7 +49,8 @@ pub async fn decide(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     let mut notes = Vec::new();
     for EnrolledChild { address, incarnation } in &wanted.children {
         if !address.is_child_of(own) {
-            let hint = address.parent().map_or_else(String::new, |p| format!("its parent is {p}: `--at {p}`"));
+            let hint =
+                address.parent().map_or_else(String::new, |p| format!("its parent is {p}: `x-citybrain-at: {p}`"));
             return Err(Refusal::bad("not-a-child", format!("{address} is no child of {own}"), hint));
         }
         let inc: Inc = incarnation.parse().map_err(|_| {
@@ -75,7 +76,7 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     let view::Retire { address, even_with_cases } = parse(&body, "{\"address\":\"c/s\"}: a child of this node")?;
     let own = &ctx.config.node.address;
     if !address.is_child_of(own) {
-        let hint = address.parent().map_or_else(String::new, |p| format!("its parent is {p}: `--at {p}`"));
+        let hint = address.parent().map_or_else(String::new, |p| format!("its parent is {p}: `x-citybrain-at: {p}`"));
         return Err(Refusal::bad("not-a-child", format!("{address} is no child of {own}"), hint));
     }
     let (nodes, is_known, open_cases, active_alarms) = ctx.hub.state(|s| {
@@ -95,8 +96,7 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
             "at or below {address} are the owners of {}, or it is on its way there: nobody could step it any more",
             words::counted(open_cases, "open case")
         );
-        let hint = "start a box under its address, which is given them back, and dispatch them; or say so: \
-                    `--even-with-cases`";
+        let hint = r#"start a box under its address, which is given them back, and dispatch them; or say so: `"even_with_cases":true`"#;
         return Err(Refusal::new(StatusCode::CONFLICT, "owns-cases", detail, hint));
     }
     let Some(links) = &ctx.downlinks else {

@@ -153,7 +153,7 @@ pub async fn show(
         )),
         None => Err(Refusal::not_found(
             format!("no event `{id}` among the newest {ID_BACK_RECORDS_MAX} records of {}", ctx.address()),
-            "`--source SOURCE` finds older ones too",
+            "`?source=SOURCE` finds older ones too",
         )),
     }
 }
@@ -202,12 +202,12 @@ fn start(reader: &Reader, after: Option<u64>) -> Result<Pos, Refusal> {
         None | Some(0) => Ok(Pos(oldest)),
         Some(n) if n < oldest => {
             let detail = format!("what came after position {n} is trimmed away up to {oldest}");
-            gone("trimmed", detail, format!("`--after {oldest}` gives all that is kept"))
+            gone("trimmed", detail, format!("`?after={oldest}` gives all that is kept"))
         }
         Some(n) if n > last => {
             let detail =
                 format!("the log ends at {last}: position {n} is of another log, or of this one before a restore");
-            gone("beyond", detail, format!("`--after {oldest}` gives all that there is, `--after {last}` what comes"))
+            gone("beyond", detail, format!("`?after={oldest}` gives all that there is, `?after={last}` what comes"))
         }
         Some(n) => Ok(Pos(n)),
     }

@@ -209,7 +209,7 @@ impl Filter {
             return Ok(());
         }
         let detail = format!("the condition takes more than {} s of this node's time", CONDITION_WORK_MAX.as_secs());
-        let hint = "look at less: `--type`, `--origin`, `--time-after`; or `--after POS`, which comes in parts";
+        let hint = "look at less: `?type=…`, `?origin=…`, `?time_after=…`; or `?after=POS`, which comes in parts";
         Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-long", detail, hint))
     }
 

@@ -13,7 +13,7 @@ use super::listen::Peer;
 use super::origin::check_page;
 use super::{Refusal, table};
 use crate::brain::cases::machine::{APP, app_of, is_for_others, is_residents, is_taken_back, roles};
-use crate::brain::cases::{Held, intake};
+use crate::brain::cases::{Held, intake, opener};
 use crate::tokens::{Holder, Role, Tokens};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State as From};
 use axum::http::request::Parts;
@@ -21,7 +21,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use citybrain_shared::case::{self, Ask, Verb};
+use citybrain_shared::case::{self, Ask, Case, Entry, Verb};
 use citybrain_shared::event::{Envelope, Priority};
 use citybrain_shared::record::Header;
 use citybrain_shared::{Address, view, words};
@@ -284,19 +284,19 @@ impl Caller {
         }
     }
 
-    /// May he ask for such a step of this case, once it allows it? Of whoever asks through the links that is not known
-    /// here. `me`: this node.
-    pub fn may_ask(&self, held: &Held, me: &Address, verb: Verb) -> bool {
+    /// May he ask for such a step of this case, once it allows it? Whoever asks through the links is judged where he
+    /// came in. `me`: this node.
+    pub fn may_ask(&self, case: &Case, history: &[Entry], me: &Address, verb: Verb) -> bool {
         match self {
             Caller::Reader => false,
             Caller::App(_) => is_residents(verb),
             // What needs two persons a worker asks for at a desk, where the second one is.
             Caller::Worker(name) => {
-                let opened_it = held.opener(me) == Some(name.as_str());
+                let opened_it = opener(case, history, me) == Some(name.as_str());
                 let is_his = roles(verb).contains(&case::Role::Worker) && !verb.needs_two();
-                (is_his || (opened_it && is_taken_back(&held.case, verb))) && !is_for_others(&held.case, verb, name)
+                (is_his || (opened_it && is_taken_back(case, verb))) && !is_for_others(case, verb, name)
             }
-            Caller::Supervisor(name) => verb != Verb::Forget && !is_for_others(&held.case, verb, name),
+            Caller::Supervisor(name) => verb != Verb::Forget && !is_for_others(case, verb, name),
             Caller::Above { .. } | Caller::Operator => true,
         }
     }
@@ -402,14 +402,12 @@ fn too_many(holder: &Holder, wait: Duration) -> Response {
     let after_s = retry_after_s(wait);
     let detail = format!("the token `{}` asks too often: there is room again in {after_s} s", holder.name);
     let hint = "ask for more at a time, or raise `requests_per_minute` in `[api]`";
-    let mut response = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail, hint).into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, after_s.into());
-    response
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail, hint).after(after_s).into_response()
 }
 
 fn unknown(detail: &str) -> Response {
-    let hint = "`--token-file FILE`, or `citybrain context add NAME URL --token-file FILE`; on the node's own \
-                machine `--data-dir DIR`";
+    let hint = "`authorization: Bearer TOKEN`; for commands `citybrain context add NAME URL --token-file FILE` keeps \
+                it, and on the node's own machine `--data-dir DIR` needs none";
     let mut response = Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", detail, hint).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response

@@ -194,11 +194,22 @@ fn with_next(mut response: Response, uri: &Uri, next: Option<impl ToString>) -> 
 pub struct Refusal {
     status: StatusCode,
     failure: Failure,
+    /// After so many seconds it may be asked again; 0: nothing is said of it.
+    retry_after_s: u64,
 }
+
+/// After so long whoever asked for what is not known yet asks again, seconds: a box in place of a lost one mostly knows
+/// all by then.
+const NOT_YET_S: u64 = 10;
 
 impl Refusal {
     fn new(status: StatusCode, error: &str, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
-        Refusal { status, failure: Failure { error: error.into(), detail: detail.into(), hint: hint.into() } }
+        let failure = Failure { error: error.into(), detail: detail.into(), hint: hint.into() };
+        Refusal { status, failure, retry_after_s: 0 }
+    }
+
+    fn after(self, retry_after_s: u64) -> Refusal {
+        Refusal { retry_after_s, ..self }
     }
 
     fn bad(error: &str, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
@@ -255,6 +266,10 @@ impl From<citybrain_hub::engine::Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        json(self.status, &self.failure)
+        let mut response = json(self.status, &self.failure);
+        if self.retry_after_s > 0 {
+            response.headers_mut().insert(header::RETRY_AFTER, self.retry_after_s.into());
+        }
+        response
     }
 }

@@ -62,15 +62,11 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resul
         }
         if period > named {
             let detail = format!("`{of}` is a part of such a period, and a row would tell of all of it");
-            return Err(Refusal::bad(
-                "bad-query",
-                detail,
-                format!("a shorter `--period`, or none: then `{of}` is one"),
-            ));
+            return Err(Refusal::bad("bad-query", detail, format!("a shorter `period`, or none: then `{of}` is one")));
         }
     }
     if compare && period == RatePeriod::All {
-        let hint = "`--of 2026-11`, or `--period month`";
+        let hint = "`?of=2026-11`, or `?period=month`";
         return Err(Refusal::bad("bad-query", "of all time there is no period before", hint));
     }
     let now = ctx.as_of();
@@ -163,7 +159,7 @@ fn few_enough(rows: usize) -> Result<(), Refusal> {
         return Ok(());
     }
     let detail = format!("that makes {rows} rows, and one answer has {ROWS_MAX} at most");
-    let hint = "narrow it: `--under NODE` or `--category`; of rates also a longer `--period`, or one row by `--of`";
+    let hint = "narrow it: `?under=NODE` or `?category=…`; of rates also a longer `period`, or one row by `?of=…`";
     Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many-rows", detail, hint))
 }
 

@@ -277,7 +277,7 @@ fn not_found(ctx: &Ctx, id: &str, by_source: bool, looked: usize, silent: &BTree
     let how = if by_source { "no event" } else { "no recent event" };
     let hint = match (silent.values().next(), by_source) {
         (Some(m), _) => format!("it may be at a node that did not answer: `citybrain why {}`", m.node),
-        (None, false) => "`--source SOURCE` finds older ones too".into(),
+        (None, false) => "`?source=SOURCE` finds older ones too".into(),
         (None, true) => format!("`citybrain events --at {}/** --source …` shows what there is", ctx.address()),
     };
     let detail =

@@ -6,11 +6,12 @@
 //! | [`node`] | the asking: over HTTP, also through the links, or in a folder |
 //! | [`folder`] | a stopped node's folder, which answers the same questions |
 //! | [`contexts`] | names for nodes elsewhere |
-//! | [`fail`] | why there is no answer |
+//! | [`fail`], [`hint`] | why there is no answer; what to type then |
 
 pub mod contexts;
 pub mod fail;
 pub mod folder;
+pub mod hint;
 pub mod node;
 
 pub use fail::Fail;

@@ -2,6 +2,7 @@
 //! stopped, from its folder.
 
 use super::folder::Folder;
+use super::hint::as_flags;
 use super::{Asked, Fail, WITHIN_MAX_MS, is_http};
 use crate::https;
 use citybrain_shared::view::{self, Answer, Failure, View, segment};
@@ -290,9 +291,9 @@ pub(crate) fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
     let code = if status == 504 { 3 } else { 1 };
     if let Ok(view::Unanswered { failure, known: Some(known) }) = serde_json::from_slice(body) {
         let known = Answer::parse(known.to_string().as_bytes()).ok().map(Box::new);
-        return Fail { code, failure, known, ..Fail::unreachable("", "") };
+        return Fail { code, failure: typed(failure), known, ..Fail::unreachable("", "") };
     }
-    match serde_json::from_slice::<Failure>(body) {
+    match serde_json::from_slice::<Failure>(body).map(typed) {
         // It was typed wrong, and only the node could tell.
         Ok(failure) if BADLY_ASKED.contains(&failure.error.as_str()) => {
             Fail { code: 2, failure, ..Fail::unreachable("", "") }
@@ -300,6 +301,11 @@ pub(crate) fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
         Ok(failure) => Fail { code, failure, ..Fail::unreachable("", "") },
         Err(_) => Fail::new(code, "foreign", format!("{name} answers with HTTP status {status}"), "is it a citybrain?"),
     }
+}
+
+/// With its hint for whoever types.
+fn typed(failure: Failure) -> Failure {
+    Failure { hint: as_flags(&failure.hint), ..failure }
 }
 
 /// A stream of lines, and whose it is.

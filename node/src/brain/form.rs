@@ -78,7 +78,7 @@ pub fn sorted(title: &str, form: &[Field], given: &BTreeMap<String, String>) -> 
     let is_given = |name: &str| given.get(name).is_some_and(|a| !a.trim().is_empty());
     for field in form.iter().filter(|f| f.required && !is_given(&f.name)) {
         let choices = if field.choices.is_empty() { "…".into() } else { field.choices.join("|") };
-        let hint = format!("`--form {}={choices}`", field.name);
+        let hint = format!("`\"form\":{{\"{}\":\"{choices}\"}}`", field.name);
         fault(&field.name, true, format!("{title} asks `{}`", field.label()), hint);
     }
     (all, faults)

@@ -37,6 +37,14 @@ pub(super) fn notes(files: &[File]) -> Vec<String> {
     notes
 }
 
+/// The calendar that is in force at that node, as far as the files tell.
+pub(super) fn at(files: &[File], config: &Config) -> Calendar {
+    let configs = files.iter().filter_map(|f| f.config.as_ref());
+    let all = configs.filter(|c| c.calendar.is_some() && c.node.address.covers(&config.node.address));
+    let nearest = all.max_by_key(|c| c.node.address.depth()).and_then(|c| c.calendar.as_ref());
+    nearest.and_then(|calendar| Calendar::new(calendar).ok()).unwrap_or_default()
+}
+
 /// A limit that would begin now and end where a calendar knows no days off any more.
 pub(super) fn run_out(files: &[File], now: DateTime<Utc>) -> Vec<String> {
     let configs = || files.iter().filter_map(|f| Some((f, f.config.as_ref()?)));

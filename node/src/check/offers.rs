@@ -1,6 +1,9 @@
 //! What `[[service]]` and `[[scene]]` name that stands in the file itself or in one of a node above it.
 
+use super::calendars;
+use crate::brain::services::request;
 use crate::config::File;
+use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::config::{Config, closest};
 
@@ -10,6 +13,17 @@ pub(super) struct Unknown {
     pub(super) key: String,
     pub(super) message: String,
     pub(super) help: String,
+}
+
+/// Activities that have been: a file that is to be loaded hardly means them.
+pub(super) fn past(files: &[File], now: DateTime<Utc>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (file, config) in files.iter().filter_map(|f| Some((f, f.config.as_ref()?))) {
+        let calendar = calendars::at(files, config);
+        let past = config.service.iter().filter(|service| request::is_over(service, &calendar, now));
+        notes.extend(past.map(|service| format!("{}: {}", file.path.display(), request::past_in_words(service))));
+    }
+    notes
 }
 
 /// Those of one config, and which nodes above it have no file here: one of them may have what is named.

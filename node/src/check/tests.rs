@@ -327,3 +327,17 @@ fn every_key_stands_in_every_example() {
         }
     }
 }
+
+#[test]
+fn an_activity_that_has_been_is_told_and_one_that_is_to_come_is_not() {
+    let dir = Dir::new();
+    let service = |code: &str, starts: &str| {
+        format!("[[service]]\ncode = \"{code}\"\nname = \"运动会\"\nstarts = \"{starts}\"\n")
+    };
+    let both = [service("fair", "2020-12-05 09:00"), service("sports", "2099-12-05 09:00")].concat();
+    let file = dir.file("c.toml", "c", (41091, 41092), &both);
+    let checked = check(&[file], &Variables::new());
+    assert!(checked.is_good());
+    let told: Vec<&String> = checked.notes.iter().filter(|note| note.contains("its time is past")).collect();
+    assert!(told.len() == 1 && told[0].contains("service fair: its time is past, 2020-12-05 09:00"), "{told:?}");
+}

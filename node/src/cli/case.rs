@@ -4,6 +4,7 @@ use super::asking::Wait;
 use super::confirm::Yes;
 use super::whom::{self, Coordinates, Whom};
 use super::{At, Direct, Fail, Output};
+use crate::ask::hint::as_flags;
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
 use citybrain_shared::view::{self, segment};
@@ -479,7 +480,7 @@ impl Step {
         } else if let Some(why) = told(&answer.body).flatten() {
             return Err(Fail::no(
                 "refused",
-                format!("{to}, whose case it is: {why}"),
+                format!("{to}, whose case it is: {}", as_flags(&why)),
                 format!("`citybrain case show {id}`"),
             ));
         }

@@ -112,7 +112,7 @@ fn tried(config: &Config, topic: &str, payload: &[u8]) -> view::Tried {
     let ingress = Ingress::new(config);
     match ingress.announces(topic, payload) {
         None => {}
-        Some(Err(why)) => return none("message", Some(format!("it announces nothing: {why}"))),
+        Some(Err(refusal)) => return none("refused", Some(format!("{}: {}", refusal.reason, refusal.detail))),
         Some(Ok(announces)) => {
             let outcome = if announces.parts.is_empty() { "message" } else { "announcement" };
             let left_out = announces.left_out.into_iter().map(|why| format!("left out: {why}"));

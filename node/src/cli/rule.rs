@@ -25,7 +25,8 @@ pub enum Rule {
         /// its own rules had made is left out. Or CloudEvents, one JSON object a line, each with its `time`. `-` is
         /// standard input. Or rows that a mapping makes events of, as for `citybrain replay`: CSV, with a known
         /// header or --mapping. When the node was down is in none of these: to `absent` that was silence, while the
-        /// node itself does not count it
+        /// node itself does not count it. Nor is when its clock was set back: `for`, `absent`, `calm` and windows go
+        /// by the times as they stand, while the node waited anew
         #[arg(long, value_name = "FILE")]
         events: PathBuf,
         /// How rows become events

@@ -140,6 +140,8 @@ pub struct Node {
     /// First and last of the durable records that are gone from the log's end.
     pub lost_end: Option<(Pos, Pos)>,
     pub rebuilt: Option<String>,
+    #[serde(default)]
+    pub is_restored: bool,
     pub commits: u64,
     pub commits_over_100_ms: u64,
     pub newest_record_us: i64,

@@ -124,6 +124,7 @@ impl Running {
             damages: found.damages.clone(),
             lost_end: found.lost_end,
             rebuilt: found.rebuilt.clone(),
+            is_restored: found.is_restored,
             commits,
             commits_over_100_ms: commits.saturating_sub(fast),
             newest_record_us: 0,

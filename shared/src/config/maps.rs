@@ -1,6 +1,7 @@
 //! How messages become events, and how far those travel.
 
 use crate::address::Tier;
+use crate::danger::Danger;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -38,6 +39,11 @@ pub struct Map {
     /// No event: such messages stay plain ones, whatever further entries say.
     #[serde(default)]
     pub skip: bool,
+    /// Where the device says whether there is a danger: for each the JSON pointers to it; any of them is enough. Of
+    /// what is told the event says `true` or `false`, and is urgent while anything is there. Without `type` its type is
+    /// that of the worst that is there, else of the worst that is told; where none is told the next entry is looked at.
+    #[serde(default)]
+    pub dangers: BTreeMap<Danger, Vec<String>>,
     /// Event type; `{1}`, `{2}`, … stand for topic levels, counted from 1, `{2..}` for the second
     /// and all behind it, `{client}` for the sender's client id.
     #[serde(rename = "type", default)]
@@ -78,6 +84,28 @@ pub struct Map {
     /// Selector: makes the events downward.
     #[serde(default)]
     pub target: Option<String>,
+}
+
+impl Map {
+    /// Does it take only what tells of a danger, and is its events' type that danger's?
+    pub fn is_told_by_dangers(&self) -> bool {
+        self.kind.is_none() && !self.dangers.is_empty()
+    }
+
+    /// The types of its events, the worst first; none: those that come as such have their own.
+    pub fn kinds(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = match &self.kind {
+            Some(kind) => vec![kind],
+            None => self.dangers.keys().map(|danger| danger.kind()).collect(),
+        };
+        all.dedup();
+        all
+    }
+
+    /// Do its events say whether a danger is there?
+    pub fn warns(&self) -> bool {
+        !self.dangers.is_empty() || self.kind.as_deref().is_some_and(|kind| Danger::promised(kind).is_some())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

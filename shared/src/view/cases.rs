@@ -78,7 +78,7 @@ pub struct CaseShown {
     pub overdue: bool,
     /// What others call where it stands.
     pub words: Words,
-    /// What it takes now, of what whoever asks may ask for; through the links, of anybody.
+    /// What it takes now, of what whoever asks may ask for.
     pub allowed: Vec<Verb>,
     /// The node has lost some of what it knew: this is how the case stood then, and it may have gone on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

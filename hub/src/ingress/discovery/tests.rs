@@ -3,9 +3,10 @@
 use super::*;
 use crate::door::{Ingress as _, Publish};
 use crate::ingress::Ingress;
+use crate::note::Note;
 use citybrain_shared::Lane;
 use citybrain_shared::config::{Variables, parse};
-use citybrain_shared::record::Kind;
+use citybrain_shared::record::{Draft, Kind};
 
 fn node() -> Ingress {
     let text = "preset = [\"esphome\", \"discovery\"]\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n";
@@ -20,6 +21,9 @@ fn says(node: &Ingress, topic: &str, payload: &str) -> String {
     let publish = Publish { retain, ..Publish::plain("gateway", topic, payload.as_bytes()) };
     let draft = node.take(&publish).draft.expect("a record");
     let header = draft.header();
+    if let Some(reason) = refused(&draft) {
+        return format!("? {reason}");
+    }
     if header.kind != Kind::Event {
         assert_eq!((header.kind, draft.payload()), (Kind::Message, payload.as_bytes()), "{topic} is kept as it came");
         return "-".into();
@@ -27,6 +31,15 @@ fn says(node: &Ingress, topic: &str, payload: &str) -> String {
     let v: Value = serde_json::from_slice(draft.payload()).unwrap();
     let urgent = if header.lane == Lane::Urgent { "!" } else { "" };
     format!("{urgent}{} {} {}", header.name, v["subject"].as_str().unwrap_or("-"), v["data"])
+}
+
+/// Why it is a dead letter, if it is one.
+fn refused(draft: &Draft) -> Option<String> {
+    if draft.header().kind != Kind::Note {
+        return None;
+    }
+    let Note::DeadLetter(letter) = Note::parse(draft.payload()).unwrap() else { panic!("no other note") };
+    Some(letter.reason)
 }
 
 fn all(node: &Ingress, samples: &[(&str, &str, &str)]) {
@@ -71,8 +84,9 @@ fn a_smoke_alarm_that_announces_itself_needs_no_mapping() {
                 r#"!city.smoke.reading.v1 Kitchen {"battery":97,"smoke":true,"units":{"battery":"%"}}"#,
             ),
             ("alarms/k1/state", r#"{"smoke":false}"#, r#"city.smoke.reading.v1 Kitchen {"smoke":false}"#),
-            // Neither of its two words, or no value at all, says nothing.
-            ("alarms/k1/state", r#"{"smoke":"test"}"#, "-"),
+            // No value at all says nothing; neither of its words is no calm.
+            ("alarms/k1/state", r#"{"smoke":null}"#, "-"),
+            ("alarms/k1/state", r#"{"smoke":"test","battery":97}"#, "? unread-alarm"),
             ("alarms/k1/lwt", "offline", r#"city.device.state.v1 Kitchen {"online":false}"#),
             ("alarms/k1/lwt", "online", r#"city.device.state.v1 Kitchen {"online":true}"#),
             // Taken back, a part after the other.
@@ -302,9 +316,7 @@ fn what_does_not_read_where_all_look_into_json_is_a_dead_letter() {
     tell("b", "gs", r#","value_template":"{{ value_json.b }}""#);
     tell("c", "gt", r#","value_template":"{{ value_json.c }}""#);
     tell("d", "gt", "");
-    let taken = node.take(&Publish::plain("gateway", "gs", br#"{"a":"OFF","b":"ON""#)).draft.expect("a record");
-    let crate::note::Note::DeadLetter(letter) = crate::note::Note::parse(taken.payload()).unwrap() else { panic!() };
-    assert_eq!(letter.reason, "not-json");
+    assert_eq!(says(&node, "gs", r#"{"a":"OFF","b":"ON""#), "? not-json");
     // A word may be meant, or nothing.
     assert_eq!(says(&node, "gt", "{"), "-");
     assert_eq!(says(&node, "gs", ""), "-");
@@ -316,6 +328,128 @@ fn a_device_is_known_though_its_name_is_no_utf8() {
     let told = b"{\"name\":\"SOS\",\"state_topic\":\"gbk\",\"device\":{\"name\":\"SOS \xb1\xb1\"}}";
     node.take(&Publish { retain: true, ..Publish::plain("gateway", "homeassistant/binary_sensor/s/config", told) });
     assert_eq!(says(&node, "gbk", "ON"), "!city.sos.pressed.v1 SOS \u{fffd}B1\u{fffd}B1 {\"s\":true}");
+}
+
+#[test]
+fn a_device_that_warns_is_heard_in_other_words_than_those_that_it_announced_or_refused() {
+    let node = node();
+    let part = |name: &str, more: &str| format!(r#"{{"name":"{name}","stat_t":"vend/{name}"{more}}}"#);
+    let announcement = |name: &str| format!("homeassistant/binary_sensor/{name}/config");
+    for (name, more) in [
+        ("k", r#","dev_cla":"smoke""#),
+        ("sos", ""),
+        ("turned", r#","dev_cla":"smoke","pl_on":"OFF","pl_off":"ON""#),
+        ("door", r#","dev_cla":"door""#),
+    ] {
+        assert_eq!(says(&node, &announcement(name), &part(name, more)), "-");
+    }
+    for word in ["ON", "on", "true", "TRUE", "1", "alarm"] {
+        assert_eq!(says(&node, "vend/k", word), r#"!city.smoke.reading.v1 k {"smoke":true}"#, "{word}");
+        assert_eq!(says(&node, "vend/sos", word), r#"!city.sos.pressed.v1 sos {"sos":true}"#, "{word}");
+    }
+    for word in ["OFF", "off", "False", "0", "normal"] {
+        assert_eq!(says(&node, "vend/k", word), r#"city.smoke.reading.v1 k {"smoke":false}"#, "{word}");
+        assert_eq!(says(&node, "vend/sos", word), r#"city.sensor.reading.v1 sos {"sos":false}"#, "{word}");
+    }
+    for word in ["maybe", "2", "[true]"] {
+        assert_eq!(says(&node, "vend/k", word), "? unread-alarm", "{word}");
+        assert_eq!(says(&node, "vend/sos", word), "? unread-alarm", "{word}");
+    }
+    // Who turns words round means none but those two.
+    assert_eq!(says(&node, "vend/turned", "off"), r#"!city.smoke.reading.v1 turned {"smoke":true}"#);
+    assert_eq!(says(&node, "vend/turned", "1"), "? unread-alarm");
+    for nothing in ["unavailable", "unknown", ""] {
+        assert_eq!(says(&node, "vend/k", nothing), "-");
+    }
+    assert_eq!(says(&node, "vend/door", "maybe"), "-", "nobody is in danger");
+}
+
+#[test]
+fn one_zone_that_warns_is_heard_though_another_s_word_does_not_read_and_calm_is_not_believed_then() {
+    let node = node();
+    all(
+        &node,
+        &[
+            ("homeassistant/device/fp/config", PANEL, "-"),
+            ("vend/fp", r#"{"z1":"ON","z2":"maybe"}"#, r#"!city.smoke.reading.v1 Panel z1 {"smoke":true,"z1":true}"#),
+            ("vend/fp", r#"{"z1":"OFF","z2":"maybe","b":3}"#, "? unread-alarm"),
+        ],
+    );
+}
+
+#[test]
+fn an_announcement_that_does_not_read_is_a_dead_letter_and_takes_nothing_back() {
+    let node = node();
+    let config = "homeassistant/binary_sensor/k/config";
+    let smoke = r#"{"dev_cla":"smoke","stat_t":"vend/k","name":"K"}"#;
+    assert_eq!(says(&node, config, smoke), "-");
+    for cut in [&smoke[..20], "[]", "hello"] {
+        assert_eq!(says(&node, config, cut), "? bad-announcement", "{cut}");
+        assert_eq!(says(&node, "vend/k", "ON"), r#"!city.smoke.reading.v1 K {"smoke":true}"#);
+    }
+    // It is taken back by nothing at all.
+    assert_eq!(says(&node, config, ""), "-");
+    assert_eq!(says(&node, "vend/k", "ON"), "-");
+}
+
+#[test]
+fn what_warns_by_a_template_that_is_not_followed_is_a_dead_letter_where_nothing_else_is_read() {
+    let node = node();
+    let tell = |name: &str, more: &str| {
+        let part = format!(r#"{{"name":"{name}","stat_t":"vend/j"{more}}}"#);
+        assert_eq!(says(&node, &format!("homeassistant/binary_sensor/{name}/config"), &part), "-");
+    };
+    let template = r#","val_tpl":"{{ 'ON' if value_json.s == 3 else 'OFF' }}""#;
+    tell("door", template);
+    assert_eq!(says(&node, "vend/j", r#"{"s":3}"#), "-", "no danger");
+    tell("k", &format!(r#","dev_cla":"smoke"{template}"#));
+    assert_eq!(says(&node, "vend/j", r#"{"s":3}"#), "? unread-alarm");
+    assert_eq!(says(&node, "vend/j", ""), "-");
+    tell("warm", r#","val_tpl":"{{ value_json.t }}""#);
+    let announced = node.announces(
+        "homeassistant/binary_sensor/k2/config",
+        format!(r#"{{"dev_cla":"smoke","stat_t":"vend/k2"{template}}}"#).as_bytes(),
+    );
+    let announced = announced.expect("an announcement").expect("it reads");
+    assert!(announced.parts.is_empty() && announced.left_out.len() == 1, "{announced:?}");
+}
+
+#[test]
+fn of_devices_that_share_a_topic_the_worst_battery_is_told_beside_them() {
+    let node = node();
+    let part = |component: &str, name: &str, key: &str| {
+        let topic = format!("homeassistant/{component}/{key}/config");
+        let part = format!(
+            r#"{{"dev_cla":"battery","stat_t":"vend/gs","val_tpl":"{{{{ value_json.{key} }}}}","dev":{{"name":"{name}"}}}}"#
+        );
+        assert_eq!(says(&node, &topic, &part), "-");
+    };
+    part("sensor", "SOS A", "ba");
+    part("sensor", "SOS B", "bb");
+    part("binary_sensor", "SOS C", "lc");
+    all(
+        &node,
+        &[
+            (
+                "vend/gs",
+                r#"{"ba":50,"bb":3}"#,
+                r#"city.sensor.reading.v1 SOS A, SOS B {"SOS A":{"battery":50},"SOS B":{"battery":3},"battery":3,"battery_of":"SOS B"}"#,
+            ),
+            (
+                "vend/gs",
+                r#"{"ba":50,"lc":"ON"}"#,
+                r#"city.sensor.reading.v1 SOS C, SOS A {"SOS A":{"battery":50},"SOS C":{"battery_low":true},"battery":50,"battery_low":true,"battery_of":"SOS C"}"#,
+            ),
+            ("vend/gs", r#"{"ba":3}"#, r#"city.sensor.reading.v1 SOS A {"battery":3}"#),
+        ],
+    );
+    // Whose name the event does not have has no alarm there.
+    let smoke = r#"{"dev_cla":"smoke","stat_t":"vend/gs","val_tpl":"{{ value_json.s }}","dev":{"name":"Room"}}"#;
+    assert_eq!(says(&node, "homeassistant/binary_sensor/s/config", smoke), "-");
+    assert_eq!(
+        says(&node, "vend/gs", r#"{"ba":3,"s":"OFF"}"#),
+        r#"city.smoke.reading.v1 Room {"Room":{"smoke":false},"SOS A":{"battery":3},"smoke":false}"#
+    );
 }
 
 #[test]

@@ -176,6 +176,13 @@ fn tasmota_and_esphome() {
                 r#"{"Button2":{"Action":"SINGLE"}}"#,
                 r#"!city.sos.pressed.v1 sos/7 {"Button2":{"Action":"SINGLE"}}"#,
             ),
+            // Released.
+            ("stat/sos/7/RESULT", r#"{"Button1":{"Action":"CLEAR"}}"#, "-"),
+            (
+                "tele/smoke/7/SENSOR",
+                r#"{"Switch1":"ON"}"#,
+                r#"!city.smoke.reading.v1 smoke/7 {"Switch1":"ON","smoke":true}"#,
+            ),
             ("stat/lamp/RESULT", r#"{"POWER":"ON"}"#, "-"),
             ("cmnd/lamp/POWER", "ON", "-"),
             (
@@ -186,8 +193,8 @@ fn tasmota_and_esphome() {
             ("door/binary_sensor/front/state", "OFF", r#"city.sensor.reading.v1 door {"front":false}"#),
             ("kitchen/binary_sensor/smoke/state", "ON", r#"!city.smoke.reading.v1 kitchen {"smoke":true}"#),
             ("kitchen/binary_sensor/smoke/state", "OFF", r#"city.smoke.reading.v1 kitchen {"smoke":false}"#),
-            ("bed/binary_sensor/sos/state", "ON", r#"!city.sos.pressed.v1 bed "ON""#),
-            ("bed/binary_sensor/sos/state", "OFF", "-"),
+            ("bed/binary_sensor/sos/state", "ON", r#"!city.sos.pressed.v1 bed {"sos":true}"#),
+            ("bed/binary_sensor/sos/state", "OFF", r#"city.sensor.reading.v1 bed {"sos":false}"#),
             ("kitchen/status", "offline", r#"city.device.state.v1 kitchen {"online":false}"#),
             ("kitchen/status", "whatever", "-"),
             ("homeassistant/status", "online", "-"),
@@ -329,7 +336,7 @@ fn devices_made_for_a_maker_s_cloud() {
                 r#"[{"ts":1451649600512,"values":{"water_leak":"1"}}]"#,
                 r#"!city.leak.reading.v1 meter-7 {"water_leak":true}"#,
             ),
-            ("v1/devices/me/telemetry", r#"{"sos":"true"}"#, r#"!city.sos.pressed.v1 meter-7 {"sos":"true"}"#),
+            ("v1/devices/me/telemetry", r#"{"sos":"true"}"#, r#"!city.sos.pressed.v1 meter-7 {"sos":true}"#),
             // A density, or whatever else: no danger by itself.
             ("v1/devices/me/telemetry", r#"{"smoke":0.3}"#, r#"city.sensor.reading.v1 meter-7 {"smoke":0.3}"#),
             ("v1/devices/me/telemetry", r#"[{"a":1},{"b":2}]"#, r#"city.sensor.reading.v1 meter-7 [{"a":1},{"b":2}]"#),
@@ -466,7 +473,8 @@ fn a_shelly_s_prefix_may_have_two_levels_and_one_of_an_sos_button_s() {
                 &says("smoke", false),
                 r#"city.smoke.reading.v1 sos/7-301 {"alarm":false,"id":0,"smoke":false}"#,
             ),
-            ("flat/kitchen/events/rpc", "no json", "-"),
+            ("flat/kitchen/events/rpc", "no json", "? not-json"),
+            ("sos/7-301/events/rpc", r#"{"method":"NotifyEv"#, "? not-json"),
         ],
     );
 }
@@ -545,18 +553,205 @@ fn a_call_for_help_that_its_topic_tells_is_heard_whatever_its_body_is() {
     );
 }
 
-#[test]
-fn what_chirpstack_s_codecs_say_as_a_text_counts_too() {
-    let node = node("\"chirpstack\"");
-    let up = |word: &str| {
-        format!(r#"{{"deduplicationId":"1","deviceInfo":{{"deviceName":"s"}},"object":{{"smoke":{word}}}}}"#)
+/// How devices of a preset say a word of a danger.
+struct Form {
+    preset: &'static str,
+    topic: String,
+    danger: &'static str,
+    /// `@` stands for the word, as JSON.
+    payload: String,
+}
+
+const DANGERS: [(&str, &str); 4] = [
+    ("sos", "city.sos.pressed.v1"),
+    ("smoke", "city.smoke.reading.v1"),
+    ("gas", "city.gas.reading.v1"),
+    ("water_leak", "city.leak.reading.v1"),
+];
+
+/// All there are, of every preset.
+fn forms() -> Vec<Form> {
+    let mut all = Vec::new();
+    let mut add = |preset, topic: &str, danger, payload: String| {
+        all.push(Form { preset, topic: topic.to_owned(), danger, payload });
     };
-    for (word, is) in [("\"ON\"", true), ("\"true\"", true), ("\"1\"", true), ("\"OFF\"", false), ("\"false\"", false)]
-    {
-        let urgent = if is { "!" } else { "" };
-        let want = format!(r#"{urgent}city.smoke.reading.v1 s {{"smoke":{is}}}"#);
-        assert_eq!(made(&node, "application/1/device/2/event/up", &up(word)), want, "{word}");
+    for (danger, _) in DANGERS {
+        let member = format!(r#"{{"{danger}":@}}"#);
+        let of = |form: &str| form.replace('$', &member);
+        add("zigbee2mqtt", "zigbee2mqtt/k", danger, of("$"));
+        let up = r#"{"deduplicationId":"1","deviceInfo":{"deviceName":"s"},"object":$}"#;
+        add("chirpstack", "application/1/device/2/event/up", danger, of(up));
+        let button = r#"{"deviceInfo":{"deviceName":"s","tags":{"use":"sos"}},"object":$}"#;
+        add("chirpstack", "application/1/device/2/event/up", danger, of(button));
+        for form in ["$", r#"{"ts":1451649600512,"values":$}"#, "[$]", r#"[{"values":$}]"#] {
+            add("thingsboard", "v1/devices/me/telemetry", danger, of(form));
+        }
+        add("huawei", "$oc/devices/d/sys/properties/report", danger, of(r#"{"services":[{"properties":$}]}"#));
+        let plain = format!(r#"{{"params":{{"{danger}":{{"value":@,"time":1}}}}}}"#);
+        add("onenet", "$sys/p/d/thing/property/post", danger, plain);
+        add("esphome", &format!("kitchen/binary_sensor/{danger}/state"), danger, "@".into());
     }
+    add("zigbee2mqtt", "zigbee2mqtt/k", "gas", r#"{"carbon_monoxide":@}"#.into());
+    for (danger, property) in [("smoke", "Smoke"), ("gas", "Gas"), ("water_leak", "Water")] {
+        for value in ["@", r#"{"value":@,"time":1}"#] {
+            let payload = format!(r#"{{"params":{{"{property}SensorState":{value}}}}}"#);
+            add("alink", "/sys/p/d/thing/event/property/post", danger, payload);
+        }
+    }
+    for (danger, component) in [("smoke", "smoke:0"), ("water_leak", "flood:0")] {
+        for topic in ["s/events/rpc", "flat/s/events/rpc"] {
+            let payload = format!(r#"{{"method":"NotifyStatus","params":{{"{component}":{{"alarm":@}}}}}}"#);
+            add("shelly", topic, danger, payload);
+        }
+    }
+    add("tasmota", "stat/smoke/7/RESULT", "smoke", r#"{"Switch1":{"Action":@}}"#.into());
+    add("tasmota", "tele/smoke/7/SENSOR", "smoke", r#"{"Switch1":@}"#.into());
+    all
+}
+
+/// What is made of a word, said in this form.
+fn said(node: &Ingress, form: &Form, word: &str) -> String {
+    // A plain text is no JSON.
+    let word = if form.preset == "esphome" { word.trim_matches('"') } else { word };
+    made(node, &form.topic, &form.payload.replace('@', word))
+}
+
+#[test]
+fn whether_there_is_a_danger_is_heard_in_whatever_words_or_refused_never_taken_for_a_reading() {
+    const YES: [&str; 11] =
+        ["true", "1", "1.0", "\"true\"", "\"True\"", "\"TRUE\"", "\"1\"", "\"on\"", "\"On\"", "\"ON\"", "\"alarm\""];
+    const NO: [&str; 10] =
+        ["false", "0", "\"false\"", "\"False\"", "\"FALSE\"", "\"0\"", "\"off\"", "\"Off\"", "\"OFF\"", "\"normal\""];
+    const UNREAD: [&str; 5] = ["\"maybe\"", "\"TOGGLE\"", "[true]", "{\"a\":true}", "\"报警\""];
+    for form in forms() {
+        let node = node(&format!("\"{}\"", form.preset));
+        let (_, kind) = DANGERS.into_iter().find(|(danger, _)| *danger == form.danger).unwrap();
+        let at = |word: &str| format!("{} {} {} {word}", form.preset, form.topic, form.payload);
+        for word in YES {
+            let made = said(&node, &form, word);
+            let is_told = made.starts_with(&format!("!{kind} ")) && made.contains(&format!("\"{}\":true", form.danger));
+            assert!(is_told, "{}: {made}", at(word));
+        }
+        for word in NO {
+            let made = said(&node, &form, word);
+            let ends = made.starts_with(&format!("{kind} ")) && made.contains(&format!("\"{}\":false", form.danger));
+            // That nobody calls is nothing.
+            let is_calm = form.danger == "sos" && !made.starts_with(['!', '?']);
+            assert!(ends || is_calm, "{}: {made}", at(word));
+        }
+        for word in UNREAD {
+            assert_eq!(said(&node, &form, word), "? unread-alarm", "{}", at(word));
+        }
+        for word in ["null", "\"\""].into_iter().filter(|_| form.preset != "esphome") {
+            let made = said(&node, &form, word);
+            assert!(!made.starts_with('!'), "nothing is told: {}: {made}", at(word));
+        }
+    }
+}
+
+#[test]
+fn every_preset_that_makes_alarms_is_tried_with_every_word() {
+    let all = forms();
+    for name in citybrain_shared::config::presets::names() {
+        let definition = citybrain_shared::config::presets::find(name).unwrap();
+        // What announces itself has tests of its own.
+        for rule in definition.rules.iter().filter(|_| name != "discovery") {
+            let danger = rule.replace('-', "_");
+            let is_tried = all.iter().any(|form| form.preset == name && form.danger == danger);
+            assert!(is_tried || !DANGERS.iter().any(|(known, _)| *known == danger), "{name}: {rule}");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_says_how_much_there_is_is_a_reading() {
+    for (preset, topic, payload) in [
+        ("zigbee2mqtt", "zigbee2mqtt/k", r#"{"smoke":0.3}"#),
+        ("chirpstack", "application/1/device/2/event/up", r#"{"deviceInfo":{"deviceName":"s"},"object":{"gas":312}}"#),
+        ("thingsboard", "v1/devices/me/telemetry", r#"{"gas":"1.4"}"#),
+    ] {
+        let made = made(&node(&format!("\"{preset}\"")), topic, payload);
+        assert!(made.starts_with("city.sensor.reading.v1 "), "{preset}: {made}");
+    }
+}
+
+#[test]
+fn what_is_there_is_heard_though_another_word_beside_it_does_not_read() {
+    let node = node("\"thingsboard\"");
+    let topic = "v1/devices/me/telemetry";
+    let there = made(&node, topic, r#"{"smoke":true,"gas":"maybe"}"#);
+    assert_eq!(there, r#"!city.smoke.reading.v1 meter-7 {"gas":"maybe","smoke":true}"#);
+    // Calm is believed only of what reads as a whole.
+    assert_eq!(made(&node, topic, r#"{"smoke":false,"gas":"maybe"}"#), "? unread-alarm");
+}
+
+#[test]
+fn a_button_of_chirpstack_s_is_pressed_by_any_word_but_a_no_and_hides_no_danger() {
+    let node = node("\"chirpstack\"");
+    let up = |object: &str| {
+        let payload = format!(r#"{{"deviceInfo":{{"deviceName":"s","tags":{{"use":"sos"}}}},"object":{object}}}"#);
+        made(&node, "application/1/device/2/event/up", &payload)
+    };
+    for pressed in [r#"{"press":"short"}"#, r#"{"button":2}"#, r#"{"button":"ON","press":"none"}"#] {
+        assert!(up(pressed).starts_with("!city.sos.pressed.v1 s "), "{pressed}");
+    }
+    for no in [r#"{"press":"False"}"#, r#"{"button":"off","press":"none"}"#, r#"{"press":""}"#] {
+        assert!(up(no).starts_with("city.sensor.reading.v1 s "), "{no}");
+    }
+    assert_eq!(up(r#"{"press":false,"smoke":"ON"}"#), r#"!city.smoke.reading.v1 s {"press":false,"smoke":true}"#);
+    assert_eq!(up(r#"{"press":false,"smoke":"maybe"}"#), "? unread-alarm");
+}
+
+#[test]
+fn whatever_a_smoke_detector_of_the_example_says_is_an_alarm_its_end_or_a_dead_letter() {
+    let example = include_str!("../../../../config/neighbourhood.toml");
+    let node = Ingress::new(&parse(example, &Variables::new()).config.unwrap());
+    let made = |payload: &str| {
+        let draft = node.take(&publish("in/smoke/k", payload)).draft.unwrap();
+        let data = |draft: &Draft| serde_json::from_slice::<Value>(draft.payload()).unwrap()["data"]["smoke"].clone();
+        match draft.header().kind {
+            Kind::Event => format!("{} {} {}", draft.header().name, draft.header().lane == Lane::Urgent, data(&draft)),
+            Kind::Note => "a dead letter".into(),
+            kind => panic!("{kind:?}"),
+        }
+    };
+    for alarm in [r#"{"smoke":true}"#, r#"{"smoke":"ON","n":7}"#, r#"{"smoke":1}"#, "true", "1", "\"alarm\""] {
+        assert_eq!(made(alarm), "city.smoke.reading.v1 true true", "{alarm}");
+    }
+    for end in [r#"{"smoke":false}"#, r#"{"smoke":"off"}"#, "0"] {
+        assert_eq!(made(end), "city.smoke.reading.v1 true false", "{end}");
+    }
+    for neither in ["{\"smo", "", "ALARM", "[]", "null", "0.3", "\"maybe\"", r#"{"smoke":"maybe"}"#, r#"{"smoke":2}"#] {
+        assert_eq!(made(neither), "a dead letter", "{neither}");
+    }
+}
+
+#[test]
+fn what_a_map_of_one_s_own_cannot_read_of_a_danger_is_refused_and_its_words_are_known() {
+    let map = "[[map]]\nfilter = \"acme/+/up\"\nformat = \"json\"\ndangers = { smoke = [\"/alarm/smoke\"] }\n\
+               subject = \"{2}\"\nwords = { YES = true, NO = false }\n";
+    let node = configured(map);
+    let up = |payload: &str| {
+        let draft = node.take(&Publish::plain("k", "acme/k/up", payload.as_bytes())).draft.unwrap();
+        match draft.header().kind {
+            Kind::Event => format!(
+                "{:?} {}",
+                draft.header().lane,
+                serde_json::from_slice::<Value>(draft.payload()).unwrap()["data"]["smoke"]
+            ),
+            Kind::Message => "-".into(),
+            _ => match Note::parse(draft.payload()).unwrap() {
+                Note::DeadLetter(letter) => format!("? {}: {}", letter.reason, letter.detail),
+                other => panic!("{other:?}"),
+            },
+        }
+    };
+    assert_eq!(up(r#"{"alarm":{"smoke":"YES"}}"#), "Urgent true");
+    assert_eq!(up(r#"{"alarm":{"smoke":"NO"}}"#), "Routine false");
+    let unread = up(r#"{"alarm":{"smoke":"MAYBE"}}"#);
+    assert!(unread.starts_with("? unread-alarm: what stands at `/alarm/smoke` says neither"), "{unread}");
+    assert!(up(r#"{"alarm":{"#).starts_with("? not-json"));
+    assert_eq!(up(r#"{"temperature":21}"#), "-", "it says nothing of a danger");
 }
 
 #[test]
@@ -578,7 +773,7 @@ fn a_press_tells_of_dangers_in_the_words_of_their_alarms() {
     all(
         "[\"thingsboard\", \"chirpstack\", \"huawei\", \"onenet\"]",
         &[
-            (telemetry, r#"{"sos":"1","gas":"true"}"#, r#"!city.sos.pressed.v1 meter-7 {"gas":true,"sos":"1"}"#),
+            (telemetry, r#"{"sos":"1","gas":"true"}"#, r#"!city.sos.pressed.v1 meter-7 {"gas":true,"sos":true}"#),
             (
                 telemetry,
                 r#"{"ts":1451649600512,"values":{"sos":true,"smoke":"1"}}"#,
@@ -593,7 +788,7 @@ fn a_press_tells_of_dangers_in_the_words_of_their_alarms() {
             (
                 "application/1/device/2/event/up",
                 r#"{"deduplicationId":"1","deviceInfo":{"deviceName":"s","devEui":"2"},"object":{"sos":1,"smoke":"alarm"}}"#,
-                r#"!city.sos.pressed.v1 s {"devEui":"2","smoke":true,"sos":1}"#,
+                r#"!city.sos.pressed.v1 s {"devEui":"2","smoke":true,"sos":true}"#,
             ),
             (
                 "application/1/device/2/event/up",
@@ -603,7 +798,7 @@ fn a_press_tells_of_dangers_in_the_words_of_their_alarms() {
             (
                 "$oc/devices/d/sys/properties/report",
                 r#"{"services":[{"properties":{"sos":1}},{"properties":{"smoke":1}}]}"#,
-                r#"!city.sos.pressed.v1 d {"smoke":true,"sos":1}"#,
+                r#"!city.sos.pressed.v1 d {"smoke":true,"sos":true}"#,
             ),
             (
                 "$sys/p/d/thing/property/post",

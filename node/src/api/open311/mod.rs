@@ -32,7 +32,7 @@ pub(super) mod told;
 use super::cases::SLICE;
 use super::once::{self, Made, Once, Repeat};
 use super::supervision::awaited;
-use super::{Ctx, Refusal, cases, guard};
+use super::{Ctx, NOT_YET_S, Refusal, cases, guard};
 use crate::brain::Brain;
 use crate::brain::cases::machine::{OPEN311, TEXT_MAX, described, kept};
 use crate::brain::cases::{Cases, Held, Told, opened};
@@ -68,10 +68,6 @@ const PICTURES_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of a reference to a picture in an update: it stands behind the text, and half of that is the text's.
 const UPDATE_URL_MAX: usize = TEXT_MAX / 2;
-
-/// After so long whoever asked for what is not known yet asks again, seconds: a box in place of a lost one mostly knows
-/// all by then.
-const NOT_YET_S: u64 = 10;
 
 /// What whoever sent a picture is told.
 const NOT_KEPT: &str = "The picture was not kept: refer to one elsewhere by media_url.";

@@ -95,7 +95,7 @@ fn requested(question: &[u8]) -> Result<Request, Refusal> {
         if form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
             .any(|(key, is)| key == "follow" && is == "true")
         {
-            let hint = "ask again with --after, or ask the node itself";
+            let hint = "ask again with `?after=POS`, or ask the node itself";
             return Err(Refusal::bad("follow", "no stream stays open over the links", hint));
         }
         let mut request = get_of(uri);

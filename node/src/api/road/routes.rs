@@ -1,6 +1,6 @@
 //! Where the road begins: `/v1/at`, `/v1/ask`, a header on any path, and what is said of who does not answer.
 
-use super::super::guard::Judged;
+use super::super::guard::{Caller, Judged};
 use super::super::input::{Path, query};
 use super::super::ops::Operator;
 use super::super::table::{self, Row};
@@ -185,7 +185,19 @@ async fn forward(
         question = format!("{question}\n{PERSONS}");
     }
     let told = put(&road.ctx, &to, question.into(), within).await;
+    let told = told.map(|replied| for_caller(replied, judged.caller(), own));
     answered(road, &to, told).await
+}
+
+/// A case takes of whoever asks what he may ask for: who he is only this node knows.
+fn for_caller(replied: Replied, caller: &Caller, me: &Address) -> Replied {
+    if *caller == Caller::Operator {
+        return replied;
+    }
+    let Ok(mut shown) = Answer::<view::CaseShown>::parse(&replied.body) else { return replied };
+    let view::CaseShown { case, history, allowed, .. } = &mut shown.body;
+    allowed.retain(|verb| caller.may_ask(case, history, me, *verb));
+    Replied { body: line(&shown), ..replied }
 }
 
 /// A path that may be asked for. One with a line feed in it would be a question with a second line.
@@ -225,8 +237,10 @@ pub fn below(own: &Address, address: &str) -> Result<Address, Refusal> {
         _ if to.segments().next() != own.segments().next() => {
             format!("an address is whole, from the city on: such as `{own}`")
         }
-        Some(parent) => format!("ask it at a node above it, such as {parent}, or ask it itself: `--node URL`"),
-        None => "nobody is above it: ask it itself, with `--node URL`".to_owned(),
+        Some(parent) => {
+            format!("ask it at a node above it, such as {parent}, or ask it itself, `citybrain … --node URL`")
+        }
+        None => "nobody is above it: ask it itself, `citybrain … --node URL`".to_owned(),
     };
     Err(Refusal::bad("not-below", format!("{to} is not below {own}: only a node above can ask it"), hint))
 }
@@ -315,7 +329,7 @@ fn known(ctx: &Ctx, to: &Address) -> view::Known {
 }
 
 /// `GET /v1/ask?selector=…&path=…`: a line a node, as they come; at the end, who is missing.
-async fn ask_many(From(road): From<Road>, uri: Uri) -> Result<Response, Refusal> {
+async fn ask_many(From(road): From<Road>, judged: Judged, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Whom = query(&uri)?;
     let within = within(wanted.within_ms)?;
     path_of(&wanted.path)?;
@@ -331,7 +345,7 @@ async fn ask_many(From(road): From<Road>, uri: Uri) -> Result<Response, Refusal>
     nodes.truncate(NODES_MAX);
     let (tx, rx) = mpsc::channel::<Result<Bytes, std::convert::Infallible>>(TOGETHER);
     let mut replies = many(&ctx, nodes.clone(), &wanted.path, within);
-    let asker = own.to_string();
+    let (me, asker) = (own.clone(), own.to_string());
     tokio::spawn(async move {
         let mut asked = view::Asked {
             selector: selector.to_string(),
@@ -344,6 +358,7 @@ async fn ask_many(From(road): From<Road>, uri: Uri) -> Result<Response, Refusal>
             match replied {
                 Ok(replied) => {
                     asked.answered += 1;
+                    let replied = for_caller(replied, judged.caller(), &me);
                     if tx.send(Ok(line(&reply_of(node, replied)))).await.is_err() {
                         return;
                     }

@@ -290,8 +290,7 @@ impl Held {
 
     /// Who opened it, if that was at `node`. Tokens are a node's own: elsewhere somebody else may have the same name.
     pub fn opener(&self, node: &Address) -> Option<&str> {
-        let first = self.history.first().filter(|e| e.step == step::SUBMITTED)?;
-        (self.case.opened_at == *node).then_some(first.by.as_str())
+        opener(&self.case, &self.history, node)
     }
 
     /// Is that somewhere else than it was said to be last?
@@ -312,6 +311,12 @@ impl Held {
     pub fn is_forgotten(&self) -> bool {
         self.case.forgotten || self.to_forget.is_some()
     }
+}
+
+/// As [`Held::opener`], of a case as a node shows it.
+pub fn opener<'h>(case: &Case, history: &'h [Entry], node: &Address) -> Option<&'h str> {
+    let first = history.first().filter(|e| e.step == step::SUBMITTED)?;
+    (case.opened_at == *node).then_some(first.by.as_str())
 }
 
 fn is_same_spot(a: &Place, b: &Place) -> bool {

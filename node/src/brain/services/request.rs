@@ -41,7 +41,7 @@ pub fn opening(
 ) -> Result<(Opening, Contact), Refusal> {
     let Offered { node, service, .. } = *offered;
     if wanted.by.trim().is_empty() {
-        return Err(Refusal::new("missing", "`by` is missing: who asks for it", "`--by NAME`"));
+        return Err(Refusal::new("missing", "`by` is missing: who asks for it", r#"`"by":"NAME"`"#));
     }
     let mut contact = wanted.contact.clone();
     let form = form(service, wanted, &mut contact)?;
@@ -51,7 +51,7 @@ pub fn opening(
     }
     if seat == Seat::Visitor && service.places == Some(0) && service.volunteers.is_some() {
         let detail = format!("{} is for volunteers only", service.name);
-        return Err(Refusal::new("bad-request", detail, "`--volunteer`"));
+        return Err(Refusal::new("bad-request", detail, r#"`"volunteer":true`"#));
     }
     let seats = wanted.seats.unwrap_or(1);
     if !(1..=SEATS_MAX).contains(&seats) || (seats > 1 && service.starts.is_none()) {
@@ -141,7 +141,7 @@ fn times(
         // Whoever names another time does not mean this.
         if let Some(text) = slot.filter(|text| hours::moment(text, calendar) != Some(starts)) {
             let detail = format!("{} is on {}, not at {text}", service.name, calendar.shown(starts));
-            return Err(Refusal::new("no-slot", detail, "leave `--slot` out: it has one time"));
+            return Err(Refusal::new("no-slot", detail, "leave `slot` out: it has one time"));
         }
         return Ok((Some(starts), ends));
     }
@@ -149,7 +149,7 @@ fn times(
         return match slot {
             None => Ok((None, None)),
             Some(_) => {
-                Err(Refusal::new("bad-request", format!("{} has no appointments", service.name), "leave `--slot` out"))
+                Err(Refusal::new("bad-request", format!("{} has no appointments", service.name), "leave `slot` out"))
             }
         };
     };
@@ -158,8 +158,8 @@ fn times(
         let shown: Vec<String> = ahead.filter(|at| free(*at)).take(3).map(|at| calendar.shown(at)).collect();
         match shown.as_slice() {
             [] => "none is free".to_owned(),
-            [one] => format!("`--slot '{one}'`"),
-            [one, others @ ..] => format!("such as `--slot '{one}'`; also {}", others.join(", ")),
+            [one] => format!("`\"slot\":\"{one}\"`"),
+            [one, others @ ..] => format!("such as `\"slot\":\"{one}\"`; also {}", others.join(", ")),
         }
     };
     let Some(text) = slot else {

@@ -259,7 +259,7 @@ fn what_is_proposed_instead_is_free_where_that_is_known() {
     request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();
     let none = view::ServiceRequest { slot: None, ..slot("") };
     let hint = request(&mut cases, "haircut", "20261120-1", &none).unwrap_err().hint;
-    assert!(hint.starts_with("such as `--slot '2026-11-23 09:30'`"), "{hint}");
+    assert!(hint.starts_with(r#"such as `"slot":"2026-11-23 09:30"`"#), "{hint}");
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn a_request_that_could_not_be_given_says_what_could() {
     let services = Services::new(&config("c/s/m", &OFFERS.replace("places = 5", "places = 0")));
     let none = Cases::new(&config("c/s/m", ""));
     let helps = opening(&services, &none, "sports-day", "20261120-1", &view::ServiceRequest::default()).unwrap_err();
-    assert_eq!((helps.error, helps.hint.as_str()), ("bad-request", "`--volunteer`"));
+    assert_eq!((helps.error, helps.hint.as_str()), ("bad-request", r#"`"volunteer":true`"#));
     assert!(error("hair-cut", slot("")).hint.contains("did you mean `haircut`?"));
     let of_street = view::ServiceRequest { of: Some("c/s".parse().unwrap()), ..slot("") };
     let elsewhere = error("haircut", of_street);

@@ -2,6 +2,7 @@
 
 use super::table::{Cell, Color};
 use super::{Screen, clean, grouped, print};
+use crate::ask::hint::as_flags;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
@@ -17,7 +18,7 @@ pub fn cases(v: &view::Cases, me: &str, now: DateTime<Utc>, s: &Screen, out: &mu
     }
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
-        let (due, over) = due(c, v.not_coming.contains_key(&c.id), now, s);
+        let (due, over) = due(c, v.not_coming.contains_key(&c.id), me, now, s);
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
             s.mark(&stands(c, &v.coming, &v.not_coming), c.status.is_open(), Color::Yellow),
@@ -153,14 +154,19 @@ fn as_heard(c: &Case, me: &str) -> &'static str {
     if is_sure { "" } else { " (as last heard)" }
 }
 
+/// Does whoever is shown it hear whether it is late?
+fn is_told(c: &Case, me: &str) -> bool {
+    Address::parse(me).is_ok_and(|me| c.concerns(&me))
+}
+
 fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
     Address::parse(me).is_ok_and(|me| me.covers(owner) || me == *opened_at)
 }
 
-fn due(c: &Case, is_not_coming: bool, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
+fn due(c: &Case, is_not_coming: bool, me: &str, now: DateTime<Utc>, s: &Screen) -> (String, bool) {
     match next_limit(c, is_not_coming) {
         Some((clock, at)) => {
-            let is_over = clock.missed.is_some() || at < now;
+            let is_over = clock.missed.is_some() || (at < now && is_told(c, me));
             let stands = match clock.missed {
                 Some(_) => ", missed",
                 // That it is missed only its owner says.
@@ -450,7 +456,7 @@ fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
                 older -= 1;
                 continue;
             }
-            Some(why) => format!("refused: {why}"),
+            Some(why) => format!("refused: {}", as_flags(why)),
         };
         writeln!(out, "{:<12}{}", "asked", clean(&format!("{} by {} of {}: {answer}", w.verb, w.by, w.to)))?;
     }
@@ -481,6 +487,7 @@ fn told(case: &Case, c: &Clock, me: &str, now: DateTime<Utc>, s: &Screen) -> Str
         (None, Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
         (None, None, None, _) => "paused".into(),
         (None, None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
+        (None, None, Some(due), None) if due < now && !is_told(case, me) => "ran when it was last heard of".into(),
         (None, None, Some(due), None) if due < now && case.owner.as_str() != me => {
             "over; its owner has not said so".into()
         }

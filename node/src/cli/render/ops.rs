@@ -2,6 +2,7 @@
 
 use super::table::{Cell, Color};
 use super::{Screen, ago, clean, counted, grouped, print, right};
+use citybrain_shared::config::{Map, Priority};
 use citybrain_shared::view::{self, Answer, StoreState, Verdict};
 use citybrain_shared::words::{bytes, span};
 use std::collections::BTreeSet;
@@ -239,17 +240,27 @@ fn preset(v: &view::PresetShown, s: &Screen, out: &mut dyn Write) -> io::Result<
                 format!("{pointer} = {}", values.join(" | ")).trim_start_matches(" = ").to_owned()
             }
         };
-        let with: Vec<String> = map.has.iter().map(with).collect();
-        let kind = if map.skip { "-" } else { map.kind.as_deref().unwrap_or("-") };
-        let urgent = if map.priority == Some(citybrain_shared::config::Priority::Urgent) { "urgent" } else { "" };
+        let dangers: Vec<&str> = map.dangers.values().flatten().map(String::as_str).collect();
+        let warns = map.is_told_by_dangers().then(|| dangers.join(" or "));
+        let with: Vec<String> = map.has.iter().map(with).chain(warns).collect();
+        let kind = if map.skip { "-".to_owned() } else { map.kinds().join(", ") };
         let subject = map.subject.as_deref().unwrap_or_default();
-        table.add_row([&map.filter, &with.join(", "), kind, subject, urgent].map(|text| Cell::new(clean(text))));
+        let cells = [&map.filter, &with.join(", "), &kind, subject, urgency(map)];
+        table.add_row(cells.map(|text| Cell::new(clean(text))));
     }
     print(&table, out)?;
     if !v.preset.rules.is_empty() {
         writeln!(out, "\nRules that it brings: {}", clean(&v.preset.rules.join(", ")))?;
     }
     Ok(())
+}
+
+fn urgency(map: &Map) -> &'static str {
+    match map.priority {
+        Some(Priority::Urgent) => "urgent",
+        _ if map.warns() => "urgent while it is there",
+        _ => "",
+    }
 }
 
 fn tried(v: &view::Tried, _: &Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -133,7 +133,9 @@ pub(super) fn log_torn(f: &Facts) -> Answer {
 }
 
 pub(super) fn state_rebuilt(f: &Facts) -> Answer {
-    match &f.node.as_ref()?.rebuilt {
+    let node = f.node.as_ref()?;
+    match &node.rebuilt {
+        None if node.is_restored => ok("made of the backup that was put back"),
         None => ok("read as it was left"),
         Some(why) => {
             say(Warn, why.clone(), "it is made of the log, which has everything; if it happens twice, look at the disk")

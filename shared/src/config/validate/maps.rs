@@ -56,7 +56,8 @@ impl Judge<'_> {
                 let message = "the node itself publishes there; nothing from outside is mapped";
                 self.bad(&at("filter"), message, "map a topic of devices, such as `in/#`");
             }
-            let takes_all = |m: &Map| m.has.is_empty() && covers(&m.filter, &map.filter);
+            let passes_on = |m: &Map| !m.has.is_empty() || m.is_told_by_dangers();
+            let takes_all = |m: &Map| !passes_on(m) && covers(&m.filter, &map.filter);
             if let Some(j) = config.map[..i].iter().position(takes_all) {
                 let message = format!("never used: `{}` ({}) comes first", config.map[j].filter, ordinal(j));
                 self.bad(&at("filter"), message, "the first filter that matches wins: put the narrower one first");
@@ -77,9 +78,10 @@ impl Judge<'_> {
     }
 
     fn map_values(&mut self, map: &Map, at: &dyn Fn(&str) -> String) {
-        for pointer in map.has.keys().filter(|p| !is_pointer(p)) {
+        let pointers = map.has.keys().map(|p| ("has", p)).chain(map.dangers.values().flatten().map(|p| ("dangers", p)));
+        for (key, pointer) in pointers.filter(|(_, p)| !is_pointer(p)) {
             let help = format!("write `/{}`", pointer.replace('.', "/"));
-            self.bad(&at("has"), format!("`{pointer}` is no JSON pointer"), help);
+            self.bad(&at(key), format!("`{pointer}` is no JSON pointer"), help);
         }
         if !map.has.is_empty() && map.format == Format::Cloudevents && !map.skip {
             let help = "set `format = \"json\"`, or leave this out";
@@ -99,15 +101,18 @@ impl Judge<'_> {
             let help = format!("write `/{}`, or a topic level `{{2}}`", pointer.replace('.', "/"));
             self.bad(&at("data"), format!("`{pointer}` is no JSON pointer"), help);
         }
-        for (key, given) in
-            [("data", !map.data.is_empty()), ("inner", map.inner.is_some()), ("words", !map.words.is_empty())]
-        {
+        for (key, given) in [
+            ("dangers", !map.dangers.is_empty()),
+            ("data", !map.data.is_empty()),
+            ("inner", map.inner.is_some()),
+            ("words", !map.words.is_empty()),
+        ] {
             if given && map.format == Format::Cloudevents {
                 let help = "set `format = \"json\"`, or leave this out";
                 self.bad(&at(key), "a CloudEvents object is taken as it is", help);
             }
         }
-        if map.format != Format::Cloudevents && map.kind.is_none() {
+        if map.format != Format::Cloudevents && map.kind.is_none() && map.dangers.is_empty() {
             self.bad(&at("type"), "a message that is no CloudEvents object needs a type", "add `type = \"…\"`");
         }
         for (key, value) in [("subject", &map.subject), ("time", &map.time), ("value", &map.value), ("id", &map.id)] {
@@ -164,6 +169,7 @@ impl Judge<'_> {
             self.bad(&at("filter"), format!("`{}` is no place of announcements", map.filter), help);
         }
         for (key, given) in [
+            ("dangers", !map.dangers.is_empty()),
             ("type", map.kind.is_some()),
             ("subject", map.subject.is_some()),
             ("time", map.time.is_some()),

@@ -106,10 +106,13 @@ impl Book<'_> {
         if let Err(why) = fits(case, verb) {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
-            // What is for others is no advice to a resident.
-            let may = |v: &Verb| ask.role != Some(Role::Resident) || roles(*v).contains(&Role::Resident);
+            // What is for others is no advice.
+            let is_his = |v: Verb| ask.role.is_none_or(|role| roles(v).contains(&role));
+            let may =
+                |v: &Verb| (is_his(*v) || (opened_it && is_taken_back(case, *v))) && !is_for_others(case, *v, &ask.by);
             let takes: Vec<Verb> = self.allowed(case, now).into_iter().filter(may).collect();
-            let takes = if takes.is_empty() { "nothing of a resident's now".into() } else { list(takes) };
+            let of_whom = ask.role.map_or(String::new(), |role| format!(" of a {role}'s"));
+            let takes = if takes.is_empty() { format!("nothing{of_whom} now") } else { list(takes) };
             return Err(Refusal::new("not-now", detail, format!("it takes {takes}")));
         }
         if !(opened_it && is_taken_back(case, verb)) {
@@ -118,8 +121,10 @@ impl Book<'_> {
         if is_for_others(case, verb, &ask.by) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
             let hint = match ask.role {
-                Some(Role::Resident) => "a resident who is called as whoever handles says so: `--by 'NAME (resident)'`",
-                _ => "somebody else must: `--by NAME`",
+                Some(Role::Resident) => {
+                    r#"a resident who is called as whoever handles says so: `"by":"NAME (resident)"`"#
+                }
+                _ => r#"somebody else must: `"by":"NAME"`"#,
             };
             return Err(Refusal::new("handler", detail, hint));
         }
@@ -161,7 +166,7 @@ pub(in crate::brain::cases) fn may(verb: Verb, ask: &Ask) -> Result<(), Refusal>
     // Others read the answer to a wish, and a resident's name is not for them.
     let who = if role == Role::Resident && is_name(&ask.by) { "whoever asks" } else { &ask.by };
     let detail = format!("`{verb}` is for a {needed}, and {who} is a {role} here");
-    Err(Refusal::new("not-your-role", detail, format!("`--role {}`", roles(verb)[0])))
+    Err(Refusal::new("not-your-role", detail, format!("`\"role\":\"{}\"`", roles(verb)[0])))
 }
 
 /// With names as they are compared, blanks around one make no other person; and with no more text than a
@@ -190,7 +195,7 @@ fn is_small(before: &Case, after: &Case) -> Result<(), Refusal> {
         return Ok(());
     }
     let detail = format!("`{}` would be of {bytes} bytes; a case has at most {CASE_BYTES_MAX}", after.id);
-    Err(Refusal::new("too-large", detail, "say it shorter, or by reference (`--evidence NAME=URL`)"))
+    Err(Refusal::new("too-large", detail, r#"say it shorter, or by reference (`"evidence":["NAME=URL"]`)"#))
 }
 
 /// Has it moved on since whoever asks has looked at it?

@@ -3,7 +3,7 @@
 //! A `now` that is handed in is the node's own clock, which may have been set back; the step's own is never
 //! before the step that was last.
 
-use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing, shown};
+use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing, missing_such, shown};
 use super::{Refusal, above_watching, common, may_be_offered, not_offered, watching};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
@@ -90,7 +90,7 @@ impl Turn<'_> {
         if let Some(first) = lacking.first().filter(|_| solved == Solved::Solved) {
             let detail =
                 format!("{} must show {}, each by an http or https URL", self.case.category_name, lacking.join(", "));
-            return Err(Refusal::new("no-evidence", detail, format!("`--evidence {first}=URL`")));
+            return Err(Refusal::new("no-evidence", detail, format!("`\"evidence\":[\"{first}=URL\"]`")));
         }
         self.handled()?;
         self.case.status = Status::Resolved;
@@ -112,7 +112,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn verify(&mut self, ask: &Ask, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let passed = ask.passed.ok_or_else(|| missing("passed", "whether the check passed"))?;
+        let passed = ask.passed.ok_or_else(|| missing_such("passed", "true", "whether the check passed"))?;
         if !passed {
             self.need_text("what the check found")?;
         }
@@ -135,10 +135,10 @@ impl Turn<'_> {
     pub(super) fn evaluate(&mut self, ask: &Ask) -> Result<(), Refusal> {
         let is_judged = ask.solved.is_some() || ask.satisfied.is_some();
         if !is_judged && self.entry.text.is_empty() {
-            return Err(missing("solved", "what the resident says, or why nobody could be asked (`--text`)"));
+            return Err(missing("solved", "what the resident says, or why nobody could be asked (`text`)"));
         }
         if !is_judged && self.case.verdict.is_some() {
-            return Err(missing("solved", "what is said otherwise now, or `--satisfied`"));
+            return Err(missing("solved", "what is said otherwise now, or `satisfied`"));
         }
         self.judge(ask);
         let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
@@ -300,10 +300,10 @@ impl Turn<'_> {
     }
 
     pub(super) fn rate(&mut self, ask: &Ask) -> Result<(), Refusal> {
-        let rating = ask.rating.ok_or_else(|| missing("rating", "1 (bad) to 5 (good)"))?;
+        let rating = ask.rating.ok_or_else(|| missing_such("rating", "4", "1 (bad) to 5 (good)"))?;
         if !(1..=5).contains(&rating) {
             let detail = format!("{rating} is no rating: 1 (bad) to 5 (good)");
-            return Err(Refusal::new("bad-request", detail, "such as `--rating 4`"));
+            return Err(Refusal::new("bad-request", detail, r#"such as `"rating":4`"#));
         }
         let id = self.assist_of(ask, |a| a.reported.is_some() && a.rating.is_none())?;
         if let Some(a) = self.case.assists.iter_mut().find(|a| a.id == id) {
@@ -335,7 +335,7 @@ impl Turn<'_> {
             Some(word) if !all.iter().any(is_named) => format!("nobody was summoned as `{word}`"),
             _ => "several units were summoned".to_owned(),
         };
-        Err(Refusal::new("which-assist", detail, format!("`--assist` one of {known}")))
+        Err(Refusal::new("which-assist", detail, format!("`\"assist\":\"ID\"`: one of {known}")))
     }
 
     pub(super) fn take_over(&mut self) -> Result<(), Refusal> {
@@ -380,7 +380,7 @@ impl Turn<'_> {
         let from = watching(&self.case).filter(|_| !ask.hand_over).unwrap_or(&self.case.owner);
         let Some(above) = from.parent() else {
             let may_be_taken = may_be_offered(&self.case).is_some();
-            let hint = if may_be_taken { "`--hand-over` offers it to the node above its owner" } else { "" };
+            let hint = if may_be_taken { r#"`"hand_over":true` offers it to the node above its owner"# } else { "" };
             return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", self.case.id), hint));
         };
         if ask.hand_over && self.case.offered_to.as_ref() == Some(&above) {
@@ -436,7 +436,7 @@ fn is_awaited(its: &[&Assist], from: Option<&Address>) -> Result<(), Refusal> {
     };
     let all = its.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
     let detail = format!("{all} {} reported already", if its.len() == 1 { "has" } else { "have" });
-    Err(Refusal::new("not-now", detail, format!("`--assist {}` puts another report in its place", first.id)))
+    Err(Refusal::new("not-now", detail, format!("`\"assist\":\"{}\"` puts another report in its place", first.id)))
 }
 
 /// What a unit did is said at its own node, or where the case is, and not by others for it.
@@ -468,5 +468,5 @@ fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
         return Ok(());
     }
     let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);
-    Err(Refusal::new("not-the-caller", detail, "`--by` whoever summoned it; or a supervisor does it"))
+    Err(Refusal::new("not-the-caller", detail, r#"whoever summoned it: `"by":"NAME"`; or a supervisor does it"#))
 }

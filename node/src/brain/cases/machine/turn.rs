@@ -259,7 +259,11 @@ impl<'a> Turn<'a> {
         let approved_by = ask.approved_by.clone().filter(|a| !a.trim().is_empty());
         let approved_by = approved_by.ok_or_else(|| missing("approved_by", "who approved it"))?;
         if is_same_person(&approved_by, &ask.by) {
-            return Err(Refusal::new("own-approval", "nobody approves what they ask for", "`--approved-by` another"));
+            return Err(Refusal::new(
+                "own-approval",
+                "nobody approves what they ask for",
+                r#"another: `"approved_by":"NAME"`"#,
+            ));
         }
         self.entry.to = Some(format!("approved by {approved_by}"));
         Ok(Approved { by: ask.by.clone(), approved_by, at: self.now, reason: self.entry.text.clone() })
@@ -491,8 +495,12 @@ pub(in crate::brain::cases) fn is_same_person(a: &str, b: &str) -> bool {
 }
 
 pub(super) fn missing(field: &str, what: &str) -> Refusal {
-    let flag = field.replace('_', "-");
-    Refusal::new("missing", format!("`{field}` is missing: {what}"), format!("`--{flag} …`"))
+    missing_such(field, "\"…\"", what)
+}
+
+/// `such`: what stands there, as JSON.
+pub(super) fn missing_such(field: &str, such: &str, what: &str) -> Refusal {
+    Refusal::new("missing", format!("`{field}` is missing: {what}"), format!("`\"{field}\":{such}`"))
 }
 
 /// So many characters, and three bytes for each at most (what Chinese has), without those that are no

@@ -76,7 +76,9 @@ fn the_whole_way_has_its_order_and_a_refusal_names_what_is_allowed() {
     let mut d = Desk::new("L");
     let refusal = d.try_act(Verb::Start, &by("h", Role::Worker)).unwrap_err();
     assert_eq!(refusal.error, "not-now");
-    assert_eq!(refusal.hint, "it takes accept, reject, contact, escalate, withdraw, merge, comment, forget, exclude");
+    assert_eq!(refusal.hint, "it takes accept, reject, contact, escalate, merge, comment", "what is for him");
+    let refusal = d.try_act(Verb::Start, &by("boss", Role::Supervisor)).unwrap_err();
+    assert!(refusal.hint.ends_with("escalate, withdraw, merge, comment, forget, exclude"), "{}", refusal.hint);
     d.until_resolved();
     assert_eq!(d.error(Verb::Close, by("boss", Role::Supervisor)), "not-now");
     d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
@@ -494,7 +496,10 @@ fn the_only_summons_that_can_be_meant_need_not_be_named() {
     let (case, id) = meant(report(&d, "c/s/a", None).unwrap());
     assert_eq!(id, "a1");
     let several = report(&d, "c/s/b", None).unwrap_err();
-    assert_eq!((several.error, several.hint.as_str()), ("which-assist", "`--assist` one of a2 (燃气), a3 (电工)"));
+    assert_eq!(
+        (several.error, several.hint.as_str()),
+        ("which-assist", r#"`"assist":"ID"`: one of a2 (燃气), a3 (电工)"#)
+    );
     assert_eq!(report(&d, "c/s/b", Some("消防")).unwrap_err().error, "not-summoned", "it is another node's");
     d.case = case;
     // One has reported, and is the only one to rate.
@@ -925,7 +930,7 @@ fn a_case_whose_days_are_over_does_not_take_to_be_reopened_and_no_refusal_says_s
     let mut d = Desk::new("L");
     d.until_resolved().act(Verb::Evaluate, by("r", Role::Resident)).act(Verb::Close, by("boss", Role::Supervisor));
     let takes = |d: &Desk| d.cases.book().allowed(&d.case, d.now).contains(&Verb::Reopen);
-    let advice = |d: &Desk| d.try_act(Verb::Start, &by("h", Role::Worker)).unwrap_err().hint.contains("reopen");
+    let advice = |d: &Desk| d.try_act(Verb::Start, &by("boss", Role::Supervisor)).unwrap_err().hint.contains("reopen");
     d.wait_h(15 * 24);
     assert!(takes(&d) && advice(&d));
     d.wait_h(1);
@@ -1097,7 +1102,7 @@ fn what_would_be_refused_whatever_is_said_with_it_is_not_among_what_a_case_takes
     assert!(takes(&d, Verb::Escalate));
     d.act(Verb::Escalate, up(false)).act(Verb::Escalate, up(false));
     assert!(takes(&d, Verb::Escalate) && d.error(Verb::Escalate, up(false)) == "nobody-above");
-    assert!(d.try_act(Verb::Escalate, &up(false)).unwrap_err().hint.contains("--hand-over"), "the way on");
+    assert!(d.try_act(Verb::Escalate, &up(false)).unwrap_err().hint.contains("hand_over"), "the way on");
     d.act(Verb::Escalate, up(true));
     assert_eq!(d.try_act(Verb::Escalate, &up(false)).unwrap_err().hint, "", "it is offered already");
     assert!(!takes(&d, Verb::Escalate));
@@ -1129,7 +1134,7 @@ fn who_must_do_otherwise_what_is_refused_is_told_how() {
     d.until_resolved();
     let refusal = d.try_act(Verb::Evaluate, &by("h", Role::Resident)).unwrap_err();
     assert_eq!(refusal.error, "handler");
-    assert!(refusal.hint.contains("`--by 'NAME (resident)'`"), "{refusal:?}");
+    assert!(refusal.hint.contains(r#"`"by":"NAME (resident)"`"#), "{refusal:?}");
     d.act(Verb::Evaluate, by("h (resident)", Role::Resident));
     let hint = d.try_act(Verb::Close, &by("h", Role::Supervisor)).unwrap_err().hint;
     assert!(!hint.contains("resident"), "{hint}");

@@ -230,6 +230,57 @@ fn smoke_of_a_device_that_does_not_say_its_name_is_an_alarm_until_it_says_that_i
 }
 
 #[test]
+fn a_danger_begins_and_ends_by_the_words_of_the_device_and_a_word_that_nobody_reads_ends_none() {
+    let up = |object: &str| format!(r#"{{"deviceInfo":{{"deviceName":"s"}},"object":{object}}}"#);
+    let plain = str::to_owned;
+    let smoke = |word: &str| format!(r#"{{"smoke":"{word}"}}"#);
+    type Say<'a> = &'a dyn Fn(&str) -> String;
+    let all: [(&str, &str, Say<'_>); 9] = [
+        ("zigbee2mqtt", "zigbee2mqtt/k", &smoke),
+        ("chirpstack", "application/1/device/2/event/up", &|word| up(&smoke(word))),
+        ("thingsboard", "v1/devices/me/telemetry", &smoke),
+        ("huawei", "$oc/devices/d/sys/properties/report", &|word| {
+            format!(r#"{{"services":[{{"properties":{}}}]}}"#, smoke(word))
+        }),
+        ("onenet", "$sys/p/d/thing/property/post", &|word| format!(r#"{{"params":{{"smoke":{{"value":"{word}"}}}}}}"#)),
+        ("alink", "/sys/p/d/thing/event/property/post", &|word| {
+            format!(r#"{{"params":{{"SmokeSensorState":"{word}"}}}}"#)
+        }),
+        ("esphome", "kitchen/binary_sensor/smoke/state", &plain),
+        ("tasmota", "stat/smoke/7/RESULT", &|word| format!(r#"{{"Switch1":{{"Action":"{word}"}}}}"#)),
+        ("discovery", "vend/k", &plain),
+    ];
+    for (preset, topic, say) in all {
+        let mut house = House::new(&format!("preset = \"{preset}\""));
+        house.announced("binary_sensor/k/smoke", r#"{"dev_cla":"smoke","stat_t":"vend/k","name":"K"}"#);
+        for (word, active) in [("on", 1), ("False", 0), ("TRUE", 1)] {
+            house.says("g", topic, &say(word));
+            house.node.wait(31 * S);
+            assert_eq!(house.active().len(), active, "{preset} {word}");
+        }
+        let refusal = house.ingress.again("g", topic, say("maybe").as_bytes()).expect_err("a dead letter");
+        assert_eq!(refusal.reason, "unread-alarm", "{preset}");
+        assert_eq!((house.active().len(), house.errors()), (1, 0), "{preset}: it burns");
+    }
+}
+
+#[test]
+fn of_devices_that_share_a_topic_the_one_whose_battery_is_low_is_named() {
+    let mut house = House::new("preset = \"discovery\"");
+    for (name, key) in [("SOS A", "ba"), ("SOS B", "bb")] {
+        let part = format!(
+            r#"{{"dev_cla":"battery","stat_t":"vend/gs","val_tpl":"{{{{ value_json.{key} }}}}","dev":{{"name":"{name}"}}}}"#
+        );
+        house.announced(&format!("sensor/{key}"), &part);
+    }
+    house.says("g", "vend/gs", r#"{"ba":50,"bb":3}"#);
+    let titles: Vec<&str> = house.active().iter().map(|a| a.title.as_str()).collect();
+    assert_eq!(titles, ["Battery of SOS B is low"]);
+    house.says("g", "vend/gs", r#"{"ba":50,"bb":100}"#);
+    assert_eq!((house.active().len(), house.errors()), (0, 0));
+}
+
+#[test]
 fn a_long_name_keeps_nobody_s_alarm_away() {
     let mut house = House::new("preset = \"zigbee2mqtt\"");
     let long = |end: &str| format!("zigbee2mqtt/{}{end}", "三号楼二单元厨房".repeat(8));
