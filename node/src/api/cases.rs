@@ -287,10 +287,11 @@ pub(super) fn of_category(ctx: &Ctx, word: String) -> Result<OfCategory, Refusal
 /// slip says so.
 pub(super) async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> Result<(), Refusal> {
     let me = &ctx.config.node.address;
-    let (known, rules, is_all) =
-        look_by(ctx, |brain| (brain.cases.categories(), brain.in_force(), brain.cases.awaited_from_above().is_none()))?;
-    // One that is not known yet is missing in the list, which says that some may be.
-    let is_known = !is_all || known.iter().any(|c| c.code == category || c.name == category);
+    let look_up =
+        |brain: &Brain| (brain.cases.categories(), brain.in_force(), brain.cases.awaited_from_above().is_none());
+    let (known, rules, is_told) = look_by(ctx, look_up)?;
+    // What the parent knows it has not said yet: the list says that some may be missing.
+    let is_known = !is_told || known.iter().any(|c| c.code == category || c.name == category);
     if is_known || rules.rule.iter().flat_map(|rule| &rule.then).any(|action| action.opens() == Some(category)) {
         return Ok(());
     }
