@@ -22,7 +22,7 @@ fn flags(part: &str) -> Option<String> {
         };
     }
     let members: Vec<String> = match part.strip_prefix('?') {
-        Some(query) => query.split('&').map(|pair| of_pair(pair)).collect::<Option<_>>()?,
+        Some(query) => query.split('&').map(of_pair).collect::<Option<_>>()?,
         None => {
             let members: Map<String, Value> = serde_json::from_str(&format!("{{{part}}}")).ok()?;
             members.iter().flat_map(|(name, value)| of_member(name, value)).collect()
