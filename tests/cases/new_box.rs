@@ -81,7 +81,10 @@ fn what_a_new_box_opens_before_it_has_heard_its_parent_becomes_what_it_would_hav
     let stats = tree.node("c").get("/v1/case-stats?by=category").expect("stats");
     let rows = stats["rows"].as_array().expect("rows").iter().map(|row| row["key"].as_str().unwrap_or_default());
     assert_eq!(rows.collect::<Vec<_>>(), ["lamp", "sos"], "{stats}");
-    wait_for("nothing is awaited", || (open311(tree.node(LEAF), "services.json") == (200, None)).then_some(()));
+    for at in [LEAF, OTHER] {
+        let told = || (open311(tree.node(at), "services.json") == (200, None)).then_some(());
+        wait_for("nothing is awaited", told);
+    }
     assert_eq!(open311(tree.node(LEAF), "services/nope.json"), (404, None));
     says(tree.node(OTHER), &[&new[..], &["lamp"]].concat(), 0, &[]);
     says(tree.node(OTHER), &[&new[..], &["nope"]].concat(), 1, &["`nope` is no category of this node"]);
