@@ -78,7 +78,12 @@ impl Cases {
     fn asked_after(&self, held: &Held, w: &Wish, how: Option<&String>, token: &str, now: DateTime<Utc>) -> Vec<Draft> {
         let (case, verb) = (held.case.id.clone(), w.verb);
         // Whoever comes by now may be the same one, who has thought better of it: that word would take him back, too.
-        let is_true_still = verb != Verb::Escalate || held.is_unanswered();
+        // Nor is an end that came since the one that was not to hold.
+        let is_true_still = match verb {
+            Verb::Escalate => held.is_unanswered(),
+            Verb::Reopen => held.not_over().is_some(),
+            _ => true,
+        };
         if let Some(ask) = w.said.as_deref().filter(|_| is_true_still && !self.may_step(&case)) {
             let to = self.sends_on(held, verb, ask).unwrap_or(held.case.bound_for());
             let body = Body::Ask { case, verb, ask: ask.clone(), hops: 0, contact: None, offered: None };

@@ -32,7 +32,7 @@ impl Held {
         // In its place: this node may ask for it again by itself, and that is not what people asked for last.
         if let Some(noted) = self.wishes.iter_mut().find(|w| w.id == wish.id) {
             let asked_after = if noted.refused.is_none() { noted.asked_after.saturating_add(1) } else { 0 };
-            *noted = Wish { asked_after, ..wish };
+            *noted = Wish { content: noted.content, asked_after, ..wish };
             return;
         }
         // Known no more, it was asked for at the box before this one, and before all that was asked for at this one.
@@ -742,6 +742,10 @@ impl Cases {
         let giver = Some(held.case.owner.clone()).filter(|_| verb == Verb::Recall && held.case.handing_to.is_some());
         let takes_back = letter.takes_back.clone();
         let said = match &letter.body {
+            // Who has it opened again may be a resident, who has no name above.
+            Body::Ask { ask, .. } if letter.may_be_sent_again() && verb == Verb::Reopen => {
+                Some(Box::new(Ask { by: by.clone(), ..ask.clone() }))
+            }
             Body::Ask { ask, .. } if letter.may_be_sent_again() => Some(Box::new(ask.clone())),
             _ => None,
         };

@@ -437,10 +437,10 @@ impl Letter {
     }
 
     /// Is it a wish that done twice is done once: that somebody be forgotten, or that whoever was to come to a press
-    /// does not?
+    /// does not, or that it is not over?
     pub fn is_done_once(&self) -> bool {
         let Body::Ask { verb, .. } = &self.body else { return false };
-        *verb == Verb::Forget || *verb == Verb::Escalate && !self.takes_back.is_empty()
+        *verb == Verb::Forget || [Verb::Escalate, Verb::Reopen].contains(verb) && !self.takes_back.is_empty()
     }
 
     /// May its maker send it again by itself, in the same words? By its name a comment is one line; what a further press

@@ -94,6 +94,30 @@ fn a_comment_from_beside_that_is_lost_with_a_box_on_its_way_is_sent_again_and_st
 }
 
 #[test]
+fn a_press_that_is_reopened_above_its_dead_box_is_opened_again_though_that_is_lost_with_a_box_on_its_way() {
+    let mut net = Net::new();
+    net.press(OWNER, CASE);
+    for (verb, ask) in [
+        (Verb::Accept, by("王队", Role::Worker)),
+        (Verb::Dispatch, by("王队", Role::Worker)),
+        (Verb::Start, by("王队", Role::Worker)),
+        (Verb::Resolve, by("王队", Role::Worker)),
+        (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
+        (Verb::Close, by("boss", Role::Supervisor)),
+    ] {
+        assert!(net.ask(OWNER, CASE, verb, &ask), "{verb}");
+    }
+    net.settle();
+    net.lose_on_the_way("c/s", Verb::Reopen, &by("王大妈", Role::Resident));
+    net.pass_us(on_its_way_us(&net));
+    assert_eq!((net.answers("c/s"), net.done(Verb::Reopen)), (vec![], 1));
+    for n in ["c", "c/s", "c/s/a", OWNER] {
+        let held = net.held(n);
+        assert_eq!((held.case.status, held.not_over(), held.case.reopened), (Status::Submitted, None, 1), "{n}");
+    }
+}
+
+#[test]
 fn what_somebody_has_said_is_not_kept_to_be_sent_again_once_he_is_forgotten() {
     let mut net = given_by_the_one_beside();
     net.cut(OWNER);
