@@ -102,8 +102,8 @@ impl Letters {
     }
 
     /// The urgent ones, or the others, oldest first.
-    pub fn of_lane(&self, urgent: bool) -> impl Iterator<Item = &Posted> {
-        self.lanes[usize::from(urgent)].iter().map(|pos| &self.all[pos])
+    pub fn of_lane(&self, urgent: bool) -> impl Iterator<Item = (u64, &Posted)> {
+        self.lanes[usize::from(urgent)].iter().map(|pos| (*pos, &self.all[pos]))
     }
 
     pub fn bring_back_any(&self) -> bool {

@@ -236,7 +236,7 @@ impl Cases {
         [true, false].into_iter().flat_map(move |urgent| {
             let ripe = self.ripe(urgent).into_iter();
             let ripe = ripe.map(move |posted| (&posted.letter, were_answered && !posted.is_new));
-            ripe.chain(self.inbox.of_lane(urgent).map(|posted| (&posted.letter, false)))
+            ripe.chain(self.inbox.of_lane(urgent).map(|(_, posted)| (&posted.letter, false)))
         })
     }
 
@@ -250,8 +250,12 @@ impl Cases {
         if !cases.is_empty() {
             return cases;
         }
-        let free = self.waiting.of_lane(urgent).filter(|posted| !self.must_wait(&posted.letter));
-        free.take(TOGETHER).collect()
+        let free = self.waiting.of_lane(urgent).filter(|(_, posted)| !self.must_wait(&posted.letter));
+        // A wish does not pass one of the same case that came before it and waits no more.
+        let first = |posted: &Posted| self.inbox.wishes_of(posted.letter.body.case()).next().map(|(pos, _)| pos);
+        let next =
+            free.filter(|(pos, posted)| !is_ask(&posted.letter) || first(posted).is_none_or(|first| *pos < first));
+        next.map(|(_, posted)| posted).take(TOGETHER).collect()
     }
 
     /// Were the letters that wait answered by nobody, because nobody was here?
@@ -820,6 +824,10 @@ impl Cases {
 /// Does somebody call for help, and is to be helped here?
 fn is_press(case: &Case) -> bool {
     case.urgent && case.status == Status::Submitted && case.merging.is_none()
+fn is_ask(letter: &Letter) -> bool {
+    matches!(letter.body, Body::Ask { .. })
+}
+
 }
 
 /// May this node, from below, say how a case stands that came back? If it is its own, came in there, is on its way
