@@ -148,8 +148,12 @@ impl Cases {
         let asked = held.asked_as(verb, ask).filter(|_| !is_named);
         let (name, again) = asked.unwrap_or((wish, 0));
         let next = self.sends_on(held, verb, ask);
-        // What is said of a case that waits here waits with it.
-        let waits = next.is_none() && self.is_unproven(&id) && self.waits_with(verb, ask);
+        let no_more = self.no_more(held, verb, ask, now);
+        let mut taken_back =
+            held.wishes.iter().find(|w| w.id == name).map(|w| w.takes_back.clone()).unwrap_or_default();
+        let takes_back = !no_more.is_empty() || !taken_back.is_empty();
+        // What is said of a case that waits here waits with it, and what takes back who comes, or the end of it.
+        let waits = next.is_none() && self.is_unproven(&id) && (takes_back || self.waits_with(verb, ask));
         if next.is_none() && !waits && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall && held.case.handing_to.is_some() {
                 let letter = Letter { again, ..self.recall(held, ask, &self.me, name.to_owned(), now)? };
@@ -179,16 +183,12 @@ impl Cases {
             let coming = Coming { node, by, at: now, wish: name.to_owned(), term, version };
             drafts.push(pen.coming(&held.case, &coming, None));
         }
-        let mut taken_back =
-            held.wishes.iter().find(|w| w.id == name).map(|w| w.takes_back.clone()).unwrap_or_default();
-        let mut theirs: Vec<Coming> = Vec::new();
         if verb == Verb::Escalate {
             machine::act::may(verb, ask)?;
-            theirs.extend(held.coming.iter().filter(|coming| takes_back(&self.me, ask, coming)).cloned());
         }
         let by = machine::heard_as(&ask.by, ask.role).to_owned();
         let said = Denial { by, node: self.me.clone(), at: now, wish: name.to_owned() };
-        for coming in theirs.into_iter().chain(self.disowned(held, verb, ask, now)) {
+        for coming in no_more {
             drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack(said.clone()))));
             taken_back.push(coming.wish);
         }
@@ -215,6 +215,13 @@ impl Cases {
         let giver = Some(&held.case.owner).filter(|giver| is_forget && ![&letter.to, &self.me].contains(giver));
         let told = giver.and_then(|giver| self.sent_after(letter, giver));
         told.iter().chain([letter]).filter_map(|letter| pen.letter(letter)).collect()
+    }
+
+    /// Who comes to a press no more, if that is said here: whoever was to come, and whoever has accepted it.
+    fn no_more(&self, held: &Held, verb: Verb, ask: &Ask, now: DateTime<Utc>) -> Vec<Coming> {
+        let is_theirs = |coming: &&Coming| verb == Verb::Escalate && takes_back(&self.me, ask, coming);
+        let theirs = held.coming.iter().filter(is_theirs).cloned();
+        theirs.chain(self.disowned(held, verb, ask, now)).collect()
     }
 
     /// Whoever has accepted a press does not come, and says so here; or somebody says that it is closed and not solved.

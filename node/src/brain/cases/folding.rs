@@ -465,7 +465,7 @@ impl Cases {
         self.buttons.extend(button);
         self.by_button.extend(case.button.clone().map(|b| (b, id.to_owned())));
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
-        if self.calls_for_lent(held) {
+        if self.calls_for_unproven(held) {
             self.to_call.insert(id.to_owned());
         }
         if self.may_categorise(held) {
@@ -785,24 +785,9 @@ impl Cases {
         let waits = turns && self.turns_later(header, letter);
         // On its way down: those between must know as much as those below.
         match &letter.body {
-            // Somebody comes, and this node is between him and the press, or above both.
-            Body::Ask { case, verb: Verb::Accept, ask, .. } if is_true(header, letter) => {
-                let at = letter.at.unwrap_or_else(|| view::time_of(header.committed_us));
-                let (node, by, wish) = (letter.from.clone(), ask.by.clone(), letter.id.clone());
-                self.note_coming_now(case, Coming { node, by, at, wish, term: 0, version: 0 });
-            }
-            Body::Ask { case, verb: Verb::Escalate, ask, .. } if is_true(header, letter) => {
-                let said = said_by(letter, ask, header);
-                self.takes_back_coming(case, letter, ask, said.clone());
-                self.disown(case, &said, |held| {
-                    held.taken_back_by(&letter.from, Verb::Escalate, ask).filter(|wish| is_meant(letter, wish))
-                });
-            }
-            Body::Ask { case, verb: Verb::Reopen, ask, .. } if is_true(header, letter) => {
-                let said = said_by(letter, ask, header);
-                self.disown(case, &said, |held| {
-                    held.stands_as().filter(|stands_as| letter.takes_back.contains(stands_as))
-                });
+            // This node is between whoever says it and the press, or above both.
+            Body::Ask { case, verb, ask, .. } if is_true(header, letter) => {
+                self.hear_wish(case, *verb, ask, letter, header);
             }
             Body::Refused { case, answers, error, .. } if is_true(header, letter) => {
                 self.refused_to(case, &letter.to, answers, error);
@@ -824,11 +809,27 @@ impl Cases {
         }
     }
 
-    /// Whoever was to come does not, as that letter says.
-    fn takes_back_coming(&mut self, case: &str, letter: &Letter, ask: &Ask, said: Denial) {
-        self.come_not(case, &End::TakenBack(said), |coming| {
-            takes_back(&letter.from, ask, coming) && is_meant(letter, &coming.wish)
-        });
+    /// Somebody comes to a press, or does not after all, or it is not over: that is true before the press's box has done
+    /// what he wants.
+    fn hear_wish(&mut self, case: &str, verb: Verb, ask: &Ask, letter: &Letter, header: &Header<'_>) {
+        let said = said_by(letter, ask, header);
+        match verb {
+            Verb::Accept => {
+                let (node, by, wish) = (letter.from.clone(), ask.by.clone(), letter.id.clone());
+                self.note_coming_now(case, Coming { node, by, at: said.at, wish, term: 0, version: 0 });
+            }
+            Verb::Escalate => {
+                self.come_not(case, &End::TakenBack(said.clone()), |coming| {
+                    takes_back(&letter.from, ask, coming) && is_meant(letter, &coming.wish)
+                });
+                self.disown(case, &said, |held| {
+                    held.taken_back_by(&letter.from, verb, ask).filter(|wish| is_meant(letter, wish))
+                });
+            }
+            Verb::Reopen => self
+                .disown(case, &said, |held| held.stands_as().filter(|stands_as| letter.takes_back.contains(stands_as))),
+            _ => {}
+        }
     }
 
     /// A letter that turns here has gone down, or back.
@@ -866,9 +867,11 @@ impl Cases {
                 self.post(pos, posted, is_old);
             }
             Body::Ask { case, verb, ask, .. } => {
-                // It waits with the case; that he does not come is true now.
-                if *verb == Verb::Escalate && self.held.get(case).is_some_and(|held| held.lent) {
-                    self.takes_back_coming(case, letter, ask, said_by(letter, ask, header));
+                // It waits with the case, and counts now. Who came before this box was there says the one above.
+                let is_told = *verb == Verb::Accept && is_old;
+                let is_done = |held: &Held| held.history.iter().any(|e| e.wish.as_ref() == Some(&letter.id));
+                if self.is_unproven(case) && !is_told && !self.held.get(case).is_some_and(is_done) {
+                    self.hear_wish(case, *verb, ask, letter, header);
                 }
                 // This box's own wish, which comes back by way of the one that gives the case.
                 let is_own = |held: &Held| held.wishes.iter().any(|w| w.id == letter.id);

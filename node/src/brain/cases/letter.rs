@@ -326,19 +326,18 @@ impl Pen<'_> {
                 None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
             },
         };
-        // Somewhere else they are called for it anew.
-        let moved = if held.times_anew > 0 { format!(".{}", held.times_anew) } else { String::new() };
-        let id = format!("{}.{}.{}.waits{moved}", case.id, case.term, case.version);
+        let id = format!("{}.{}.{}.waits{}", case.id, case.term, case.version, anew(held));
         let more = json!({"why": why, "text": text, "to": to, "term": case.term, "version": case.version});
         self.called(&id, case, held.place_now(), more)
     }
 
     /// The same, because the one above tells this box of a press that the box before it had: whether that one had called
-    /// nobody knows.
-    pub fn call_lent(&self, case: &Case, text: &str) -> Draft {
-        let id = format!("{}.{}.{}.lent", case.id, case.term, case.version);
+    /// nobody knows. Or of any that waits for those below, because whoever was to come does not, or it is not over.
+    pub fn call_unproven(&self, held: &Held, text: &str) -> Draft {
+        let case = &held.case;
+        let id = format!("{}.{}.{}.lent{}", case.id, case.term, case.version, anew(held));
         let more = json!({"why": step::RECOVERED, "text": text, "term": case.term, "version": case.version});
-        self.called(&id, case, case.place_again.as_ref().or(case.place.as_ref()), more)
+        self.called(&id, case, held.place_now(), more)
     }
 
     /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so. Or he
@@ -418,6 +417,11 @@ impl Pen<'_> {
         let header = Header { lane, direction, reach, target, key, ..Header::local(Kind::Event, kind) };
         Draft::new(&header, event.to_string().as_bytes()).expect("its names are short")
     }
+}
+
+/// Behind the id of a call: somewhere else, or because nobody comes any more, they are called for it anew.
+fn anew(held: &Held) -> String {
+    if held.times_anew > 0 { format!(".{}", held.times_anew) } else { String::new() }
 }
 
 /// Of the letter by which this case, as it is there, is handed over.

@@ -237,6 +237,16 @@ impl Held {
         }
     }
 
+    /// Is there anything that somebody may take back by that: who comes, the acceptance that stands, or the end?
+    fn may_be_taken_back(&self, verb: Verb) -> bool {
+        let stands = self.stands_as().is_some() && self.disowns().is_none();
+        match verb {
+            Verb::Escalate => self.who_comes().next().is_some() || stands && self.case.status == Status::Accepted,
+            Verb::Reopen => stands && self.case.status == Status::Closed,
+            _ => false,
+        }
+    }
+
     /// Does that wish of somebody at that node deny it?
     fn denies(&self, node: &Address, wish: &str) -> bool {
         self.disowned.as_ref().is_some_and(|disowned| disowned.said.node == *node && disowned.said.wish == wish)

@@ -89,7 +89,7 @@ impl Policy for Cases {
         drafts.extend(self.late_calls(now));
         for id in self.to_call.iter().take(TOGETHER) {
             let held = self.held.get(id).filter(|_| touched.insert(id));
-            drafts.extend(held.map(|held| Pen { me: &self.me, now }.call_lent(&held.case, self.loss())));
+            drafts.extend(held.map(|held| Pen { me: &self.me, now }.call_unproven(held, self.loss())));
         }
         // Before its clocks: what was due meanwhile passes then.
         for id in self.to_categorise.iter().take(TOGETHER) {

@@ -711,15 +711,17 @@ impl Cases {
         stepped
     }
 
-    /// Is it a press that the one above has told of, of which nobody else may know more yet, and to which nobody is
-    /// known to come? Its responders are called before all are heard, once.
-    pub(super) fn calls_for_lent(&self, held: &Held) -> bool {
+    /// Is it a press to which nobody is known to come, and of which others may know more? For one that the one above has
+    /// told of, its responders are called before all are heard, once; and whenever somebody does not come after all.
+    pub(super) fn calls_for_unproven(&self, held: &Held) -> bool {
         let case = &held.case;
-        held.lent
-            && is_press(case)
+        let is_uncalled = held.lent && held.called != Some(case.order());
+        case.urgent
+            && case.merging.is_none()
             && *case.bound_for() == self.me
-            && held.who_comes().next().is_none()
-            && held.called != Some(case.order())
+            && self.is_unproven(&case.id)
+            && held.is_unanswered()
+            && (is_uncalled || held.calls_back())
     }
 
     /// Did that hand-over go back from here, or past somebody who tells of it? Then its giver has it again, or will.
@@ -793,7 +795,8 @@ impl Cases {
     /// What a case takes now; one that may have gone on, only what waits with it.
     pub fn allowed(&self, held: &Held, role: Option<Role>, now: DateTime<Utc>) -> Vec<Verb> {
         let (id, ask) = (&held.case.id, Ask { role, ..Ask::default() });
-        let takes = |verb: &Verb| !self.is_unproven(id) || self.waits_with(*verb, &ask);
+        let waits = |verb: &Verb| self.waits_with(*verb, &ask) || held.may_be_taken_back(*verb);
+        let takes = |verb: &Verb| !self.is_unproven(id) || waits(verb);
         self.book().allowed(&held.as_known(), now).into_iter().filter(takes).collect()
     }
 
@@ -821,13 +824,13 @@ impl Cases {
     }
 }
 
-/// Does somebody call for help, and is to be helped here?
-fn is_press(case: &Case) -> bool {
-    case.urgent && case.status == Status::Submitted && case.merging.is_none()
 fn is_ask(letter: &Letter) -> bool {
     matches!(letter.body, Body::Ask { .. })
 }
 
+/// Does somebody call for help, and is to be helped here?
+fn is_press(case: &Case) -> bool {
+    case.urgent && case.status == Status::Submitted && case.merging.is_none()
 }
 
 /// May this node, from below, say how a case stands that came back? If it is its own, came in there, is on its way

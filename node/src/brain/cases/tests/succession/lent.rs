@@ -133,3 +133,115 @@ fn a_restored_box_shows_what_was_pressed_since_and_calls_for_it() {
     net.settle();
     assert_eq!((net.places[AT].called.len(), recovered(&net), net.owners(CASE)), (1, vec![0], vec![AT]));
 }
+
+const ABOVE_IT: [&str; 2] = ["c/s", "c"];
+
+/// A press of that box which somebody there has accepted; closed, if it says so.
+fn accepted(is_closed: bool) -> Net {
+    let mut net = Net::new();
+    net.press(AT, CASE);
+    assert!(net.ask(AT, CASE, Verb::Accept, &by("街长", Role::Worker)));
+    for (verb, ask) in [
+        (Verb::Dispatch, by("王队", Role::Worker)),
+        (Verb::Start, by("王队", Role::Worker)),
+        (Verb::Resolve, by("王队", Role::Worker)),
+        (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
+        (Verb::Close, by("boss", Role::Supervisor)),
+    ] {
+        assert!(!is_closed || net.ask(AT, CASE, verb, &ask), "{verb}");
+    }
+    net
+}
+
+#[test]
+fn a_new_box_calls_for_a_press_that_was_answered_as_soon_as_that_is_taken_back_at_whatever_node() {
+    for (is_closed, verb) in [(false, Verb::Escalate), (true, Verb::Reopen)] {
+        for desk in ["c", "c/s", AT] {
+            let told = format!("{verb} at {desk}");
+            let mut net = replaced(accepted(is_closed));
+            assert_eq!((net.places[AT].called.len(), net.held(AT).lent), (0, true), "{told}");
+            let takes = |net: &Net| net.places[AT].cases.allowed(net.held(AT), None, view::time_of(net.now));
+            assert!(takes(&net).contains(&verb), "{told}");
+            assert!(net.ask(desk, CASE, verb, &by("站长", Role::Supervisor)), "{told}");
+            net.settle();
+            for n in ABOVE_IT.into_iter().chain([AT]) {
+                let held = net.held(n);
+                assert!(held.is_unanswered() && held.as_known().status == Status::Submitted, "{told}: {n}");
+            }
+            net.restart(AT);
+            net.settle();
+            assert_eq!(net.places[AT].called.len(), 1, "{told}");
+            // Whoever comes instead is known there, too.
+            assert!(net.ask("c/s", CASE, Verb::Accept, &by("赵队", Role::Worker)), "{told}");
+            net.settle();
+            assert_eq!(net.held(AT).who_comes().count(), 1, "{told}");
+            net.cut.clear();
+            net.settle();
+            for n in ABOVE_IT.into_iter().chain([AT]) {
+                let held = net.held(n);
+                assert_eq!(held.case.accepted_by.as_deref(), Some("赵队"), "{told}: {n}: {:?}", held.history);
+                assert!(!held.is_unanswered() && held.history == net.held(AT).history, "{told}: {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restored_box_is_told_that_nobody_comes_to_what_it_has_had_all_the_time() {
+    let mut net = accepted(false);
+    net.settle();
+    let backup = net.backup(AT);
+    let before = net.places[AT].called.len();
+    net.cut(SILENT);
+    net.restore(&backup);
+    net.settle();
+    assert!(net.held(AT).unproven && !net.held(AT).lent);
+    assert!(net.ask("c", CASE, Verb::Escalate, &by("站长", Role::Supervisor)));
+    net.settle();
+    assert_eq!((net.held(AT).not_coming().is_some(), net.places[AT].called.len()), (true, before + 1));
+    assert!(net.ask(AT, CASE, Verb::Accept, &by("陈队", Role::Worker)));
+    net.settle();
+    assert_eq!(net.held("c").who_comes().map(|c| c.by.as_str()).collect::<Vec<_>>(), ["陈队"]);
+}
+
+#[test]
+fn whoever_comes_to_a_press_of_a_new_box_takes_that_back_there_or_a_supervisor_does() {
+    for (by_whom, role) in [("王", Role::Worker), ("站长", Role::Supervisor)] {
+        let mut net = Net::new();
+        net.press(AT, CASE);
+        let mut net = replaced(net);
+        assert!(net.ask(AT, CASE, Verb::Accept, &by("王", Role::Worker)));
+        net.settle();
+        let comes = |net: &Net| [AT, "c/s", "c"].map(|n| net.held(n).who_comes().count());
+        assert_eq!((comes(&net), net.places[AT].called.len()), ([1; 3], 1), "{by_whom}");
+        let refused = net.places[AT].cases.ask(CASE, Verb::Escalate, &by("李", Role::Worker), "x", net.now);
+        assert_eq!(refused.unwrap_err().error, "not-yet", "he takes nobody's word back");
+        assert!(net.ask(AT, CASE, Verb::Escalate, &by(by_whom, role)), "{by_whom}");
+        net.settle();
+        assert_eq!((comes(&net), net.places[AT].called.len()), ([0; 3], 2), "{by_whom}");
+        net.cut.clear();
+        net.settle();
+        assert_eq!((net.owners(CASE), net.held("c").case.status), (vec![AT], Status::Submitted), "{by_whom}");
+    }
+}
+
+#[test]
+fn whoever_has_said_that_he_does_not_come_is_not_accepted_because_that_comes_twice() {
+    let mut net = Net::new();
+    net.press(AT, CASE);
+    let mut net = replaced(net);
+    assert!(net.ask(AT, CASE, Verb::Accept, &by("王", Role::Worker)));
+    net.settle();
+    assert!(net.ask("c/s", CASE, Verb::Escalate, &by("站长", Role::Supervisor)));
+    net.settle();
+    // Another history of its log: what was asked for there may be lost, and is sent once more.
+    let as_it_is = net.backup(AT);
+    net.restore(&as_it_is);
+    net.settle();
+    net.cut.clear();
+    net.settle();
+    for n in [AT, "c/s", "c"] {
+        let held = net.held(n);
+        assert_eq!((held.case.status, held.who_comes().count()), (Status::Submitted, 0), "{n}: {:?}", held.history);
+    }
+}
