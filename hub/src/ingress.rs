@@ -257,9 +257,9 @@ impl Ingress {
         let structured = p.content_type.is_some_and(|t| t.starts_with("application/cloudevents"));
         if !structured && p.user_properties.iter().any(|(k, _)| k == "specversion") {
             let json = binary_mode(p)?;
-            return self.event(&json, Some(p), defaults);
+            return self.sent(&json, Some(p), defaults);
         }
-        self.event(p.payload, Some(p), defaults)
+        self.sent(p.payload, Some(p), defaults)
     }
 
     /// An event from any door: a whole CloudEvents JSON object.
@@ -269,7 +269,7 @@ impl Ingress {
     pub fn accept(&self, json: &[u8]) -> Result<Draft, Refusal> {
         let mended = case::mended(json);
         let json = mended.as_ref().map_or(json, |text| text.as_bytes());
-        self.event(json, None, Defaults::default())
+        self.sent(json, None, Defaults::default())
     }
 
     /// What was refused once, on its topic again and in the name of the client that had sent it; `None`: a
@@ -281,11 +281,29 @@ impl Ingress {
         self.try_take(&Publish::plain(client, topic, payload))
     }
 
-    fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+    /// An event that came as such: its bytes are the sender's, but for what its type promises to say of a danger.
+    fn sent(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
         let envelope = Envelope::parse(json)?;
+        match making::as_promised(&envelope, json, defaults)? {
+            Some(json) => self.event(&json, p, defaults),
+            None => self.entered(&envelope, json, p, defaults),
+        }
+    }
+
+    fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+        self.entered(&Envelope::parse(json)?, json, p, defaults)
+    }
+
+    fn entered(
+        &self,
+        envelope: &Envelope<'_>,
+        json: &[u8],
+        p: Option<&Publish<'_>>,
+        defaults: Defaults<'_>,
+    ) -> Result<Draft, Refusal> {
         let has_id = envelope.id.is_some() && !p.is_some_and(|p| p.is_will);
         if has_id && !envelope.has_origin {
-            return self.finish(&envelope, json, p, defaults);
+            return self.finish(envelope, json, p, defaults);
         }
         // Without an id it gets one; an `origin` is the node's to say, never the sender's.
         let minted = uuid::Uuid::now_v7().to_string();
