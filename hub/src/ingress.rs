@@ -24,6 +24,7 @@ use chrono::{DateTime, Utc};
 use citybrain_shared::address::Tier;
 use citybrain_shared::case;
 use citybrain_shared::config::{Config, Format, Map, Priority as ConfigPriority};
+use citybrain_shared::danger::Danger;
 use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::selector::Selector;
@@ -182,10 +183,18 @@ impl Ingress {
         if is_removal(p) {
             return None;
         }
-        let here = || self.maps.iter().filter(|m| topic::matches(&m.filter, p.topic));
-        // What does not read tells of no danger; it is refused where one is looked for rather than passed over.
-        let unread = |m: &&Map| m.has.is_empty() && m.is_told_by_dangers() && !body.reads(m.format);
-        here().find(|m| body.has(m) && body.warns(m)).or_else(|| here().find(unread))
+        // What does not read tells of no danger; it is refused where one is looked for rather than passed over, or taken
+        // for a reading by an entry for whatever else there is.
+        let mut unread: Option<&Map> = None;
+        for map in self.maps.iter().filter(|m| topic::matches(&m.filter, p.topic)) {
+            if body.has(map) && body.warns(map) {
+                return unread.filter(|before| is_for_the_rest(map, before)).or(Some(map));
+            }
+            if map.has.is_empty() && map.is_told_by_dangers() && !body.reads(map.format) {
+                unread = unread.or(Some(map));
+            }
+        }
+        unread
     }
 
     fn made_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
@@ -421,6 +430,12 @@ impl Ingress {
         });
         hit.map_or(Tier::City, |(_, tier)| *tier)
     }
+}
+
+/// Does an entry take readings of all that one before it has left?
+fn is_for_the_rest(map: &Map, before: &Map) -> bool {
+    let tells = |kind: &str| case::is_sos(kind) || Danger::promised(kind).is_some();
+    !map.skip && topic::covers(&map.filter, &before.filter) && !map.kinds().into_iter().any(tells)
 }
 
 /// Nothing at all, retained, is MQTT's way to take a retained message back.

@@ -148,6 +148,29 @@ fn a_danger_that_is_told_in_a_word_leaves_what_else_the_event_says_as_it_was() {
 }
 
 #[test]
+fn what_does_not_read_where_a_danger_is_looked_for_is_no_reading_of_a_later_entry_for_the_rest() {
+    let dangers = "[[map]]\nfilter = \"dev/+\"\nformat = \"json\"\ndangers = { smoke = [\"/smoke\"] }\n";
+    let text = |filter: &str, more: &str| format!("[[map]]\nfilter = \"{filter}\"\nformat = \"text\"\n{more}\n");
+    let reading = "type = \"acme.reading\"";
+    let says = |later: &str, payload: &str| {
+        let taken = ingress(&format!("{dangers}{later}")).take(&publish("dev/k", payload.as_bytes()));
+        let draft = taken.draft.as_ref().unwrap();
+        if draft.header().kind == Kind::Note { letter(&taken).reason } else { draft.header().name.to_owned() }
+    };
+    for filter in ["dev/+", "dev/#", "#"] {
+        assert_eq!(says(&text(filter, reading), "{\"smo"), "not-json", "{filter}");
+        assert_eq!(says(&text(filter, reading), "{\"t\":1}"), "acme.reading", "{filter}");
+    }
+    for (later, want) in [
+        (text("dev/k", reading), "acme.reading"),
+        (text("dev/+", "type = \"city.sos.pressed.v1\""), "city.sos.pressed.v1"),
+        (text("dev/+", "skip = true"), ""),
+    ] {
+        assert_eq!(says(&later, "hello"), want, "{later}");
+    }
+}
+
+#[test]
 fn an_event_without_id_gets_one_and_a_false_origin_goes() {
     let json = br#"{"specversion":"1.0","source":"a","type":"t","origin":"city/of/lies"}"#;
     let d = ingress("").take(&publish("in/x", json)).draft.unwrap();
