@@ -70,7 +70,8 @@ impl Ingress {
         warned.write(&mut data);
         let defaults = Defaults { urgent: defaults.urgent || is_there, ..defaults };
         let source = match &map.source {
-            Some(s) => fill(s),
+            // A level of a topic may have what no source has.
+            Some(s) => Some(fill(s)).filter(|s| event::is_source(s)).unwrap_or_else(|| percent_encode(&fill(s)).into()),
             None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
         };
         let is_heard = case::is_sos(&kind) || self.alarms(map, &kind);

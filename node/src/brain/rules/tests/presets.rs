@@ -307,6 +307,20 @@ fn of_gas_and_carbon_monoxide_none_is_over_while_the_other_is_there_or_by_what_n
 }
 
 #[test]
+fn what_a_tasmota_says_in_two_places_is_one_alarm_and_either_ends_it() {
+    for name in ["7", "a b"] {
+        let mut house = House::new("preset = \"tasmota\"");
+        let (stat, tele) = (format!("stat/smoke/{name}/RESULT"), format!("tele/smoke/{name}/SENSOR"));
+        house.says("g", &stat, r#"{"Switch1":{"Action":"ON"}}"#);
+        house.says("g", &tele, r#"{"Switch1":"ON"}"#);
+        assert_eq!(house.active().len(), 1, "{:?}", house.node.said());
+        house.says("g", &tele, r#"{"Switch1":"OFF"}"#);
+        house.node.wait(31 * S);
+        assert_eq!((house.active().len(), house.errors()), (0, 0), "{name}");
+    }
+}
+
+#[test]
 fn of_devices_that_share_a_topic_the_one_whose_battery_is_low_is_named() {
     let mut house = House::new("preset = \"discovery\"");
     for (name, key) in [("SOS A", "ba"), ("SOS B", "bb")] {
