@@ -167,13 +167,14 @@ pub(super) fn as_promised(e: &Envelope<'_>, json: &[u8], defaults: Defaults<'_>)
     for (member, is) in warned.members() {
         members.insert(member.into(), RawValue::from_string(is.to_string()).expect("`true` and `false` are JSON"));
     }
-    let data =
+    let written =
         serde_json::to_vec(&members).map_err(|e| Refusal::new("not-json", e.to_string(), reason::PAYLOAD_FORMAT))?;
-    // The data is JSON now, whatever it was.
-    let mut event = event::rewrite(json, &[], &["data", "datacontenttype"])?;
+    // What was a bare word, of whatever content type, is a JSON object now.
+    let changed: &[&str] = if data.is_object() { &["data"] } else { &["data", "datacontenttype"] };
+    let mut event = event::rewrite(json, &[], changed)?;
     event.pop();
     event.extend_from_slice(b",\"data\":");
-    event.extend_from_slice(&data);
+    event.extend_from_slice(&written);
     event.push(b'}');
     Ok(Some(event))
 }

@@ -135,12 +135,15 @@ fn an_event_of_a_type_that_promises_a_danger_says_true_or_false_or_is_refused_at
 
 #[test]
 fn a_danger_that_is_told_in_a_word_leaves_what_else_the_event_says_as_it_was() {
-    let json = br#"{"specversion":"1.0","id":"1","source":"a","type":"city.gas.reading.v1","data":{"n":123456789012345678901,"gas":"ON"},"x":"1"}"#;
+    let json = br#"{"specversion":"1.0","id":"1","source":"a","type":"city.gas.reading.v1","datacontenttype":"application/senml+json","data":{"n":123456789012345678901,"gas":"ON"},"x":"1"}"#;
     let node = ingress("");
     let draft = node.accept(json).unwrap();
     let text = std::str::from_utf8(draft.payload()).unwrap();
     assert!(
-        text.contains("123456789012345678901") && text.contains(r#""gas":true"#) && text.contains(r#""x":"1""#),
+        text.contains("123456789012345678901")
+            && text.contains(r#""gas":true"#)
+            && text.contains(r#""x":"1""#)
+            && text.contains("senml"),
         "{text}"
     );
     let told = br#"{"specversion":"1.0","id":"1","source":"a","type":"city.gas.reading.v1","data":{"gas":true}}"#;
