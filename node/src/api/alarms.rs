@@ -74,7 +74,7 @@ fn read(text: &str) -> Result<Place<'_>, Refusal> {
         Refusal::bad(
             "bad-query",
             format!("`{text}` is no place in the list"),
-            "give as `after` the `next` of the page before",
+            "give `?after=NEXT`, with the `next` of the page before",
         )
     })
 }

@@ -336,7 +336,7 @@ fn place_of(
     let found = look(ctx, |cases| cases.get(id).filter(seen).map(|held| place(&held.case)))?;
     found.ok_or_else(|| {
         let detail = format!("`after={id}` names no case of this node");
-        Refusal::bad("bad-query", detail, "give as `after` the `next` of the page before, or begin anew")
+        Refusal::bad("bad-query", detail, "give `?after=NEXT`, with the `next` of the page before, or begin anew")
     })
 }
 
