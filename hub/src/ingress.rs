@@ -24,6 +24,7 @@ use chrono::{DateTime, Utc};
 use citybrain_shared::address::Tier;
 use citybrain_shared::case;
 use citybrain_shared::config::{Config, Format, Map, Priority as ConfigPriority};
+use citybrain_shared::danger::Danger;
 use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::selector::Selector;
@@ -182,10 +183,18 @@ impl Ingress {
         if is_removal(p) {
             return None;
         }
-        let here = || self.maps.iter().filter(|m| topic::matches(&m.filter, p.topic));
-        // What does not read tells of no danger; it is refused where one is looked for rather than passed over.
-        let unread = |m: &&Map| m.has.is_empty() && m.is_told_by_dangers() && !body.reads(m.format);
-        here().find(|m| body.has(m) && body.warns(m)).or_else(|| here().find(unread))
+        // What does not read tells of no danger; it is refused where one is looked for rather than passed over, or taken
+        // for a reading by an entry for whatever else there is.
+        let mut unread: Option<&Map> = None;
+        for map in self.maps.iter().filter(|m| topic::matches(&m.filter, p.topic)) {
+            if body.has(map) && body.warns(map) {
+                return unread.filter(|before| is_for_the_rest(map, before)).or(Some(map));
+            }
+            if map.has.is_empty() && map.is_told_by_dangers() && !body.reads(map.format) {
+                unread = unread.or(Some(map));
+            }
+        }
+        unread
     }
 
     fn made_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
@@ -257,9 +266,9 @@ impl Ingress {
         let structured = p.content_type.is_some_and(|t| t.starts_with("application/cloudevents"));
         if !structured && p.user_properties.iter().any(|(k, _)| k == "specversion") {
             let json = binary_mode(p)?;
-            return self.event(&json, Some(p), defaults);
+            return self.sent(&json, Some(p), defaults);
         }
-        self.event(p.payload, Some(p), defaults)
+        self.sent(p.payload, Some(p), defaults)
     }
 
     /// An event from any door: a whole CloudEvents JSON object.
@@ -269,7 +278,7 @@ impl Ingress {
     pub fn accept(&self, json: &[u8]) -> Result<Draft, Refusal> {
         let mended = case::mended(json);
         let json = mended.as_ref().map_or(json, |text| text.as_bytes());
-        self.event(json, None, Defaults::default())
+        self.sent(json, None, Defaults::default())
     }
 
     /// What was refused once, on its topic again and in the name of the client that had sent it; `None`: a
@@ -281,11 +290,29 @@ impl Ingress {
         self.try_take(&Publish::plain(client, topic, payload))
     }
 
-    fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+    /// An event that came as such: its bytes are the sender's, but for what its type promises to say of a danger.
+    fn sent(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
         let envelope = Envelope::parse(json)?;
+        match making::as_promised(&envelope, json, defaults)? {
+            Some(json) => self.event(&json, p, defaults),
+            None => self.entered(&envelope, json, p, defaults),
+        }
+    }
+
+    fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+        self.entered(&Envelope::parse(json)?, json, p, defaults)
+    }
+
+    fn entered(
+        &self,
+        envelope: &Envelope<'_>,
+        json: &[u8],
+        p: Option<&Publish<'_>>,
+        defaults: Defaults<'_>,
+    ) -> Result<Draft, Refusal> {
         let has_id = envelope.id.is_some() && !p.is_some_and(|p| p.is_will);
         if has_id && !envelope.has_origin {
-            return self.finish(&envelope, json, p, defaults);
+            return self.finish(envelope, json, p, defaults);
         }
         // Without an id it gets one; an `origin` is the node's to say, never the sender's.
         let minted = uuid::Uuid::now_v7().to_string();
@@ -403,6 +430,12 @@ impl Ingress {
         });
         hit.map_or(Tier::City, |(_, tier)| *tier)
     }
+}
+
+/// Does an entry take readings of all that one before it has left?
+fn is_for_the_rest(map: &Map, before: &Map) -> bool {
+    let tells = |kind: &str| case::is_sos(kind) || Danger::promised(kind).is_some();
+    !map.skip && topic::covers(&map.filter, &before.filter) && !map.kinds().into_iter().any(tells)
 }
 
 /// Nothing at all, retained, is MQTT's way to take a retained message back.

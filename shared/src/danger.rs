@@ -33,10 +33,9 @@ pub enum Told {
 }
 
 /// As makers, their gateways and those who write codecs have them, in whatever case.
-const YES: [&str; 12] =
-    ["true", "1", "on", "yes", "alarm", "alert", "detected", "triggered", "active", "leak", "leaking", "wet"];
-const NO: [&str; 12] =
-    ["false", "0", "off", "no", "none", "normal", "ok", "clear", "cleared", "idle", "inactive", "dry"];
+const YES: [&str; 11] =
+    ["true", "on", "yes", "alarm", "alert", "detected", "triggered", "active", "leak", "leaking", "wet"];
+const NO: [&str; 11] = ["false", "off", "no", "none", "normal", "ok", "clear", "cleared", "idle", "inactive", "dry"];
 
 impl Danger {
     /// Those that are there or not, the worst first.
@@ -87,6 +86,8 @@ impl Danger {
     pub fn told(self, value: &Value) -> Told {
         match (self, told(value)) {
             (Danger::Press, Told::Measured | Told::Unread) => Told::Yes,
+            // Of a call there is no more and no less.
+            (Danger::Sos, Told::Measured) => Told::Unread,
             (_, told) => told,
         }
     }
@@ -97,11 +98,7 @@ pub fn told(value: &Value) -> Told {
     match value {
         Value::Null => Told::Nothing,
         Value::Bool(is) => of(*is),
-        Value::Number(n) => match n.as_f64() {
-            Some(1.0) => Told::Yes,
-            Some(0.0) => Told::No,
-            _ => Told::Measured,
-        },
+        Value::Number(n) => n.as_f64().map_or(Told::Measured, number),
         Value::String(text) => word(text.trim()),
         Value::Array(_) | Value::Object(_) => Told::Unread,
     }
@@ -111,14 +108,22 @@ fn of(is: bool) -> Told {
     if is { Told::Yes } else { Told::No }
 }
 
+fn number(n: f64) -> Told {
+    match n {
+        1.0 => Told::Yes,
+        0.0 => Told::No,
+        n if n.is_finite() => Told::Measured,
+        _ => Told::Unread,
+    }
+}
+
 fn word(text: &str) -> Told {
     let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     match text {
         "" => Told::Nothing,
         _ if is(&YES) => Told::Yes,
         _ if is(&NO) => Told::No,
-        _ if text.parse::<f64>().is_ok() => Told::Measured,
-        _ => Told::Unread,
+        _ => text.parse().map_or(Told::Unread, number),
     }
 }
 
@@ -129,12 +134,30 @@ mod tests {
 
     #[test]
     fn yes_and_no_are_read_however_devices_write_them() {
-        for yes in
-            [json!(true), json!(1), json!(1.0), json!("ON"), json!("on"), json!("TRUE"), json!("1"), json!("Alarm")]
-        {
+        for yes in [
+            json!(true),
+            json!(1),
+            json!(1.0),
+            json!("ON"),
+            json!("on"),
+            json!("TRUE"),
+            json!("1"),
+            json!("1.0"),
+            json!("01"),
+            json!("Alarm"),
+        ] {
             assert_eq!(told(&yes), Told::Yes, "{yes}");
         }
-        for no in [json!(false), json!(0), json!("OFF"), json!("Off"), json!("False"), json!("0"), json!("normal")] {
+        for no in [
+            json!(false),
+            json!(0),
+            json!("OFF"),
+            json!("Off"),
+            json!("False"),
+            json!("0"),
+            json!("0.0"),
+            json!("normal"),
+        ] {
             assert_eq!(told(&no), Told::No, "{no}");
         }
         for nothing in [json!(null), json!(""), json!(" ")] {
@@ -143,7 +166,8 @@ mod tests {
         for measured in [json!(0.3), json!(2), json!("21.5"), json!(-1)] {
             assert_eq!(told(&measured), Told::Measured, "{measured}");
         }
-        for unread in [json!("maybe"), json!([true]), json!({"value": true}), json!("onn")] {
+        for unread in [json!("maybe"), json!([true]), json!({"value": true}), json!("onn"), json!("nan"), json!("-inf")]
+        {
             assert_eq!(told(&unread), Told::Unread, "{unread}");
         }
     }
@@ -155,6 +179,14 @@ mod tests {
         {
             assert_eq!(Danger::Press.told(&word), is, "{word}");
         }
+    }
+
+    #[test]
+    fn a_number_at_a_call_says_neither_that_somebody_calls_nor_that_nobody_does() {
+        for (value, told) in [(json!(2), Told::Unread), (json!("3"), Told::Unread), (json!(1), Told::Yes)] {
+            assert_eq!(Danger::Sos.told(&value), told, "{value}");
+        }
+        assert_eq!(Danger::Gas.told(&json!(2)), Told::Measured);
     }
 
     #[test]

@@ -76,6 +76,14 @@ fn check_text(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Does the filter match everything that `other` matches? "No" where it is not plain.
+pub fn covers(filter: &str, other: &str) -> bool {
+    filter == other || (!other.contains(['#', '+']) && matches(filter, other)) || {
+        let stem = filter.strip_suffix('#');
+        stem.is_some_and(|stem| !stem.contains('+') && other.starts_with(stem) && !other.starts_with('$'))
+    }
+}
+
 /// Does a valid filter match a valid topic? A wildcard in the first level matches no topic that
 /// begins with `$`.
 pub fn matches(filter: &str, topic: &str) -> bool {

@@ -39,6 +39,9 @@ const BATTERY_OF: &str = "battery_of";
 /// Words in a name, or of a press, that mean a call for help.
 const SOS: [&str; 3] = ["sos", "panic", "emergency"];
 
+/// Classes of a binary sensor that tells how the device itself is: that of a button for help is no call.
+const OF_ITSELF: [&str; 7] = ["battery", "battery_charging", "connectivity", "plug", "power", "tamper", "update"];
+
 /// Events that an announcement lists; what lists more may send any.
 const EVENT_TYPES_MAX: usize = 50;
 
@@ -243,7 +246,18 @@ impl Part {
 
     /// Does it say whether there is a danger, or whether somebody calls?
     fn warns(&self) -> bool {
-        matches!(self.what, What::Binary { .. }) && (self.is_sos || self.danger().is_some())
+        matches!(self.what, What::Binary { .. }) && self.matters()
+    }
+
+    /// May it tell of a danger, or of a call for help?
+    fn matters(&self) -> bool {
+        match &self.what {
+            What::Binary { .. } => self.is_sos || self.danger().is_some(),
+            What::Press { of: Presses::Events(names) } => self.is_sos || names.iter().any(|name| has_sos(name)),
+            What::Press { of: Presses::State } => self.is_sos,
+            What::Trigger { says, .. } => self.is_sos || has_sos(says),
+            What::Reading | What::Online { .. } | What::Lost { .. } => false,
+        }
     }
 
     /// Why nobody can say whether it warns.
@@ -570,7 +584,7 @@ impl Announcement<'_> {
 
     fn parts(&self, found: &mut Read) {
         match self.state(&mut found.left_out) {
-            Ok(part) => found.parts.extend(part),
+            Ok(parts) => found.parts.extend(parts),
             Err(why) => found.left_out.push(format!("{}: {why}", self.object)),
         }
         match self.availability() {
@@ -579,13 +593,13 @@ impl Announcement<'_> {
         }
     }
 
-    /// The part itself; `None`: what is no reading.
-    fn state(&self, left_out: &mut Vec<String>) -> Result<Option<Part>, String> {
+    /// The part itself, none where it is no reading; and beside an event that may be a call, what is lost of it.
+    fn state(&self, left_out: &mut Vec<String>) -> Result<Vec<Part>, String> {
         let word = |key, short, default: &str| self.text(key, short).unwrap_or_else(|| default.to_owned());
         let class = word("device_class", "dev_cla", "");
         let name = self.text("name", "name").unwrap_or_default();
         let object = member(self.object);
-        let mut what = match self.component {
+        let what = match self.component {
             "sensor" if object == "action" => What::Press { of: Presses::State },
             "sensor" => What::Reading,
             "binary_sensor" => {
@@ -600,27 +614,12 @@ impl Announcement<'_> {
                 };
                 What::Trigger { payload: self.text("payload", "pl"), says }
             }
-            _ => return Ok(None),
+            _ => return Ok(Vec::new()),
         };
         let is_trigger = matches!(what, What::Trigger { .. });
         let (key, short_key) = if is_trigger { ("topic", "t") } else { ("state_topic", "stat_t") };
         let Some(topic) = self.text(key, short_key).map(|t| self.topic(&t)) else {
             return Err(format!("it has no `{key}`"));
-        };
-        let template = self.text("value_template", "val_tpl").unwrap_or_default();
-        let path = match path_of(&template) {
-            // What an event is called may stand in its payload all the same.
-            Err(why) if self.component == "event" => {
-                left_out.push(format!("{}: {why}; only an `event_type` in its payload is a press", self.object));
-                None
-            }
-            // Nor may it pass for calm what this one says.
-            Err(why) if matches!(what, What::Binary { .. }) && self.warns(&class, &name) => {
-                left_out.push(format!("{}: {why}", self.object));
-                what = What::Lost { why };
-                None
-            }
-            path => path?,
         };
         let is_press = matches!(what, What::Press { .. } | What::Trigger { .. });
         let key = match (&what, class.as_str()) {
@@ -636,30 +635,39 @@ impl Announcement<'_> {
             (_, class) => member(class),
         };
         let device = self.device();
-        let is_sos = has_sos(self.object) || has_sos(&name) || (is_press && has_sos(&device));
+        let is_named_sos = has_sos(self.object) || has_sos(&name) || (is_press && has_sos(&device));
+        let is_sos = is_named_sos && !OF_ITSELF.contains(&class.as_str());
         let unit = short(&word("unit_of_measurement", "unit_of_meas", ""));
-        self.part(
-            topic,
-            Part {
-                by: self.by.to_owned(),
-                topic: String::new(),
-                device,
-                key,
-                object,
-                unit,
-                what,
-                is_sos,
-                path,
-                reach: self.reach,
-            },
-        )
-        .map(Some)
-    }
-
-    /// Does a binary sensor of this class and name say whether there is a danger, or whether somebody calls?
-    fn warns(&self, class: &str, name: &str) -> bool {
-        const CLASSES: [&str; 4] = ["smoke", "gas", "carbon_monoxide", "moisture"];
-        CLASSES.contains(&class) || has_sos(self.object) || has_sos(name)
+        let part = Part {
+            by: self.by.to_owned(),
+            topic: String::new(),
+            device,
+            key,
+            object,
+            unit,
+            what,
+            is_sos,
+            path: None,
+            reach: self.reach,
+        };
+        let mut part = self.part(topic, part)?;
+        let why = match path_of(&self.text("value_template", "val_tpl").unwrap_or_default()) {
+            Ok(path) => {
+                part.path = path;
+                return Ok(vec![part]);
+            }
+            Err(why) => why,
+        };
+        // Nor may it pass for calm what this one says.
+        let lost = part.matters().then(|| Part { what: What::Lost { why: why.clone() }, ..part.clone() });
+        // What an event is called may stand in its payload all the same.
+        if self.component == "event" {
+            left_out.push(format!("{}: {why}; only an `event_type` in its payload is a press", self.object));
+            return Ok([part].into_iter().chain(lost).collect());
+        }
+        let lost = lost.ok_or_else(|| why.clone())?;
+        left_out.push(format!("{}: {why}", self.object));
+        Ok(vec![lost])
     }
 
     fn event_types(&self) -> Vec<String> {

@@ -11,10 +11,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::case;
 use citybrain_shared::config::{Map, Priority};
 use citybrain_shared::danger::Danger;
-use citybrain_shared::event::{is_attribute_name, is_attribute_value};
+use citybrain_shared::event::{self, Envelope, is_attribute_name, is_attribute_value};
 use citybrain_shared::limits;
 use citybrain_shared::record::Draft;
 use citybrain_shared::words;
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -64,12 +65,13 @@ impl Ingress {
         let is_there = warned.is_there();
         // A danger that nobody can read is no calm. Beside one that is there, or a call for help, it waits for nothing.
         if let Some(why) = warned.unread.take().filter(|_| !is_there && !is_call) {
-            return Err(bad("unread-alarm", why));
+            return Err(bad("unread-alarm", format!("{why}; a map's `words` say what others mean")));
         }
         warned.write(&mut data);
         let defaults = Defaults { urgent: defaults.urgent || is_there, ..defaults };
         let source = match &map.source {
-            Some(s) => fill(s),
+            // A level of a topic may have what no source has.
+            Some(s) => Some(fill(s)).filter(|s| event::is_source(s)).unwrap_or_else(|| percent_encode(&fill(s)).into()),
             None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
         };
         let is_heard = case::is_sos(&kind) || self.alarms(map, &kind);
@@ -134,6 +136,47 @@ impl Ingress {
         let defaults = Defaults { urgent: said.urgent, reach: said.reach, target: None };
         self.event(json.to_string().as_bytes(), Some(p), defaults)
     }
+}
+
+/// An event whose type promises to say whether there is a danger, with its sender's word for that as rules look for it.
+/// `None`: that stands in it already, or it promises nothing.
+///
+/// # Errors
+/// Where nobody can read what it says; not where something in it is there, or somebody calls.
+pub(super) fn as_promised(e: &Envelope<'_>, json: &[u8], defaults: Defaults<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+    }
+    let Some(danger) = Danger::promised(&e.kind) else { return Ok(None) };
+    let Ok(Event { data: Some(raw) }) = serde_json::from_slice(json) else { return Ok(None) };
+    let Ok(data) = serde_json::from_str::<Value>(raw.get()) else { return Ok(None) };
+    let warned = Warned::as_sent(danger, &data);
+    let is_urgent = defaults.urgent || e.priority() == event::Priority::Urgent;
+    let is_heard = || warned.is_there() || case::opens_case(&e.kind, is_urgent, json);
+    if let Some(why) = warned.unread.as_ref().filter(|_| !is_heard()) {
+        let why = format!("{why}; an event of type `{}` says `true` or `false` there", e.kind);
+        return Err(Refusal::new("unread-alarm", why, reason::PAYLOAD_FORMAT));
+    }
+    if warned.stands_in(&data) {
+        return Ok(None);
+    }
+    // As they stand: a number may have more digits than any of ours.
+    let mut members: BTreeMap<Cow<'_, str>, Box<RawValue>> = serde_json::from_str(raw.get()).unwrap_or_default();
+    for (member, is) in warned.members() {
+        members.insert(member.into(), RawValue::from_string(is.to_string()).expect("`true` and `false` are JSON"));
+    }
+    let written =
+        serde_json::to_vec(&members).map_err(|e| Refusal::new("not-json", e.to_string(), reason::PAYLOAD_FORMAT))?;
+    // What was a bare word, of whatever content type, is a JSON object now.
+    let changed: &[&str] = if data.is_object() { &["data"] } else { &["data", "datacontenttype"] };
+    let mut event = event::rewrite(json, &[], changed)?;
+    event.pop();
+    event.extend_from_slice(b",\"data\":");
+    event.extend_from_slice(&written);
+    event.push(b'}');
+    Ok(Some(event))
 }
 
 /// Whom it is about. Rules tell alarms apart by it: a device that does not say its name where the map looks for it

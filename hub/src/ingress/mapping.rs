@@ -95,24 +95,40 @@ impl Warned {
     /// What a message says of the dangers that an entry looks for, and of the one that the event's type promises.
     pub(super) fn in_event(body: &Value, map: &Map, kind: &str, data: &Value) -> Warned {
         let mut warned = Warned::of(body, map);
-        let Some((danger, member)) = Danger::promised(kind).and_then(|danger| Some((danger, danger.member()?))) else {
-            return warned;
-        };
-        if map.dangers.contains_key(&danger) {
-            return warned;
+        if let Some(danger) = Danger::promised(kind).filter(|danger| !map.dangers.contains_key(danger)) {
+            warned.add_promised(danger, data, |value| said(value.clone(), map));
         }
+        warned
+    }
+
+    /// What an event that came as such, of a type that promises this danger, says of it and of others.
+    pub(super) fn as_sent(promised: Danger, data: &Value) -> Warned {
+        let mut warned = Warned::default();
+        let members = Danger::OF_ALARMS.into_iter().filter_map(|danger| Some((danger, danger.member()?)));
+        // Two ways to be poisoned are one.
+        for (danger, member) in members.chain([(Danger::Gas, "carbon_monoxide")]) {
+            if let Some(value) = data.get(member) {
+                warned.add(danger, value, &format!("/data/{member}"));
+            }
+        }
+        warned.add_promised(promised, data, Value::clone);
+        warned
+    }
+
+    /// What stands where the event's type promises that it says whether there is this danger.
+    fn add_promised(&mut self, danger: Danger, data: &Value, read: impl Fn(&Value) -> Value) {
+        let Some(member) = danger.member() else { return };
         let (pointer, value) = match data {
             Value::Object(all) => (format!("/{member}"), all.get(member)),
             whole => (String::new(), Some(whole)),
         };
-        let Some(value) = value else { return warned };
-        warned.add(danger, &said(value.clone(), map), &pointer);
+        let Some(value) = value else { return };
+        self.add(danger, &read(value), &pointer);
         // An object may tell of something else. Of what is none, and of a number, the danger is all that is told.
-        let is_told = warned.told.contains_key(&danger) || data.is_object() && danger.told(value) == Told::Nothing;
+        let is_told = self.told.contains_key(&danger) || data.is_object() && danger.told(value) == Told::Nothing;
         if !is_told {
-            warned.unread.get_or_insert_with(|| neither(danger, &pointer, value));
+            self.unread.get_or_insert_with(|| neither(danger, &pointer, value));
         }
-        warned
     }
 
     fn add(&mut self, danger: Danger, value: &Value, pointer: &str) {
@@ -127,6 +143,16 @@ impl Warned {
         self.told.values().any(|is| *is)
     }
 
+    /// Does the event's data say it in the words that rules look for?
+    pub(super) fn stands_in(&self, data: &Value) -> bool {
+        self.members().all(|(member, is)| data.get(member) == Some(&is.into()))
+    }
+
+    /// Members of an event's data.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.told.iter().filter_map(|(danger, is)| Some((danger.member()?, *is)))
+    }
+
     /// The type of the worst that is there, else of the worst that is told. That nobody calls is no event.
     pub(super) fn kind(&self) -> Option<&'static str> {
         let there = self.told.iter().find(|(_, is)| **is).map(|(danger, _)| *danger);
@@ -136,7 +162,7 @@ impl Warned {
 
     /// Into the event's data, in the words that rules look for.
     pub(super) fn write(self, data: &mut Value) {
-        let members = self.told.into_iter().filter_map(|(danger, is)| Some((danger.member()?.to_owned(), is.into())));
+        let members = self.members().map(|(member, is)| (member.to_owned(), is.into()));
         match data {
             Value::Object(all) => all.extend(members),
             whole => {
@@ -154,9 +180,7 @@ fn neither(danger: Danger, pointer: &str, value: &Value) -> String {
     let value = words::short(&value);
     let name = danger.name();
     let at = if pointer.is_empty() { "the payload".to_owned() } else { format!("what stands at `{pointer}`") };
-    format!(
-        "{at} says neither that there is {name} nor that there is none: {value}; a map's `words` say what others mean"
-    )
+    format!("{at} says neither that there is {name} nor that there is none: {value}")
 }
 
 /// Is it surely the number that was written? An integer beyond 64 bits is kept as the nearest of few.

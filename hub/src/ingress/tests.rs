@@ -78,6 +78,102 @@ fn a_cloudevent_is_kept_byte_for_byte() {
 }
 
 #[test]
+fn an_event_of_a_type_that_promises_a_danger_says_true_or_false_or_is_refused_at_each_door() {
+    let node = ingress("[[map]]\nfilter = \"acme/#\"\n");
+    let of = |kind: &str, more: &str, data: &str| {
+        format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"{kind}"{more},"data":{data}}}"#)
+    };
+    let said = |draft: &Draft| serde_json::from_slice::<Value>(draft.payload()).unwrap()["data"].to_string();
+    let by_mqtt = |p: Publish<'_>| {
+        let taken = node.take(&p);
+        let draft = taken.draft.as_ref().unwrap();
+        if draft.header().kind == Kind::Event {
+            return said(draft);
+        }
+        assert_eq!(taken.reason, reason::PAYLOAD_FORMAT);
+        letter(&taken).reason
+    };
+    let everywhere = |kind: &str, data: &str| {
+        let event = of(kind, "", data);
+        let raw = user_properties(&[("specversion", "1.0"), ("id", "1"), ("source", "/a"), ("type", kind)]);
+        let binary = Publish {
+            user_properties: Properties::parse(&raw).unwrap().user(),
+            content_type: Some("application/json"),
+            ..publish("in/k", data.as_bytes())
+        };
+        let posted = node.accept(event.as_bytes()).map_or_else(|r| r.reason.to_owned(), |draft| said(&draft));
+        let all =
+            [by_mqtt(publish("in/k", event.as_bytes())), by_mqtt(publish("acme/k", event.as_bytes())), by_mqtt(binary)];
+        assert!(all.iter().all(|one| *one == posted), "{kind} {data}: {all:?} and {posted}");
+        posted
+    };
+    for (kind, data, want) in [
+        ("city.smoke.reading.v1", r#"{"smoke":"ON"}"#, r#"{"smoke":true}"#),
+        ("city.smoke.reading", r#"{"smoke":0,"t":21}"#, r#"{"smoke":false,"t":21}"#),
+        ("city.leak.reading.v1", r#"{"water_leak":"dry"}"#, r#"{"water_leak":false}"#),
+        ("city.gas.reading.v1", "1", r#"{"gas":true}"#),
+        ("city.gas.reading.v1", r#"{"carbon_monoxide":"alarm"}"#, r#"{"carbon_monoxide":"alarm","gas":true}"#),
+        ("city.smoke.reading.v1", r#"{"smoke":"maybe"}"#, "unread-alarm"),
+        ("city.smoke.reading.v1", r#"{"smoke":[true]}"#, "unread-alarm"),
+        ("city.smoke.reading.v1", r#"{"smoke":0.3}"#, "unread-alarm"),
+        ("city.smoke.reading.v1", "\"maybe\"", "unread-alarm"),
+        ("city.smoke.reading.v1", r#"{"smoke":false,"gas":"maybe"}"#, "unread-alarm"),
+        ("city.smoke.reading.v1", r#"{"smoke":"maybe","gas":true}"#, r#"{"gas":true,"smoke":"maybe"}"#),
+        ("city.smoke.reading.v1", r#"{"smoke":""}"#, r#"{"smoke":""}"#),
+        ("city.smoke.reading.v1", r#"{"t":"maybe"}"#, r#"{"t":"maybe"}"#),
+        ("city.smoke.readings", r#"{"smoke":"ON"}"#, r#"{"smoke":"ON"}"#),
+    ] {
+        assert_eq!(everywhere(kind, data), want, "{kind} {data}");
+    }
+    let calls = of("city.smoke.reading.v1", r#","priority":"urgent""#, r#"{"smoke":"maybe","sos":true}"#);
+    assert_eq!(
+        by_mqtt(publish("in/k", calls.as_bytes())),
+        r#"{"smoke":"maybe","sos":true}"#,
+        "a call waits for nothing"
+    );
+}
+
+#[test]
+fn a_danger_that_is_told_in_a_word_leaves_what_else_the_event_says_as_it_was() {
+    let json = br#"{"specversion":"1.0","id":"1","source":"a","type":"city.gas.reading.v1","datacontenttype":"application/senml+json","data":{"n":123456789012345678901,"gas":"ON"},"x":"1"}"#;
+    let node = ingress("");
+    let draft = node.accept(json).unwrap();
+    let text = std::str::from_utf8(draft.payload()).unwrap();
+    assert!(
+        text.contains("123456789012345678901")
+            && text.contains(r#""gas":true"#)
+            && text.contains(r#""x":"1""#)
+            && text.contains("senml"),
+        "{text}"
+    );
+    let told = br#"{"specversion":"1.0","id":"1","source":"a","type":"city.gas.reading.v1","data":{"gas":true}}"#;
+    assert_eq!(node.accept(told).unwrap().payload(), told, "byte for byte");
+}
+
+#[test]
+fn what_does_not_read_where_a_danger_is_looked_for_is_no_reading_of_a_later_entry_for_the_rest() {
+    let dangers = "[[map]]\nfilter = \"dev/+\"\nformat = \"json\"\ndangers = { smoke = [\"/smoke\"] }\n";
+    let text = |filter: &str, more: &str| format!("[[map]]\nfilter = \"{filter}\"\nformat = \"text\"\n{more}\n");
+    let reading = "type = \"acme.reading\"";
+    let says = |later: &str, payload: &str| {
+        let taken = ingress(&format!("{dangers}{later}")).take(&publish("dev/k", payload.as_bytes()));
+        let draft = taken.draft.as_ref().unwrap();
+        if draft.header().kind == Kind::Note { letter(&taken).reason } else { draft.header().name.to_owned() }
+    };
+    for filter in ["dev/+", "dev/#", "#"] {
+        assert_eq!(says(&text(filter, reading), "{\"smo"), "not-json", "{filter}");
+        assert_eq!(says(&text(filter, reading), "{\"t\":1}"), "acme.reading", "{filter}");
+    }
+    for (later, want) in [
+        (text("dev/k", reading), "acme.reading"),
+        (text("dev/+", "type = \"city.sos.pressed.v1\""), "city.sos.pressed.v1"),
+        (text("dev/+", "skip = true"), ""),
+    ] {
+        assert_eq!(says(&later, "hello"), want, "{later}");
+    }
+}
+
+#[test]
 fn an_event_without_id_gets_one_and_a_false_origin_goes() {
     let json = br#"{"specversion":"1.0","source":"a","type":"t","origin":"city/of/lies"}"#;
     let d = ingress("").take(&publish("in/x", json)).draft.unwrap();

@@ -415,6 +415,51 @@ fn what_warns_by_a_template_that_is_not_followed_is_a_dead_letter_where_nothing_
 }
 
 #[test]
+fn how_a_button_for_help_is_itself_is_no_call() {
+    let node = node();
+    for (class, key) in [("battery", "battery_low"), ("tamper", "tamper"), ("connectivity", "online")] {
+        let object = format!("sos_7_{class}");
+        let part = format!(r#"{{"dev_cla":"{class}","stat_t":"vend/{class}","name":"SOS button {class}"}}"#);
+        assert_eq!(says(&node, &format!("homeassistant/binary_sensor/{object}/config"), &part), "-");
+        let said = says(&node, &format!("vend/{class}"), "ON");
+        assert!(!said.starts_with('!') && said.contains(&format!("{{\"{key}\":true")), "{said}");
+        let template = r#","val_tpl":"{{ 'ON' if value_json.b < 5 else 'OFF' }}""#;
+        let computed = part.replace(r#","name""#, &format!(r#"{template},"name""#));
+        assert_eq!(says(&node, &format!("homeassistant/binary_sensor/{object}/config"), &computed), "-");
+        assert_eq!(says(&node, &format!("vend/{class}"), r#"{"b":3}"#), "-", "nobody's alarm is lost");
+    }
+    for class in ["", "safety", "problem"] {
+        let part = format!(r#"{{"dev_cla":"{class}","stat_t":"vend/call","name":"SOS"}}"#);
+        assert_eq!(says(&node, "homeassistant/binary_sensor/call/config", &part), "-");
+        assert!(says(&node, "vend/call", "ON").starts_with("!city.sos.pressed.v1 "), "{class}");
+    }
+}
+
+#[test]
+fn a_press_that_may_call_by_a_template_that_is_not_followed_is_a_dead_letter() {
+    let template = r#""val_tpl":"{{ value_json.keys | first }}""#;
+    for (component, name, more, want) in [
+        ("sensor", "action", r#""dev":{"name":"SOS 7"}"#, "? unread-alarm"),
+        ("sensor", "action", r#""dev":{"name":"Lamp"}"#, "-"),
+        ("device_automation", "t", r#""type":"emergency""#, "? unread-alarm"),
+        ("device_automation", "t", r#""type":"single","dev":{"name":"SOS 7"}"#, "? unread-alarm"),
+        ("device_automation", "t", r#""type":"single""#, "-"),
+        ("event", "e", r#""evt_typ":["single","emergency"]"#, "? unread-alarm"),
+        ("event", "e", r#""evt_typ":["single"],"dev":{"name":"SOS 7"}"#, "? unread-alarm"),
+        ("event", "e", r#""evt_typ":["single"]"#, "-"),
+    ] {
+        let node = node();
+        let part = format!(r#"{{"stat_t":"vend/b","topic":"vend/b",{template},{more}}}"#);
+        assert_eq!(says(&node, &format!("homeassistant/{component}/b/{name}/config"), &part), "-");
+        assert_eq!(says(&node, "vend/b", r#"{"keys":["emergency"]}"#), want, "{component} {more}");
+        if component == "event" {
+            let made = says(&node, "vend/b", r#"{"event_type":"single"}"#);
+            assert!(made.contains(".pressed.v1 "), "an `event_type` is a press all the same: {made}");
+        }
+    }
+}
+
+#[test]
 fn of_devices_that_share_a_topic_the_worst_battery_is_told_beside_them() {
     let node = node();
     let part = |component: &str, name: &str, key: &str| {
@@ -525,7 +570,7 @@ fn a_template_of_presses_that_cannot_be_followed_is_told_and_leaves_those_that_n
         &[
             ("homeassistant/event/b/config", press, "-"),
             ("vend/b", r#"{"event_type":"x"}"#, r#"!city.sos.pressed.v1 sos {"event":"x"}"#),
-            ("vend/b", r#"{"action":"x"}"#, "-"),
+            ("vend/b", r#"{"action":"x"}"#, "? unread-alarm"),
         ],
     );
 }

@@ -639,7 +639,12 @@ fn whether_there_is_a_danger_is_heard_in_whatever_words_or_refused_never_taken_f
             let is_calm = form.danger == "sos" && !made.starts_with(['!', '?']);
             assert!(ends || is_calm, "{}: {made}", at(word));
         }
-        for word in UNREAD {
+        // What is pressed is, by whatever word.
+        let is_pressed = form.danger == "sos" && form.payload.contains(r#""use":"sos""#);
+        for word in UNREAD.into_iter().filter(|_| is_pressed) {
+            assert!(said(&node, &form, word).starts_with("!city.sos.pressed.v1 "), "{}", at(word));
+        }
+        for word in UNREAD.into_iter().filter(|_| !is_pressed) {
             assert_eq!(said(&node, &form, word), "? unread-alarm", "{}", at(word));
         }
         for word in ["null", "\"\""].into_iter().filter(|_| form.preset != "esphome") {
@@ -692,7 +697,13 @@ fn a_button_of_chirpstack_s_is_pressed_by_any_word_but_a_no_and_hides_no_danger(
         let payload = format!(r#"{{"deviceInfo":{{"deviceName":"s","tags":{{"use":"sos"}}}},"object":{object}}}"#);
         made(&node, "application/1/device/2/event/up", &payload)
     };
-    for pressed in [r#"{"press":"short"}"#, r#"{"button":2}"#, r#"{"button":"ON","press":"none"}"#] {
+    for pressed in [
+        r#"{"sos":2}"#,
+        r#"{"sos":"double"}"#,
+        r#"{"press":"short"}"#,
+        r#"{"button":2}"#,
+        r#"{"button":"ON","press":"none"}"#,
+    ] {
         assert!(up(pressed).starts_with("!city.sos.pressed.v1 s "), "{pressed}");
     }
     for no in [r#"{"press":"False"}"#, r#"{"button":"off","press":"none"}"#, r#"{"press":""}"#] {

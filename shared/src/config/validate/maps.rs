@@ -57,7 +57,7 @@ impl Judge<'_> {
                 self.bad(&at("filter"), message, "map a topic of devices, such as `in/#`");
             }
             let passes_on = |m: &Map| !m.has.is_empty() || m.is_told_by_dangers();
-            let takes_all = |m: &Map| !passes_on(m) && covers(&m.filter, &map.filter);
+            let takes_all = |m: &Map| !passes_on(m) && topic::covers(&m.filter, &map.filter);
             if let Some(j) = config.map[..i].iter().position(takes_all) {
                 let message = format!("never used: `{}` ({}) comes first", config.map[j].filter, ordinal(j));
                 self.bad(&at("filter"), message, "the first filter that matches wins: put the narrower one first");
@@ -82,6 +82,10 @@ impl Judge<'_> {
         for (key, pointer) in pointers.filter(|(_, p)| !is_pointer(p)) {
             let help = format!("write `/{}`", pointer.replace('.', "/"));
             self.bad(&at(key), format!("`{pointer}` is no JSON pointer"), help);
+        }
+        for (danger, _) in map.dangers.iter().filter(|(_, pointers)| pointers.is_empty()) {
+            let message = format!("nothing says where the payload tells of {}", danger.name());
+            self.bad(&at("dangers"), message, "name JSON pointers, such as `[\"/alarm\"]`, or leave it out");
         }
         if !map.has.is_empty() && map.format == Format::Cloudevents && !map.skip {
             let help = "set `format = \"json\"`, or leave this out";
@@ -261,13 +265,4 @@ fn is_pointer(text: &str) -> bool {
 
 fn ordinal(i: usize) -> impl Display {
     format!("entry {}", i + 1)
-}
-
-/// Does the filter match everything that `other` matches? Used only to find entries without use:
-/// "no" where it is not plain.
-fn covers(filter: &str, other: &str) -> bool {
-    filter == other || (!other.contains(['#', '+']) && topic::matches(filter, other)) || {
-        let stem = filter.strip_suffix('#');
-        stem.is_some_and(|stem| !stem.contains('+') && other.starts_with(stem) && !other.starts_with('$'))
-    }
 }

@@ -175,6 +175,20 @@ tier = "community"
 }
 
 #[test]
+fn a_danger_that_is_looked_for_nowhere_is_refused() {
+    let map = |smoke: &str| {
+        let more = "format = \"json\"\ntype = \"a.b\"\n";
+        problems(&format!("[[map]]\nfilter = \"dev/+\"\n{more}dangers = {{ gas = [\"/gas\"], smoke = [{smoke}] }}\n"))
+    };
+    assert_eq!(map("\"/smoke\""), [""; 0]);
+    let found = map("");
+    assert!(
+        matches!(found.as_slice(), [one] if one.starts_with("nothing says where the payload tells of smoke")),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn behind_an_outside_broker_nothing_is_called_by_who_sent_it() {
     let outside = |preset: &str, map: &str| {
         let head = format!("preset = \"{preset}\"\n[node]\naddress = \"c\"\ndata = \"/x\"\n");

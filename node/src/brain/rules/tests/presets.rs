@@ -265,6 +265,62 @@ fn a_danger_begins_and_ends_by_the_words_of_the_device_and_a_word_that_nobody_re
 }
 
 #[test]
+fn a_danger_that_is_told_beside_another_in_no_word_of_an_end_goes_on() {
+    for word in ["\"maybe\"", "null", "0.3", "\"\"", "[false]"] {
+        let mut house = House::new("preset = \"thingsboard\"");
+        let say = |house: &mut House, payload: &str| {
+            house.says("g", "v1/devices/me/telemetry", payload);
+            house.node.wait(31 * S);
+        };
+        say(&mut house, r#"{"gas":true,"water_leak":true,"smoke":true}"#);
+        for beside in [
+            format!(r#"{{"sos":true,"gas":{word},"water_leak":{word},"smoke":{word}}}"#),
+            format!(r#"{{"smoke":true,"gas":{word}}}"#),
+        ] {
+            say(&mut house, &beside);
+            assert_eq!(house.names(), ["gas", "smoke", "water-leak"], "{beside}");
+        }
+        say(&mut house, r#"{"gas":false,"water_leak":0,"smoke":"OFF"}"#);
+        assert_eq!((house.names(), house.errors()), (vec![], 0), "{word}");
+    }
+}
+
+#[test]
+fn of_gas_and_carbon_monoxide_none_is_over_while_the_other_is_there_or_by_what_nobody_can_read() {
+    let mut house = House::new("preset = \"thingsboard\"");
+    let mut after = |data: serde_json::Value| {
+        house.node.hear("city.gas.reading.v1", "stove", &data);
+        house.node.wait(31 * S);
+        house.active().len()
+    };
+    assert_eq!(after(json!({"carbon_monoxide": true})), 1);
+    for goes_on in [
+        json!({"gas": false, "carbon_monoxide": true}),
+        json!({"gas": null}),
+        json!({"gas": "maybe"}),
+        json!({"carbon_monoxide": 0.3}),
+    ] {
+        assert_eq!(after(goes_on.clone()), 1, "{goes_on}");
+    }
+    assert_eq!(after(json!({"gas": null, "carbon_monoxide": false})), 0);
+    assert_eq!(house.errors(), 0);
+}
+
+#[test]
+fn what_a_tasmota_says_in_two_places_is_one_alarm_and_either_ends_it() {
+    for name in ["7", "a b"] {
+        let mut house = House::new("preset = \"tasmota\"");
+        let (stat, tele) = (format!("stat/smoke/{name}/RESULT"), format!("tele/smoke/{name}/SENSOR"));
+        house.says("g", &stat, r#"{"Switch1":{"Action":"ON"}}"#);
+        house.says("g", &tele, r#"{"Switch1":"ON"}"#);
+        assert_eq!(house.active().len(), 1, "{:?}", house.node.said());
+        house.says("g", &tele, r#"{"Switch1":"OFF"}"#);
+        house.node.wait(31 * S);
+        assert_eq!((house.active().len(), house.errors()), (0, 0), "{name}");
+    }
+}
+
+#[test]
 fn of_devices_that_share_a_topic_the_one_whose_battery_is_low_is_named() {
     let mut house = House::new("preset = \"discovery\"");
     for (name, key) in [("SOS A", "ba"), ("SOS B", "bb")] {
