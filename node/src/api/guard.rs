@@ -91,18 +91,21 @@ pub async fn guard(From(judge): From<Judge>, mut request: Request, next: Next) -
 
 /// The request, if it calls for help: those are counted by themselves, as all residents of an app share its token.
 async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> Option<Request> {
-    let is_event = match request.uri().path() {
-        "/v1/cases" => false,
-        "/v1/events" => true,
-        _ => return None,
-    };
-    if request.method() != Method::POST {
+    if request.method() != Method::POST || !["/v1/cases", "/v1/events"].contains(&request.uri().path()) {
         return None;
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BATCH_BYTES_MAX).await.ok()?;
-    let is_press = if is_event { is_press(&parts.headers, &body) } else { says_press(&body, is_call) };
-    is_press.then(|| Request::from_parts(parts, body.into()))
+    calls_for_help(&parts, &body, is_call).then(|| Request::from_parts(parts, body.into()))
+}
+
+/// Does this POST call for help?
+pub(super) fn calls_for_help(parts: &Parts, body: &Bytes, is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> bool {
+    match parts.uri.path() {
+        "/v1/cases" => says_press(body, is_call),
+        "/v1/events" => is_press(&parts.headers, body),
+        _ => false,
+    }
 }
 
 /// Is it one event, read as it will be, that calls for help? An appeal opens a case, and has time.
