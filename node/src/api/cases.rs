@@ -54,7 +54,7 @@ impl std::convert::From<cases::Refusal> for Refusal {
             "not-found" => StatusCode::NOT_FOUND,
             "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
             "full" | "not-yet" => StatusCode::SERVICE_UNAVAILABLE,
-            "not-your-role" | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
+            machine::NOT_YOUR_ROLE | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
             _ => StatusCode::CONFLICT,
         };
         // A client that is told 404, or that it is wrong, forgets what it asked for: this node may hear of it yet.
@@ -690,7 +690,10 @@ pub async fn step(
     let ask = caller.asks(verb, ask)?;
     let made = match repeat.made(&ctx)? {
         Some(made) => made,
-        None => wish(&ctx, id, verb, ask, uuid::Uuid::now_v7().to_string(), &repeat).await?,
+        None => {
+            let wished = wish(&ctx, id, verb, ask, uuid::Uuid::now_v7().to_string(), &repeat).await;
+            wished.map_err(|refusal| caller.told(refusal))?
+        }
     };
     answer_made(&ctx, &caller, made)
 }
