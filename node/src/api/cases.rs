@@ -265,12 +265,23 @@ pub async fn list(
 fn service_named(ctx: &Ctx, word: &str, of: Option<&Address>) -> Result<OfService, Refusal> {
     let found = look_by(ctx, |brain| match brain.services.find(word, of) {
         Ok((node, service)) => Ok(OfService::offered(node, service)),
-        Err(unknown) => brain.cases.asked_for(word, of).ok_or(unknown),
+        Err(unknown) => brain.cases.asked_for(word, of).ok_or_else(|| not_yet(brain, unknown)),
     })?;
     Ok(found?)
 }
 
 /// The summons of a case to which nobody has answered yet.
+/// A service that is not known here may be offered above, or asked for by a case that others know.
+fn not_yet(brain: &Brain, unknown: cases::Refusal) -> cases::Refusal {
+    match brain.cases.awaited().filter(|_| unknown.error == "not-found") {
+        Some(awaits) => {
+            let detail = format!("{}, as far as is known: {}", unknown.detail, awaits.whole("cases"));
+            cases::Refusal::new("not-yet", detail, awaits.hint())
+        }
+        None => unknown,
+    }
+}
+
 fn awaits(case: &Case) -> impl Iterator<Item = &Assist> {
     case.assists.iter().filter(|a| a.reported.is_none())
 }
