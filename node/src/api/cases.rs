@@ -25,6 +25,7 @@ use citybrain_hub::state::State;
 use citybrain_shared::case::{self, Ask, Assist, Case, Kind, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
+use citybrain_shared::event::GOVERNANCE;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::OfOthers;
 use citybrain_shared::{Address, Lane, view, words};
@@ -270,7 +271,6 @@ fn service_named(ctx: &Ctx, word: &str, of: Option<&Address>) -> Result<OfServic
     Ok(found?)
 }
 
-/// The summons of a case to which nobody has answered yet.
 /// A service that is not known here may be offered above, or asked for by a case that others know.
 fn not_yet(brain: &Brain, unknown: cases::Refusal) -> cases::Refusal {
     match brain.cases.awaited().filter(|_| unknown.error == "not-found") {
@@ -282,6 +282,7 @@ fn not_yet(brain: &Brain, unknown: cases::Refusal) -> cases::Refusal {
     }
 }
 
+/// The summons of a case to which nobody has answered yet.
 fn awaits(case: &Case) -> impl Iterator<Item = &Assist> {
     case.assists.iter().filter(|a| a.reported.is_none())
 }
@@ -510,7 +511,20 @@ fn without_faults(new: view::CaseNew) -> view::CaseNew {
     let place = new.place.map(|place| if is_there { place } else { Place { lat: None, lon: None, ..place } });
     let media = new.media.into_iter().filter(|url| is_on_the_web(url)).take(MEDIA_MAX).collect();
     let by = if new.by.trim().is_empty() { "api".to_owned() } else { new.by };
-    view::CaseNew { place, media, by, ..new }
+    let governance = new.governance.filter(|word| GOVERNANCE.contains(&word.as_str()));
+    view::CaseNew { place, media, by, governance, ..new }
+}
+
+/// Rates have a row for each.
+fn is_governance(word: &str) -> Result<(), Refusal> {
+    if GOVERNANCE.contains(&word) {
+        return Ok(());
+    }
+    let hint = match closest(word, GOVERNANCE.into_iter()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("one of {}", GOVERNANCE.join(", ")),
+    };
+    Err(Refusal::bad("bad-governance", format!("`{word}` is no kind of governance"), hint))
 }
 
 pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
@@ -602,6 +616,7 @@ pub(super) async fn open_new(
         on_earth(place)?;
     }
     on_the_web(&new.media)?;
+    new.governance.as_deref().map_or(Ok(()), is_governance)?;
     let mut contact = new.contact.clone();
     let answers = match known.iter().find(named) {
         _ if new.sos => form::Answers::default(),
