@@ -95,8 +95,11 @@ fn a_word_of_a_danger_that_nobody_reads_is_named_wherever_somebody_looks() {
     run(&["why", "--node", &url]).says(0, &["all is well"]);
     says(low, "zigbee2mqtt/kitchen", r#"{"smoke":"maybe"}"#);
     says(low, "homeassistant/binary_sensor/k/config", r#"{"dev_cla":"smoke","#);
-    let refused = "c/s/m/n has refused 2 inputs";
-    run(&["why", "--node", &url]).says(0, &[refused, "unread-alarm"]);
+    let unread = "c/s/m/n could not read 1 word of devices that warn or call for help";
+    let refused = "c/s/m/n has refused 1 input, as `bad-announcement`";
+    let why = run(&["why", "--node", &url]);
+    why.says(0, &["unread-alarm", unread, "dlq list --reason unread-alarm", refused]);
+    assert!(!why.out.contains("all is well"), "{}", why.out);
     let doctor = run(&["doctor", "--node", &url]);
     assert!(doctor.out.contains("2 open: refused, and nobody has looked"), "{}", doctor.out);
     let listed = run(&["dlq", "list", "--node", &url]);

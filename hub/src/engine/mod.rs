@@ -349,7 +349,7 @@ impl Queues {
         let (urgent, u) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX / 4);
         let (routine, r) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX);
         let (lazy, l) = mpsc::channel(LAZY_QUEUE_MAX);
-        (Queues { urgent, routine, lazy }, Waiting { urgent: u, routine: r, lazy: l, in_a_row: 0 })
+        (Queues { urgent, routine, lazy }, Waiting { urgent: u, routine: r, lazy: l, in_a_row: 0, is_routines: false })
     }
 
     fn of(&self, lane: Lane) -> &Queue {
@@ -367,6 +367,8 @@ struct Waiting {
     lazy: mpsc::Receiver<Job>,
     /// Urgent ones taken since a routine one was.
     in_a_row: u32,
+    /// The batch that is being made is for what is routine.
+    is_routines: bool,
 }
 
 /// As many urgent requests before a routine one, if both wait: so that neither starves.
@@ -389,7 +391,8 @@ impl Waiting {
 
     /// Without waiting.
     fn next(&mut self) -> Option<Job> {
-        if self.in_a_row < URGENT_IN_A_ROW
+        self.is_routines = self.in_a_row >= URGENT_IN_A_ROW;
+        if !self.is_routines
             && let Some(job) = self.next_urgent()
         {
             self.in_a_row += 1;
@@ -400,8 +403,11 @@ impl Waiting {
     }
 
     /// What joins the batch of what was taken last. Behind something urgent only what is urgent too: its commit
-    /// waits for nothing else.
+    /// waits for nothing else. But where that was routine's turn, all of it comes first that waits.
     fn also(&mut self) -> Option<Job> {
+        if self.is_routines {
+            return self.next_routine().or_else(|| self.next_urgent());
+        }
         if self.in_a_row == 0 {
             return self.next();
         }
@@ -415,7 +421,7 @@ impl Waiting {
         }
         let urgent = self.urgent.poll_recv(cx);
         if matches!(urgent, Poll::Ready(Some(_))) {
-            self.in_a_row = 1;
+            (self.in_a_row, self.is_routines) = (1, false);
             return urgent;
         }
         for others in [&mut self.lazy, &mut self.routine] {

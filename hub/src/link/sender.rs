@@ -23,10 +23,6 @@ pub(crate) const RESEND_AFTER_MAX_MS: Ms = 30_000;
 /// After this many urgent frames in a row, one routine frame goes if there is one.
 pub(crate) const URGENT_RUN_MAX: u32 = 8;
 
-/// So long, at most, nothing routine begins while something urgent is under way, ms: longer than a near peer
-/// needs to have it on disk, and too short to be felt on a slow line.
-pub(crate) const HELD_MS: Ms = 50;
-
 /// An empty frame moves the peer's cursor over records that are not for it once so many have
 /// gathered. Fewer would keep an idle tree busy with itself: each such frame makes a note at both
 /// ends, which again is a record that is for nobody.
@@ -247,7 +243,7 @@ impl Sender {
             return None;
         }
         let urgent = self.wants(now, Lane::Urgent);
-        let routine = self.wants(now, Lane::Routine).filter(|_| self.held_until().is_none_or(|until| until <= now));
+        let routine = self.wants(now, Lane::Routine);
         match (urgent, routine) {
             (Some(_), Some(r)) if self.urgent_run >= URGENT_RUN_MAX => Some(r),
             (Some(u), _) => Some(u),
@@ -261,14 +257,7 @@ impl Sender {
             return None;
         }
         let line = |l: &Line| [l.resend_at, l.cover_at.filter(|_| l.flight.is_empty())].into_iter().flatten().min();
-        self.lines.iter().filter_map(line).chain(self.held_until()).min()
-    }
-
-    /// Until when what is routine waits for what is urgent and under way: both share the line, and the machines
-    /// at its ends. After a run of urgent frames it waits for none.
-    fn held_until(&self) -> Option<Ms> {
-        let urgent = self.lines[Lane::Urgent as usize].flight.front()?;
-        (self.urgent_run < URGENT_RUN_MAX).then_some(urgent.sent_at + HELD_MS)
+        self.lines.iter().filter_map(line).min()
     }
 
     /// How long something has been under way without any progress, ms.
@@ -450,19 +439,6 @@ mod tests {
         }
         assert_eq!(waits, [2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
         assert_eq!(s.waiting_ms(now), now);
-    }
-
-    #[test]
-    fn nothing_routine_begins_for_a_moment_while_something_urgent_is_under_way() {
-        let mut s = sender(100);
-        let routine = |s: &Sender, now| s.poll_send(now).is_some_and(|send| send.lane == Lane::Routine);
-        s.on_sent(0, Lane::Urgent, Pos(1), 100);
-        s.on_skipped(0, Lane::Urgent, Pos(100));
-        assert!(!routine(&s, HELD_MS - 1));
-        assert_eq!(s.poll_timeout(), Some(HELD_MS));
-        assert!(routine(&s, HELD_MS), "the line is slow");
-        assert_eq!(s.on_ack(5, Lane::Urgent, Pos(1), 8, false), Acked::Progress);
-        assert!(routine(&s, 5), "the peer has it");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 use super::input::query;
 use super::{Ctx, Refusal, road};
-use crate::doctor::checks::webhook_remedy;
+use crate::brain::Brain;
+use crate::doctor::checks::{RULES_REMEDY, webhook_remedy};
 use crate::doctor::login_in_words;
 use axum::extract::State as From;
 use axum::http::Uri;
@@ -30,6 +31,8 @@ const BEHIND_RECORDS: u64 = 1_000;
 const SILENT_KEEP_ALIVES: u64 = 3;
 /// Dead letters that are not somebody's input: what a link could not carry or take.
 const OF_LINKS: [&str; 3] = [reason::TOO_LARGE_FOR_LINK, reason::POISON, reason::FOREIGN];
+/// What a device said of a danger, and nobody can read.
+const UNREAD_ALARM: &str = "unread-alarm";
 const STARTING_S: u64 = 10;
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,6 +86,7 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
     found.extend(of_retention(ctx));
     found.extend(of_webhooks(ctx));
     found.extend(of_letters(ctx));
+    found.extend(of_rules(ctx));
     found
 }
 
@@ -187,9 +191,20 @@ fn of_webhooks(ctx: &Ctx) -> Vec<Symptom> {
 }
 
 /// What was set aside, lost or refused.
+/// A rule that fails is one that is off, for whatever it fails of.
+fn of_rules(ctx: &Ctx) -> Option<Symptom> {
+    let failing = ctx.hub.state(|s| Brain::of(s).map(|brain| brain.failing(ctx.as_of())))?;
+    let more = match failing.len() {
+        0 => return None,
+        1 => String::new(),
+        n => format!(" ({} more)", n - 1),
+    };
+    Some(mine(ctx, "rule-fails", Severity::Note, format!("{}{more}", failing[0]), RULES_REMEDY))
+}
+
 fn of_letters(ctx: &Ctx) -> Vec<Symptom> {
     let me = &ctx.config.node.address;
-    let (letters, loss, lost) = ctx.hub.state(|s| {
+    let (mut letters, loss, lost) = ctx.hub.state(|s| {
         let mut letters: BTreeMap<String, u64> = BTreeMap::new();
         for reason in s.dead_letters.values() {
             *letters.entry(reason.clone()).or_default() += 1;
@@ -206,6 +221,14 @@ fn of_letters(ctx: &Ctx) -> Vec<Symptom> {
         let lost = words::counted(lost, "position");
         let sentence = format!("{me} has recorded {lost} as lost, the latest because {}", loss.reason);
         mine(ctx, "lost", Severity::Note, sentence, "`citybrain audit` says whose they were")
+    }));
+    // Nobody may be coming: it may have been a fire.
+    found.extend(letters.remove(UNREAD_ALARM).map(|n| {
+        let sentence = format!("{me} could not read {} of devices that warn or call for help", words::counted(n, "word"));
+        let remedy = format!(
+            "`citybrain dlq list --reason {UNREAD_ALARM}` shows them: look there, mend the map, then `dlq retry` or `dlq drop`"
+        );
+        mine(ctx, UNREAD_ALARM, Severity::Slow, sentence, &remedy)
     }));
     found.extend(refused_inputs(me, &letters).map(|sentence| {
         mine(ctx, "refused-input", Severity::Note, sentence, "`citybrain dlq list` shows what was refused")

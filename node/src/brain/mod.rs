@@ -24,7 +24,7 @@ pub mod services;
 mod tests;
 pub mod warnings;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_hub::policy::{Make, Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
@@ -96,6 +96,11 @@ impl Brain {
     pub fn nameless(&self) -> Vec<String> {
         let known = self.cases.categories();
         self.rules.nameless(&known).into_iter().chain(self.services.nameless(&known)).collect()
+    }
+
+    /// Rules that failed within a day, a sentence each. One that is mended is no longer named then.
+    pub fn failing(&self, now: DateTime<Utc>) -> Vec<String> {
+        self.rules.failing((now - TimeDelta::days(1)).timestamp_micros())
     }
 
     /// Activities of this node that are booked and still to come, and past by its config, a sentence each.

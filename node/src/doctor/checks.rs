@@ -63,6 +63,13 @@ pub const AWAITS_REMEDY: &str = "until then it gives no seat, and its lists and 
 /// Alarms that are named when no rule ends them.
 const LEFT_NAMED: usize = 5;
 
+/// Rules that are named when they fail.
+const RULES_NAMED: usize = 5;
+
+/// What to do about a rule that fails.
+pub const RULES_REMEDY: &str = "`citybrain rule list` counts; mend what it asks of the event (`has(event.data.x)` where it may be missing), try \
+     it with `citybrain rule test`, then `citybrain rule reload`";
+
 /// What to do about a webhook that does not go on.
 pub fn webhook_remedy(trouble: WebhookTrouble) -> String {
     let remedy = match trouble {
@@ -164,6 +171,12 @@ fn more(facts: &Facts) -> Vec<Finding> {
             sentence.clone(),
             "put it into the config here or above, or name another; then `citybrain config reload`",
         );
+    }
+    for sentence in node.failing.iter().take(RULES_NAMED) {
+        add("rules", Warn, sentence.clone(), RULES_REMEDY);
+    }
+    if let Some(more) = node.failing.len().checked_sub(RULES_NAMED).filter(|more| *more > 0) {
+        add("rules", Warn, format!("{} more have failed within a day", counted(more as u64, "rule")), RULES_REMEDY);
     }
     for sentence in &node.past {
         add(

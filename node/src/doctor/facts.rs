@@ -124,6 +124,8 @@ pub struct Node {
     pub awaits: Option<view::Awaited>,
     /// What its own rules, services and scenes name and nobody has, a sentence each.
     pub nameless: Vec<String>,
+    /// Its rules that failed within a day, a sentence each.
+    pub failing: Vec<String>,
     /// Activities that are booked and still to come, and past by the file, a sentence each.
     pub past: Vec<String>,
     pub lost: u64,

@@ -68,6 +68,7 @@ impl Running {
         let (alarms_left, alarms_left_more) = of_rules.unwrap_or_default();
         let nameless = ctx.hub.state(|state| Brain::of(state).map(|brain| brain.nameless()).unwrap_or_default());
         let now = ctx.as_of();
+        let failing = ctx.hub.state(|state| Brain::of(state).map(|brain| brain.failing(now)).unwrap_or_default());
         let past = ctx.hub.state(|state| Brain::of(state).map(|brain| brain.past_by_a_slip(now)).unwrap_or_default());
         let awaits = ctx.hub.state(|state| Brain::of(state)?.cases.awaited());
         let (children, calendar, days, dead_letters_open, lost) = ctx.hub.state(|state| {
@@ -111,6 +112,7 @@ impl Running {
             alarms_left_more,
             awaits,
             nameless,
+            failing,
             past,
             lost,
             last_pos: reader.last(),

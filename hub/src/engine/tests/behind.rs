@@ -115,17 +115,21 @@ fn urgent_requests_come_first_and_starve_nobody() {
 }
 
 #[test]
-fn nothing_routine_joins_a_batch_behind_something_urgent_and_the_next_one_begins_with_it() {
+fn nothing_routine_joins_a_batch_behind_something_urgent_and_the_batch_after_eight_takes_all_that_is_routine() {
     let (queues, mut waiting) = Queues::new();
     let mut batch = || {
         let first = waiting.next();
         first.into_iter().chain(std::iter::from_fn(|| waiting.also())).map(|job| lane_of(&job)).collect::<String>()
     };
-    put(&queues, [20, 20]);
-    assert_eq!(batch(), "u".repeat(20));
-    put(&queues, [3, 0]);
-    assert_eq!(batch(), "ruuu");
-    put(&queues, [1, 0]);
-    assert_eq!(batch(), "u");
-    assert_eq!(batch(), "r".repeat(19));
+    put(&queues, [3, 20]);
+    assert_eq!(batch(), "uuu");
+    for _ in 0..5 {
+        put(&queues, [1, 0]);
+        assert_eq!(batch(), "u");
+    }
+    put(&queues, [2, 0]);
+    assert_eq!(batch(), format!("{}uu", "r".repeat(20)));
+    put(&queues, [1, 1]);
+    assert_eq!(batch(), "u", "they begin anew");
+    assert_eq!(batch(), "r");
 }

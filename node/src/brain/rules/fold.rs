@@ -98,13 +98,13 @@ impl Rules {
             }
             if hops >= HOPS_MAX {
                 let why = format!("{hops} rules caused each other; the chain ends here");
-                self.memories.tally_mut(index).failed(&why);
+                self.memories.tally_mut(index).failed(&why, header.committed_us);
                 continue;
             }
             let held =
                 || Held { had_before: header.had_before, ..Held::new(pos, header.committed_us, origin, payload) };
             if let Err(why) = self.consider(index, &facts, &held, pos, header.committed_us) {
-                self.memories.tally_mut(index).failed(&why);
+                self.memories.tally_mut(index).failed(&why, header.committed_us);
             }
         }
     }
@@ -219,7 +219,7 @@ impl Rules {
             met
         };
         if let Some(Err(why)) = self.memories.change(index, &meet.key, meets) {
-            self.memories.tally_mut(index).failed(&why);
+            self.memories.tally_mut(index).failed(&why, now_us);
         }
     }
 
@@ -404,7 +404,7 @@ impl Rules {
         let Some(index) = self.index_of(&said.rule) else { return };
         let tally = self.memories.tally_mut(index);
         if let Some(why) = &said.error {
-            tally.failed(why);
+            tally.failed(why, said.at_us);
         }
         if said.what == Outcome::Fired {
             tally.fired += 1;

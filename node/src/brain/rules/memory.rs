@@ -47,14 +47,16 @@ pub struct Tally {
     pub fired: u64,
     pub errors: u64,
     pub last_error: Option<String>,
+    pub last_error_us: Option<i64>,
     pub last_fired_us: Option<i64>,
     pub given_way: u64,
 }
 
 impl Tally {
-    pub fn failed(&mut self, why: &str) {
+    pub fn failed(&mut self, why: &str, at_us: i64) {
         self.errors += 1;
         self.last_error = Some(words::beginning(why, ERROR_MAX).into());
+        self.last_error_us = Some(at_us);
     }
 }
 

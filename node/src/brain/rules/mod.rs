@@ -89,7 +89,7 @@ use citybrain_shared::config::rules::{Action, Rule};
 use citybrain_shared::config::{Config, presets};
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::view::{self, RuleState};
-use citybrain_shared::{Address, LogId, Pos};
+use citybrain_shared::{Address, LogId, Pos, words};
 use memory::Memories;
 use queue::Queue;
 use rule::{Above, Set};
@@ -237,6 +237,17 @@ impl Rules {
     /// before a backup was put back.
     pub fn newest_before(&self) -> i64 {
         self.newest_before
+    }
+
+    /// Rules that could not be judged, or could not do what they are to, since then: a sentence each.
+    pub fn failing(&self, since_us: i64) -> Vec<String> {
+        let tallies = self.set.rules.iter().enumerate().map(|(i, rule)| (rule, self.memories.tally(i as u32)));
+        let failing = tallies.filter(|(_, tally)| tally.last_error_us.is_some_and(|at| at >= since_us));
+        let of = |(rule, tally): (&rule::Rule, &memory::Tally)| {
+            let (name, times) = (&rule.name, words::counted(tally.errors, "time"));
+            format!("rule {name} has failed {times}, the last: {}", tally.last_error.as_deref().unwrap_or_default())
+        };
+        failing.map(of).collect()
     }
 
     /// Of which categories the node's own rules open cases and nobody here or above has them, a sentence each.

@@ -545,6 +545,9 @@ then = [
         assert!(count == 1 && last.contains(about), "{count} {last}");
         let alarm = node.alarm("holes", "").unwrap();
         assert!(alarm.active && alarm.severity == Severity::Major, "an alarm with a hole is better than none");
+        let failing = node.rules.failing(0);
+        assert!(failing[0].starts_with("rule holes has failed 1 time, the last: ") && failing[0].contains(about));
+        assert!(node.rules.failing(i64::MAX).is_empty(), "nothing since then");
     }
 }
 

@@ -170,6 +170,7 @@ fn every_check_has_another_answer() {
         ("webhook-stands", Warn, |f| node(f).webhooks.push(standing(1_999_999_995_000_000))),
         ("webhook-stands", Bad, |f| node(f).webhooks.push(standing(1_999_999_000_000_000))),
         ("services", Warn, |f| node(f).nameless.push("service a: nobody here or above has a category `b`".into())),
+        ("rules", Warn, |f| node(f).failing.push("rule hot has failed 2 times, the last: No such key: t".into())),
         ("services", Warn, |f| node(f).past.push("service a: its time is past, 2019-12-05".into())),
         ("cases-not-recovered", Warn, |f| {
             let (nodes, nodes_more) = (vec![Address::parse("c/s/m").unwrap()], 0);
