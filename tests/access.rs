@@ -210,6 +210,10 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
     step(&li, &["case", "close", &case, "--by", "anna", "--role", "supervisor"]).says(1, &["not as a supervisor"]);
     step(&li, &["case", "exclude", &case, "--role", "worker", "--approved-by", "anna"])
         .says(1, &["a second person's word"]);
+    // A role that the token does not let him say is no advice, and no second person.
+    step(&li, &["case", "withdraw", &case])
+        .says(1, &["`withdraw` is for a resident or supervisor", "token add NAME --role supervisor"]);
+    step(&li, &["case", "suspend", &case, "--text", "x"]).says(1, &["token add NAME --role supervisor"]);
     step(&li, &["case", "forget", &case, "--yes"]).says(1, &["only an operator"]);
     // Whoever has a worker's token acts in its name, whatever he says.
     step(&li, &["case", "accept", &case, "--by", "anna"]).says(0, &["accepted"]);

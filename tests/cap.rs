@@ -342,6 +342,26 @@ fn a_warning_that_is_not_for_everybody_does_not_go_out_as_it_came() {
             assert!(all.iter().chain([&feed]).all(|told| !told.contains(kept)), "{kept}: {all:?} {feed}");
         }
         assert!(feed.contains("<title>暴雨</title>") && feed.contains("<name>c"), "{feed}");
+
+        // Its end is one of what was said of it here.
+        let said = part(&told, "identifier").to_owned();
+        if id == "met-private" {
+            let (sent_2, references) = (at(-30), format!("eoc@met.example,{id},{sent}"));
+            let alert = Warning::alert("met-end", &sent_2, &headline, &expires);
+            let cancel = Warning { kind: "Cancel", references: &references, ..alert }.xml();
+            assert_eq!(post(top, &cancel.replace("<scope>Public</scope>", scope)).status, 202);
+        } else {
+            run(&["cap", "cancel", id, "--yes", "--node", &top.url()]).says(0, &["taken: c@citybrain,cancel-"]);
+        }
+        let ended = wait_for("the end of it", || {
+            let told = top.asker().get(&format!("/v1/alarms/{alarm}/cap"));
+            (told.status == 200 && part(&told.text, "msgType") == "Cancel").then_some(told.text)
+        });
+        assert_eq!((part(&ended, "scope"), part(&ended, "sender")), ("Restricted", "c@citybrain"), "{ended}");
+        assert!(part(&ended, "references").contains(&said), "{said}: {ended}");
+        for kept in [id, "met-end", "eoc@met.example", "duty"] {
+            assert!(!ended.contains(kept), "{kept}: {ended}");
+        }
     }
 }
 

@@ -597,6 +597,9 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
         let got = c.get(path);
         assert_eq!((got.status, &got.said()[0]["code"]), (wanted, &json!(wanted)), "{path}: {}", got.text);
     }
+    let call = c.get("services/sos.json").said();
+    let told = call[0]["description"].as_str().expect("a text");
+    assert!(told.contains("is a call for help") && told.contains("POST /v1/cases"), "{told}");
     assert_eq!(
         c.get("requests/1.xml").text,
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<errors><error><code>404</code><description>service_request_id 1 was not found</description></error></errors>\n"

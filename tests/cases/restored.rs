@@ -87,6 +87,12 @@ fn a_box_that_has_not_heard_what_others_know_says_so_in_every_list_and_beside_ev
         let (code, _, err) = cli(node, &["case", "show", "20200101-nothing"]);
         let none = "c/s/m knows no case `20200101-nothing`, as far as is known: c/s/m ";
         assert!(code == 1 && err.contains(none) && err.contains(why) && err.contains("`citybrain why c/s/m`"), "{err}");
+        let (code, _, err) = cli(node, &["case", "list", "--service", "bus"]);
+        assert!(code == 1 && err.contains("service `bus`, as far as is known: c/s/m ") && err.contains(why), "{err}");
+        for path in ["/v1/alarms/nothing", "/v1/cases?service=bus"] {
+            let told = node.asker().get(path);
+            assert_eq!((told.status, told.header("retry-after")), (503, "10"), "{path}: {}", told.text);
+        }
         // A client that is told of none forgets what it asked for.
         let open311 = |path: &str| node.asker().ask("GET", &format!("/open311/v2/{path}"), &[], "");
         for one in ["requests/20200101-nothing.json", "requests.json?service_request_id=20200101-nothing"] {
@@ -166,7 +172,7 @@ fn a_restored_box_shows_a_case_as_it_stood_then_and_offers_no_step_that_it_refus
     let (_, out, _) = cli(tree.node(COMMUNITY), &["alarm", "ack", &alarm, "--by", "王"]);
     assert!(out.contains(&format!("this may be old: {lost}")), "{out}");
     let (code, _, err) = cli(tree.node(COMMUNITY), &["alarm", "show", "nosuch"]);
-    assert!(code == 1 && err.contains(&format!("known here; it may be missing, for {lost}")), "{err}");
+    assert!(code == 1 && err.contains(&format!("known here, as far as is known: {lost}")), "{err}");
     let (_, out, _) = cli(tree.node(COMMUNITY), &["case", "list"]);
     assert!(out.contains("some may be missing here, or old: c/s/m has lost some"), "{out}");
     let (code, out, _) = cli(tree.node(COMMUNITY), &["case", "comment", &case, "--by", "王", "--text", "见"]);

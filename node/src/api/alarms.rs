@@ -10,6 +10,7 @@ use super::once::{Made, Repeat};
 use super::supervision::awaited;
 use super::{Ctx, Refusal, etag, nodes, now, several, with_next};
 use crate::brain::Brain;
+use crate::brain::cases;
 use crate::brain::rules::{AskError, Wish};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -285,8 +286,11 @@ fn of_several_nodes(text: &str, a: &Alarm, b: &Alarm) -> Refusal {
 
 /// `awaits`: whose word on alarms of this node is not here yet. `near`: those that may have been meant.
 fn unknown(id: &str, awaits: Option<view::Awaited>, near: &[String]) -> Refusal {
-    let missing = awaits.map(|a| format!("; it may be missing, for {}", a.whole("alarms"))).unwrap_or_default();
-    let detail = format!("no alarm `{id}` is known here{missing}");
+    let detail = format!("no alarm `{id}` is known here");
+    if let Some(awaits) = awaits {
+        let detail = format!("{detail}, as far as is known: {}", awaits.whole("alarms"));
+        return cases::Refusal::new("not-yet", detail, awaits.hint()).into();
+    }
     if !near.is_empty() {
         return Refusal::not_found(detail, format!("those whose names begin so: {}", near.join(", ")));
     }

@@ -76,19 +76,25 @@ fn about<'t>(told: &'t Told, alarm: &'t Alarm) -> &'t str {
 
 /// The warning's newest message: as it came, or what the alarm and the node know of it where the log has it no more. What
 /// its sender meant for some is not for everybody who may read here: of that, too, the node has words of its own, without
-/// the sender's headline, and they are restricted.
+/// the sender's headline, and they are restricted; and its end, whoever says it, is the end of these.
 fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
     let newest = |state: &State| Brain::of(state)?.warnings.newest(root).map(|(told, at)| (told.clone(), at));
     let newest = ctx.hub.state(newest);
-    if let Some((told, at)) = &newest
+    let ends_own_words = match &newest {
+        Some((told, _)) if told.msg_type == "Cancel" => is_withheld(ctx, told, root).map_err(|e| Refusal::log(&e))?,
+        _ => false,
+    };
+    if !ends_own_words
+        && let Some((told, at)) = &newest
         && let Some(xml) = as_it_came(ctx, told, *at).map_err(|e| Refusal::log(&e))?
     {
         return Ok(xml);
     }
+    let is_said = |told: &Told| if ends_own_words { !alarm.active } else { alarm.active && told.msg_type != "Cancel" };
     match newest {
-        Some((told, _)) if alarm.active && told.msg_type != "Cancel" => {
+        Some((told, _)) if is_said(&told) => {
             let mut message = own(ctx, alarm, Some(&told));
-            if told.scope != PUBLIC {
+            if told.scope != PUBLIC || ends_own_words {
                 without_headline(&mut message);
                 if is_public(&message) {
                     restrict(&mut message, Cap::default().restriction);
@@ -101,6 +107,15 @@ fn of_warning(ctx: &Ctx, alarm: &Alarm, root: &str) -> Result<String, Refusal> {
             Err(Refusal::not_found(detail, "what became of it, messages of its own sender say"))
         }
     }
+}
+
+/// Was the warning's first message kept from those who read here? They had the node's own words, and know no other
+/// message that an end could refer to.
+fn is_withheld(ctx: &Ctx, told: &Told, root: &str) -> Result<bool, citybrain_hub::log::Error> {
+    let first = Told { key: root.to_owned(), ..told.clone() };
+    let Some(pos) = ctx.hub.reader().find(event_key(&source_of(&first), root))? else { return Ok(false) };
+    let first = written(ctx, &first, pos)?;
+    Ok(first.is_some_and(|(_, message)| !may_go_on(&message, &ctx.config.cap)))
 }
 
 fn restrict(message: &mut Message, to: String) {
@@ -117,8 +132,11 @@ fn without_headline(message: &mut Message) {
 /// The message, if it is at hand and may go on as it came.
 fn as_it_came(ctx: &Ctx, told: &Told, at: Option<Pos>) -> Result<Option<String>, citybrain_hub::log::Error> {
     let written = at.map(|pos| written(ctx, told, pos)).transpose()?.flatten();
-    let may_go_on = |(_, message): &(String, Message)| is_public(message) || is_for_ours(message, &ctx.config.cap);
-    Ok(written.filter(may_go_on).map(|(xml, _)| xml))
+    Ok(written.filter(|(_, message)| may_go_on(message, &ctx.config.cap)).map(|(xml, _)| xml))
+}
+
+fn may_go_on(message: &Message, cap: &Cap) -> bool {
+    is_public(message) || is_for_ours(message, cap)
 }
 
 fn is_public(message: &Message) -> bool {

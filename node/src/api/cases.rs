@@ -25,6 +25,7 @@ use citybrain_hub::state::State;
 use citybrain_shared::case::{self, Ask, Assist, Case, Kind, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
+use citybrain_shared::event::GOVERNANCE;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::OfOthers;
 use citybrain_shared::{Address, Lane, view, words};
@@ -54,7 +55,7 @@ impl std::convert::From<cases::Refusal> for Refusal {
             "not-found" => StatusCode::NOT_FOUND,
             "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
             "full" | "not-yet" => StatusCode::SERVICE_UNAVAILABLE,
-            "not-your-role" | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
+            machine::NOT_YOUR_ROLE | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
             _ => StatusCode::CONFLICT,
         };
         // A client that is told 404, or that it is wrong, forgets what it asked for: this node may hear of it yet.
@@ -265,9 +266,20 @@ pub async fn list(
 fn service_named(ctx: &Ctx, word: &str, of: Option<&Address>) -> Result<OfService, Refusal> {
     let found = look_by(ctx, |brain| match brain.services.find(word, of) {
         Ok((node, service)) => Ok(OfService::offered(node, service)),
-        Err(unknown) => brain.cases.asked_for(word, of).ok_or(unknown),
+        Err(unknown) => brain.cases.asked_for(word, of).ok_or_else(|| not_yet(brain, unknown)),
     })?;
     Ok(found?)
+}
+
+/// A service that is not known here may be offered above, or asked for by a case that others know.
+fn not_yet(brain: &Brain, unknown: cases::Refusal) -> cases::Refusal {
+    match brain.cases.awaited().filter(|_| unknown.error == "not-found") {
+        Some(awaits) => {
+            let detail = format!("{}, as far as is known: {}", unknown.detail, awaits.whole("cases"));
+            cases::Refusal::new("not-yet", detail, awaits.hint())
+        }
+        None => unknown,
+    }
 }
 
 /// The summons of a case to which nobody has answered yet.
@@ -499,7 +511,20 @@ fn without_faults(new: view::CaseNew) -> view::CaseNew {
     let place = new.place.map(|place| if is_there { place } else { Place { lat: None, lon: None, ..place } });
     let media = new.media.into_iter().filter(|url| is_on_the_web(url)).take(MEDIA_MAX).collect();
     let by = if new.by.trim().is_empty() { "api".to_owned() } else { new.by };
-    view::CaseNew { place, media, by, ..new }
+    let governance = new.governance.filter(|word| GOVERNANCE.contains(&word.as_str()));
+    view::CaseNew { place, media, by, governance, ..new }
+}
+
+/// Rates have a row for each.
+fn is_governance(word: &str) -> Result<(), Refusal> {
+    if GOVERNANCE.contains(&word) {
+        return Ok(());
+    }
+    let hint = match closest(word, GOVERNANCE.into_iter()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("one of {}", GOVERNANCE.join(", ")),
+    };
+    Err(Refusal::bad("bad-governance", format!("`{word}` is no kind of governance"), hint))
 }
 
 pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
@@ -591,6 +616,7 @@ pub(super) async fn open_new(
         on_earth(place)?;
     }
     on_the_web(&new.media)?;
+    new.governance.as_deref().map_or(Ok(()), is_governance)?;
     let mut contact = new.contact.clone();
     let answers = match known.iter().find(named) {
         _ if new.sos => form::Answers::default(),
@@ -690,7 +716,10 @@ pub async fn step(
     let ask = caller.asks(verb, ask)?;
     let made = match repeat.made(&ctx)? {
         Some(made) => made,
-        None => wish(&ctx, id, verb, ask, uuid::Uuid::now_v7().to_string(), &repeat).await?,
+        None => {
+            let wished = wish(&ctx, id, verb, ask, uuid::Uuid::now_v7().to_string(), &repeat).await;
+            wished.map_err(|refusal| caller.told(refusal))?
+        }
     };
     answer_made(&ctx, &caller, made)
 }

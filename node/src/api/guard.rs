@@ -12,7 +12,7 @@ use super::intake::BATCH_BYTES_MAX;
 use super::listen::Peer;
 use super::origin::check_page;
 use super::{Refusal, table};
-use crate::brain::cases::machine::{APP, app_of, is_for_others, is_residents, is_taken_back, roles};
+use crate::brain::cases::machine::{self, APP, app_of, is_for_others, is_residents, is_taken_back, roles};
 use crate::brain::cases::{Held, intake, opener};
 use crate::tokens::{Holder, Role, Tokens};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State as From};
@@ -91,18 +91,21 @@ pub async fn guard(From(judge): From<Judge>, mut request: Request, next: Next) -
 
 /// The request, if it calls for help: those are counted by themselves, as all residents of an app share its token.
 async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> Option<Request> {
-    let is_event = match request.uri().path() {
-        "/v1/cases" => false,
-        "/v1/events" => true,
-        _ => return None,
-    };
-    if request.method() != Method::POST {
+    if request.method() != Method::POST || !["/v1/cases", "/v1/events"].contains(&request.uri().path()) {
         return None;
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BATCH_BYTES_MAX).await.ok()?;
-    let is_press = if is_event { is_press(&parts.headers, &body) } else { says_press(&body, is_call) };
-    is_press.then(|| Request::from_parts(parts, body.into()))
+    calls_for_help(&parts, &body, is_call).then(|| Request::from_parts(parts, body.into()))
+}
+
+/// Does this POST call for help?
+pub(super) fn calls_for_help(parts: &Parts, body: &Bytes, is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> bool {
+    match parts.uri.path() {
+        "/v1/cases" => says_press(body, is_call),
+        "/v1/events" => is_press(&parts.headers, body),
+        _ => false,
+    }
 }
 
 /// Is it one event, read as it will be, that calls for help? An appeal opens a case, and has time.
@@ -274,13 +277,23 @@ impl Caller {
                     let needed = if role == case::Role::Supervisor { Role::Supervisor } else { Role::Operator };
                     return Err(forbidden(&detail, needed));
                 }
-                if ask.approved_by.is_some() {
+                if verb.needs_two() || ask.approved_by.is_some() {
                     return Err(forbidden("a worker's token does not carry a second person's word", Role::Supervisor));
                 }
                 Ok(Ask { by, role: Some(case::Role::Worker), ..ask })
             }
             // Whose word it is where no role is said, the case tells.
             Caller::Reader | Caller::Above { .. } | Caller::Operator => Ok(Ask { by, ..ask }),
+        }
+    }
+
+    /// A refusal as it helps him: a role that his token does not let him say is no advice.
+    pub fn told(&self, refusal: Refusal) -> Refusal {
+        match self {
+            Caller::Worker(_) if refusal.failure.error == machine::NOT_YOUR_ROLE => {
+                forbidden(&refusal.failure.detail, Role::Supervisor)
+            }
+            _ => refusal,
         }
     }
 
@@ -320,7 +333,12 @@ pub fn is_of_app(held: &Held, me: &Address, name: &str) -> bool {
 fn as_resident(by: String, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
     if !is_residents(verb) {
         let detail = format!("`{verb}` is not for residents, and an app's token acts as one");
-        return Err(forbidden(&detail, Role::Worker));
+        let needed = if roles(verb).contains(&case::Role::Worker) && !verb.needs_two() {
+            Role::Worker
+        } else {
+            Role::Supervisor
+        };
+        return Err(forbidden(&detail, needed));
     }
     if let Some(role) = ask.role.filter(|r| *r != case::Role::Resident) {
         return Err(forbidden(&format!("an app's token acts as a resident, not as a {role}"), Role::Worker));
@@ -475,7 +493,17 @@ mod tests {
         for role in [case::Role::Supervisor, case::Role::Resident] {
             assert_eq!(li.asks(Verb::Close, ask(Some(role), None)).unwrap_err().status, StatusCode::FORBIDDEN);
         }
-        assert!(li.asks(Verb::Extend, ask(None, Some("站长"))).is_err());
+        for approved_by in [None, Some("站长")] {
+            assert_eq!(li.asks(Verb::Extend, ask(None, approved_by)).unwrap_err().status, StatusCode::FORBIDDEN);
+        }
+        // No hint is to say a role that his token does not let him say.
+        let refused =
+            |error| Refusal::new(StatusCode::FORBIDDEN, error, "for a supervisor", r#"`"role":"supervisor"`"#);
+        let hint = |caller: &Caller, error| caller.told(refused(error)).failure.hint;
+        assert!(hint(&li, machine::NOT_YOUR_ROLE).contains("--role supervisor --file FILE"));
+        for (caller, error) in [(&li, "handler"), (&Caller::Operator, machine::NOT_YOUR_ROLE)] {
+            assert_eq!(hint(caller, error), r#"`"role":"supervisor"`"#);
+        }
         assert!(li.is_operator().is_err());
         let desk = Caller::Operator.asks(Verb::Extend, ask(Some(case::Role::Supervisor), Some("x"))).unwrap();
         assert_eq!((desk.by.as_str(), desk.role), ("站长", Some(case::Role::Supervisor)));

@@ -14,11 +14,12 @@
 //!
 //! **Bounds.** A word belongs to its token, and is kept for [`KEPT_S`], if the log is kept that long
 //! (`store.keep_s`): the log's bounds are the store's. What was refused or failed has changed nothing,
-//! and is not kept: the same word may be used again.
+//! and is not kept: the same word may be used again. A call for help whose word is none, or was used for another
+//! request, is taken without it.
 
 use super::commit::{self, Late};
 use super::input::too_large;
-use super::{Ctx, Refusal, intake, now};
+use super::{Ctx, Refusal, cases, guard, intake, now};
 use crate::tokens::Holder;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State as From};
@@ -89,6 +90,7 @@ impl Once {
 pub const KEY: &str = "idempotency key";
 pub const UNDER_WAY: &str = "under-way";
 pub const KEY_USED: &str = "key-used";
+const BAD_KEY: &str = "bad-key";
 
 pub fn used_otherwise((called, word): (&str, &str)) -> Refusal {
     let detail = format!("the {called} `{word}` was used for another request");
@@ -203,21 +205,17 @@ pub async fn once(From(once): From<Arc<Once>>, request: Request, next: Next) -> 
 
 async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Response, Refusal> {
     let (mut parts, body) = request.into_parts();
-    let word = word_of(&parts.headers)?;
-    let who = parts.extensions.get::<Holder>().map_or("", |h| h.name.as_str());
-    let name = format!("{who} {word}");
     let body = axum::body::to_bytes(body, intake::BATCH_BYTES_MAX).await.map_err(|_| too_large())?;
-    let asked = fingerprint(&parts.uri, &parts.headers, &body);
-    let repeat = once.take(name.clone(), asked.clone(), (KEY, &word))?;
-    match find(&once.ctx, Note::answered_key(&name))? {
-        Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => {
-            return Err(used_otherwise((KEY, &word)));
+    let begun = match begin(&once, &parts, &body) {
+        Err(refused) if is_of_the_key(&refused) && is_call(&once.ctx, &parts, &body) => {
+            return Ok(next.run(Request::from_parts(parts, Body::from(body))).await);
         }
-        Some(Note::Answered { name: of, status, headers, body, .. }) if of == name => {
-            return Ok(again(status, &headers, body));
-        }
-        _ => {}
-    }
+        begun => begun?,
+    };
+    let Begun { name, asked, repeat } = match begun {
+        Earlier::None(begun) => begun,
+        Earlier::Answer(answer) => return Ok(answer),
+    };
     parts.extensions.insert(repeat.clone());
     // A task of its own goes on when the client goes away: whoever asks again meets it, or what it made.
     let made = tokio::spawn(async move {
@@ -232,6 +230,47 @@ async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Respons
     })
 }
 
+/// A request whose word has its place.
+struct Begun {
+    name: String,
+    asked: String,
+    repeat: Repeat,
+}
+
+/// What was answered under a word.
+enum Earlier {
+    Answer(Response),
+    None(Begun),
+}
+
+/// # Errors
+/// The word is none, is under way, or was used for another request; or the log does not read.
+fn begin(once: &Arc<Once>, parts: &Parts, body: &Bytes) -> Result<Earlier, Refusal> {
+    let word = word_of(&parts.headers)?;
+    let who = parts.extensions.get::<Holder>().map_or("", |h| h.name.as_str());
+    let name = format!("{who} {word}");
+    let asked = fingerprint(&parts.uri, &parts.headers, body);
+    let repeat = once.take(name.clone(), asked.clone(), (KEY, &word))?;
+    match find(&once.ctx, Note::answered_key(&name))? {
+        Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => {
+            Err(used_otherwise((KEY, &word)))
+        }
+        Some(Note::Answered { name: of, status, headers, body, .. }) if of == name => {
+            Ok(Earlier::Answer(again(status, &headers, body)))
+        }
+        _ => Ok(Earlier::None(Begun { name, asked, repeat })),
+    }
+}
+
+fn is_of_the_key(refused: &Refusal) -> bool {
+    [BAD_KEY, KEY_USED].contains(&refused.failure.error.as_str())
+}
+
+/// Nothing that is wrong beside a call for help keeps it away, and no key does.
+fn is_call(ctx: &Ctx, parts: &Parts, body: &Bytes) -> bool {
+    guard::calls_for_help(parts, body, &|category| cases::is_call(ctx, category))
+}
+
 /// The word, as a structured field's string (`"…"`) or bare.
 ///
 /// # Errors
@@ -239,7 +278,7 @@ async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Respons
 pub fn word_of(headers: &HeaderMap) -> Result<String, Refusal> {
     let wrong = || {
         let detail = format!("`Idempotency-Key` is one word of 1 to {WORD_BYTES_MAX} visible ASCII characters");
-        Refusal::bad("bad-key", detail, "a UUID in quotes: `Idempotency-Key: \"8e03978e-40d5-43dd-bc93-6894a57f9324\"`")
+        Refusal::bad(BAD_KEY, detail, "a UUID in quotes: `Idempotency-Key: \"8e03978e-40d5-43dd-bc93-6894a57f9324\"`")
     };
     let mut all = headers.get_all(HEADER).iter();
     let (Some(value), None) = (all.next(), all.next()) else { return Err(wrong()) };

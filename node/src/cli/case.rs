@@ -7,7 +7,9 @@ use super::{At, Direct, Fail, Output};
 use crate::ask::hint::as_flags;
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
+use citybrain_shared::event::GOVERNANCE;
 use citybrain_shared::view::{self, segment};
+use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -274,8 +276,8 @@ pub struct New {
     /// 一键求助: at once to everybody who can help
     #[arg(long)]
     pub sos: bool,
-    /// party, autonomy, virtue, law
-    #[arg(long)]
+    /// What it is governed by [default: the category's]
+    #[arg(long, value_parser = PossibleValuesParser::new(GOVERNANCE))]
     pub governance: Option<String>,
     /// An answer to what the category asks; several choices with commas between them; may be repeated
     #[arg(long, value_name = "NAME=ANSWER", value_parser = super::variable)]

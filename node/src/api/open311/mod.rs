@@ -380,6 +380,10 @@ impl Desk {
         found.ok_or_else(|| match cases::look(&self.ctx, Cases::awaited_from_above).unwrap_or_default() {
             // It may be one of those above.
             Some(_) => vec![not_yet(format!("service_code {code} is not known here yet: ask again later"))],
+            None if cases::is_call(&self.ctx, code) => {
+                let way = "POST /v1/cases with \"sos\":true";
+                vec![wrong(404, format!("service_code {code} is a call for help, which goes another way: {way}"))]
+            }
             None => vec![wrong(404, format!("service_code {code} was not found"))],
         })
     }

@@ -4,10 +4,8 @@ use super::calendar::Calendar;
 use crate::brain::form;
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::config::{Config, Places, Problem, closest};
+use citybrain_shared::event::GOVERNANCE;
 use std::collections::BTreeMap;
-
-/// 党建, 自治, 德治, 法治.
-pub const GOVERNANCE: [&str; 4] = ["party", "autonomy", "virtue", "law"];
 
 /// Things that a category's handlers must show: they go with each of its cases, which must travel.
 const EVIDENCE_MAX: usize = 16;

@@ -4,11 +4,11 @@ use super::geometry;
 use super::hours::{self, Hours};
 use super::request::length_s;
 use crate::brain::cases::calendar::Calendar;
-use crate::brain::cases::check::GOVERNANCE;
 use crate::brain::form;
 use chrono::NaiveDate;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::config::{Config, Places, Problem, closest};
+use citybrain_shared::event::GOVERNANCE;
 use std::collections::BTreeMap;
 
 /// A catalogue travels as one event.

@@ -166,7 +166,7 @@ pub(in crate::brain::cases) fn may(verb: Verb, ask: &Ask) -> Result<(), Refusal>
     // Others read the answer to a wish, and a resident's name is not for them.
     let who = if role == Role::Resident && is_name(&ask.by) { "whoever asks" } else { &ask.by };
     let detail = format!("`{verb}` is for a {needed}, and {who} is a {role} here");
-    Err(Refusal::new("not-your-role", detail, format!("`\"role\":\"{}\"`", roles(verb)[0])))
+    Err(Refusal::new(super::NOT_YOUR_ROLE, detail, format!("`\"role\":\"{}\"`", roles(verb)[0])))
 }
 
 /// With names as they are compared, blanks around one make no other person; and with no more text than a

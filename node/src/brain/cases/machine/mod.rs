@@ -239,6 +239,9 @@ fn is_in_vain(case: &Case, verb: Verb, now: DateTime<Utc>) -> bool {
     }
 }
 
+/// Of a refusal: whoever asks is none of [`roles`].
+pub const NOT_YOUR_ROLE: &str = "not-your-role";
+
 /// The roles that may ask for it.
 pub fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
