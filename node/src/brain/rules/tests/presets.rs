@@ -182,6 +182,24 @@ fn a_device_that_is_gone_or_whose_battery_is_low_is_not_back_by_one_of_its_name(
 }
 
 #[test]
+fn a_battery_is_low_in_the_words_of_the_field_and_one_that_is_told_in_a_text_is_not_judged() {
+    let mut house = House::new("preset = \"zigbee2mqtt\"");
+    let mut now = |payload: &str| {
+        house.says("g", "zigbee2mqtt/k", payload);
+        house.names().len()
+    };
+    for low in ["1", "true", "\"ON\""] {
+        let told = |low: &str| format!(r#"{{"smoke":false,"battery_low":{low}}}"#);
+        assert_eq!((now(&told(low)), now(&told("0"))), (1, 0), "{low}");
+    }
+    assert_eq!(now(r#"{"smoke":false,"battery":3}"#), 1);
+    assert_eq!(now(r#"{"smoke":false,"battery":"good"}"#), 1, "nobody says that it is better");
+    assert_eq!(now(r#"{"smoke":false,"battery":null}"#), 1);
+    assert_eq!(now(r#"{"smoke":false,"battery":"good","battery_low":false}"#), 0);
+    assert!(house.node.rules.failing(0).is_empty());
+}
+
+#[test]
 fn a_press_and_a_danger_in_one_message_are_a_press_and_an_alarm() {
     let panel = r#"{"dev":{"ids":["p2"],"name":"Panel 2"},"stat_t":"vend/p2","cmps":{
         "gas":{"p":"binary_sensor","dev_cla":"gas","val_tpl":"{{ value_json.gas }}"},
