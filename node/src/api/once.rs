@@ -195,7 +195,7 @@ impl Repeat {
     }
 }
 
-/// Before every change, behind the [guard](super::guard).
+/// Before every change, behind the [`guard`].
 pub async fn once(From(once): From<Arc<Once>>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST || !request.headers().contains_key(HEADER) {
         return next.run(request).await;

@@ -199,7 +199,8 @@ impl<'a> Turn<'a> {
     // ---- parts of steps
 
     /// The case is of that category, and was when it was opened. What nobody has answered yet is due as it would have
-    /// been, and so is what was dispatched; the dispatch of what was accepted, from now on.
+    /// been, and so is what was dispatched; the dispatch of what was accepted, and the asking of whoever has a
+    /// result and has not said what he thinks of it, from now on. What is suspended runs when it is resumed.
     pub(super) fn categorise(&mut self, category: &Category) {
         let case = &mut self.case;
         case.category.clone_from(&category.code);
@@ -218,11 +219,17 @@ impl<'a> Turn<'a> {
         let (next, limit, since) = match self.case.status {
             Status::Accepted => (DISPATCH, self.limit_of(|t| t.dispatch), Some(self.now)),
             Status::Dispatched | Status::Handling => (SOLUTION, self.limit_of(|t| t.solution), dispatched),
+            Status::Resolved if self.case.verdict.is_none() => {
+                (CALL_BACK, self.limit_of(|t| t.call_back), Some(self.now))
+            }
             _ => return,
         };
-        let is_new = self.case.clock(next).is_none() && self.case.suspended.is_none();
+        let is_new = self.case.clock(next).is_none();
         if let Some(since) = since.filter(|_| is_new) {
             self.start_clock_at(next, limit, since);
+            if self.case.suspended.is_some() {
+                self.pause_clock(next);
+            }
         }
     }
 

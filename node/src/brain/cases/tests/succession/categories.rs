@@ -42,6 +42,7 @@ department = "市政"
 response = "40s"
 dispatch = "1h"
 solution = "2h"
+call_back = "3h"
 contact_reach = "city"
 [[category]]
 code = "sos"
@@ -186,4 +187,28 @@ fn a_second_press_is_the_same_matter_whether_its_category_was_known_at_the_first
     assert!(net.places[AT].cases.get(OTHER).unwrap().case.category_awaited);
     let again = net.places[AT].cases.pressed_again(&new("20261120-2"), &Contact::default(), net.now);
     assert_eq!(again.map(|(id, _)| id).as_deref(), Some(OTHER));
+}
+
+#[test]
+fn what_is_suspended_or_resolved_as_its_category_becomes_known_has_its_limit_behind_that() {
+    let (mut net, word) = alone(LAMP);
+    let worker = || by("w", Role::Worker);
+    for id in [CASE, OTHER] {
+        net.open_with_phone(AT, id, "lamp");
+        assert!(net.ask(AT, id, Verb::Accept, &worker()));
+        assert!(net.ask(AT, id, Verb::Dispatch, &worker()));
+    }
+    let waits = Ask { text: Some("等件".into()), approved_by: Some("站长".into()), ..worker() };
+    assert!(net.ask(AT, CASE, Verb::Suspend, &waits));
+    assert!(net.ask(AT, OTHER, Verb::Start, &Ask { contacted: true, ..worker() }));
+    let done = Ask { text: Some("修好".into()), evidence: vec!["photo:1".into()], ..worker() };
+    assert!(net.ask(AT, OTHER, Verb::Resolve, &done));
+    heard(&mut net, word, 10);
+    let clock = net.held(AT).case.clock("solution").cloned().expect("it has one");
+    assert!(clock.due.is_none() && clock.left_us == Some(7_190_000_000), "it stands: {clock:?}");
+    net.now += 60_000_000;
+    assert!(net.ask(AT, CASE, Verb::Resume, &worker()));
+    assert_eq!(runs(net.held(AT), "solution"), Some(7_260), "the minute does not count");
+    let resolved = net.places[AT].cases.get(OTHER).unwrap();
+    assert_eq!((runs(resolved, "call_back"), runs(resolved, "solution")), (Some(3 * 3600 + 10), None));
 }
