@@ -187,6 +187,32 @@ fn events_without_an_id_are_taken_once_under_one_key_though_the_answer_was_not_k
 }
 
 #[test]
+fn what_is_bad_in_a_batch_keeps_no_call_for_help_away() {
+    let tree = a_city("");
+    let node = tree.node("c");
+    let event = |kind: &str, data: serde_json::Value| json!({"specversion": "1.0", "source": "/panel", "id": kind, "type": kind, "data": data});
+    let post = |events: serde_json::Value| {
+        let headers = [("content-type", "application/cloudevents-batch+json")];
+        ask(node, "POST", "/v1/events", &headers, events)
+    };
+    let (press, odd) =
+        (event("city.sos.pressed.v1", json!({})), event("city.smoke.reading.v1", json!({"smoke": "maybe"})));
+    let count = event("city.count", json!(1));
+    let told = post(json!([count, odd, press]));
+    assert_eq!((told.status, told.json()["error"].as_str()), (400, Some("unread-alarm")), "{}", told.text);
+    assert!(told.text.contains("event 2 of the batch"), "{}", told.text);
+    assert!(told.text.contains("what is urgent of the batch was taken (1 event), and nothing else"), "{}", told.text);
+    let taken = |kind: &str| node.records().iter().filter(|r| r.event_type == kind).count();
+    assert_eq!((taken("city.sos.pressed.v1"), taken("city.count")), (1, 0));
+    assert_eq!(node.get("/v1/cases").expect("cases")["cases"].as_array().map(Vec::len), Some(1));
+    // Sent again without what was bad, the press is there already.
+    assert_eq!(post(json!([count, press])).status, 202);
+    assert_eq!((taken("city.sos.pressed.v1"), taken("city.count")), (1, 1));
+    let none = post(json!([count, odd]));
+    assert!(none.status == 400 && none.text.contains("none of the batch was taken"), "{}", none.text);
+}
+
+#[test]
 fn two_systems_that_number_alike_open_a_case_each() {
     let tree = a_city("tokens_file = \"tokens\"");
     let node = tree.node("c");
@@ -303,7 +329,7 @@ fn a_supervisor_s_token_does_what_supervision_means_and_nothing_to_nodes() {
     }
     // An extension takes two: the worker asks, the supervisor says yes, and neither is both.
     let longer = json!({"by": "li", "text": "等车", "limit": "2wd"});
-    assert_eq!(step(&li, "extend", longer.clone()).error(), (400, "missing".into()));
+    assert_eq!(step(&li, "extend", longer.clone()).error(), (403, "forbidden".into()));
     assert_eq!(
         step(&zhan, "extend", json!({"by": "zhan", "text": "等车", "limit": "2wd"})).error(),
         (403, "own-approval".into())

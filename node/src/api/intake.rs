@@ -16,6 +16,7 @@ use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::operator;
 use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::Draft;
+use citybrain_shared::words::counted;
 use citybrain_shared::{Address, Lane, Pos, Selector, view};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -118,23 +119,27 @@ fn with_ids(ctx: &Ctx, repeat: &Repeat, mut events: Vec<Bytes>) -> Result<(Vec<B
 
 async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Response, Refusal> {
     let (events, begun) = with_ids(ctx, repeat, events)?;
-    let mut drafts = Vec::with_capacity(events.len());
+    let (mut drafts, mut refused) = (Vec::with_capacity(events.len()), None);
     for (i, event) in events.iter().enumerate() {
         match (ctx.accept)(event, VIA) {
             Ok(draft) => drafts.push(draft),
-            Err(letter) => {
-                let refusal = refuse(ctx, letter).await;
-                let detail = format!("event {} of the batch: {}", i + 1, refusal.failure.detail);
-                let hint = format!("none of the batch was taken; {}", refusal.failure.hint);
-                return Err(Refusal::new(refusal.status, &refusal.failure.error, detail, hint));
-            }
+            // Once one is refused the batch is: the first says why.
+            Err(letter) if refused.is_none() => refused = Some((i + 1, refuse(ctx, letter).await)),
+            Err(_) => {}
         }
     }
-    if let Some(ids) = begun {
+    if refused.is_some() {
+        // What is beside it keeps no call for help away.
+        drafts.retain(|draft| draft.header().lane == Lane::Urgent);
+    }
+    if let Some(ids) = begun.filter(|_| refused.is_none() || !drafts.is_empty()) {
         // As they are offered.
         let is_urgent = drafts.iter().all(|d| d.header().lane == Lane::Urgent);
         let lane = if is_urgent { Lane::Urgent } else { Lane::Routine };
         repeat.begin(ctx, lane, &ids, Vec::new()).await?;
+    }
+    if let Some((n, refusal)) = refused {
+        return Err(refused_batch(ctx, drafts, n, refusal).await?);
     }
     let named: Vec<(String, String)> = drafts.iter().map(identity).collect();
     let outcomes = if drafts.is_empty() { Vec::new() } else { offer(ctx, drafts, "the batch").await? };
@@ -145,6 +150,23 @@ async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Respons
     let events: Vec<view::Accepted> = named.into_iter().zip(outcomes).map(accepted).collect();
     let status = if events.iter().all(|e| e.duplicate) { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(ctx.answer_with(status, view::AcceptedBatch { events }))
+}
+
+/// How a batch is refused for its event `n`, once what is `urgent` of it is taken.
+///
+/// # Errors
+/// That cannot be.
+async fn refused_batch(ctx: &Ctx, urgent: Vec<Draft>, n: usize, refusal: Refusal) -> Result<Refusal, Refusal> {
+    let taken = match urgent.len() {
+        0 => "none of the batch was taken".to_owned(),
+        some => format!("what is urgent of the batch was taken ({}), and nothing else", counted(some as u64, "event")),
+    };
+    if !urgent.is_empty() {
+        offer(ctx, urgent, "what is urgent of the batch").await?;
+    }
+    let Refusal { status, failure, .. } = refusal;
+    let detail = format!("event {n} of the batch: {}", failure.detail);
+    Ok(Refusal::new(status, &failure.error, detail, format!("{taken}; {}", failure.hint)))
 }
 
 fn identity(draft: &Draft) -> (String, String) {

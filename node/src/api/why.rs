@@ -190,7 +190,6 @@ fn of_webhooks(ctx: &Ctx) -> Vec<Symptom> {
     troubles.map(tell).collect()
 }
 
-/// What was set aside, lost or refused.
 /// A rule that fails is one that is off, for whatever it fails of.
 fn of_rules(ctx: &Ctx) -> Option<Symptom> {
     let failing = ctx.hub.state(|s| Brain::of(s).map(|brain| brain.failing(ctx.as_of())))?;
@@ -202,6 +201,7 @@ fn of_rules(ctx: &Ctx) -> Option<Symptom> {
     Some(mine(ctx, "rule-fails", Severity::Note, format!("{}{more}", failing[0]), RULES_REMEDY))
 }
 
+/// What was set aside, lost or refused.
 fn of_letters(ctx: &Ctx) -> Vec<Symptom> {
     let me = &ctx.config.node.address;
     let (mut letters, loss, lost) = ctx.hub.state(|s| {

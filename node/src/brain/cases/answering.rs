@@ -241,6 +241,11 @@ impl Cases {
             let detail = format!("{} has said since that he does not come", ask.by);
             return Err(Refusal::new(letter::TAKEN_BACK, detail, ""));
         }
+        let is_of_another = |stands: &String| !letter.takes_back.contains(stands);
+        if letter.again > 0 && !letter.takes_back.is_empty() && held.stands_as().as_ref().is_some_and(is_of_another) {
+            let detail = format!("`{case}` is {} by now, which that was not said of", held.case.standing());
+            return Err(Refusal::new("moved-on", detail, "say it again if it is so"));
+        }
         let step = self.step_for(held, verb, ask, &letter.from, &letter.takes_back, now);
         let mut all = step.or_else(|refusal| {
             // Who said it by Open311 was told that it will be read, and waits for no answer.

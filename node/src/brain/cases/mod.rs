@@ -705,7 +705,8 @@ impl Cases {
         }
         // A box that lives says so itself, and calls those who are to know.
         if let Some(disowned) = held.disowns().filter(|disowned| disowned.called.is_none() && !held.taken_back) {
-            return disowned.heard_us.saturating_add(self.listens_us());
+            // What it says as it comes back need not be that first.
+            return disowned.heard_us.max(held.heard_us).saturating_add(self.listens_us());
         }
         let most_s: i64 = match &case.handing_to {
             None if held.calls_back() => 0,

@@ -223,6 +223,47 @@ fn whoever_has_accepted_a_press_and_cannot_come_is_heard_though_that_word_was_lo
 }
 
 #[test]
+fn what_is_asked_for_again_by_itself_takes_back_nobody_who_has_accepted_since() {
+    let mut net = Net::new();
+    net.press(OWNER, CASE);
+    assert!(net.ask(OWNER, CASE, Verb::Accept, &by("王", Role::Worker)));
+    net.settle();
+    net.cut(OWNER);
+    let cannot = Ask { text: Some("车坏了".into()), ..by("王", Role::Worker) };
+    assert!(net.ask(OWNER, CASE, Verb::Escalate, &cannot));
+    assert!(net.ask(OWNER, CASE, Verb::Accept, &by("陈", Role::Worker)));
+    net.lose_on_the_way("c/s", Verb::Escalate, &by("站", Role::Supervisor));
+    net.pass_us(on_its_way_us(&net));
+    let held = net.held(OWNER);
+    assert_eq!((held.case.status, held.case.accepted_by.as_deref()), (Status::Accepted, Some("陈")));
+    assert!(net.held("c/s").wishes.iter().all(|wish| wish.refused.is_some()), "{:?}", net.answers("c/s"));
+    assert!(net.held("c/s").not_coming().is_none());
+}
+
+#[test]
+fn nobody_above_is_called_for_a_press_to_which_somebody_comes_as_its_box_is_back() {
+    let mut net = Net::new();
+    net.press(OWNER, CASE);
+    assert!(net.ask(OWNER, CASE, Verb::Accept, &by("王", Role::Worker)));
+    net.settle();
+    net.cut(OWNER);
+    // It has said something that has not come up.
+    assert!(net.ask(OWNER, CASE, Verb::Comment, &Ask { text: Some("灯亮着".into()), ..by("w", Role::Worker) }));
+    assert!(net.ask("c/s", CASE, Verb::Escalate, &by("站", Role::Supervisor)));
+    assert!(net.ask("c/s", CASE, Verb::Accept, &by("李", Role::Worker)));
+    net.settle();
+    net.pass_us(300_000_000);
+    let called = |net: &Net| ["c", "c/s", "c/s/a"].map(|n| net.places[n].called.len());
+    let before = called(&net);
+    net.cut.clear();
+    net.settle();
+    net.pass_us(300_000_000);
+    let held = net.held(OWNER);
+    assert_eq!((held.case.status, held.case.accepted_by.as_deref()), (Status::Accepted, Some("李")));
+    assert_eq!(called(&net), before);
+}
+
+#[test]
 fn what_is_said_twice_without_an_answer_is_done_once_though_an_earlier_wish_is_asked_for_again_between() {
     let mut net = given_by_the_one_beside();
     net.cut(OWNER);
