@@ -652,6 +652,7 @@ fn the_bench_of_a_press_sees_every_press_at_the_city() {
     let done = citybrain().args(["bench", "--press", "--percent", "1", "--json"]).output().expect("it runs");
     let report = Ran::from(done).json();
     assert_eq!((&report["schema"], &report["backlog"]), (&json!("citybrain.bench-press/1"), &json!(1000)));
+    assert_eq!((&report["rounds"], &report["presses"]), (&json!(1), &json!(30)));
     let ms = |name: &str| report[name].as_f64().expect("a number");
     assert!(0.0 < ms("median_ms") && ms("median_ms") <= ms("p99_ms") && ms("p99_ms") <= ms("longest_ms"), "{report}");
     assert_eq!(report["waited_at_first"].as_array().map(Vec::len), Some(3));

@@ -55,7 +55,7 @@ pub struct Bench {
     /// events wait on each of the three hops between (300 presses in ten rounds; about a minute)
     #[arg(long, conflicts_with_all = ["events", "size", "inflight", "door"])]
     pub press: bool,
-    /// Per cent of the load of `--door`, or of what waits with `--press`
+    /// Per cent of the load of `--door`, or of what waits, and how often, with `--press`
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: u8,
 }

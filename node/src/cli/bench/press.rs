@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 /// So many events wait for each link, at 100 per cent.
 const BACKLOG: usize = 100_000;
 const EVENT_BYTES: usize = 400;
-/// So often the nodes are stopped, given a backlog, and started.
+/// So often the nodes are stopped, given a backlog, and started; at 100 per cent.
 const ROUNDS: usize = 10;
 /// In a round: less than a second, in which a backlog of this size is not caught up with.
 const PRESSES: usize = 30;
@@ -57,7 +57,8 @@ struct Report {
 pub fn measure(dir: &Path, percent: u8) -> miette::Result<Measured> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().into_diagnostic()?;
-    let report = runtime.block_on(press(dir, BACKLOG * usize::from(percent) / 100))?;
+    let of = |load: usize| (load * usize::from(percent)).div_ceil(100);
+    let report = runtime.block_on(press(dir, of(BACKLOG), of(ROUNDS)))?;
     Ok(Measured { json: serde_json::to_value(&report).into_diagnostic()?, head: Vec::new(), rows: report.rows() })
 }
 
@@ -77,7 +78,7 @@ impl Report {
     }
 }
 
-async fn press(dir: &Path, backlog: usize) -> miette::Result<Report> {
+async fn press(dir: &Path, backlog: usize, rounds: usize) -> miette::Result<Report> {
     let exe = std::env::current_exe().into_diagnostic()?;
     let mut tree = Tree::new("bench", "bench", "");
     let mut at = 0;
@@ -94,7 +95,7 @@ async fn press(dir: &Path, backlog: usize) -> miette::Result<Report> {
     nodes.wait_connected().await.into_diagnostic()?;
     nodes.stop().await;
     let (mut at_first, mut at_last, mut ms) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         for node in places.clone().skip(1) {
             nodes.start(node).into_diagnostic()?;
             nodes.wait_ready().await.into_diagnostic()?;
@@ -125,7 +126,7 @@ async fn press(dir: &Path, backlog: usize) -> miette::Result<Report> {
         cores: std::thread::available_parallelism().map_or(0, usize::from),
         backlog,
         event_bytes: EVENT_BYTES,
-        rounds: ROUNDS,
+        rounds,
         presses: ms.len(),
         waited_at_first: least(&at_first),
         waited_at_last: least(&at_last),
