@@ -277,6 +277,8 @@ pub mod reason {
     pub const POISON: &str = "poison";
     /// What a peer sent does not come from there.
     pub const FOREIGN: &str = "foreign";
+    /// What a device said of a danger, and nobody can read.
+    pub const UNREAD_ALARM: &str = "unread-alarm";
 }
 
 impl DeadLetter {

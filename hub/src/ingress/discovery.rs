@@ -9,6 +9,7 @@
 //! left out), and what is no reading: switches, lights, covers and their like are not events.
 
 use super::mapping::Body;
+use crate::note::reason::UNREAD_ALARM;
 use citybrain_shared::address::Tier;
 use citybrain_shared::config::Format;
 use citybrain_shared::danger::{self, Danger, Told};
@@ -189,7 +190,7 @@ impl Announced {
             return Some(("not-json", why));
         }
         let of = || all.iter().filter(|part| !is_read || part.path.is_some());
-        of().find_map(|part| part.unread(body)).map(|why| ("unread-alarm", why))
+        of().find_map(|part| part.unread(body)).map(|why| (UNREAD_ALARM, why))
     }
 
     /// What a message on an announced topic says; `None`: nothing that was announced.

@@ -6,6 +6,7 @@ use super::mapping::{Body, Warned, data_of, is_exact, said, scalar_text, templat
 use super::{Defaults, Ingress, Refusal};
 use crate::door::Publish;
 use crate::door::packet::reason;
+use crate::note::reason::UNREAD_ALARM;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::case;
@@ -45,7 +46,8 @@ impl Ingress {
                 _ => return Err(bad(reason, format!("the map for `{}` expects {wanted}", map.filter))),
             },
         };
-        let kind = named.or_else(|| Warned::of(&body, map).kind().map(Cow::from)).unwrap_or("city.reading".into());
+        let mut warned = Warned::of(&body, map);
+        let kind = named.or_else(|| warned.kind().map(Cow::from)).unwrap_or("city.reading".into());
         let told = match &map.value {
             None if map.data.is_empty() => Ok(said(body.clone().into_owned(), map)),
             None => data_of(&body, map, &fill).ok_or_else(|| {
@@ -61,11 +63,11 @@ impl Ingress {
             Err(_) if is_certain => body.clone().into_owned(),
             told => told.map_err(|why| bad("no-value", why))?,
         };
-        let mut warned = Warned::in_event(&body, map, &kind, &data);
+        warned.add_kept_to(map, &kind, &data);
         let is_there = warned.is_there();
         // A danger that nobody can read is no calm. Beside one that is there, or a call for help, it waits for nothing.
         if let Some(why) = warned.unread.take().filter(|_| !is_there && !is_call) {
-            return Err(bad("unread-alarm", format!("{why}; a map's `words` say what others mean")));
+            return Err(bad(UNREAD_ALARM, format!("{why}; a map's `words` say what others mean")));
         }
         warned.write(&mut data);
         let defaults = Defaults { urgent: defaults.urgent || is_there, ..defaults };
@@ -157,7 +159,7 @@ pub(super) fn as_promised(e: &Envelope<'_>, json: &[u8], defaults: Defaults<'_>)
     let is_heard = || warned.is_there() || case::opens_case(&e.kind, is_urgent, json);
     if let Some(why) = warned.unread.as_ref().filter(|_| !is_heard()) {
         let why = format!("{why}; an event of type `{}` says `true` or `false` there", e.kind);
-        return Err(Refusal::new("unread-alarm", why, reason::PAYLOAD_FORMAT));
+        return Err(Refusal::new(UNREAD_ALARM, why, reason::PAYLOAD_FORMAT));
     }
     if warned.stands_in(&data) {
         return Ok(None);

@@ -92,13 +92,11 @@ impl Warned {
         warned
     }
 
-    /// What a message says of the dangers that an entry looks for, and of the one that the event's type promises.
-    pub(super) fn in_event(body: &Value, map: &Map, kind: &str, data: &Value) -> Warned {
-        let mut warned = Warned::of(body, map);
+    /// And what its event's data say of the danger that the type promises, where the entry does not look for it.
+    pub(super) fn add_kept_to(&mut self, map: &Map, kind: &str, data: &Value) {
         if let Some(danger) = Danger::promised(kind).filter(|danger| !map.dangers.contains_key(danger)) {
-            warned.add_promised(danger, data, |value| said(value.clone(), map));
+            self.add_promised(danger, data, |value| said(value.clone(), map));
         }
-        warned
     }
 
     /// What an event that came as such, of a type that promises this danger, says of it and of others.

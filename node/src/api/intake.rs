@@ -155,7 +155,7 @@ async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Respons
 /// How a batch is refused for its event `n`, once what is `urgent` of it is taken.
 ///
 /// # Errors
-/// That cannot be.
+/// What is urgent cannot be taken.
 async fn refused_batch(ctx: &Ctx, urgent: Vec<Draft>, n: usize, refusal: Refusal) -> Result<Refusal, Refusal> {
     let taken = match urgent.len() {
         0 => "none of the batch was taken".to_owned(),

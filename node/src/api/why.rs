@@ -14,7 +14,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{self, Trouble};
-use citybrain_hub::note::reason;
+use citybrain_hub::note::reason::{self, UNREAD_ALARM};
 use citybrain_hub::state::State;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
 use citybrain_shared::{Address, Pos, words};
@@ -31,8 +31,6 @@ const BEHIND_RECORDS: u64 = 1_000;
 const SILENT_KEEP_ALIVES: u64 = 3;
 /// Dead letters that are not somebody's input: what a link could not carry or take.
 const OF_LINKS: [&str; 3] = [reason::TOO_LARGE_FOR_LINK, reason::POISON, reason::FOREIGN];
-/// What a device said of a danger, and nobody can read.
-const UNREAD_ALARM: &str = "unread-alarm";
 const STARTING_S: u64 = 10;
 
 #[derive(Debug, Default, Deserialize)]

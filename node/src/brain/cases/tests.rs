@@ -97,6 +97,17 @@ fn by(name: &str, role: Role) -> Ask {
     Ask { by: name.into(), role: Some(role), text: Some("t".into()), ..Ask::default() }
 }
 
+/// What becomes of a case that somebody has accepted, until it is closed.
+fn until_closed(worker: &str) -> [(Verb, Ask); 5] {
+    [
+        (Verb::Dispatch, by(worker, Role::Worker)),
+        (Verb::Start, by(worker, Role::Worker)),
+        (Verb::Resolve, by(worker, Role::Worker)),
+        (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
+        (Verb::Close, by("boss", Role::Supervisor)),
+    ]
+}
+
 /// What a case took when it was stepped last.
 fn allowed(case: &Case) -> Vec<Verb> {
     node(case.owner.as_str()).book().allowed(case, case.changed)

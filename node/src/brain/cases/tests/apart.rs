@@ -1076,13 +1076,7 @@ fn a_call_for_help_that_comes_back_calls_whoever_has_it_again() {
 /// A press that was accepted at that desk, and closed; its box is dead from then on.
 fn closed_and_dead(desk: &str) -> World {
     let mut world = accepted_and_dead(desk, 0);
-    for (verb, ask) in [
-        (Verb::Dispatch, by("王队", Role::Worker)),
-        (Verb::Start, by("王队", Role::Worker)),
-        (Verb::Resolve, by("王队", Role::Worker)),
-        (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
-        (Verb::Close, by("boss", Role::Supervisor)),
-    ] {
+    for (verb, ask) in until_closed("王队") {
         assert!(world.ask("c/s/a/n", ID, verb, &ask, ""), "{verb}");
     }
     world.settle();

@@ -518,14 +518,8 @@ fn a_press_that_is_reopened_while_its_box_is_lost_is_opened_again_by_the_one_in_
             let told = format!("{who} at {says}, before: {is_before}");
             let mut net = Net::new();
             net.press(at, CASE);
-            for (verb, ask) in [
-                (Verb::Accept, by("街长", Role::Worker)),
-                (Verb::Dispatch, by("w", Role::Worker)),
-                (Verb::Start, by("w", Role::Worker)),
-                (Verb::Resolve, by("w", Role::Worker)),
-                (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
-                (Verb::Close, by("boss", Role::Supervisor)),
-            ] {
+            assert!(net.ask(at, CASE, Verb::Accept, &by("街长", Role::Worker)));
+            for (verb, ask) in until_closed("w") {
                 assert!(net.ask(at, CASE, verb, &ask), "{verb}");
             }
             net.settle();

@@ -141,13 +141,7 @@ fn accepted(is_closed: bool) -> Net {
     let mut net = Net::new();
     net.press(AT, CASE);
     assert!(net.ask(AT, CASE, Verb::Accept, &by("街长", Role::Worker)));
-    for (verb, ask) in [
-        (Verb::Dispatch, by("王队", Role::Worker)),
-        (Verb::Start, by("王队", Role::Worker)),
-        (Verb::Resolve, by("王队", Role::Worker)),
-        (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
-        (Verb::Close, by("boss", Role::Supervisor)),
-    ] {
+    for (verb, ask) in until_closed("王队") {
         assert!(!is_closed || net.ask(AT, CASE, verb, &ask), "{verb}");
     }
     net

@@ -97,14 +97,8 @@ fn a_comment_from_beside_that_is_lost_with_a_box_on_its_way_is_sent_again_and_st
 fn a_press_that_is_reopened_above_its_dead_box_is_opened_again_though_that_is_lost_with_a_box_on_its_way() {
     let mut net = Net::new();
     net.press(OWNER, CASE);
-    for (verb, ask) in [
-        (Verb::Accept, by("王队", Role::Worker)),
-        (Verb::Dispatch, by("王队", Role::Worker)),
-        (Verb::Start, by("王队", Role::Worker)),
-        (Verb::Resolve, by("王队", Role::Worker)),
-        (Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) }),
-        (Verb::Close, by("boss", Role::Supervisor)),
-    ] {
+    assert!(net.ask(OWNER, CASE, Verb::Accept, &by("王队", Role::Worker)));
+    for (verb, ask) in until_closed("王队") {
         assert!(net.ask(OWNER, CASE, verb, &ask), "{verb}");
     }
     net.settle();
