@@ -112,6 +112,27 @@ fn an_alarm_climbs_is_acknowledged_at_the_city_and_clears_by_its_rule() {
 }
 
 #[test]
+fn what_was_asked_of_an_alarm_that_was_raised_anew_meanwhile_is_a_no() {
+    let mut tree = tree();
+    say(tree.node(LEAF), "on", "city.smoke", "flat-3", &json!({"smoke": true}));
+    let seen = wait_alarm(tree.node("c"), "sees the alarm", |a| a["active"] == true);
+    tree.kill9("c/s");
+    let (id, city) = (text(&seen["id"]).to_owned(), tree.node("c").url());
+    run(&["alarm", "clear", &id, "--by", "Li", "--wait", "50ms", "--node", &city]).says(3, &["has not answered yet"]);
+    say(tree.node(LEAF), "off", "city.smoke", "flat-3", &json!({"smoke": false}));
+    say(tree.node(LEAF), "anew", "city.smoke", "flat-3", &json!({"smoke": true}));
+    let asked = std::thread::spawn({
+        let (id, city) = (id.clone(), city.clone());
+        move || run(&["alarm", "clear", &id, "--by", "Li", "--wait", "60s", "--node", &city])
+    });
+    tree.start_node("c/s");
+    let no = ["critical active", "not done   clear by Li at ", ": it was raised anew meanwhile, at "];
+    asked.join().expect("it ran").says(1, &no);
+    run(&["alarm", "show", &id, "--node", &city]).says(0, &no);
+    run(&["alarm", "clear", &id, "--by", "Li", "--wait", "60s", "--node", &city]).says(0, &["critical cleared"]);
+}
+
+#[test]
 fn lists_name_who_is_not_heard_however_far_below() {
     let mut tree = Tree::with(&[LEAF, "c/s/o"], &Default::default(), "[link]\nkeep_alive_s = 1\n");
     tree.start();

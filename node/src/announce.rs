@@ -10,6 +10,7 @@
 use crate::brain::Brain;
 use crate::ctx::Ctx;
 use citybrain_hub::engine;
+use citybrain_hub::note::reason::UNREAD_ALARM;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header, Kind};
 use citybrain_shared::view::{self, LinkRole};
@@ -160,16 +161,19 @@ fn condition(ctx: &Ctx) -> Value {
     let ready = (ctx.ready)();
     let parent = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up);
     let on = |is: bool| if is { "ON" } else { "OFF" };
-    let (alarms, critical, cases, help, letters) = ctx.hub.state(|state| {
+    let (alarms, critical, cases, help, letters, unread) = ctx.hub.state(|state| {
         let brain = Brain::of(state);
         let alarms = || brain.into_iter().flat_map(|b| b.rules.alarms.iter()).filter(|a| a.active);
         let critical = alarms().filter(|a| a.severity == citybrain_shared::config::rules::Severity::Critical).count();
         let (cases, help) = brain.map_or((0, false), |b| (b.cases.open_of_below(), b.cases.help_is_wanted()));
-        (alarms().count(), critical, cases, help, state.dead_letters.len())
+        let unread = state.dead_letters.values().any(|reason| reason == UNREAD_ALARM);
+        (alarms().count(), critical, cases, help, state.dead_letters.len(), unread)
     });
+    // A device warns in words that nobody can read: it may be a fire.
+    let reasons: Vec<String> = ready.reasons.into_iter().chain(unread.then(|| UNREAD_ALARM.to_owned())).collect();
     json!({
-        "problem": on(!ready.ready),
-        "reasons": ready.reasons,
+        "problem": on(!reasons.is_empty()),
+        "reasons": reasons,
         "help_wanted": on(help),
         "alarms": alarms,
         "critical_alarms": critical,

@@ -280,7 +280,7 @@ fn near(ctx: &Ctx, text: &str) -> Vec<String> {
 }
 
 fn of_several_nodes(text: &str, a: &Alarm, b: &Alarm) -> Refusal {
-    let detail = format!("`{text}` may be {} of {}, {} of {} or another", a.id, a.origin, b.id, b.origin);
+    let detail = format!("`{text}` fits more than one, such as {} of {} and {} of {}", a.id, a.origin, b.id, b.origin);
     Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "name it by its id")
 }
 

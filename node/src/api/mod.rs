@@ -229,7 +229,7 @@ impl Refusal {
 
 /// The beginning of an id that fits more than one.
 fn several(text: &str, a: &str, b: &str) -> Refusal {
-    let detail = format!("`{text}` may be {a}, {b} or another");
+    let detail = format!("`{text}` fits more than one, such as {a} and {b}");
     Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "write more of it")
 }
 

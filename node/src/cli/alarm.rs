@@ -110,8 +110,10 @@ impl Act {
             node.post::<view::AlarmShown>(&format!("/v1/alarms/{}/{action}", view::segment(&self.id)), &body)?;
         let path = format!("/v1/alarms/{}", view::segment(&answer.body.alarm.id));
         let answer = node.until(&path, answer, self.wait.time(), |shown| shown.alarm.asked.is_some())?;
-        let is_open = answer.body.alarm.asked.is_some();
-        Ok(self.wait.shown(Output::Alarm(answer), is_open))
+        let alarm = &answer.body.alarm;
+        let (is_open, is_refused) = (alarm.asked.is_some(), alarm.refused(action, &body.by).is_some());
+        let shown = self.wait.shown(Output::Alarm(answer), is_open);
+        Ok(if is_refused { Output::Refused(Box::new(shown)) } else { shown })
     }
 }
 

@@ -70,11 +70,21 @@ pub struct Alarm {
     /// A change that was asked for here or above and that its owner has not made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<AlarmAsked>,
+    /// What its owner has answered last to somebody who asked above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AlarmAnswer>,
 }
 
 impl Alarm {
     /// In `cleared_by`: nobody knows whether it is over, but nobody will say so any more.
     pub const RETIRED: &'static str = "node:retired";
+
+    /// Why its owner has not done what he asked for.
+    pub fn refused(&self, action: &str, by: &str) -> Option<&str> {
+        let answer =
+            self.answer.as_ref().filter(|a| self.asked.is_none() && a.asked.action == action && a.asked.by == by);
+        answer?.refused.as_deref()
+    }
 
     /// As lists call it.
     pub fn named(&self) -> String {
@@ -93,6 +103,17 @@ pub struct AlarmAsked {
     pub action: String,
     pub by: String,
     pub at: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlarmAnswer {
+    /// To what.
+    #[serde(flatten)]
+    pub asked: AlarmAsked,
+    /// Why it was not done: the alarm is no longer what whoever asked had before him. Without it, it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -126,7 +126,7 @@ impl Cases {
         match (found.next(), found.next()) {
             (Some(one), None) => self.held.get(one).ok_or_else(|| self.unknown(text)),
             (Some(a), Some(b)) => {
-                let detail = format!("`{text}` may be {a}, {b} or another");
+                let detail = format!("`{text}` fits more than one, such as {a} and {b}");
                 Err(Refusal::new("ambiguous", detail, "write more of it"))
             }
             _ => Err(self.unknown(text)),

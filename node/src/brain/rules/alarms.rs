@@ -149,6 +149,7 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
                 shelved_severity: shelved.and_then(|a| a.shelved_severity),
                 rev,
                 asked: None,
+                answer: old.and_then(|a| a.answer.clone()),
             };
             Some((alarm, RAISED))
         }
@@ -335,7 +336,10 @@ impl Table {
         if old.is_some_and(|a| a.rev >= alarm.rev) {
             return Vec::new();
         }
-        let alarm = self.unless_retired(alarm);
+        // Whoever asked for something waits for the answer, whatever its owner says of it before.
+        let is_open = |asked: &view::AlarmAsked| alarm.answer.as_ref().is_none_or(|answer| answer.asked.at < asked.at);
+        let asked = old.and_then(|a| a.asked.clone()).filter(is_open);
+        let alarm = self.unless_retired(Alarm { asked, ..alarm });
         let stood = self.stand([(alarm.name.clone(), alarm.key.clone())].into());
         self.put(alarm);
         if self.all.len() > ALARMS_MAX {

@@ -6,29 +6,20 @@ use super::drafts::Directive;
 use super::telling::Telling;
 use citybrain_shared::Tier;
 use citybrain_shared::record::Draft;
-use citybrain_shared::view::{self, Alarm};
+use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use serde::{Deserialize, Serialize};
 
 /// `data` of [`alarms::ASK`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
-    pub id: String,
-    pub name: String,
-    pub key: String,
-    pub action: String,
-    pub by: String,
+    #[serde(flatten)]
+    pub asked: AlarmAsked,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_us: Option<i64>,
     /// What whoever asks had before him. Its node may have lost its disk since, and then knows it from here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub known: Option<Box<Alarm>>,
-    /// Of whoever asks: the answer goes as far. A node of an earlier version says neither.
-    #[serde(default = "top")]
+    pub known: Box<Alarm>,
+    /// Of whoever asks: the answer goes as far.
     pub tier: Tier,
-}
-
-fn top() -> Tier {
-    Tier::City
 }
 
 /// What somebody wants done with an alarm.
@@ -75,9 +66,6 @@ impl Rules {
         let alarm = self.alarms.get(id).ok_or_else(|| AskError::Unknown(id.to_owned()))?;
         let who = Identity::of(alarm);
         let word = wish.word();
-        if word != "shelve" && alarm.asked.as_ref().is_some_and(|a| a.action == word) {
-            return Ok((alarm.clone(), Vec::new()));
-        }
         let until_us = match wish {
             Wish::Shelve { until_us } => Some(until_us),
             _ => None,
@@ -95,17 +83,9 @@ impl Rules {
             telling.tell(after.clone(), kind, 0);
             return Ok((after, telling.drafts.into_all()));
         }
-        let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
-        let data = Ask {
-            id: id.to_owned(),
-            name: who.name,
-            key: who.key,
-            action: word.into(),
-            by: by.into(),
-            until_us,
-            known: Some(Box::new(Alarm { asked: None, ..alarm.clone() })),
-            tier: self.me.tier(),
-        };
+        let asked = AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
+        let known = Box::new(Alarm { asked: None, ..alarm.clone() });
+        let data = Ask { asked: asked.clone(), until_us, known, tier: self.me.tier() };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();
         let urgent = alarm.severity.is_urgent();

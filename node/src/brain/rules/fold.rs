@@ -18,7 +18,7 @@ use crate::brain::services::CATALOGUE;
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::{RETIRED_TYPE, RETURNED_TYPE, subtree_of};
 use citybrain_shared::record::{Direction, Header, Kind};
-use citybrain_shared::view::{self, Alarm, AlarmAsked};
+use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, Pos, Tier, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -382,8 +382,7 @@ impl Rules {
         if header.target == self.me.as_str() {
             self.waiting.push(pos, header.committed_us, Conclusion::Ask(ask));
         } else {
-            let asked = AlarmAsked { action: ask.action, by: ask.by, at: view::time_of(header.received_us) };
-            self.alarms.note_asked(&ask.id, asked);
+            self.alarms.note_asked(&ask.known.id, ask.asked);
         }
     }
 

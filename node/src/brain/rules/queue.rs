@@ -165,9 +165,7 @@ impl Intent {
             Conclusion::Fire { held, .. } | Conclusion::Change { held, .. } => held.event.len(),
             Conclusion::Over { held, over, .. } => held.event.len() + over.event.len(),
             Conclusion::Meet(meet) => meet.held.event.len(),
-            Conclusion::Ask(ask) => {
-                2 * ask.key.len() + ask.by.len() + ask.known.as_ref().map_or(0, |a| 256 + a.title.len())
-            }
+            Conclusion::Ask(ask) => 256 + ask.asked.by.len() + 2 * ask.known.key.len() + ask.known.title.len(),
             Conclusion::GoOn(alarm) | Conclusion::Return(alarm) => 256 + alarm.title.len(),
             Conclusion::HandOn(id) | Conclusion::Repeat(id) => id.len(),
         }

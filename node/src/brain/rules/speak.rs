@@ -301,7 +301,7 @@ impl<'a> Speaker<'a> {
             Conclusion::Fire { rule, .. } | Conclusion::Change { rule, .. } | Conclusion::Over { rule, .. } => {
                 set.index_of(rule).is_some_and(|index| self.rules.is_in_turn(index))
             }
-            Conclusion::Ask(ask) => set.is_watched(&ask.name),
+            Conclusion::Ask(ask) => set.is_watched(&ask.known.name),
             Conclusion::GoOn(alarm) => set.is_watched(&alarm.name),
             Conclusion::Return(_) | Conclusion::HandOn(_) | Conclusion::Repeat(_) => false,
         }

@@ -12,7 +12,7 @@ use super::step;
 use chrono::SecondsFormat;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::view::{Alarm, time_of};
+use citybrain_shared::view::{Alarm, AlarmAnswer, time_of};
 use citybrain_shared::{Address, Tier};
 use std::collections::{BTreeMap, HashSet};
 
@@ -242,30 +242,29 @@ impl<'a> Telling<'a> {
         self.drafts.push(Header { lane, direction, target: &target, ..header(alarms::KNOWN) }, &event);
     }
 
+    /// Somebody above has asked for a change; he hears whether it was made.
     pub fn asked(&mut self, ask: &Ask) {
-        let Ask { id, by, .. } = ask;
-        let who = self.own(&ask.name, &ask.key);
-        if *id != id_of(&who.owner, &who.name, &who.key) {
+        let Ask { asked, known, .. } = ask;
+        let who = Identity::of(known);
+        if who.owner != *self.me() {
             return;
         }
-        let wish = match (ask.action.as_str(), ask.until_us) {
+        let wish = match (asked.action.as_str(), ask.until_us) {
             ("ack", _) => Wish::Acknowledge,
             ("clear", _) => Wish::Clear,
             ("shelve", Some(until_us)) => Wish::Shelve { until_us },
             _ => return,
         };
         // Of a box that has lost its disk: it goes on as it was known above.
-        let known = ask.known.as_deref().filter(|known| known.id == *id && known.origin == who.owner);
-        let Some(alarm) = self.alarm(id).or(known).cloned() else { return };
+        let id = id_of(&who.owner, &who.name, &who.key);
+        let alarm = self.alarm(&id).unwrap_or(known).clone();
+        let refused = is_another(known, &alarm).filter(|_| !matches!(wish, Wish::Shelve { .. }));
+        let is_meant = refused.is_none();
         // Whoever asks shows what it is told from now on, so it must hear how that goes on and ends.
-        let alarm = Alarm { reach: alarm.reach.min(ask.tier), ..alarm };
-        self.changed.insert(id.clone(), alarm.clone());
-        // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
-        // By when that was: a new box counts its raises from one.
-        let is_news = known.is_some_and(|k| k.raised_at != alarm.raised_at || alarm.severity < k.severity);
-        let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
-        if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
-            // So that whoever asked stops waiting.
+        let reach = alarm.reach.min(ask.tier);
+        let alarm = Alarm { reach, answer: Some(AlarmAnswer { asked: asked.clone(), refused }), ..alarm };
+        self.changed.insert(id, alarm.clone());
+        if !is_meant || self.step(&who, wish.step(asked.by.clone()), 0).is_none() {
             self.repeat(alarm);
         }
     }
@@ -334,6 +333,17 @@ impl<'a> Telling<'a> {
         self.drafts.push(Header { lane, direction, reach, ..header(kind) }, &event);
         self.changed.insert(alarm.id.clone(), alarm);
     }
+}
+
+/// Why the alarm is not what somebody has seen, who asks for a change of it: his word came to it too late.
+fn is_another(known: &Alarm, now: &Alarm) -> Option<String> {
+    // By when it was raised: a new box counts its raises from one.
+    if known.raised_at != now.raised_at {
+        let at = now.raised_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        return Some(format!("it was raised anew meanwhile, at {at}"));
+    }
+    let (was, is) = (known.severity.as_str(), now.severity.as_str());
+    (now.severity < known.severity).then(|| format!("it has got worse meanwhile: {is}, and was {was}"))
 }
 
 fn last_word(kind: &str) -> &str {

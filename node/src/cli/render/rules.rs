@@ -135,7 +135,8 @@ pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn
         Some(at) => writeln!(out, "{word}{} by {}", s.zone.whole(at), clean(by.as_deref().unwrap_or("?"))),
         None => Ok(()),
     };
-    line(out, "acked      ", a.acknowledged_at, &a.acknowledged_by)?;
+    // What has got worse since nobody has seen.
+    line(out, "acked      ", a.acknowledged_at.filter(|_| a.acknowledged), &a.acknowledged_by)?;
     line(out, "cleared    ", a.cleared_at, &a.cleared_by)?;
     // One that is over says nothing of now.
     line(out, "shelved to ", a.shelved_until.filter(|until| *until > now), &a.shelved_by)?;
@@ -147,6 +148,10 @@ pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn
     }
     if let Some(awaits) = &v.awaits {
         writeln!(out, "waits      this may be old: {}", clean(&awaits.whole("alarms")))?;
+    }
+    if let Some(view::AlarmAnswer { asked, refused: Some(why) }) = &a.answer {
+        let (action, by, at) = (clean(&asked.action), clean(&asked.by), s.zone.whole(asked.at));
+        writeln!(out, "not done   {action} by {by} at {at}: {}", clean(why))?;
     }
     match &a.asked {
         Some(asked) => writeln!(

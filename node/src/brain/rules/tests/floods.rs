@@ -43,25 +43,10 @@ fn a_burst_asks_for_time_before_anything_it_concluded_is_dropped() {
     assert_eq!((node.fired("r"), node.rules.view().dropped), (12_000, 0));
 }
 
-#[test]
-fn a_word_from_a_node_of_an_earlier_version_counts() {
-    let rule = "[[rule]]\nname = \"fire\"\non = [\"smoke\"]\nthen = [{ raise = { title = \"fire\" } }]\n";
-    let mut node = Node::new(rule);
-    node.hear("smoke", "x", &json!({}));
-    let id = node.alarm("fire", "").unwrap().id.clone();
-    let data = json!({"id": id, "name": "fire", "key": "", "action": "ack", "by": "Wang"});
-    let event = json!({"specversion": "1.0", "id": "w", "source": "/c", "type": alarms::ASK, "data": data});
-    let header = Header { direction: Direction::Down, target: "c/s", ..Header::local(Kind::Event, alarms::ASK) };
-    node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
-    node.settle();
-    assert!(node.alarm("fire", "").unwrap().acknowledged);
-}
-
 /// A word from above, as it was asked of this alarm.
 fn word(alarm: &Alarm, action: &str) -> Draft {
     let event = json!({"specversion": "1.0", "id": "w", "source": "/c", "type": alarms::ASK, "data": {
-        "id": alarm.id, "name": alarm.name, "key": alarm.key, "action": action, "by": "Wang",
-        "known": alarm,
+        "action": action, "by": "Wang", "at": alarm.raised_at, "known": alarm, "tier": "city",
     }});
     let header =
         Header { direction: Direction::Down, target: alarm.origin.as_str(), ..Header::local(Kind::Event, alarms::ASK) };

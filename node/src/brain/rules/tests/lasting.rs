@@ -1321,3 +1321,45 @@ fn a_new_box_whose_clock_is_behind_says_once_more_what_it_has_said_itself_and_no
     assert!(rev(&anew, "own") > rev(&lost, "f7"));
     assert!((0..8).map(|n| format!("f{n}")).all(|flat| rev(&anew, &flat) == rev(&lost, &flat)));
 }
+
+#[test]
+fn whoever_asks_for_a_change_hears_that_it_was_not_made_and_why() {
+    for (wish, word) in [(Wish::Acknowledge, "ack"), (Wish::Clear, "clear")] {
+        let mut node = Node::new(SMOKE);
+        node.hear("city.smoke.v1", "f", &json!({"on": true}));
+        let mut parent = parent_of(&node);
+        let id = node.alarm("smoke", "f").unwrap().id.clone();
+        let (_, drafts) = parent.rules.ask(&id, wish, "Li", parent.now).unwrap();
+        drafts.into_iter().for_each(|d| parent.commit(d));
+        // Over, and begun anew, while the word is on its way: he has not seen that fire.
+        for on in [false, true] {
+            node.wait(60 * S);
+            node.hear("city.smoke.v1", "f", &json!({"on": on}));
+            carry(&node, if on { alarms::RAISED } else { alarms::CLEARED }, "c/s", &mut parent);
+            assert!(parent.rules.alarms.get(&id).unwrap().asked.is_some(), "{word}: that is no answer to him");
+        }
+        assert_eq!(carry(&parent, alarms::ASK, "c", &mut node), 1);
+        carry(&node, alarms::CHANGED, "c/s", &mut parent);
+        for at in [&node, &parent] {
+            let alarm = at.rules.alarms.get(&id).unwrap();
+            assert_eq!((alarm.active, alarm.acknowledged, &alarm.asked), (true, false, &None), "{word}");
+            let why = alarm.refused(word, "Li").unwrap_or_else(|| panic!("{word}: {:?}", alarm.answer));
+            assert!(why.starts_with("it was raised anew meanwhile, at "), "{why}");
+        }
+        // Asked for again, of what he sees now.
+        let wish = if word == "ack" { Wish::Acknowledge } else { Wish::Clear };
+        parent.now = node.now + S;
+        let (asked, drafts) = parent.rules.ask(&id, wish, "Li", parent.now).unwrap();
+        assert_eq!((asked.refused(word, "Li"), asked.asked.is_some()), (None, true));
+        drafts.into_iter().for_each(|d| parent.commit(d));
+        assert_eq!(carry(&parent, alarms::ASK, "c", &mut node), 2);
+        for kind in [alarms::ACKNOWLEDGED, alarms::CLEARED, alarms::CHANGED] {
+            carry(&node, kind, "c/s", &mut parent);
+        }
+        for at in [&node, &parent] {
+            let alarm = at.rules.alarms.get(&id).unwrap();
+            assert_eq!((alarm.active, alarm.acknowledged), (word == "ack", word == "ack"));
+            assert_eq!((alarm.refused(word, "Li"), &alarm.asked), (None, &None), "{:?}", alarm.answer);
+        }
+    }
+}
