@@ -64,6 +64,9 @@ fn what_a_new_box_opens_before_it_has_heard_its_parent_becomes_what_it_would_hav
     let press: Value =
         serde_json::from_str(&says(leaf, &["sos", "p栋", "--by", "前台", "--json"], 0, &[])).expect("JSON");
     let press = id(&press["case"]);
+    // What is known there is told as anywhere: Open311 knows no calls for help.
+    assert_eq!(open311(leaf, &format!("requests/{press}.json")), (404, None));
+    assert_eq!(open311(leaf, &format!("requests.json?service_request_id={press}")).0, 200);
     says(leaf, &["case", "show", &by_name], 0, &["`路灯` is not known here yet: the parent is still to be heard"]);
 
     tree.start_node(COMMUNITY);

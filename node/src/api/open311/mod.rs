@@ -393,7 +393,7 @@ impl Desk {
         let found = cases::look(&self.ctx, |all| match all.get(id).filter(is_shown) {
             Some(held) => Ok(look(all, held)),
             // It may be one that the box had which stood here before.
-            None if !all.knows_all() => Err(unknown_yet(id)),
+            None if all.get(id).is_none() && !all.knows_all() => Err(unknown_yet(id)),
             None => Err(wrong(404, format!("service_request_id {id} was not found"))),
         });
         found.map_err(refused)?.map_err(|wrong| vec![wrong])

@@ -241,13 +241,20 @@ impl Cases {
             let detail = format!("{} has said since that he does not come", ask.by);
             return Err(Refusal::new(letter::TAKEN_BACK, detail, ""));
         }
-        let is_of_another = |stands: &String| !letter.takes_back.contains(stands);
-        if letter.again > 0 && !letter.takes_back.is_empty() && held.stands_as().as_ref().is_some_and(is_of_another) {
-            let detail = format!("`{case}` is {} by now, which that was not said of", held.case.standing());
-            return Err(Refusal::new("moved-on", detail, "say it again if it is so"));
-        }
-        let step = self.step_for(held, verb, ask, &letter.from, &letter.takes_back, now);
+        let noted = || self.noted(held, verb, ask, &letter.from, now);
+        let step = match held.is_taken_back_already(verb, &letter.takes_back) {
+            true => noted(),
+            false if held.stands_as_another(&letter.takes_back) => {
+                let detail = format!("`{case}` is {} by now, which that was not said of", held.case.standing());
+                return Err(Refusal::new("moved-on", detail, "say it again if it is so"));
+            }
+            false => self.step_for(held, verb, ask, &letter.from, &letter.takes_back, now),
+        };
         let mut all = step.or_else(|refusal| {
+            // He does not come, wherever the press is by now.
+            if refusal.error == machine::NOBODY_ABOVE && !letter.takes_back.is_empty() {
+                return noted();
+            }
             // Who said it by Open311 was told that it will be read, and waits for no answer.
             let said = is_by_open311(ask).then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
             said.flatten().ok_or(refusal)

@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, End, Letter, Pen, RECALL};
 use super::machine::{self, Asker, Opening, Refusal, Stepped};
-use super::{Cases, Held, Told, Wish, intake};
+use super::{Cases, Held, Told, Wish, intake, name_of};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::Tier;
@@ -148,7 +148,7 @@ impl Cases {
         let asked = held.asked_as(verb, ask).filter(|_| !is_named);
         let (name, again) = asked.unwrap_or((wish, 0));
         let next = self.sends_on(held, verb, ask);
-        let no_more = self.no_more(held, verb, ask, now);
+        let no_more = self.no_more(held, verb, ask, name, now);
         let mut taken_back =
             held.wishes.iter().find(|w| w.id == name).map(|w| w.takes_back.clone()).unwrap_or_default();
         let takes_back = !no_more.is_empty() || !taken_back.is_empty();
@@ -218,19 +218,20 @@ impl Cases {
     }
 
     /// Who comes to a press no more, if that is said here: whoever was to come, and whoever has accepted it.
-    fn no_more(&self, held: &Held, verb: Verb, ask: &Ask, now: DateTime<Utc>) -> Vec<Coming> {
+    fn no_more(&self, held: &Held, verb: Verb, ask: &Ask, name: &str, now: DateTime<Utc>) -> Vec<Coming> {
         let is_theirs = |coming: &&Coming| verb == Verb::Escalate && takes_back(&self.me, ask, coming);
         let theirs = held.coming.iter().filter(is_theirs).cloned();
-        theirs.chain(self.disowned(held, verb, ask, now)).collect()
+        theirs.chain(self.disowned(held, verb, ask, name, now)).collect()
     }
 
     /// Whoever has accepted a press does not come, and says so here; or somebody says that it is closed and not solved.
     /// Those above must hear it though its box may be dead, by the word of this node, for it may be said anywhere.
-    fn disowned(&self, held: &Held, verb: Verb, ask: &Ask, now: DateTime<Utc>) -> Option<Coming> {
+    fn disowned(&self, held: &Held, verb: Verb, ask: &Ask, name: &str, now: DateTime<Utc>) -> Option<Coming> {
         let is_reason = ask.text.as_ref().is_some_and(|text| !text.trim().is_empty());
         let is_late = held.case.reopen_until.is_some_and(|until| now > until);
-        let may = is_reason && !is_late && machine::act::may(verb, ask).is_ok();
-        let wish = held.taken_back_by(&self.me, verb, ask).filter(|_| may && held.disowns().is_none())?;
+        let is_said = held.denies(&self.me, name);
+        let may = is_reason && !is_late && !is_said && machine::act::may(verb, ask).is_ok();
+        let wish = held.taken_back_by(&self.me, verb, ask).filter(|_| may)?;
         let (term, version) = held.case.order();
         // Of one that is closed nobody was to come any more.
         let was_to_come = held.case.accepted_by.as_ref().filter(|_| held.case.status == Status::Accepted);
@@ -288,7 +289,28 @@ impl Cases {
         let opened_it = held.opener(from) == Some(ask.by.as_str());
         let was_unheard = held.stands_as().is_some_and(|wish| taken_back.contains(&wish));
         let takes_back = was_unheard || takes_back_accepted(from, ask, &held.case);
-        self.book().act(&held.case, verb, ask, Asker { at: from, opened_it, takes_back }, &other, now)
+        let mut steps =
+            self.book().act(&held.case, verb, ask, Asker { at: from, opened_it, takes_back }, &other, now)?;
+        // For that its responders were called here while it waited for those below.
+        if held.disowns().is_some_and(|disowned| disowned.called.is_some()) {
+            let nobody_comes = steps.iter_mut().filter(|stepped| stepped.case.status == Status::Submitted);
+            nobody_comes.for_each(|stepped| stepped.entry.calls.retain(|node| *node != self.me));
+        }
+        Ok(steps)
+    }
+
+    /// What somebody takes back that does not stand any more, or never has, is written down as he says it.
+    pub(super) fn noted(
+        &self,
+        held: &Held,
+        verb: Verb,
+        ask: &Ask,
+        from: &Address,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Stepped>, Refusal> {
+        let what = if verb == Verb::Reopen { "it is not over" } else { "whoever was to come does not" };
+        let text = ask.text.as_ref().map(|text| format!("{what}: {text}"));
+        self.step(held, Verb::Comment, &Ask { text, ..ask.clone() }, from, now)
     }
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
@@ -386,6 +408,25 @@ impl Held {
             _ => false,
         };
         self.stands_as().filter(|_| is_taken_back)
+    }
+
+    /// Does what such a wish takes back, by these names, not stand any more? If somebody has taken it back before, that
+    /// was done; and somebody else may have accepted it since.
+    pub(super) fn is_taken_back_already(&self, verb: Verb, names: &[String]) -> bool {
+        let status = self.case.status;
+        let was_done = || self.history.iter().any(|line| names.contains(&name_of(line)));
+        !names.is_empty()
+            && match verb {
+                Verb::Escalate if status == Status::Submitted => was_done(),
+                Verb::Escalate => self.stands_as_another(names),
+                Verb::Reopen => status.is_open(),
+                _ => false,
+            }
+    }
+
+    /// Has it been accepted, or closed, under another name than these?
+    pub(super) fn stands_as_another(&self, names: &[String]) -> bool {
+        !names.is_empty() && self.stands_as().is_some_and(|stands| !names.contains(&stands))
     }
 
     /// The name of the wish that was asked for last, if it is this one and has no answer yet, and the how manieth time

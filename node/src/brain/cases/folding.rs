@@ -42,6 +42,14 @@ impl Held {
         self.wishes.insert(place, wish);
     }
 
+    /// These say no more that whoever has accepted it does not come, or that it is not over.
+    fn believe_no_more(&mut self, is_gone: impl Fn(&Denial) -> bool) {
+        self.disowned.take_if(|disowned| {
+            disowned.said.retain(|said| !is_gone(said));
+            disowned.said.is_empty()
+        });
+    }
+
     /// Is that line the box's answer to the word that whoever has accepted it does not come?
     fn takes_back(&self, entry: &Entry) -> bool {
         let stood = [Verb::Accept.done(), Verb::Escalate.done()];
@@ -177,7 +185,7 @@ impl Cases {
             // That it is not over may have been written down without opening it again.
             let notes = |e: &Entry, wish: &str| e.step == Verb::Comment.done() && e.wish.as_deref() == Some(wish);
             let is_noted = |wish: &str| entries.iter().any(|e| notes(e, wish));
-            held.disowned.take_if(|disowned| !may_call || is_noted(&disowned.said.wish));
+            held.believe_no_more(|said| !may_call || is_noted(&said.wish));
             if held.case.forgotten {
                 held.forgotten_us.get_or_insert(self.now_us);
                 held.to_forget = None;
@@ -282,14 +290,20 @@ impl Cases {
     /// Nor does whoever has accepted it, or it is not over; `wish` says which acceptance or end that was, if it is the
     /// one that stands.
     fn disown(&mut self, id: &str, said: &Denial, wish: impl Fn(&Held) -> Option<String>) {
-        let held = self.held.get(id).filter(|held| held.disowns().is_none());
-        let Some(wish) = held.and_then(wish) else { return };
+        let Some(wish) = self.held.get(id).and_then(wish) else { return };
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
             let (by, name) = (cut(&said.by, WISH_ID_MAX), cut(&said.wish, WISH_ID_MAX));
             let said = Denial { by, wish: name, ..said.clone() };
-            held.disowned = Some(Disowned { wish, said, heard_us: self.now_us, called: None });
-            held.times_anew += 1;
+            let is_known = held.denies(&said.node, &said.wish);
+            match held.disowned.as_mut().filter(|disowned| disowned.wish == wish) {
+                Some(disowned) if is_known || disowned.said.len() >= COMING_MAX => {}
+                Some(disowned) => disowned.said.push(said),
+                None => {
+                    held.disowned = Some(Disowned { wish, said: vec![said], heard_us: self.now_us, called: None });
+                    held.times_anew += 1;
+                }
+            }
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
@@ -302,7 +316,7 @@ impl Cases {
         }
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
-            held.disowned = None;
+            held.believe_no_more(|said| said.node == *node && said.wish == wish);
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);

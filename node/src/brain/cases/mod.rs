@@ -126,7 +126,7 @@ const AHEAD_US: i64 = 10_000_000;
 const LISTENS_US: i64 = 10_000_000;
 /// Characters of a wish's id that are kept; this program's have 36 at most.
 const WISH_ID_MAX: usize = 100;
-/// Of those who come to one press, how many are remembered.
+/// Of those who come to one press, and of those who say that one of them does not, how many are remembered.
 const COMING_MAX: usize = 8;
 /// A wish is sent after a case that has moved on so many times.
 const HOPS_MAX: u8 = 4;
@@ -220,7 +220,7 @@ impl Held {
     }
 
     fn denied(&self, status: Status) -> Option<&Denial> {
-        self.disowns().filter(|_| self.case.status == status).map(|disowned| &disowned.said)
+        self.disowns().filter(|_| self.case.status == status).and_then(|disowned| disowned.said.first())
     }
 
     /// The case as it stands, though its owner may not know yet that whoever has accepted it does not come, or that it is
@@ -239,7 +239,7 @@ impl Held {
 
     /// Is there anything that somebody may take back by that: who comes, the acceptance that stands, or the end?
     fn may_be_taken_back(&self, verb: Verb) -> bool {
-        let stands = self.stands_as().is_some() && self.disowns().is_none();
+        let stands = self.stands_as().is_some();
         match verb {
             Verb::Escalate => self.who_comes().next().is_some() || stands && self.case.status == Status::Accepted,
             Verb::Reopen => stands && self.case.status == Status::Closed,
@@ -249,7 +249,7 @@ impl Held {
 
     /// Does that wish of somebody at that node deny it?
     fn denies(&self, node: &Address, wish: &str) -> bool {
-        self.disowned.as_ref().is_some_and(|disowned| disowned.said.node == *node && disowned.said.wish == wish)
+        self.disowned.iter().flat_map(|disowned| &disowned.said).any(|said| said.node == *node && said.wish == wish)
     }
 
     /// The name of what lets nobody call for a press, its acceptance or its end: its wish's, or its order's if it was
@@ -358,8 +358,9 @@ fn is_zero(n: &u32) -> bool {
 pub struct Disowned {
     /// Its name ([`Held::stands_as`]).
     wish: String,
-    said: Denial,
-    /// When that came here, by this node's own clock: µs since 1970.
+    /// By whom, the first first; never nobody. It is one matter, and counts as long as the word of one of them does.
+    said: Vec<Denial>,
+    /// When that came here first, by this node's own clock: µs since 1970.
     heard_us: i64,
     /// How the case stood, by (term, version), when responders were called here for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]

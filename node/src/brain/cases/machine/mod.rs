@@ -241,6 +241,8 @@ fn is_in_vain(case: &Case, verb: Verb, now: DateTime<Utc>) -> bool {
 
 /// Of a refusal: whoever asks is none of [`roles`].
 pub const NOT_YOUR_ROLE: &str = "not-your-role";
+/// The press has climbed as far as it can.
+pub const NOBODY_ABOVE: &str = "nobody-above";
 
 /// The roles that may ask for it.
 pub fn roles(verb: Verb) -> &'static [Role] {

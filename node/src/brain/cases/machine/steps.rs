@@ -4,7 +4,7 @@
 //! before the step that was last.
 
 use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing, missing_such, shown};
-use super::{Refusal, above_watching, common, may_be_offered, not_offered, watching};
+use super::{NOBODY_ABOVE, Refusal, above_watching, common, may_be_offered, not_offered, watching};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
@@ -381,7 +381,7 @@ impl Turn<'_> {
         let Some(above) = from.parent() else {
             let may_be_taken = may_be_offered(&self.case).is_some();
             let hint = if may_be_taken { r#"`"hand_over":true` offers it to the node above its owner"# } else { "" };
-            return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", self.case.id), hint));
+            return Err(Refusal::new(NOBODY_ABOVE, format!("`{}` is at the top already", self.case.id), hint));
         };
         if ask.hand_over && self.case.offered_to.as_ref() == Some(&above) {
             let detail = format!("`{}` is offered to {above} already", self.case.id);

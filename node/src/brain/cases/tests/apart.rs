@@ -1360,3 +1360,107 @@ fn whoever_asks_above_is_told_that_a_press_is_not_over_until_its_box_has_opened_
         }
     }
 }
+
+#[test]
+fn whoever_takes_back_what_its_box_never_heard_is_told_so_though_the_press_is_at_the_top() {
+    for climbs in [1, 3] {
+        for desk in ["c", "c/s"] {
+            let told = format!("at {desk}, climbs: {climbs}");
+            let mut world = World::new();
+            press(&mut world, "c/s/a/n");
+            for _ in 0..climbs {
+                world.now += 30_000_000;
+                world.settle();
+            }
+            assert!(world.ask(desk, ID, Verb::Accept, &by("王队", Role::Worker), "w1"), "{told}");
+            let cannot = Ask { text: Some("车坏了".into()), ..by("王队", Role::Worker) };
+            assert!(world.ask(desk, ID, Verb::Escalate, &cannot, "w2"), "{told}");
+            without(&mut world, "c/s/a/n");
+            // The box is back, and hears both at once.
+            let line = world.lines.get_mut(&("c/s/a".to_owned(), "c/s/a/n".to_owned())).unwrap();
+            let frame = std::mem::take(line).into_iter().map(|flying| flying.draft).collect();
+            world.commit("c/s/a/n", frame, Some("c/s/a"));
+            world.settle();
+            let held = held(&world, desk);
+            let refused: Vec<_> = held.wishes.iter().map(|w| (w.id.as_str(), w.refused.as_deref())).collect();
+            let says = "王队 has said since that he does not come";
+            assert_eq!(refused, [("w1", Some(says))], "{told}");
+            let line = held.history.iter().find(|e| e.wish.as_deref() == Some("w2")).unwrap();
+            assert!(line.text.contains("车坏了") && line.by == "王队", "{told}: {line:?}");
+            assert_eq!(held.case.status, Status::Submitted, "{told}");
+        }
+    }
+}
+
+#[test]
+fn of_two_who_say_that_somebody_does_not_come_the_second_counts_if_the_first_is_refused() {
+    for (is_closed, verb) in [(false, Verb::Escalate), (true, Verb::Reopen)] {
+        let mut world = if is_closed { closed_and_dead("c/s") } else { accepted_and_dead("c/s", 0) };
+        // The first goes by what he has seen, which the box has gone on from meanwhile.
+        let seen = vec![held(&world, "c/s").case.stamp()];
+        assert!(world.ask("c/s/a/n", ID, Verb::Comment, &by("w", Role::Worker), ""), "{verb}");
+        assert!(world.ask("c/s", ID, verb, &Ask { seen, ..by("站长", Role::Supervisor) }, "w2"), "{verb}");
+        without(&mut world, "c/s/a/n");
+        world.now += LISTENS_US;
+        without(&mut world, "c/s/a/n");
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "{verb}");
+        assert!(world.ask("c", ID, verb, &by("市长", Role::Supervisor), "w3"), "{verb}");
+        without(&mut world, "c/s/a/n");
+        world.now += LISTENS_US;
+        without(&mut world, "c/s/a/n");
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "one matter: {verb}");
+        let who = |world: &World, n| {
+            let held = held(world, n);
+            held.not_coming().or(held.not_over()).map(|said| said.by.clone())
+        };
+        for n in ABOVE {
+            assert_eq!(who(&world, n).as_deref(), Some("站长"), "{verb}: {n}");
+            world.places.get_mut(n).unwrap().cases.stands_after_all(ID, &a("c/s"), "w2");
+            assert_eq!(who(&world, n).as_deref(), Some("市长"), "{verb}: {n}");
+        }
+        world.settle();
+        for n in ABOVE {
+            let held = held(&world, n);
+            assert_eq!((held.case.status, who(&world, n)), (Status::Submitted, None), "{verb}: {n}");
+            assert!(held.history.iter().any(|e| e.by == "市长"), "{verb}: {n}");
+        }
+        let refused = |n: &str| held(&world, n).wishes.iter().filter(|w| w.refused.is_some()).count();
+        assert_eq!((refused("c/s"), refused("c")), (1, 0), "{verb}");
+    }
+}
+
+#[test]
+fn whoever_says_again_what_its_box_has_done_by_then_is_written_down_and_takes_nobody_back_who_comes_since() {
+    for (is_closed, verb) in [(false, Verb::Escalate), (true, Verb::Reopen)] {
+        for is_accepted in [false, true] {
+            let told = format!("{verb}, accepted: {is_accepted}");
+            let mut world = if is_closed { closed_and_dead("c/s") } else { accepted_and_dead("c/s", 0) };
+            assert!(world.ask("c/s", ID, verb, &by("站长", Role::Supervisor), "w2"), "{told}");
+            without(&mut world, "c/s/a/n");
+            // He has not heard of what comes next when he says so.
+            let second = Ask { text: Some("联系不上".into()), ..by("市长", Role::Supervisor) };
+            assert!(world.ask("c", ID, verb, &second, "w3"), "{told}");
+            let down = world.lines.remove(&("c".to_owned(), "c/s".to_owned())).unwrap_or_default();
+            world.settle();
+            assert_eq!(held(&world, "c/s/a/n").case.status, Status::Submitted, "{told}");
+            if is_accepted {
+                assert!(world.ask("c/s/a/n", ID, Verb::Accept, &by("赵队", Role::Worker), ""), "{told}");
+            }
+            world.settle();
+            let before = ABOVE.map(|n| calls(&world, n));
+            let (escalations, reopened) = (held(&world, "c").case.escalations, held(&world, "c").case.reopened);
+            world.lines.insert(("c".to_owned(), "c/s".to_owned()), down);
+            world.settle();
+            for n in ABOVE {
+                let held = held(&world, n);
+                let stands = if is_accepted { Status::Accepted } else { Status::Submitted };
+                assert_eq!(held.case.status, stands, "{told}: {n}");
+                assert_eq!((held.case.escalations, held.case.reopened), (escalations, reopened), "{told}: {n}");
+                let line = held.history.iter().find(|e| e.wish.as_deref() == Some("w3"));
+                let is_noted = line.is_some_and(|e| e.step == Verb::Comment.done() && e.text.contains("联系不上"));
+                assert!(is_noted, "{told}: {n}: {line:?}");
+            }
+            assert_eq!(ABOVE.map(|n| calls(&world, n)), before, "{told}");
+        }
+    }
+}

@@ -196,6 +196,55 @@ fn a_restored_box_is_told_that_nobody_comes_to_what_it_has_had_all_the_time() {
     assert!(net.ask(AT, CASE, Verb::Accept, &by("陈队", Role::Worker)));
     net.settle();
     assert_eq!(net.held("c").who_comes().map(|c| c.by.as_str()).collect::<Vec<_>>(), ["陈队"]);
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.held("c").case.accepted_by.as_deref(), Some("陈队"));
+    assert_eq!(net.places[AT].called.len(), before + 1, "once for one word");
+}
+
+#[test]
+fn a_new_box_that_has_called_for_a_word_while_it_waited_calls_nobody_again_as_it_does_it() {
+    for (is_closed, verb) in [(false, Verb::Escalate), (true, Verb::Reopen)] {
+        let mut net = replaced(accepted(is_closed));
+        assert!(net.ask("c/s", CASE, verb, &by("站长", Role::Supervisor)), "{verb}");
+        net.settle();
+        net.now += LISTENS_US;
+        net.settle();
+        let called = |net: &Net| [AT, "c/s", "c"].map(|n| net.places[n].called.len());
+        assert_eq!(called(&net), [1; 3], "{verb}");
+        net.cut.clear();
+        net.settle();
+        assert_eq!((net.owners(CASE), net.held("c").case.status), (vec![AT], Status::Submitted), "{verb}");
+        assert_eq!(called(&net), [1; 3], "{verb}");
+        let done = net.held(AT).history.iter().rfind(|e| e.step == verb.done()).unwrap();
+        assert!(!done.calls.contains(&a(AT)), "{verb}: {done:?}");
+        // Another word does.
+        assert!(net.ask(AT, CASE, Verb::Accept, &by("赵队", Role::Worker)), "{verb}");
+        assert!(net.ask(AT, CASE, Verb::Escalate, &by("赵队", Role::Worker)), "{verb}");
+        net.settle();
+        assert_eq!(net.places[AT].called.len(), 2, "{verb}");
+    }
+}
+
+#[test]
+fn whoever_says_at_a_new_box_what_somebody_has_said_before_him_is_heard_and_nobody_is_called_again() {
+    for (is_closed, verb) in [(false, Verb::Escalate), (true, Verb::Reopen)] {
+        let mut net = replaced(accepted(is_closed));
+        assert!(net.ask("c/s", CASE, verb, &by("站长", Role::Supervisor)), "{verb}");
+        net.settle();
+        assert!(net.ask(AT, CASE, verb, &by("班长", Role::Supervisor)), "{verb}");
+        net.settle();
+        assert_eq!(net.places[AT].called.len(), 1, "{verb}");
+        net.restart(AT);
+        net.cut.clear();
+        net.settle();
+        for n in [AT, "c/s", "c"] {
+            let held = net.held(n);
+            assert_eq!((held.case.status, held.wishes.len()), (Status::Submitted, 0), "{verb}: {n}: {held:?}");
+            assert!(held.history.iter().any(|e| e.by == "班长"), "{verb}: {n}: {:?}", held.history);
+        }
+        assert_eq!(net.places[AT].called.len(), 1, "{verb}");
+    }
 }
 
 #[test]
