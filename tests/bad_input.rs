@@ -438,6 +438,19 @@ fn http_answers_each_wrong_body_in_its_own_terms_and_keeps_what_was_no_event() {
         let told = node.asker().ask(method, path, &[], "");
         assert_eq!((told.status, told.header("allow")), (405, allowed), "{method} {path}");
     }
+    // What is asked of a node below is allowed as it is from above.
+    for (method, path, allowed, said) in [
+        ("POST", "/v1/cases", "GET", "do it at the node itself"),
+        ("PUT", "/v1/cases", "GET", "through the links it takes GET"),
+        ("PUT", "/v1/log-level", "GET, POST", "through the links it takes GET, POST"),
+        ("DELETE", "/v1/send", "", "nothing of it goes through the links"),
+    ] {
+        let told = node.asker().ask(method, path, &[("x-citybrain-at", "c/s")], "");
+        assert_eq!((told.status, told.header("allow")), (405, allowed), "{method} {path}: {}", told.text);
+        assert!(told.text.contains(said), "{method} {path}: {}", told.text);
+    }
+    let nowhere = node.asker().ask("POST", "/v1/nowhere", &[("x-citybrain-at", "c/s")], "");
+    assert_eq!((nowhere.status, nowhere.json()["error"].as_str()), (404, Some("not-found")), "{}", nowhere.text);
     is_well(&tree, "c/s", "after-http");
     assert_eq!(tree.node("c").records().iter().filter(|r| r.id == "good").count(), 1);
 }

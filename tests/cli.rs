@@ -235,6 +235,10 @@ fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
         ("send --target c/s/**@moon", 2, "moon"),
         ("events --priority high", 2, "possible values"),
         ("events --after minus", 2, "invalid"),
+        ("events --limit 0", 2, "`--limit 0` shows nothing"),
+        ("events --by type --limit 0", 2, "`--limit 0` shows nothing"),
+        ("case new --category x --form a=1 --form b=1 --form a=2", 2, "`--form` answers `a` twice"),
+        ("service request x --form a=1 --form a=2", 2, "`--form` answers `a` twice"),
     ] {
         let mut args = words(line);
         args.extend(["--node", &street]);

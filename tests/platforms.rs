@@ -213,6 +213,60 @@ fn what_is_bad_in_a_batch_keeps_no_call_for_help_away() {
 }
 
 #[test]
+fn a_press_that_is_sent_again_with_its_key_is_one_case_though_the_key_is_bad_or_was_used_for_another_request() {
+    let mut tree = a_city("");
+    let press = |node: &Node, word: &str, title: &str| {
+        let told = ask(node, "POST", "/v1/cases", &[("idempotency-key", word)], json!({"sos": true, "title": title}));
+        assert_eq!(told.status, 201, "{word}: {}", told.text);
+        told.json()["case"]["id"].as_str().expect("an id").to_owned()
+    };
+    let node = tree.node("c");
+    let first = press(node, "k-1", "摔倒了");
+    let (other, bad) = (press(node, "k-1", "胸口疼"), press(node, "two words", "起火了"));
+    assert!(first != other && first != bad && other != bad);
+    let again = |node: &Node| {
+        assert_eq!(press(node, "k-1", "摔倒了"), first);
+        assert_eq!(press(node, "k-1", "胸口疼"), other);
+        assert_eq!(press(node, "two words", "起火了"), bad);
+    };
+    again(node);
+    tree.kill9("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    let node = tree.node("c");
+    again(node);
+    // A key that says nothing tells no press from another: somebody else may press with the same words.
+    assert_ne!(press(node, "", "摔倒了"), press(node, "\"\"", "摔倒了"));
+    assert_ne!(press(node, "", "救命"), press(node, "", "救命"));
+}
+
+#[test]
+fn neither_its_key_nor_its_token_s_limit_keeps_what_calls_for_help_in_a_batch_away() {
+    let tree = a_city("tokens_file = \"tokens\"\nrequests_per_minute_of = { operator = 2 }");
+    let node = tree.node("c");
+    let bearer = format!("Bearer {}", token(&tree, "hub", "operator"));
+    let event =
+        |kind: &str, id: &str| json!({"specversion": "1.0", "source": "/panel", "id": id, "type": kind, "data": {}});
+    let post = |key: &str, id: &str| {
+        let kind = ("content-type", "application/cloudevents-batch+json");
+        let headers = [("authorization", bearer.as_str()), kind, ("idempotency-key", key)];
+        let batch = json!([event("city.count", id), event("city.sos.pressed.v1", id)]);
+        ask(node, "POST", "/v1/events", &headers, batch)
+    };
+    let taken = |kind: &str| node.records().iter().filter(|r| r.event_type == kind).count();
+    assert_eq!(post("k-1", "1").status, 202);
+    let used = post("k-1", "2");
+    assert_eq!(used.error(), (422, "key-used".into()));
+    let told = "what is urgent of the batch was taken (1 event), and nothing else";
+    assert!(used.text.contains(told), "{}", used.text);
+    assert_eq!((taken("city.sos.pressed.v1"), taken("city.count")), (2, 1));
+    let often = post("k-3", "3");
+    assert_eq!(often.error(), (429, "too-many".into()));
+    assert!(often.text.contains(told) && !often.header("retry-after").is_empty(), "{}", often.text);
+    assert_eq!((taken("city.sos.pressed.v1"), taken("city.count")), (3, 1));
+}
+
+#[test]
 fn two_systems_that_number_alike_open_a_case_each() {
     let tree = a_city("tokens_file = \"tokens\"");
     let node = tree.node("c");

@@ -111,6 +111,12 @@ fn what_is_overdue_reopened_urgent_or_ones_own_is_listed_at_every_tier() {
     ];
     let (status, became) = owner.post("/v1/cases/import", &json!({"cases": old}));
     assert_eq!((status, &became["opened"]), (200, &json!(4)), "{became}");
+    let mut odd = told("5", "dispatched", "2099-01-01T00:00:00Z", None);
+    odd["governance"] = "autonmy".into();
+    let (status, became) = owner.post("/v1/cases/import", &json!({"cases": [odd]}));
+    let refused = json!({"id": "5", "error": "bad-governance",
+        "detail": "`autonmy` is no kind of governance; did you mean `autonomy`?"});
+    assert_eq!((status, &became["opened"], &became["refused"]), (200, &json!(0), &json!([refused])));
     let known: HashMap<String, String> = super::cases(owner)
         .iter()
         .map(|c| (c["imported"]["id"].as_str().expect("a number").to_owned(), id(c)))

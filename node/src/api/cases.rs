@@ -27,7 +27,7 @@ use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
 use citybrain_shared::event::GOVERNANCE;
 use citybrain_shared::record::Draft;
-use citybrain_shared::view::OfOthers;
+use citybrain_shared::view::{Failure, OfOthers};
 use citybrain_shared::{Address, Lane, view, words};
 use serde::Deserialize;
 use serde_json::Value;
@@ -680,9 +680,12 @@ pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         let detail = format!("{} cases are given; at most {ACCOUNTS_MAX} go together", wanted.cases.len());
         return Err(Refusal::bad("bad-request", detail, "send them in parts; what was sent twice is taken once"));
     }
+    let is_odd = |told: &view::CaseAccount| told.governance.as_deref().is_some_and(|word| is_governance(word).is_err());
+    let (odd, cases): (Vec<_>, Vec<_>) = wanted.cases.into_iter().partition(is_odd);
     let me = ctx.config.node.address.clone();
     let became = commit::decided(&ctx, Lane::Routine, &Repeat::default(), LATE, move |brain, now_us| {
-        let (became, mut drafts) = brain.cases.import(&wanted.cases, &who.who, now_us);
+        let (mut became, mut drafts) = brain.cases.import(&cases, &who.who, now_us);
+        became.refused.extend(odd.iter().filter_map(of_no_governance));
         if !drafts.is_empty() {
             let detail = format!("{} cases opened, {} changed", became.opened, became.changed);
             drafts.push(operator::draft(&me, &who.act("case import", &detail)));
@@ -691,6 +694,11 @@ pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     })
     .await?;
     Ok(ctx.answer(became))
+}
+
+fn of_no_governance(told: &view::CaseAccount) -> Option<view::AccountRefused> {
+    let Failure { error, detail, hint } = is_governance(told.governance.as_deref()?).err()?.failure;
+    Some(view::AccountRefused { id: told.id.clone(), error, detail: format!("{detail}; {hint}") })
 }
 
 /// `POST /v1/cases/{id}/{step}`

@@ -8,7 +8,7 @@
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
 use super::binding::{self, Carried};
-use super::intake::BATCH_BYTES_MAX;
+use super::intake::{BATCH_BYTES_MAX, Urgent};
 use super::listen::Peer;
 use super::origin::check_page;
 use super::{Refusal, table};
@@ -76,10 +76,13 @@ pub async fn guard(From(judge): From<Judge>, mut request: Request, next: Next) -
     if let Err(wait) = tokens.admit(&holder, Instant::now()) {
         let press = as_press(request, &*is_call).await;
         match press.ok_or(wait).and_then(|press| tokens.admit_press(&holder, Instant::now()).map(|()| press)) {
-            Ok(press) => request = press,
+            Ok(press) => {
+                request = press;
+                request.extensions_mut().insert(Urgent::only(too_many(&holder, wait)));
+            }
             Err(wait) => {
                 tokens.count_refused(&holder);
-                return too_many(&holder, wait);
+                return too_many(&holder, wait).into_response();
             }
         }
     }
@@ -103,17 +106,25 @@ async fn as_press(request: Request, is_call: &(dyn Fn(&str) -> bool + Send + Syn
 pub(super) fn calls_for_help(parts: &Parts, body: &Bytes, is_call: &(dyn Fn(&str) -> bool + Send + Sync)) -> bool {
     match parts.uri.path() {
         "/v1/cases" => says_press(body, is_call),
-        "/v1/events" => is_press(&parts.headers, body),
+        "/v1/events" => carries_press(&parts.headers, body),
         _ => false,
     }
 }
 
-/// Is it one event, read as it will be, that calls for help? An appeal opens a case, and has time.
-fn is_press(headers: &HeaderMap, body: &Bytes) -> bool {
-    let Ok(Carried::One(event)) = binding::read(headers, body) else { return false };
-    Envelope::parse(&event).is_ok_and(|envelope| {
+/// Does one of the events, read as they will be, call for help?
+fn carries_press(headers: &HeaderMap, body: &Bytes) -> bool {
+    match binding::read(headers, body) {
+        Ok(Carried::One(event)) => is_press(&event),
+        Ok(Carried::Batch(events)) => events.iter().any(is_press),
+        Err(_) => false,
+    }
+}
+
+/// An appeal opens a case, and has time.
+fn is_press(event: &Bytes) -> bool {
+    Envelope::parse(event).is_ok_and(|envelope| {
         let is_urgent = envelope.priority() == Priority::Urgent;
-        envelope.kind != case::APPEAL && case::opens_case(&envelope.kind, is_urgent, &event)
+        envelope.kind != case::APPEAL && case::opens_case(&envelope.kind, is_urgent, event)
     })
 }
 
@@ -416,11 +427,11 @@ pub(super) fn retry_after_s(wait: Duration) -> u64 {
     wait.as_secs_f64().ceil().max(1.0) as u64
 }
 
-fn too_many(holder: &Holder, wait: Duration) -> Response {
+fn too_many(holder: &Holder, wait: Duration) -> Refusal {
     let after_s = retry_after_s(wait);
     let detail = format!("the token `{}` asks too often: there is room again in {after_s} s", holder.name);
     let hint = "ask for more at a time, or raise `requests_per_minute` in `[api]`";
-    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail, hint).after(after_s).into_response()
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail, hint).after(after_s)
 }
 
 fn unknown(detail: &str) -> Response {
@@ -659,6 +670,8 @@ mod tests {
             "data": {"sos": true}}"#;
         let appeal =
             r#"{"specversion": "1.0", "id": "1", "source": "/a", "type": "city.appeal", "priority": "urgent"}"#;
+        let batch = r#"[{"specversion": "1.0", "id": "2", "source": "/a", "type": "city.count"},
+            {"specversion": "1.0", "id": "1", "source": "/a", "type": "city.sos"}]"#;
         let other = ("ce-type", "city.air.reading.v1");
         for (path, headers, body, is_press) in [
             ("/v1/events", &of("city.sos")[..], "{}", true),
@@ -670,6 +683,8 @@ mod tests {
             ("/v1/events", &[ONE], button, true),
             ("/v1/events", &[ONE], appeal, false),
             ("/v1/events", &[BATCH, ("ce-type", "city.sos")], "[]", false),
+            ("/v1/events", &[BATCH], batch, true),
+            ("/v1/events", &[BATCH], sos, false),
             ("/v1/events", &[ONE, ("ce-type", "city.sos")], appeal, false),
             ("/v1/cases", &[other], r#"{"sos": true}"#, true),
             ("/v1/cases", &[("ce-type", "city.sos")], sos, false),
@@ -680,7 +695,7 @@ mod tests {
         let gbk =
             b"{\"specversion\":\"1.0\",\"source\":\"/a\",\"type\":\"city.sos\",\"data\":{\"title\":\"\xbe\xc8\"}}";
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
-        assert!(is_press(&headers, &Bytes::from_static(gbk)));
+        assert!(carries_press(&headers, &Bytes::from_static(gbk)));
         assert!(says_press(b"{\"sos\":true,\"title\":\"\xbe\xc8\"}", &|_| false));
     }
 

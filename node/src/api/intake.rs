@@ -6,7 +6,8 @@ use super::input::{Sent, parse};
 use super::once::Repeat;
 use super::ops::Operator;
 use super::{Ctx, Refusal, events, now};
-use axum::extract::State as From;
+use axum::extract::{FromRequestParts, State as From};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -27,6 +28,25 @@ const VIA: &str = "http";
 
 /// Body of a batch: as large as half a commit.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a door refuses a request that it lets through for the call for help in it: of a batch only what is urgent is
+/// taken. What is one such call is taken as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Urgent(Option<Arc<Refusal>>);
+
+impl Urgent {
+    pub fn only(refusal: Refusal) -> Urgent {
+        Urgent(Some(Arc::new(refusal)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Urgent {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Urgent, Self::Rejection> {
+        Ok(parts.extensions.get::<Urgent>().cloned().unwrap_or_default())
+    }
+}
 
 /// `POST /v1/send`: makes a directive of the request and commits it. 202: receipts come later.
 pub async fn send(
@@ -59,12 +79,13 @@ pub async fn send(
 pub async fn event(
     From(ctx): From<Arc<Ctx>>,
     repeat: Repeat,
+    urgent: Urgent,
     headers: HeaderMap,
     Sent(body): Sent,
 ) -> Result<Response, Refusal> {
     match binding::read(&headers, &body) {
         Ok(Carried::One(event)) => one(&ctx, &repeat, event).await,
-        Ok(Carried::Batch(events)) => batch(&ctx, &repeat, events).await,
+        Ok(Carried::Batch(events)) => batch(&ctx, &repeat, urgent, events).await,
         Err(binding::Wrong::Unknown(given)) => {
             let detail = format!("content type `{given}` is not taken here");
             let hint = "send one event as `application/cloudevents+json`, several as \
@@ -117,14 +138,18 @@ fn with_ids(ctx: &Ctx, repeat: &Repeat, mut events: Vec<Bytes>) -> Result<(Vec<B
     Ok((events, is_new.then_some(ids)))
 }
 
-async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Response, Refusal> {
+async fn batch(ctx: &Ctx, repeat: &Repeat, Urgent(only): Urgent, events: Vec<Bytes>) -> Result<Response, Refusal> {
     let (events, begun) = with_ids(ctx, repeat, events)?;
-    let (mut drafts, mut refused) = (Vec::with_capacity(events.len()), None);
+    let (mut drafts, mut refused) = (Vec::with_capacity(events.len()), only.map(|door| (*door).clone()));
     for (i, event) in events.iter().enumerate() {
         match (ctx.accept)(event, VIA) {
             Ok(draft) => drafts.push(draft),
             // Once one is refused the batch is: the first says why.
-            Err(letter) if refused.is_none() => refused = Some((i + 1, refuse(ctx, letter).await)),
+            Err(letter) if refused.is_none() => {
+                let mut refusal = refuse(ctx, letter).await;
+                refusal.failure.detail = format!("event {} of the batch: {}", i + 1, refusal.failure.detail);
+                refused = Some(refusal);
+            }
             Err(_) => {}
         }
     }
@@ -138,8 +163,8 @@ async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Respons
         let lane = if is_urgent { Lane::Urgent } else { Lane::Routine };
         repeat.begin(ctx, lane, &ids, Vec::new()).await?;
     }
-    if let Some((n, refusal)) = refused {
-        return Err(refused_batch(ctx, drafts, n, refusal).await?);
+    if let Some(refusal) = refused {
+        return Err(refused_batch(ctx, drafts, refusal).await?);
     }
     let named: Vec<(String, String)> = drafts.iter().map(identity).collect();
     let outcomes = if drafts.is_empty() { Vec::new() } else { offer(ctx, drafts, "the batch").await? };
@@ -152,11 +177,11 @@ async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Respons
     Ok(ctx.answer_with(status, view::AcceptedBatch { events }))
 }
 
-/// How a batch is refused for its event `n`, once what is `urgent` of it is taken.
+/// How a batch is refused, once what is `urgent` of it is taken.
 ///
 /// # Errors
 /// What is urgent cannot be taken.
-async fn refused_batch(ctx: &Ctx, urgent: Vec<Draft>, n: usize, refusal: Refusal) -> Result<Refusal, Refusal> {
+async fn refused_batch(ctx: &Ctx, urgent: Vec<Draft>, mut refusal: Refusal) -> Result<Refusal, Refusal> {
     let taken = match urgent.len() {
         0 => "none of the batch was taken".to_owned(),
         some => format!("what is urgent of the batch was taken ({}), and nothing else", counted(some as u64, "event")),
@@ -164,9 +189,8 @@ async fn refused_batch(ctx: &Ctx, urgent: Vec<Draft>, n: usize, refusal: Refusal
     if !urgent.is_empty() {
         offer(ctx, urgent, "what is urgent of the batch").await?;
     }
-    let Refusal { status, failure, .. } = refusal;
-    let detail = format!("event {n} of the batch: {}", failure.detail);
-    Ok(Refusal::new(status, &failure.error, detail, format!("{taken}; {}", failure.hint)))
+    refusal.failure.hint = format!("{taken}; {}", refusal.failure.hint);
+    Ok(refusal)
 }
 
 fn identity(draft: &Draft) -> (String, String) {

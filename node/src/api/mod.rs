@@ -146,7 +146,11 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
 }
 
 async fn nothing_here(uri: Uri) -> Refusal {
-    Refusal::not_found(format!("there is nothing at {}", uri.path()), "GET /openapi.json names every path")
+    nothing_at(uri.path())
+}
+
+fn nothing_at(path: &str) -> Refusal {
+    Refusal::not_found(format!("there is nothing at {path}"), "GET /openapi.json names every path")
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
@@ -190,7 +194,7 @@ fn with_next(mut response: Response, uri: &Uri, next: Option<impl ToString>) -> 
 }
 
 /// Why a request is not answered as asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Refusal {
     status: StatusCode,
     failure: Failure,

@@ -15,10 +15,11 @@
 //! **Bounds.** A word belongs to its token, and is kept for [`KEPT_S`], if the log is kept that long
 //! (`store.keep_s`): the log's bounds are the store's. What was refused or failed has changed nothing,
 //! and is not kept: the same word may be used again. A call for help whose word is none, or was used for another
-//! request, is taken without it.
+//! request, is known by that word and all that it says together.
 
 use super::commit::{self, Late};
 use super::input::too_large;
+use super::intake::Urgent;
 use super::{Ctx, Refusal, cases, guard, intake, now};
 use crate::tokens::Holder;
 use axum::body::{Body, Bytes};
@@ -31,9 +32,10 @@ use citybrain_hub::note::Note;
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::{Lane, view};
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// How long a word is known, if the log is kept that long: whoever has not heard by then asks anew.
 pub const KEPT_S: i64 = 86_400;
@@ -44,10 +46,10 @@ const ANSWER_BYTES_MAX: usize = 128 * 1024;
 
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Requests under way.
+/// Requests under way, by the names of their words.
 pub struct Once {
     ctx: Arc<Ctx>,
-    running: Mutex<HashSet<String>>,
+    running: Mutex<HashMap<String, String>>,
 }
 
 impl std::fmt::Debug for Once {
@@ -66,17 +68,21 @@ impl Once {
     /// asks calls such a word.
     ///
     /// # Errors
-    /// 409: it is under way. 422: it was used for another request. Or the log does not read.
+    /// 409: the same request is under way. 422: it was used for another. Or the log does not read.
     pub fn take(
         self: &Arc<Once>,
         name: String,
         request: String,
         (called, word): (&str, &str),
     ) -> Result<Repeat, Refusal> {
-        if !self.running.lock().insert(name.clone()) {
-            let detail = format!("a request with the {called} `{word}` is under way");
-            return Err(Refusal::new(StatusCode::CONFLICT, UNDER_WAY, detail, "ask again in a moment"));
-        }
+        match self.running.lock().entry(name.clone()) {
+            Entry::Vacant(place) => place.insert(request.clone()),
+            Entry::Occupied(other) if *other.get() != request => return Err(used_otherwise((called, word))),
+            Entry::Occupied(_) => {
+                let detail = format!("a request with the {called} `{word}` is under way");
+                return Err(Refusal::new(StatusCode::CONFLICT, UNDER_WAY, detail, "ask again in a moment"));
+            }
+        };
         let place = Place(self.clone(), name.clone());
         let repeat = Repeat(Some(Arc::new(Word { name, request, _place: place })));
         match repeat.noted(&self.ctx)? {
@@ -208,7 +214,11 @@ async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Respons
     let body = axum::body::to_bytes(body, intake::BATCH_BYTES_MAX).await.map_err(|_| too_large())?;
     let begun = match begin(&once, &parts, &body) {
         Err(refused) if is_of_the_key(&refused) && is_call(&once.ctx, &parts, &body) => {
-            return Ok(next.run(Request::from_parts(parts, Body::from(body))).await);
+            parts.extensions.get_or_insert_with(|| Urgent::only(refused));
+            match begin_call(&once, &parts, &body)? {
+                Some(begun) => begun,
+                None => return Ok(next.run(Request::from_parts(parts, Body::from(body))).await),
+            }
         }
         begun => begun?,
     };
@@ -247,13 +257,35 @@ enum Earlier {
 /// The word is none, is under way, or was used for another request; or the log does not read.
 fn begin(once: &Arc<Once>, parts: &Parts, body: &Bytes) -> Result<Earlier, Refusal> {
     let word = word_of(&parts.headers)?;
-    let who = parts.extensions.get::<Holder>().map_or("", |h| h.name.as_str());
-    let name = format!("{who} {word}");
+    begin_as(once, format!("{} {word}", who(parts)), fingerprint(&parts.uri, &parts.headers, body), &word)
+}
+
+/// A call for help whose word is not its own has one of that word and all that it says: sent again it is the same
+/// call. `None`: the header says nothing, and another may call with the same words.
+///
+/// # Errors
+/// The same call is under way, or the log does not read.
+fn begin_call(once: &Arc<Once>, parts: &Parts, body: &Bytes) -> Result<Option<Earlier>, Refusal> {
+    let said: Vec<&[u8]> = parts.headers.get_all(HEADER).iter().map(HeaderValue::as_bytes).collect();
+    let said = said.join(&b' ');
+    if said.iter().all(|b| b.is_ascii_whitespace() || *b == b'"') {
+        return Ok(None);
+    }
     let asked = fingerprint(&parts.uri, &parts.headers, body);
-    let repeat = once.take(name.clone(), asked.clone(), (KEY, &word))?;
+    // No word has a space.
+    let name = format!("{} {:032x} {asked}", who(parts), xxh3_128(&said));
+    begin_as(once, name, asked, &String::from_utf8_lossy(&said)).map(Some)
+}
+
+fn who(parts: &Parts) -> &str {
+    parts.extensions.get::<Holder>().map_or("", |h| h.name.as_str())
+}
+
+fn begin_as(once: &Arc<Once>, name: String, asked: String, word: &str) -> Result<Earlier, Refusal> {
+    let repeat = once.take(name.clone(), asked.clone(), (KEY, word))?;
     match find(&once.ctx, Note::answered_key(&name))? {
         Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => {
-            Err(used_otherwise((KEY, &word)))
+            Err(used_otherwise((KEY, word)))
         }
         Some(Note::Answered { name: of, status, headers, body, .. }) if of == name => {
             Ok(Earlier::Answer(again(status, &headers, body)))

@@ -55,7 +55,7 @@ fn flag(name: &str) -> String {
 
 /// As a shell takes it.
 fn quoted(value: &str) -> String {
-    let is_plain = !value.contains(|c: char| c.is_whitespace() || "'\"()".contains(c));
+    let is_plain = !value.contains(|c: char| c.is_whitespace() || "'\"()|&;<>$*?[]{}#~!\\`".contains(c));
     if is_plain { value.to_owned() } else { format!("'{}'", value.replace('\'', "'\\''")) }
 }
 
@@ -70,7 +70,8 @@ mod tests {
             (r#"say so: `"even_with_cases":true`"#, "say so: `--even-with-cases`"),
             (r#"such as `"slot":"2026-11-23 09:30"`; also 10:00"#, "such as `--slot '2026-11-23 09:30'`; also 10:00"),
             (r#"`"evidence":["photo-after=URL"]`"#, "`--evidence photo-after=URL`"),
-            (r#"`"form":{"floor":"a|b"}`"#, "`--form floor=a|b`"),
+            (r#"`"form":{"floor":"a|b"}`"#, "`--form 'floor=a|b'`"),
+            ("`?where=a>1&to=x&path=/v1/*`", "`--where 'a>1' --to x --path '/v1/*'`"),
             (r#"`"rating":4`, `"by":"NAME (resident)"`"#, "`--rating 4`, `--by 'NAME (resident)'`"),
             ("`?time_after=…`, or `?all=true&shelved=true`", "`--time-after …`, or `--all --shelved`"),
             ("`x-citybrain-at: c/s`", "`--at c/s`"),

@@ -60,8 +60,8 @@ impl At {
 /// How long to wait for the word of the node whose case or alarm it is, where that is another one.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Wait {
-    /// How long to wait for the node whose it is, if that is another one: `0s`, `500ms`, `10s`; exit code 3
-    /// if it has not answered then
+    /// How long to wait for the node whose it is, if that is another one: `500ms`, `10s`; exit code 3 if it has not
+    /// answered then. `0s`: only ask it, and exit with 0 once it was asked
     #[arg(long = "wait", value_name = "TIME", default_value = "3s", value_parser = wait_ms)]
     pub wait_ms: u32,
 }

@@ -501,7 +501,7 @@ impl New {
             sos: self.sos,
             governance: self.governance,
             channel: self.channel,
-            form: self.form.into_iter().collect(),
+            form: whom::answers(self.form)?,
             media: self.media,
             contact: self.whom.contact(),
             role: whom::role(self.role, &self.by),

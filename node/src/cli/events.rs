@@ -131,6 +131,11 @@ impl Events {
             let hint = "ask again with `--after POS`, or follow at the node itself with `--node URL`";
             return Err(Fail::usage("no stream stays open over the links", hint));
         }
+        let is_behind_none = self.follow && self.after.is_none();
+        if self.limit == Some(0) && !is_behind_none {
+            let hint = "1 or more; with `--follow` and no `--after`, 0 shows what comes from now on";
+            return Err(Fail::usage("`--limit 0` shows nothing", hint));
+        }
         if let Some(by) = self.by {
             let word = by.to_possible_value().expect("none is hidden");
             let mut query = self.fits.query();

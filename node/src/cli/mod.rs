@@ -9,7 +9,7 @@
 //! | 0 | yes |
 //! | 1 | answered, and the answer is no: not found, refused, not ready |
 //! | 2 | usage or config |
-//! | 3 | unreachable, or too late: also a step that another node owns and did not answer within `--wait` |
+//! | 3 | unreachable, or too late: also a step that another node owns and did not answer within `--wait`, if that is not 0 |
 //! | 75 | `run`: another process has its folder or a port; to be tried again (`EX_TEMPFAIL` of sysexits.h) |
 //! | 130 | interrupted |
 //!

@@ -1,7 +1,7 @@
 //! `citybrain service`, `citybrain scene`
 
 use super::asking::Wait;
-use super::whom::{Coordinates, Whom};
+use super::whom::{self, Coordinates, Whom};
 use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::Booked;
@@ -118,7 +118,7 @@ impl Request {
             slot: self.slot,
             volunteer: self.volunteer,
             seats: self.seats,
-            form: self.form.into_iter().collect(),
+            form: whom::answers(self.form)?,
             text: self.text,
             place: self.coordinates.place(self.location),
             channel: "cli".into(),

@@ -1,7 +1,9 @@
 //! Whom to call and where: what several commands ask in the same words.
 
+use super::Fail;
 use citybrain_shared::case::{Contact, Place, Role};
 use clap::Args;
+use std::collections::BTreeMap;
 
 #[derive(Debug, Args)]
 pub struct Whom {
@@ -20,6 +22,22 @@ impl Whom {
     pub fn contact(self) -> Contact {
         Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() }
     }
+}
+
+/// The answers to what a category or a service asks.
+///
+/// # Errors
+/// One is answered twice.
+pub fn answers(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Fail> {
+    let mut all = BTreeMap::new();
+    for (name, answer) in given {
+        if all.contains_key(&name) {
+            let hint = format!("once; where several choices are taken, with commas: `--form {name}=A,B`");
+            return Err(Fail::usage(format!("`--form` answers `{name}` twice"), hint));
+        }
+        all.insert(name, answer);
+    }
+    Ok(all)
 }
 
 /// In which role somebody opens a case: the shell's user, and nobody, do so for whoever is to be called.

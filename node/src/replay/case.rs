@@ -4,6 +4,7 @@ use super::local_time::Clock;
 use super::mapping::Template;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{ClosedReason, Place, Status};
+use citybrain_shared::event::GOVERNANCE;
 use citybrain_shared::view::CaseAccount;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -126,6 +127,11 @@ impl CaseMapping {
             .words
             .get(&word)
             .ok_or_else(|| ("status not known", format!("`{word}` is none of the mapping's [case] words")))?;
+        let governance = text("governance");
+        if let Some(other) = governance.as_deref().filter(|word| !GOVERNANCE.contains(word)) {
+            let reason = format!("its `governance`, `{other}`, is none of {}", GOVERNANCE.join(", "));
+            return Err(("no kind of governance", reason));
+        }
         let category = text("category").ok_or(("no category", "the row has no category".to_owned()))?;
         let (updated, mut closed) = (time("updated")?, time("closed")?);
         if status.is_open() && closed.is_some() {
@@ -148,7 +154,7 @@ impl CaseMapping {
             description: text("description").unwrap_or_default(),
             department: text("department").unwrap_or_default(),
             channel: text("channel").unwrap_or_default(),
-            governance: text("governance"),
+            governance,
             place: (place != Place::default()).then_some(place),
             status,
             reason,

@@ -2,7 +2,7 @@
 
 use super::super::guard::{Caller, Judged};
 use super::super::ops::Operator;
-use super::super::{Ctx, Refusal, table};
+use super::super::{Ctx, Refusal, nothing_at, table};
 use super::{Head, PERSONS};
 use axum::Router;
 use axum::body::Body;
@@ -120,13 +120,32 @@ pub fn is_change(path: &str) -> bool {
 
 /// Whether it may be changed from above.
 pub(super) fn changeable(method: &Method, path: &str) -> Result<(), Refusal> {
+    let path = path.split('?').next().unwrap_or_default();
     if method == Method::POST && CHANGES.contains(&path) {
         return Ok(());
     }
-    let path = path.split('?').next().unwrap_or_default();
-    let detail = format!("`{method} {path}` does not go through the links");
-    let hint = format!("do it at the node itself; from above go {}", CHANGES.join(", "));
+    let there = table::methods_at(path);
+    if there.is_empty() {
+        return Err(nothing_at(path));
+    }
+    let (detail, hint) = if there.contains(method) {
+        let hint = format!("do it at the node itself; from above go {}", CHANGES.join(", "));
+        (format!("`{method} {path}` does not go through the links"), hint)
+    } else {
+        let hint = match from_above(path).as_str() {
+            "" => "nothing of it goes through the links: ask the node itself".to_owned(),
+            some => format!("through the links it takes {some}"),
+        };
+        (format!("{path} does not take {method}"), hint)
+    };
     Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not-from-above", detail, hint))
+}
+
+/// What may be asked from above at a path.
+pub(super) fn from_above(path: &str) -> String {
+    let all = table::methods_at(path);
+    let goes = all.iter().filter(|method| **method == Method::GET || CHANGES.contains(&path));
+    goes.map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn get_of(uri: Uri) -> Request {

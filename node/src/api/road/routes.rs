@@ -5,7 +5,7 @@ use super::super::input::{Path, query};
 use super::super::ops::Operator;
 use super::super::table::{self, Row};
 use super::super::{Ctx, Refusal, json, now, wrong_method};
-use super::answering::{CHANGE_BYTES_MAX, call, changeable, pass};
+use super::answering::{CHANGE_BYTES_MAX, call, changeable, from_above, pass};
 use super::asking::{NODES_MAX, TOGETHER, ask_view, many, put};
 use super::{PERSONS, Replied};
 use axum::Router;
@@ -99,10 +99,12 @@ async fn at(
 async fn by_header(From(road): From<Road>, request: Request, next: Next) -> Response {
     let Some(address) = request.headers().get(view::HEADER_AT) else { return next.run(request).await };
     let address = address.to_str().unwrap_or_default().to_owned();
+    let allowed = from_above(request.uri().path());
     elsewhere(&road, &address, request).await.unwrap_or_else(|refusal| {
         let mut response = refusal.into_response();
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            let allowed = HeaderValue::try_from(allowed).expect("methods are plain ASCII");
+            response.headers_mut().insert(header::ALLOW, allowed);
         }
         response
     })

@@ -171,7 +171,8 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
         (Step::Shelve { by, until_us }, Some(a)) => {
             let until = view::time_of(until_us);
             let on = until > now;
-            if !on && a.shelved_until.is_none() {
+            // Off the shelf goes what is on it; onto it what is there to be put away.
+            if if on { !a.active } else { a.shelved_until.is_none() } {
                 return None;
             }
             let alarm = match on {

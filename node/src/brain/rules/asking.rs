@@ -73,6 +73,7 @@ impl Rules {
         let state = match wish {
             Wish::Acknowledge => "acknowledged",
             Wish::Clear => "cleared",
+            Wish::Shelve { until_us } if until_us > now_us => "cleared",
             Wish::Shelve { .. } => "off the shelf",
         };
         let Some((after, kind)) = alarms::step(Some(alarm), &who, wish.step(by.to_owned()), now_us) else {

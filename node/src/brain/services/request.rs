@@ -4,11 +4,12 @@ use super::hours::{self, Hours};
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::{Held, Opening, Refusal};
 use crate::brain::form;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Booked, Booking, Contact, Kind, Seat, step};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::view;
+use citybrain_shared::words::counted;
 use std::collections::BTreeMap;
 
 /// Seats that one request may take.
@@ -174,12 +175,17 @@ fn times(
     };
     let lies_near = (at - now).abs() <= TimeDelta::days(service.ahead_days.into());
     let other = || if is_own || lies_near { next() } else { format!("{node} says what is free: ask there") };
-    if !is_own && at <= surely_past {
+    if at <= surely_past {
         let detail = format!("{} is past: by the clock of this node it is {}", calendar.shown(at), calendar.shown(now));
         return Err(Refusal::new("too-late", detail, other()));
     }
-    let is_given = if is_own { is_slot(service, at, now, calendar) } else { is_begin(service, at, calendar) };
-    if !is_given {
+    // Of what another node offers, that node's clock says how far ahead it gives.
+    if is_own && calendar.day(at) > last_day(service, now, calendar) {
+        let days = counted(service.ahead_days.into(), "day");
+        let detail = format!("{} is beyond the {days} ahead for which {} is given", calendar.shown(at), service.name);
+        return Err(Refusal::new("no-slot", detail, next()));
+    }
+    if !is_begin(service, at, calendar) {
         return Err(Refusal::new("no-slot", format!("{} has no appointment at {text}", service.name), other()));
     }
     Ok((Some(at), Some(at + TimeDelta::seconds(length_s.into()))))
@@ -206,8 +212,12 @@ type Span2 = (DateTime<Utc>, Option<DateTime<Utc>>);
 
 /// Is that the begin of an appointment that is given, and not over?
 pub fn is_slot(service: &Service, at: DateTime<Utc>, now: DateTime<Utc>, calendar: &Calendar) -> bool {
-    let last = calendar.day(now) + chrono::Days::new(service.ahead_days.into());
-    at > now && calendar.day(at) <= last && is_begin(service, at, calendar)
+    at > now && calendar.day(at) <= last_day(service, now, calendar) && is_begin(service, at, calendar)
+}
+
+/// For which appointments are given.
+fn last_day(service: &Service, now: DateTime<Utc>, calendar: &Calendar) -> NaiveDate {
+    calendar.day(now) + chrono::Days::new(service.ahead_days.into())
 }
 
 /// Does an appointment begin then, whenever that is?

@@ -227,7 +227,9 @@ fn what_another_node_offers_is_asked_for_unless_it_is_past_by_the_clock_of_the_n
         }
         let sports_day = ask(&below, "sports-day", view::ServiceRequest::default());
         assert_eq!(sports_day.map_err(|r| r.error).err(), (clock.year() == 2028).then_some("too-late"), "{clock}");
-        assert_eq!(ask(&street, "haircut", slot("2026-11-23 09:00")).unwrap_err().error, "no-slot", "its own: {clock}");
+        let own = ask(&street, "haircut", slot("2026-11-23 09:00")).unwrap_err();
+        let why = if past { ("too-late", "is past") } else { ("no-slot", "is beyond the 14 days ahead") };
+        assert!(own.error == why.0 && own.detail.contains(why.1), "its own: {clock}: {}", own.detail);
         // That nothing begins at midnight it knows, and which times are ahead it does not.
         let never = ask(&below, "haircut", slot("2026-11-23 00:00")).unwrap_err();
         assert!(

@@ -63,6 +63,24 @@ fn an_alarm_that_is_worse_than_when_it_was_shelved_comes_off_the_shelf() {
 }
 
 #[test]
+fn an_alarm_that_has_ended_is_taken_off_the_shelf_and_not_put_onto_it() {
+    let mut node = Node::new(SMOKE);
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    let id = node.alarm("smoke", "f").unwrap().id.clone();
+    let ask = |node: &mut Node, wish: Wish| {
+        let (_, drafts) = node.rules.ask(&id, wish, "Li", node.now).map_err(|e| e.to_string())?;
+        drafts.into_iter().for_each(|d| node.commit(d));
+        Ok::<_, String>(node.alarm("smoke", "f").unwrap().shelved_until.is_some())
+    };
+    let later = Wish::Shelve { until_us: 9_000 * S };
+    assert_eq!(ask(&mut node, later.clone()), Ok(true));
+    node.hear("city.smoke.v1", "f", &json!({"on": false}));
+    assert_eq!(ask(&mut node, later), Err(format!("alarm `{id}` is cleared already")));
+    assert_eq!(ask(&mut node, Wish::Shelve { until_us: 0 }), Ok(false));
+    assert_eq!(ask(&mut node, Wish::Shelve { until_us: 0 }), Err(format!("alarm `{id}` is off the shelf already")));
+}
+
+#[test]
 fn an_alarm_that_is_called_otherwise_is_told_and_one_that_counts_in_its_title_once_a_minute() {
     let rule = "[[rule]]\nname = \"water\"\non = [\"level\"]\nwhen = \"event.data.cm >= 1\"\n\
                 then = [{ raise = { severity = \"major\", title = \"${event.data.cm} cm at ${event.data.gate}\" } }]\n";
