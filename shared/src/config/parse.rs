@@ -101,7 +101,12 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let mut reading =
         Reading { text, variables, problems: Vec::new(), places: Places::default(), broken: BTreeSet::new() };
     if !errors.is_empty() {
-        let problems = errors.iter().map(|e| Problem::new(sentence(e.message()), e.span(), "")).collect();
+        let problem = |e: &toml::de::Error| {
+            let is_twice = e.message() == "duplicate key";
+            let help = if is_twice { "it stands further up already: write it once" } else { "" };
+            Problem::new(sentence(e.message()), e.span(), help)
+        };
+        let problems = errors.iter().map(problem).collect();
         return Parsed { config: None, problems, places: reading.places };
     }
     let mut root = root.into_inner();
@@ -400,7 +405,10 @@ impl<'t> Reading<'t> {
                     Some(lacking) => {
                         (format!("`{inner}` has no `{lacking}`"), format!("write `{lacking} = …` into it"))
                     }
-                    None => (format!("`{inner}`: {}", sentence(error.message())), help_for(&inner, error.message())),
+                    None => {
+                        let written = self.text.get(span.clone()).unwrap_or_default();
+                        unread(&inner, written, &sentence(error.message()))
+                    }
                 };
                 self.push(message, span, help);
             }
@@ -457,21 +465,65 @@ fn stand_in(key: &str) -> Option<&'static str> {
     })
 }
 
-fn help_for(key: &str, message: &str) -> String {
-    let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    match words.split_first() {
-        Some((wrong, known)) if message.starts_with("unknown variant") => match closest(wrong, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("use one of {}", known.join(", ")),
+/// What is wrong with a value, and what to write: serde and toml say it in the words of a program. `written` is what
+/// stands there.
+fn unread(key: &str, written: &str, said: &str) -> (String, String) {
+    let words: Vec<&str> = said.split('`').skip(1).step_by(2).collect();
+    let named = ["unknown variant", "unknown field"].iter().any(|head| said.starts_with(head));
+    let typed = ["invalid type: ", "invalid value: "].iter().find_map(|head| said.strip_prefix(head));
+    let typed = typed.and_then(|typed| typed.rsplit_once(", expected "));
+    let (what, help) = match (words.split_first(), typed) {
+        (Some((wrong, known)), _) if named => match closest(wrong, known.iter().copied()) {
+            Some(near) => (said.to_owned(), format!("did you mean `{near}`?")),
+            None => (said.to_owned(), format!("use one of {}", known.join(", "))),
         },
-        _ if key == "listen" => {
-            "write `IP:PORT`, such as `127.0.0.1:1883`; `0.0.0.0:1883` listens on all networks".into()
+        (_, Some((is, wanted))) => (value(is, written), kind(wanted)),
+        _ if said.starts_with("wanted exactly 1 element") => match said.ends_with("found 0 elements") {
+            true => ("an entry says nothing".to_owned(), "write what it does into it".to_owned()),
+            false => ("an entry says several things".to_owned(), "write an entry for each".to_owned()),
+        },
+        _ if said == "wanted string or table" => ("is no word".to_owned(), "write one in quotes".to_owned()),
+        _ => (said.to_owned(), String::new()),
+    };
+    let help = match key {
+        "listen" => "write `IP:PORT`, such as `127.0.0.1:1883`; `0.0.0.0:1883` listens on all networks".to_owned(),
+        _ => help,
+    };
+    (format!("`{key}`: {what}"), help)
+}
+
+/// A value, as somebody who writes TOML calls it: serde has `integer `7`` and `string "x"`.
+fn value(said: &str, written: &str) -> String {
+    let is = match said {
+        "sequence" => "a list".to_owned(),
+        // So toml hands over a time without quotes.
+        "map" if written.starts_with(|c: char| c.is_ascii_digit()) => "a time without quotes".to_owned(),
+        "map" => "a table".to_owned(),
+        _ => match said.strip_prefix("string ") {
+            Some(text) => format!("the text {text}"),
+            None => said.split('`').nth(1).map_or_else(|| said.to_owned(), |plain| format!("`{plain}`")),
+        },
+    };
+    format!("is {is}")
+}
+
+/// What to write instead.
+fn kind(wanted: &str) -> String {
+    let is_number = |first: char| wanted.strip_prefix(first).is_some_and(|bits| bits.parse::<u8>().is_ok());
+    let kind = match wanted {
+        "a boolean" => "`true` or `false`, without quotes",
+        "a string" => "a text in quotes",
+        "a sequence" => "a list, in `[` and `]`; of tables, each under its own `[[…]]`",
+        "a map" => "a table of names and values, in `{` and `}` or under `[…]`",
+        "usize" | "a nonzero usize" => "a whole number, without quotes or unit",
+        _ if is_number('u') || is_number('i') || wanted.starts_with("a nonzero ") => {
+            "a whole number, without quotes or unit"
         }
-        _ if message.contains("expected usize") || message.contains("expected u") => {
-            "write a whole number, without quotes or unit".into()
-        }
-        _ => String::new(),
-    }
+        _ if is_number('f') => "a number, without quotes or unit",
+        _ if wanted.starts_with("struct ") => "a table of names and values, in `{` and `}` or under `[…]`",
+        _ => return String::new(),
+    };
+    format!("write {kind}")
 }
 
 /// The section in which a key is known that stands in the wrong one.
@@ -699,13 +751,49 @@ x = 1
                 "4:11 `address`: `chengdu/LIU` is not an address: it needs 1 to 4 segments separated by `/`, each of a-z, 0-9 and `-`, at most 63 long, not starting with `-`",
                 "5:8 `tier`: unknown variant `streat`, expected one of `city`, `street`, `community`, `neighbourhood` (did you mean `street`?)",
                 "8:10 `listen`: invalid socket address syntax (write `IP:PORT`, such as `127.0.0.1:1883`; `0.0.0.0:1883` listens on all networks)",
-                "9:19 `connections_max`: invalid type: string \"many\", expected usize (write a whole number, without quotes or unit)",
+                "9:19 `connections_max`: is the text \"many\" (write a whole number, without quotes or unit)",
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
                 "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, preset, map, reach, rule, category, calendar, cases, service, scene, cap, open311, webhook, homeassistant)",
             ]
         );
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_told_in_words_of_whoever_wrote_it() {
+        let told = |more: &str| {
+            let text = format!("[node]\naddress = \"c\"\ndata = \"d\"\n{more}");
+            problems(&text).join("; ")
+        };
+        let rule = "[[rule]]\nname = \"a\"\non = [\"t\"]\n";
+        let table = "write a table of names and values, in `{` and `}` or under `[…]`";
+        let list = "write a list, in `[` and `]`; of tables, each under its own `[[…]]`";
+        for (more, said) in [
+            ("labels = 3", format!("4:10 `labels`: is `3` ({table})")),
+            ("labels = {a = {b = 1}}", "4:15 `a`: is a table (write a text in quotes)".to_owned()),
+            ("[access]\npublish = \"x\"", format!("5:11 `publish`: is the text \"x\" ({list})")),
+            ("[access]\nanonymous = \"yes\"", "5:13 `anonymous`: is the text \"yes\" (write `true` or `false`, without quotes)".into()),
+            ("[log]\nlevel = [\"info\"]", "5:9 `level`: is a list (write a text in quotes)".into()),
+            ("[log]\nformat = 1", "5:10 `format`: is no word (write one in quotes)".into()),
+            ("[broker]\nconnections_max = -1", "5:19 `connections_max`: is `-1` (write a whole number, without quotes or unit)".into()),
+            ("[store]\nkeep_s = {}", "5:10 `keep_s`: is a table (write a whole number, without quotes or unit)".into()),
+            ("[api]\nlisten = 8080", "5:10 `listen`: is `8080` (write `IP:PORT`, such as `127.0.0.1:1883`; `0.0.0.0:1883` listens on all networks)".into()),
+            ("[[service]]\ncode = \"a\"\nname = \"b\"\nstarts = 2026-01-01T00:00:00Z", "7:10 `starts`: is a time without quotes (write a text in quotes)".into()),
+            ("[node]", "4:2 duplicate key (it stands further up already: write it once)".into()),
+        ] {
+            assert_eq!(told(more), said, "{more}");
+        }
+        for (then, said) in [
+            ("then = \"x\"", format!("`then`: is the text \"x\" ({list})")),
+            ("[[rule.then]]", "`then`: an entry says nothing (write what it does into it)".to_owned()),
+            ("[[rule.then]]\nclear = 1", format!("`clear`: is `1` ({table})")),
+            ("[[rule.then]]\nraise = {title = \"x\"}\nclear = {}", "`then`: an entry says several things (write an entry for each)".into()),
+            ("[[rule.then]]\nraise = {title = \"x\", titel = \"y\"}", "`titel`: unknown field `titel`, expected one of `alarm`, `key`, `severity`, `title`, `reach` (did you mean `title`?)".into()),
+        ] {
+            let told = told(&format!("{rule}{then}"));
+            assert!(told.contains(&said), "{told}\n{said}");
+        }
     }
 
     #[test]
