@@ -19,6 +19,7 @@ use crate::door::packet::reason;
 use crate::door::{Publish, Taken};
 use crate::engine;
 use crate::log::Reader;
+use crate::note::reason::UNREAD_ALARM;
 use crate::note::{DeadLetter, Note};
 use chrono::{DateTime, Utc};
 use citybrain_shared::address::Tier;
@@ -62,6 +63,21 @@ pub struct Announces {
     pub parts: Vec<String>,
     /// And for each that does not: why.
     pub left_out: Vec<String>,
+}
+
+/// What is made of a publish.
+#[derive(Default)]
+struct Made {
+    /// `None`: it only goes to those who are there.
+    draft: Option<Draft>,
+    /// What else is in it, that may warn or call for help and that nobody here can read.
+    unheard: Option<Refusal>,
+}
+
+impl From<Option<Draft>> for Made {
+    fn from(draft: Option<Draft>) -> Made {
+        Made { draft, unheard: None }
+    }
 }
 
 /// What a mapping adds to the events that it makes or takes.
@@ -109,8 +125,8 @@ impl Ingress {
     }
 
     /// An announcement is remembered, and stays a plain message; one that does not read is refused, and what was
-    /// announced before it holds. `None`: it is none.
-    fn announcement(&self, topic: &str, payload: &[u8]) -> Option<Result<discovery::Read, Refusal>> {
+    /// announced before it holds. `None`: it is none; in it: it is nothing new.
+    fn announcement(&self, topic: &str, payload: &[u8]) -> Option<Result<Option<discovery::Read>, Refusal>> {
         let map = self.announced_by(topic)?;
         let text = words::utf8(payload).is_err().then(|| words::readable(payload));
         let payload = text.as_ref().map_or(payload, |text| text.as_bytes());
@@ -122,7 +138,14 @@ impl Ingress {
         }
         let bad =
             |why| Refusal::new("bad-announcement", format!("it announces nothing: {why}"), reason::PAYLOAD_FORMAT);
-        Some(read.map(Option::unwrap_or_default).map_err(bad))
+        Some(read.map_err(bad))
+    }
+
+    /// What of the announcement that holds on this topic may warn or call for help, and cannot be followed.
+    fn lost(&self, topic: &str) -> Option<Refusal> {
+        let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
+        let why = announced.lost(topic)?;
+        Some(Refusal::new("bad-announcement", format!("not all of it is heard: {why}"), reason::PAYLOAD_FORMAT))
     }
 
     /// What an announcement would be taken for. `None`: nothing of this node's config reads it as one.
@@ -131,15 +154,15 @@ impl Ingress {
     /// Why it is none.
     pub fn announces(&self, topic: &str, payload: &[u8]) -> Option<Result<Announces, Refusal>> {
         let read = self.announcement(topic, payload)?;
-        Some(read.map(|r| Announces {
+        Some(read.map(Option::unwrap_or_default).map(|r| Announces {
             parts: r.parts.iter().filter(|part| !part.is_lost()).map(discovery::Part::shown).collect(),
             left_out: r.left_out,
         }))
     }
 
-    fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
+    fn try_take(&self, p: &Publish<'_>) -> Result<Made, Refusal> {
         match self.announcement(p.topic, p.payload) {
-            Some(Ok(_)) => self.plain(p),
+            Some(Ok(read)) => Ok(Made { draft: self.plain(p)?, unheard: read.and_then(|_| self.lost(p.topic)) }),
             Some(Err(refusal)) => Err(refusal),
             None => self.draft_of(p),
         }
@@ -148,7 +171,7 @@ impl Ingress {
     /// What is made of a publish that announces nothing. What a device says in a format of its own is read as a text,
     /// whatever its encoding: the end of an alarm must be heard as its beginning is. Of events that come as such only
     /// what is urgent or opens a case is: whoever sends another hears of the refusal.
-    fn draft_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
+    fn draft_of(&self, p: &Publish<'_>) -> Result<Made, Refusal> {
         let as_sent = self.made_of(p);
         if words::utf8(p.payload).is_ok() || must_be_heard(&as_sent) || !self.is_read(p.topic) {
             return as_sent;
@@ -197,37 +220,29 @@ impl Ingress {
         unread
     }
 
-    fn made_of(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
+    fn made_of(&self, p: &Publish<'_>) -> Result<Made, Refusal> {
         let body = Body::new(p.payload);
         if let Some(map) = self.map_of(p, &body) {
-            if map.skip {
-                return self.plain(p);
-            }
-            let defaults = Defaults {
-                urgent: map.priority == Some(ConfigPriority::Urgent),
-                reach: map.reach,
-                target: map.target.as_deref(),
-            };
-            return match map.format {
-                Format::Cloudevents => self.cloudevent(p, defaults),
-                Format::Json | Format::Text => self.mapped(p, &body, map, defaults),
-                Format::Discovery => unreachable!("`new` keeps these apart"),
-            }
-            .map(Some);
+            let made = self.made_by(map, p, &body);
+            let is_unread = |made: &Result<Made, Refusal>| made.as_ref().is_err_and(|r| r.reason == UNREAD_ALARM);
+            // A danger, or a call, that any other reads for certain goes before a word that this one cannot read.
+            let others = || self.maps.iter().filter(|m| !m.skip && topic::matches(&m.filter, p.topic) && body.has(m));
+            let heard = || others().map(|other| self.made_by(other, p, &body)).find(must_be_heard);
+            return if is_unread(&made) { heard().unwrap_or(made) } else { made };
         }
         if !self.announcing.is_empty() {
             let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
             let said = announced.said(p.topic, &body);
-            if !said.as_ref().is_some_and(|said| said.urgent)
-                && let Some((reason, why)) = announced.unread(p.topic, &body, said.is_some())
-            {
-                return Err(Refusal::new(reason, why, reason::PAYLOAD_FORMAT));
-            }
-            if let Some(said) = said {
-                return self.reading(p, said).map(Some);
+            let unread = announced.unread(p.topic, &body, said.is_some());
+            let unheard = unread.map(|(reason, why)| Refusal::new(reason, why, reason::PAYLOAD_FORMAT));
+            // What another part of it has said is heard all the same.
+            match (said, unheard) {
+                (Some(said), unheard) => return Ok(Made { draft: Some(self.reading(p, said)?), unheard }),
+                (None, Some(refusal)) => return Err(refusal),
+                (None, None) => {}
             }
         }
-        match p.topic.split('/').next().unwrap_or_default() {
+        let draft = match p.topic.split('/').next().unwrap_or_default() {
             "in" if is_removal(p) => self.message(p).map(Some),
             "in" => self.cloudevent(p, Defaults::default()).map(Some).map_err(|r| match r.reason {
                 "not-json" | "not-cloudevents" => Refusal {
@@ -246,7 +261,25 @@ impl Ingress {
                 reason::TOPIC_INVALID,
             )),
             _ => self.plain(p),
+        };
+        draft.map(Made::from)
+    }
+
+    fn made_by(&self, map: &Map, p: &Publish<'_>, body: &Body<'_>) -> Result<Made, Refusal> {
+        if map.skip {
+            return self.plain(p).map(Made::from);
         }
+        let defaults = Defaults {
+            urgent: map.priority == Some(ConfigPriority::Urgent),
+            reach: map.reach,
+            target: map.target.as_deref(),
+        };
+        let draft = match map.format {
+            Format::Cloudevents => self.cloudevent(p, defaults),
+            Format::Json | Format::Text => self.mapped(p, body, map, defaults),
+            Format::Discovery => unreachable!("`new` keeps these apart"),
+        };
+        draft.map(|draft| Some(draft).into())
     }
 
     /// No event; `None`: it only goes to those who are there.
@@ -287,7 +320,8 @@ impl Ingress {
     /// # Errors
     /// As [`Ingress::accept`].
     pub fn again(&self, client: &str, topic: &str, payload: &[u8]) -> Result<Option<Draft>, Refusal> {
-        self.try_take(&Publish::plain(client, topic, payload))
+        let made = self.try_take(&Publish::plain(client, topic, payload))?;
+        made.unheard.or_else(|| self.lost(topic)).map_or(Ok(made.draft), Err)
     }
 
     /// An event that came as such: its bytes are the sender's, but for what its type promises to say of a danger.
@@ -443,8 +477,8 @@ fn is_removal(p: &Publish<'_>) -> bool {
     p.retain && p.payload.is_empty()
 }
 
-fn must_be_heard(made: &Result<Option<Draft>, Refusal>) -> bool {
-    let Ok(Some(draft)) = made else { return false };
+fn must_be_heard(made: &Result<Made, Refusal>) -> bool {
+    let Ok(Made { draft: Some(draft), .. }) = made else { return false };
     let (header, payload) = draft.parts();
     header.lane == Lane::Urgent || header.kind == Kind::Event && case::opens_case(header.name, false, payload)
 }
@@ -452,18 +486,21 @@ fn must_be_heard(made: &Result<Option<Draft>, Refusal>) -> bool {
 impl crate::door::Ingress for Ingress {
     /// Makes of a publish what the log keeps. Always answers; a refusal is a dead letter.
     fn take(&self, p: &Publish<'_>) -> Taken {
+        let letter = |refusal: Refusal| {
+            let via = format!("mqtt:{}", p.client);
+            Note::DeadLetter(DeadLetter::new(refusal.reason, refusal.detail, via, p.topic, p.payload)).draft()
+        };
         match self.try_take(p) {
-            Ok(draft) => Taken { draft, reason: reason::SUCCESS },
+            Ok(made) => Taken { draft: made.draft, beside: made.unheard.map(letter), reason: reason::SUCCESS },
             Err(refusal) => {
-                let via = format!("mqtt:{}", p.client);
-                let letter = DeadLetter::new(refusal.reason, refusal.detail, via, p.topic, p.payload);
-                Taken { draft: Some(Note::DeadLetter(letter).draft()), reason: refusal.code }
+                let reason = refusal.code;
+                Taken { draft: Some(letter(refusal)), beside: None, reason }
             }
         }
     }
 
     fn is_urgent(&self, p: &Publish<'_>) -> bool {
         self.announced_by(p.topic).is_none()
-            && matches!(self.draft_of(p), Ok(Some(draft)) if draft.header().lane == Lane::Urgent)
+            && matches!(self.draft_of(p), Ok(Made { draft: Some(draft), .. }) if draft.header().lane == Lane::Urgent)
     }
 }

@@ -16,6 +16,8 @@ pub enum Danger {
     Sos,
     Smoke,
     Gas,
+    /// Another way to be poisoned than [`Danger::Gas`], of events of the same type: each ends by its own word.
+    CarbonMonoxide,
     WaterLeak,
 }
 
@@ -39,14 +41,14 @@ const NO: [&str; 11] = ["false", "off", "no", "none", "normal", "ok", "clear", "
 
 impl Danger {
     /// Those that are there or not, the worst first.
-    pub const OF_ALARMS: [Danger; 3] = [Danger::Smoke, Danger::Gas, Danger::WaterLeak];
+    pub const OF_ALARMS: [Danger; 4] = [Danger::Smoke, Danger::Gas, Danger::CarbonMonoxide, Danger::WaterLeak];
 
     /// The type of the event that tells of it.
     pub fn kind(self) -> &'static str {
         match self {
             Danger::Press | Danger::Sos => "city.sos.pressed.v1",
             Danger::Smoke => "city.smoke.reading.v1",
-            Danger::Gas => "city.gas.reading.v1",
+            Danger::Gas | Danger::CarbonMonoxide => "city.gas.reading.v1",
             Danger::WaterLeak => "city.leak.reading.v1",
         }
     }
@@ -58,6 +60,7 @@ impl Danger {
             Danger::Sos => Some("sos"),
             Danger::Smoke => Some("smoke"),
             Danger::Gas => Some("gas"),
+            Danger::CarbonMonoxide => Some("carbon_monoxide"),
             Danger::WaterLeak => Some("water_leak"),
         }
     }
@@ -69,6 +72,7 @@ impl Danger {
             Danger::Sos => "a call for help",
             Danger::Smoke => "smoke",
             Danger::Gas => "gas",
+            Danger::CarbonMonoxide => "carbon monoxide",
             Danger::WaterLeak => "a leak",
         }
     }

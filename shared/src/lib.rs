@@ -10,6 +10,7 @@
 //! | [`topic`] | MQTT topics and filters: rules, matching, and the names of ours |
 //! | [`case`] | a matter that somebody must deal with: its facts, clocks and steps |
 //! | [`config`] | a node's TOML file, typed |
+//! | [`battery`] | how a device's battery is, and the words in which it says so |
 //! | [`danger`] | what devices warn of, and the words in which they do |
 //! | [`prefix`] | which id is meant by its beginning, as people write them |
 //! | [`ids`] | positions, lanes, incarnations, boots and logs, each a type of its own |
@@ -20,6 +21,7 @@
 //! Deliberately absent: I/O, async, clocks and random sources. Whoever needs "now" passes it in.
 
 pub mod address;
+pub mod battery;
 pub mod case;
 pub mod config;
 pub mod danger;

@@ -149,6 +149,8 @@ impl<'a> Publish<'a> {
 pub struct Taken {
     /// `None`: a plain QoS 0 message, which only goes to those who are there.
     pub draft: Option<Draft>,
+    /// A dead letter of what could not be read in it, though the whole was taken.
+    pub beside: Option<Draft>,
     /// The MQTT 5 reason code of PUBACK or PUBREC.
     pub reason: u8,
 }
@@ -400,7 +402,14 @@ impl Door {
                 Some(r) => {
                     Some(dead_letter(r.name, &format!("a will: {}", r.detail), client, &will.topic, &will.payload))
                 }
-                None => self.ingress.take(publish).draft,
+                None => {
+                    let taken = self.ingress.take(publish);
+                    // A will's record is one, with its end.
+                    if taken.beside.is_some() {
+                        tracing::warn!(client, topic = %will.topic, "Of a will a part that may warn cannot be read.");
+                    }
+                    taken.draft
+                }
             };
             let live = draft.is_none().then(|| {
                 let payload = will.payload.clone().into();

@@ -5,18 +5,21 @@
 //! for a base topic. A message on an announced topic becomes one event with what all parts of that
 //! device find in it, in the words of the presets (`docs/devices.md`).
 //!
-//! Deliberately absent: Jinja (a template may only lead to a value; a part with another is named and
+//! Deliberately absent: what only Home Assistant's own templates know (`states()`; a part with such a one is named and
 //! left out), and what is no reading: switches, lights, covers and their like are not events.
+
+pub(super) mod template;
 
 use super::mapping::Body;
 use crate::note::reason::UNREAD_ALARM;
 use citybrain_shared::address::Tier;
 use citybrain_shared::config::Format;
 use citybrain_shared::danger::{self, Danger, Told};
-use citybrain_shared::{topic, words};
+use citybrain_shared::{battery, topic, words};
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use template::{PATH_MAX, Way, Word};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Parts of all devices that a node remembers: some 300 bytes each, 3 MB.
@@ -27,14 +30,14 @@ const PARTS_OF_ONE_MAX: usize = 200;
 const NAME_CHARS_MAX: usize = 120;
 /// Characters of a subject that names several.
 const SUBJECT_CHARS_MAX: usize = 240;
-/// Parts of a value's path.
-const PATH_MAX: usize = 8;
+/// Lost parts that a dead letter names.
+const LOST_NAMED_MAX: usize = 5;
+/// Characters of the templates of all parts that compute: some 100 bytes of memory each, 10 MB.
+const TEMPLATES_CHARS_MAX: usize = 100_000;
 /// The member that says whether a device is there, and the one that says which of its sensors does.
 const ONLINE: &str = "online";
 const TOLD_BY: &str = "told_by";
-/// Members that say how a device's battery is, and, of several devices, whose it is.
-const BATTERY: &str = "battery";
-const BATTERY_LOW: &str = "battery_low";
+/// The member that says, of several devices, whose battery it is.
 const BATTERY_OF: &str = "battery_of";
 
 /// Words in a name, or of a press, that mean a call for help.
@@ -54,6 +57,8 @@ pub(super) struct Announced {
     /// By topic, in the order of the announcements' topics.
     parts: HashMap<String, Vec<Part>>,
     count: usize,
+    /// Characters of their templates.
+    chars: usize,
 }
 
 /// What one topic says of one device.
@@ -70,8 +75,7 @@ pub(super) struct Part {
     pub unit: String,
     what: What,
     is_sos: bool,
-    /// Where the value stands; `None`: the whole payload as text.
-    path: Option<Vec<String>>,
+    way: Way,
     reach: Option<Tier>,
 }
 
@@ -93,7 +97,7 @@ enum What {
         payload: Option<String>,
         says: String,
     },
-    /// It says whether there is a danger, or somebody calls, but by a template that is not followed.
+    /// It says whether there is a danger, or somebody calls, but by a template that cannot be followed.
     Lost {
         why: String,
     },
@@ -152,6 +156,10 @@ impl Announced {
             read.parts.truncate(room);
             read.left_out.push(format!("a node remembers {PARTS_MAX} parts of devices"));
         }
+        read.parts = std::mem::take(&mut read.parts)
+            .into_iter()
+            .filter_map(|part| self.remembered(part, &mut read.left_out))
+            .collect();
         self.count += read.parts.len();
         let topics = read.parts.iter().map(|p| p.topic.clone()).collect();
         self.told.insert(topic.to_owned(), (hash, topics));
@@ -162,10 +170,22 @@ impl Announced {
         Ok(Some(read))
     }
 
+    /// A part with its template, if there is room for that.
+    fn remembered(&mut self, part: Part, left_out: &mut Vec<String>) -> Option<Part> {
+        if self.chars + part.way.chars() > TEMPLATES_CHARS_MAX {
+            let why = format!("a node remembers {TEMPLATES_CHARS_MAX} characters of templates");
+            left_out.push(format!("{}: {why}", part.object));
+            return part.lost(why);
+        }
+        self.chars += part.way.chars();
+        Some(part)
+    }
+
     fn forget(&mut self, topic: &str) {
         for of in self.told.remove(topic).into_iter().flat_map(|(_, topics)| topics) {
             let Some(all) = self.parts.get_mut(&of) else { continue };
             let before = all.len();
+            self.chars -= all.iter().filter(|p| p.by == topic).map(|p| p.way.chars()).sum::<usize>();
             all.retain(|p| p.by != topic);
             self.count -= before - all.len();
             if all.is_empty() {
@@ -179,17 +199,28 @@ impl Announced {
         self.parts.contains_key(topic)
     }
 
+    /// What of the announcement on that topic may warn or call for help and cannot be followed.
+    pub(super) fn lost(&self, topic: &str) -> Option<String> {
+        let (_, topics) = self.told.get(topic)?;
+        let all = topics.iter().collect::<BTreeSet<_>>();
+        let parts = all.into_iter().filter_map(|of| self.parts.get(of)).flatten().filter(|part| part.by == topic);
+        let lost: Vec<String> = parts.filter_map(Part::lost_for).collect();
+        let (named, others) = lost.split_at(lost.len().min(LOST_NAMED_MAX));
+        let others = (!others.is_empty()).then(|| format!("and {} more", others.len()));
+        (!named.is_empty()).then(|| named.iter().cloned().chain(others).collect::<Vec<_>>().join("; "))
+    }
+
     /// Why it must not pass for calm what is said on that topic: all look into JSON, and it is none; or a part that
     /// warns says what nobody can read. Where another part has read it, only a value of its own is that part's word.
     pub(super) fn unread(&self, topic: &str, body: &Body<'_>, is_read: bool) -> Option<(&'static str, String)> {
         let all = self.parts.get(topic)?;
-        let wants_json = all.iter().all(|part| part.path.is_some());
+        let wants_json = all.iter().all(|part| part.way.wants_json());
         if let Some((_, wanted)) = body.value(Format::Json).err().filter(|_| wants_json && !body.is_empty()) {
             let why =
                 format!("what announced itself on this topic looks into a JSON payload there: it should be {wanted}");
             return Some(("not-json", why));
         }
-        let of = || all.iter().filter(|part| !is_read || part.path.is_some());
+        let of = || all.iter().filter(|part| !is_read || part.way.wants_json());
         of().find_map(|part| part.unread(body)).map(|why| (UNREAD_ALARM, why))
     }
 
@@ -213,6 +244,7 @@ impl Announced {
             });
             says[at].add(part, value);
         }
+        says.iter_mut().for_each(|one| battery::read(&mut one.data));
         let said = Together(says);
         let subject = match topic.rsplit_once('/') {
             Some((bridge, _)) if !is_of_one && said.0.len() == 1 => bridge.to_owned(),
@@ -227,19 +259,21 @@ impl Part {
     fn value(&self, body: &Body<'_>) -> Option<Value> {
         match &self.what {
             What::Reading => {
-                let (value, _) = self.told(body)?;
+                let Word { value, .. } = self.told(body).filter(|word| word.is_certain)?;
                 Some(value.as_str().and_then(|t| t.parse().ok()).map_or(value, Value::Number))
             }
             What::Binary { on, off } | What::Online { on, off } => {
-                let (value, text) = self.told(body)?;
+                let Word { value, text, is_certain } = self.told(body)?;
                 let is = |word: &str| text == *word || value.is_boolean() && text.eq_ignore_ascii_case(word);
                 let exactly = if is(on) { Some(true) } else { is(off).then_some(false) };
-                exactly.or_else(|| self.warns().then(|| meant(on, off, &value, &text))?).map(Value::from)
+                let is_so = exactly.or_else(|| self.warns().then(|| meant(on, off, &value, &text))?)?;
+                // What is not there may be no yes, and ends no alarm.
+                (is_certain || is_so && self.warns()).then_some(is_so.into())
             }
             What::Lost { .. } => None,
             What::Press { of } => self.press(of, body).map(Value::from),
             What::Trigger { payload, says } => {
-                let (_, text) = self.told(body)?;
+                let Word { text, .. } = self.told(body)?;
                 payload.as_ref().is_none_or(|p| *p == text).then(|| says.as_str().into())
             }
         }
@@ -263,31 +297,25 @@ impl Part {
 
     /// Why nobody can say whether it warns.
     fn unread(&self, body: &Body<'_>) -> Option<String> {
-        if let What::Lost { why } = &self.what {
-            return (!body.is_empty()).then(|| format!("{}: {why}", self.shown()));
+        if let Some(why) = self.lost_for() {
+            return (!body.is_empty()).then_some(why);
         }
-        let (value, _) = self.told(body).filter(|_| self.warns() && self.value(body).is_none())?;
-        let value = value.to_string();
+        let word = match self.way.look(body) {
+            Err(why) => return self.matters().then(|| format!("{}: {why}", self.shown())),
+            Ok(word) => word.filter(|word| word.is_certain && self.warns() && self.value(body).is_none())?,
+        };
+        let value = word.value.to_string();
         Some(format!("{} says neither that it is so nor that it is not: {}", self.shown(), words::short(&value)))
     }
 
-    /// What stands where its template leads, or else the payload as text; and how it is spelled.
-    fn told(&self, body: &Body<'_>) -> Option<(Value, String)> {
-        let value = match &self.path {
-            None => body.value(Format::Text).ok()?.into_owned(),
-            Some(path) => {
-                let json = body.value(Format::Json).ok()?;
-                path.iter()
-                    .try_fold(&*json, |v, step| match v {
-                        Value::Array(all) => all.get(step.parse::<usize>().ok()?),
-                        other => other.get(step),
-                    })?
-                    .clone()
-            }
-        };
-        let text = spelled(&value);
-        let is_nothing = value.is_null() || ["", "unavailable", "unknown", "None"].contains(&text.as_str());
-        (!is_nothing).then_some((value, text))
+    /// What stands where its template leads, or else the payload as text.
+    fn told(&self, body: &Body<'_>) -> Option<Word> {
+        self.way.look(body).ok().flatten()
+    }
+
+    /// It, if it may not pass for calm, as one that cannot be followed.
+    fn lost(self, why: String) -> Option<Part> {
+        self.matters().then(|| Part { what: What::Lost { why }, way: Way::Whole, ..self })
     }
 
     /// What was pressed. A topic may carry more than presses: an `event_type` is one, and a word where none but
@@ -296,33 +324,43 @@ impl Part {
         let told = self.told(body);
         let (is_word, names) = match of {
             Presses::State => (true, &[][..]),
-            Presses::Events(names) => (self.path.is_some() || !names.is_empty(), names.as_slice()),
+            Presses::Events(names) => (self.way.wants_json() || !names.is_empty(), names.as_slice()),
         };
         let event_type = |v: &Value| v.get("event_type").and_then(Value::as_str).map(str::to_owned);
-        let there = told.as_ref().and_then(|(value, _)| event_type(value));
+        let there = told.as_ref().and_then(|word| event_type(&word.value));
         let of_payload = || body.value(Format::Json).ok().and_then(|whole| event_type(&whole));
-        let word =
-            || told.as_ref().map(|(_, text)| text).filter(|text| is_word && !text.starts_with(['{', '['])).cloned();
+        let word = || {
+            let is_meant = |text: &&String| is_word && !text.starts_with(['{', '[']);
+            told.as_ref()
+                .filter(|word| word.is_certain || has_sos(&word.text))
+                .map(|word| &word.text)
+                .filter(is_meant)
+                .cloned()
+        };
         let said = there.or_else(of_payload).or_else(word)?;
         (names.is_empty() || names.contains(&said)).then_some(said)
     }
 
-    /// Which danger it tells of: two ways to be poisoned are one.
+    /// Which danger it tells of.
     fn danger(&self) -> Option<Danger> {
-        let key = if self.key == "carbon_monoxide" { "gas" } else { &self.key };
-        dangerous(key).filter(|_| matches!(self.what, What::Binary { .. }))
+        dangerous(&self.key).filter(|_| matches!(self.what, What::Binary { .. }))
     }
 
     /// Is it left out, but not to be passed over?
     pub(super) fn is_lost(&self) -> bool {
-        matches!(self.what, What::Lost { .. })
+        self.lost_for().is_some()
+    }
+
+    /// Why, if it is.
+    fn lost_for(&self) -> Option<String> {
+        let What::Lost { why } = &self.what else { return None };
+        Some(format!("{}: {why}", self.shown()))
     }
 
     /// For people: where it stands, and what it becomes.
     pub(super) fn shown(&self) -> String {
-        let at = self.path.iter().map(|path| format!(" at /{}", path.join("/"))).collect::<String>();
         let unit = if self.unit.is_empty() { String::new() } else { format!(" in {}", self.unit) };
-        format!("{}: `{}`{at} is `{}`{unit}", self.device, self.topic, self.key)
+        format!("{}: `{}`{} is `{}`{unit}", self.device, self.topic, self.way, self.key)
     }
 }
 
@@ -376,7 +414,7 @@ impl<'p> Saying<'p> {
         // Of several parts of a class, as of the zones of a panel, each has a name of its own.
         let is_zone = self.zones.iter().filter(|zone| zone.key == part.key).count() > 1;
         if let Some(danger) = part.danger() {
-            // One zone, or one poison, is enough.
+            // One zone is enough.
             *self.dangers.entry(danger).or_default() |= value == true;
             self.spoke.push(part);
             let own = if is_zone { &part.object } else { &part.key };
@@ -471,14 +509,14 @@ impl Together<'_> {
         if self.named().len() < self.0.len() {
             return told;
         }
-        let level = |one: &Saying| one.data.get(BATTERY).and_then(Value::as_f64);
-        let is_low = |one: &&Saying| one.data.get(BATTERY_LOW) == Some(&Value::Bool(true));
+        let level = |one: &Saying| one.data.get(battery::LEVEL).and_then(Value::as_f64);
+        let is_low = |one: &&Saying| one.data.get(battery::LOW) == Some(&Value::Bool(true));
         let of = self.0.iter().filter(|one| level(one).is_some());
         let lowest = of.min_by(|a, b| level(a).partial_cmp(&level(b)).unwrap_or(Ordering::Equal));
         let low = self.0.iter().find(is_low);
-        told.extend(lowest.and_then(|one| Some((BATTERY.to_owned(), one.data.get(BATTERY)?.clone()))));
-        if self.0.iter().any(|one| one.data.contains_key(BATTERY_LOW)) {
-            told.insert(BATTERY_LOW.to_owned(), low.is_some().into());
+        told.extend(lowest.and_then(|one| Some((battery::LEVEL.to_owned(), one.data.get(battery::LEVEL)?.clone()))));
+        if self.0.iter().any(|one| one.data.contains_key(battery::LOW)) {
+            told.insert(battery::LOW.to_owned(), low.is_some().into());
         }
         told.extend(low.or(lowest).map(|one| (BATTERY_OF.to_owned(), one.device.into())));
         told
@@ -540,7 +578,7 @@ fn read(filter: &str, topic: &str, payload: &[u8], reach: Option<Tier>) -> Resul
         }
     }
     // All parts of a device name the same availability.
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     found.parts.retain(|p| !matches!(p.what, What::Online { .. }) || seen.insert(p.topic.clone()) || p.key != ONLINE);
     Ok(found)
 }
@@ -627,7 +665,7 @@ impl Announcement<'_> {
             (What::Press { .. } | What::Trigger { .. }, _) => "event".to_owned(),
             (What::Online { .. }, _) => ONLINE.to_owned(),
             (What::Binary { .. }, "moisture") => "water_leak".to_owned(),
-            (What::Binary { .. }, "battery") => BATTERY_LOW.to_owned(),
+            (What::Binary { .. }, "battery") => battery::LOW.to_owned(),
             // A counter of gas is no leak of it, and what a sensor of smoke measures no alarm.
             (What::Reading, class) if class.is_empty() || dangerous(class).is_some() => {
                 if dangerous(&object).is_some() { format!("{object}_value") } else { object.clone() }
@@ -648,19 +686,19 @@ impl Announcement<'_> {
             unit,
             what,
             is_sos,
-            path: None,
+            way: Way::Whole,
             reach: self.reach,
         };
         let mut part = self.part(topic, part)?;
-        let why = match path_of(&self.text("value_template", "val_tpl").unwrap_or_default()) {
-            Ok(path) => {
-                part.path = path;
+        let why = match Way::of(&self.text("value_template", "val_tpl").unwrap_or_default()) {
+            Ok(way) => {
+                part.way = way;
                 return Ok(vec![part]);
             }
             Err(why) => why,
         };
         // Nor may it pass for calm what this one says.
-        let lost = part.matters().then(|| Part { what: What::Lost { why: why.clone() }, ..part.clone() });
+        let lost = part.clone().lost(why.clone());
         // What an event is called may stand in its payload all the same.
         if self.component == "event" {
             left_out.push(format!("{}: {why}; only an `event_type` in its payload is a press", self.object));
@@ -697,7 +735,7 @@ impl Announcement<'_> {
                 unit: String::new(),
                 what,
                 is_sos: false,
-                path: path_of(&template)?,
+                way: Way::of(&template)?,
                 reach: self.reach,
             };
             all.push(self.part(self.topic(&topic), part)?);
@@ -766,46 +804,6 @@ fn has_sos(name: &str) -> bool {
 /// A scalar as payloads have it: texts as they are, the rest as JSON.
 fn spelled(v: &Value) -> String {
     v.as_str().map_or_else(|| v.to_string(), str::to_owned)
-}
-
-/// Where a template leads: `{{ value_json.a['b'][0] | float }}`; `None`: the payload itself.
-///
-/// # Errors
-/// What cannot be followed.
-fn path_of(template: &str) -> Result<Option<Vec<String>>, String> {
-    let wrong = || format!("`{template}` does more than lead to a value: `{{{{ value_json.a.b }}}}`");
-    let text = template.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let inner = text.strip_prefix("{{").and_then(|t| t.strip_suffix("}}")).ok_or_else(wrong)?;
-    let mut pieces = inner.trim_matches('-').split('|').map(str::trim);
-    let value = pieces.next().unwrap_or_default();
-    // None of these makes another value of one that is there.
-    const HARMLESS: [&str; 7] = ["float", "int", "round", "default", "is_defined", "string", "trim"];
-    if !pieces.all(|f| HARMLESS.contains(&f.split('(').next().unwrap_or_default().trim())) {
-        return Err(wrong());
-    }
-    if value == "value" {
-        return Ok(None);
-    }
-    let mut rest = value.strip_prefix("value_json").ok_or_else(wrong)?;
-    let mut path = Vec::new();
-    while !rest.is_empty() {
-        let (step, after) = if let Some(named) = rest.strip_prefix('.') {
-            let end = named.find(['.', '[']).unwrap_or(named.len());
-            let (step, after) = named.split_at(end);
-            (Some(step).filter(|s| s.chars().all(|c| c.is_alphanumeric() || c == '_')), after)
-        } else {
-            let (key, after) = rest.strip_prefix('[').and_then(|t| t.split_once(']')).ok_or_else(wrong)?;
-            let quoted = |q: char| key.strip_prefix(q).and_then(|k| k.strip_suffix(q));
-            let number = Some(key).filter(|k| k.chars().all(|c| c.is_ascii_digit()));
-            (quoted('\'').or_else(|| quoted('"')).or(number), after)
-        };
-        path.push(step.filter(|s| !s.is_empty()).ok_or_else(wrong)?.to_owned());
-        rest = after;
-    }
-    if path.len() > PATH_MAX { Err(wrong()) } else { Ok(Some(path)) }
 }
 
 #[cfg(test)]

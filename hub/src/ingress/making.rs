@@ -15,7 +15,7 @@ use citybrain_shared::danger::Danger;
 use citybrain_shared::event::{self, Envelope, is_attribute_name, is_attribute_value};
 use citybrain_shared::limits;
 use citybrain_shared::record::Draft;
-use citybrain_shared::words;
+use citybrain_shared::{battery, words};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -63,13 +63,18 @@ impl Ingress {
             Err(_) if is_certain => body.clone().into_owned(),
             told => told.map_err(|why| bad("no-value", why))?,
         };
-        warned.add_kept_to(map, &kind, &data);
+        if map.kind.is_some() {
+            warned.add_kept_to(map, &kind, &data);
+        }
         let is_there = warned.is_there();
         // A danger that nobody can read is no calm. Beside one that is there, or a call for help, it waits for nothing.
         if let Some(why) = warned.unread.take().filter(|_| !is_there && !is_call) {
             return Err(bad(UNREAD_ALARM, format!("{why}; a map's `words` say what others mean")));
         }
         warned.write(&mut data);
+        if let Value::Object(all) = &mut data {
+            battery::read(all);
+        }
         let defaults = Defaults { urgent: defaults.urgent || is_there, ..defaults };
         let source = match &map.source {
             // A level of a topic may have what no source has.
@@ -152,15 +157,19 @@ pub(super) fn as_promised(e: &Envelope<'_>, json: &[u8], defaults: Defaults<'_>)
         data: Option<&'a RawValue>,
     }
     let Some(danger) = Danger::promised(&e.kind) else { return Ok(None) };
-    let Ok(Event { data: Some(raw) }) = serde_json::from_slice(json) else { return Ok(None) };
-    let Ok(data) = serde_json::from_str::<Value>(raw.get()) else { return Ok(None) };
-    let warned = Warned::as_sent(danger, &data);
+    let raw = serde_json::from_slice::<Event<'_>>(json).ok().and_then(|event| event.data);
+    let data = raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok()).unwrap_or_default();
+    let mut warned = Warned::as_sent(danger, &data);
+    if !Warned::is_named_in(&data) {
+        warned.unread = Some(format!("it says nothing of {}", danger.name()));
+    }
     let is_urgent = defaults.urgent || e.priority() == event::Priority::Urgent;
     let is_heard = || warned.is_there() || case::opens_case(&e.kind, is_urgent, json);
     if let Some(why) = warned.unread.as_ref().filter(|_| !is_heard()) {
-        let why = format!("{why}; an event of type `{}` says `true` or `false` there", e.kind);
+        let why = format!("{why}; an event of type `{}` says `true` or `false` of it in its data", e.kind);
         return Err(Refusal::new(UNREAD_ALARM, why, reason::PAYLOAD_FORMAT));
     }
+    let Some(raw) = raw else { return Ok(None) };
     if warned.stands_in(&data) {
         return Ok(None);
     }

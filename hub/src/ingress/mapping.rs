@@ -1,5 +1,6 @@
 //! How a `[[map]]` looks at a payload: what must be there, what becomes data, what templates say.
 
+use super::discovery::template;
 use citybrain_shared::config::{Format, Map};
 use citybrain_shared::danger::{Danger, Told};
 use citybrain_shared::words;
@@ -12,34 +13,47 @@ use std::collections::BTreeMap;
 pub(super) struct Body<'a> {
     payload: &'a [u8],
     json: OnceCell<Result<Value, String>>,
+    for_templates: OnceCell<minijinja::Value>,
 }
 
 impl<'a> Body<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Body<'a> {
-        Body { payload, json: OnceCell::new() }
+        Body { payload, json: OnceCell::new(), for_templates: OnceCell::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.payload.is_empty()
     }
 
-    /// What it says, in the format of an entry. Text is a number if it reads as one, else a word or a
-    /// line; an integer too long for a number without loss is a word.
+    /// What it says, in the format of an entry.
     ///
     /// # Errors
     /// What it is not, and what it should be.
     pub(super) fn value(&self, format: Format) -> Result<Cow<'_, Value>, (&'static str, String)> {
         if format == Format::Text {
             let text = words::utf8(self.payload).map_err(|why| ("not-text", format!("UTF-8 text: {why}")))?.trim();
-            let is_integer = text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
-            let number = text.parse::<Number>().ok().filter(|n| !is_integer || is_exact(n));
-            return Ok(Cow::Owned(number.map_or_else(|| text.into(), Value::Number)));
+            return Ok(Cow::Owned(number_or_text(text)));
         }
+        self.json().map(Cow::Borrowed).map_err(|why| ("not-json", format!("JSON: {why}")))
+    }
+
+    /// # Errors
+    /// Why it is none.
+    pub(super) fn json(&self) -> Result<&Value, &str> {
         let json = self.json.get_or_init(|| {
             let text = words::utf8(self.payload)?;
             serde_json::from_str(text).map_err(|e| e.to_string())
         });
-        json.as_ref().map(Cow::Borrowed).map_err(|why| ("not-json", format!("JSON: {why}")))
+        json.as_ref().map_err(String::as_str)
+    }
+
+    /// As templates see it: `value` is its text, `value_json` what that is as JSON.
+    pub(super) fn for_templates(&self) -> &minijinja::Value {
+        self.for_templates.get_or_init(|| {
+            let text = words::utf8(self.payload).ok().map(|text| ("value", minijinja::Value::from(text)));
+            let json = self.json().ok().map(|json| ("value_json", template::given(json)));
+            minijinja::Value::from_pairs(text.into_iter().chain(json))
+        })
     }
 
     /// Does it read in the format of an entry?
@@ -102,15 +116,19 @@ impl Warned {
     /// What an event that came as such, of a type that promises this danger, says of it and of others.
     pub(super) fn as_sent(promised: Danger, data: &Value) -> Warned {
         let mut warned = Warned::default();
-        let members = Danger::OF_ALARMS.into_iter().filter_map(|danger| Some((danger, danger.member()?)));
-        // Two ways to be poisoned are one.
-        for (danger, member) in members.chain([(Danger::Gas, "carbon_monoxide")]) {
+        for (danger, member) in Danger::OF_ALARMS.into_iter().filter_map(|danger| Some((danger, danger.member()?))) {
             if let Some(value) = data.get(member) {
                 warned.add(danger, value, &format!("/data/{member}"));
             }
         }
         warned.add_promised(promised, data, Value::clone);
         warned
+    }
+
+    /// Do such data speak of any danger, be it that nothing is known of it?
+    pub(super) fn is_named_in(data: &Value) -> bool {
+        let Value::Object(all) = data else { return !data.is_null() };
+        Danger::OF_ALARMS.into_iter().filter_map(Danger::member).any(|member| all.contains_key(member))
     }
 
     /// What stands where the event's type promises that it says whether there is this danger.
@@ -179,6 +197,13 @@ fn neither(danger: Danger, pointer: &str, value: &Value) -> String {
     let name = danger.name();
     let at = if pointer.is_empty() { "the payload".to_owned() } else { format!("what stands at `{pointer}`") };
     format!("{at} says neither that there is {name} nor that there is none: {value}")
+}
+
+/// What a text says: a number if it reads as one. An integer too long for a number without loss is a word.
+pub(super) fn number_or_text(text: &str) -> Value {
+    let is_integer = text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse::<Number>().ok().filter(|n| !is_integer || is_exact(n));
+    number.map_or_else(|| text.into(), Value::Number)
 }
 
 /// Is it surely the number that was written? An integer beyond 64 bits is kept as the nearest of few.

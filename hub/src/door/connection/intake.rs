@@ -323,11 +323,14 @@ impl Connection<'_> {
                     counters.forbidden.add(1);
                 }
                 self.refuse(r.name, &r.detail, topic, p.payload);
-                Taken { draft: None, reason: r.reason }
+                Taken { draft: None, beside: None, reason: r.reason }
             }
             None => self.door.ingress.take(&publish),
         };
         let is_kept = is_refused || taken.draft.is_some();
+        if let Some(letter) = taken.beside {
+            self.put_draft(letter);
+        }
         match taken.draft {
             Some(draft) => self.put_draft(draft),
             None if taken.reason < reason::UNSPECIFIED => {

@@ -444,7 +444,7 @@ impl<C: Core> Outside<C> {
                 Event::Message(message) => {
                     let batch = batch(client, message, &mut first);
                     // Also where nothing was made of them: acknowledgements keep the order of the messages.
-                    let drafts: Vec<_> = batch.iter().filter_map(|m| self.take(m)).map(Offered::from).collect();
+                    let drafts: Vec<_> = batch.iter().flat_map(|m| self.take(m)).map(Offered::from).collect();
                     held.put(&self.core, drafts, batch);
                 }
                 Event::Sent(id) => going.flights.sent(id),
@@ -477,12 +477,12 @@ impl<C: Core> Outside<C> {
         Ok(())
     }
 
-    /// What the log keeps of a message; `None`: it is none of ours.
-    fn take(&self, message: &client::Message) -> Option<citybrain_shared::record::Draft> {
+    /// What the log keeps of a message; nothing where it is none of ours.
+    fn take(&self, message: &client::Message) -> impl Iterator<Item = citybrain_shared::record::Draft> {
         let at = message.topic();
         let ours = at.starts_with("events/") || at.starts_with("cmd/") || topic::is_link(&self.link_root, at);
         if ours {
-            return None;
+            return None.into_iter().chain(None);
         }
         self.seen.received.fetch_add(1, Ordering::Relaxed);
         let taken = self.ingress.take(&Publish {
@@ -493,7 +493,7 @@ impl<C: Core> Outside<C> {
         if taken.reason >= 0x80 {
             self.seen.refused.fetch_add(1, Ordering::Relaxed);
         }
-        taken.draft
+        taken.beside.into_iter().chain(taken.draft)
     }
 
     /// Puts the messages of some records behind `looked` into `ready`; returns how far it looked, or

@@ -440,17 +440,17 @@ impl Ingress for Plain {
         let event = p.topic.starts_with("in/");
         if event && !p.payload.starts_with(b"{") {
             let draft = dead_letter("not-json", "it is no object", p.client, p.topic, p.payload);
-            return Taken { draft: Some(draft), reason: 0x99 };
+            return Taken { draft: Some(draft), beside: None, reason: 0x99 };
         }
         let (kind, name) = if event { (Kind::Event, "t") } else { (Kind::Message, "") };
         if p.qos == 0 && !p.retain && !event {
-            return Taken { draft: None, reason: 0 };
+            return Taken { draft: None, beside: None, reason: 0 };
         }
         let is_urgent = p.topic.starts_with("in/sos/") || p.topic == BELLS;
         let lane = if is_urgent { Lane::Urgent } else { Lane::Routine };
         let header =
             Header { lane, topic: p.topic, qos: p.qos, retain: p.retain, door: p.door, ..Header::local(kind, name) };
-        Taken { draft: Some(Draft::new(&header, p.payload).unwrap()), reason: 0 }
+        Taken { draft: Some(Draft::new(&header, p.payload).unwrap()), beside: None, reason: 0 }
     }
 
     fn is_urgent(&self, p: &Publish<'_>) -> bool {

@@ -86,7 +86,12 @@ fn a_smoke_alarm_that_announces_itself_needs_no_mapping() {
             ("alarms/k1/state", r#"{"smoke":false}"#, r#"city.smoke.reading.v1 Kitchen {"smoke":false}"#),
             // No value at all says nothing; neither of its words is no calm.
             ("alarms/k1/state", r#"{"smoke":null}"#, "-"),
-            ("alarms/k1/state", r#"{"smoke":"test","battery":97}"#, "? unread-alarm"),
+            (
+                "alarms/k1/state",
+                r#"{"smoke":"test","battery":97}"#,
+                r#"city.sensor.reading.v1 Kitchen {"battery":97,"units":{"battery":"%"}}"#,
+            ),
+            ("alarms/k1/state", r#"{"smoke":"test"}"#, "? unread-alarm"),
             ("alarms/k1/lwt", "offline", r#"city.device.state.v1 Kitchen {"online":false}"#),
             ("alarms/k1/lwt", "online", r#"city.device.state.v1 Kitchen {"online":true}"#),
             // Taken back, a part after the other.
@@ -133,9 +138,9 @@ fn one_message_of_a_device_with_many_parts_is_one_event() {
             (
                 "air/1",
                 r#"{"t":"21.5","probes":[{"t":1},{"t":19}],"co":"OFF"}"#,
-                r#"city.gas.reading.v1 Hall {"carbon_monoxide":false,"gas":false,"t2":19,"temperature":21.5,"units":{"t2":"°C","temperature":"°C"}}"#,
+                r#"city.gas.reading.v1 Hall {"carbon_monoxide":false,"t2":19,"temperature":21.5,"units":{"t2":"°C","temperature":"°C"}}"#,
             ),
-            ("air/1", r#"{"co":"ON"}"#, r#"!city.gas.reading.v1 Hall {"carbon_monoxide":true,"gas":true}"#),
+            ("air/1", r#"{"co":"ON"}"#, r#"!city.gas.reading.v1 Hall {"carbon_monoxide":true}"#),
             ("air/1/set", "ON", "-"),
         ],
     );
@@ -182,7 +187,7 @@ fn one_zone_of_a_panel_is_enough_for_its_alarm() {
     for (class, key, kind) in [
         ("smoke", "smoke", "smoke"),
         ("gas", "gas", "gas"),
-        ("carbon_monoxide", "gas", "gas"),
+        ("carbon_monoxide", "carbon_monoxide", "gas"),
         ("moisture", "water_leak", "leak"),
     ] {
         assert_eq!(says(&node, &format!("homeassistant/device/{class}/config"), &panel(class)), "-");
@@ -236,12 +241,12 @@ fn gas_that_is_gone_is_no_word_of_carbon_monoxide() {
         &node,
         &[
             ("homeassistant/device/k/config", both, "-"),
-            ("vend/k", r#"{"co":"ON"}"#, r#"!city.gas.reading.v1 Kitchen c {"carbon_monoxide":true,"gas":true}"#),
-            ("vend/k", r#"{"gas":"OFF"}"#, r#"city.gas.reading.v1 Kitchen g {"gas":false}"#),
+            ("vend/k", r#"{"co":"ON"}"#, r#"!city.gas.reading.v1 Kitchen {"carbon_monoxide":true}"#),
+            ("vend/k", r#"{"gas":"OFF"}"#, r#"city.gas.reading.v1 Kitchen {"gas":false}"#),
             (
                 "vend/k",
                 r#"{"gas":"OFF","co":"ON"}"#,
-                r#"!city.gas.reading.v1 Kitchen {"carbon_monoxide":true,"gas":true}"#,
+                r#"!city.gas.reading.v1 Kitchen {"carbon_monoxide":true,"gas":false}"#,
             ),
         ],
     );
@@ -365,16 +370,24 @@ fn a_device_that_warns_is_heard_in_other_words_than_those_that_it_announced_or_r
 }
 
 #[test]
-fn one_zone_that_warns_is_heard_though_another_s_word_does_not_read_and_calm_is_not_believed_then() {
+fn one_zone_is_heard_alone_though_another_s_word_does_not_read_and_that_is_told_beside_it() {
     let node = node();
     all(
         &node,
         &[
             ("homeassistant/device/fp/config", PANEL, "-"),
             ("vend/fp", r#"{"z1":"ON","z2":"maybe"}"#, r#"!city.smoke.reading.v1 Panel z1 {"smoke":true,"z1":true}"#),
-            ("vend/fp", r#"{"z1":"OFF","z2":"maybe","b":3}"#, "? unread-alarm"),
+            (
+                "vend/fp",
+                r#"{"z1":"OFF","z2":"maybe","b":3}"#,
+                r#"city.smoke.reading.v1 Panel z1 {"battery":3,"smoke":false,"z1":false}"#,
+            ),
         ],
     );
+    for z1 in ["ON", "OFF"] {
+        let told = beside(&node, "vend/fp", &format!(r#"{{"z1":"{z1}","z2":"maybe"}}"#));
+        assert!(told.starts_with("unread-alarm: Panel: `vend/fp` at /z2 is `smoke` says neither"), "{told}");
+    }
 }
 
 #[test]
@@ -392,26 +405,132 @@ fn an_announcement_that_does_not_read_is_a_dead_letter_and_takes_nothing_back() 
     assert_eq!(says(&node, "vend/k", "ON"), "-");
 }
 
+/// Reason and words of the dead letter beside what is kept of a message; empty: there is none.
+fn beside(node: &Ingress, topic: &str, payload: &str) -> String {
+    let publish =
+        Publish { retain: topic.ends_with("/config"), ..Publish::plain("gateway", topic, payload.as_bytes()) };
+    let Some(letter) = node.take(&publish).beside else { return String::new() };
+    let Note::DeadLetter(letter) = Note::parse(letter.payload()).unwrap() else { panic!("no other note") };
+    assert_eq!((letter.topic.as_str(), letter.payload.as_str()), (topic, payload));
+    format!("{}: {}", letter.reason, letter.detail)
+}
+
 #[test]
-fn what_warns_by_a_template_that_is_not_followed_is_a_dead_letter_where_nothing_else_is_read() {
+fn what_a_template_computes_is_heard_as_what_it_leads_to() {
     let node = node();
-    let tell = |name: &str, more: &str| {
-        let part = format!(r#"{{"name":"{name}","stat_t":"vend/j"{more}}}"#);
-        assert_eq!(says(&node, &format!("homeassistant/binary_sensor/{name}/config"), &part), "-");
+    let tell = |component: &str, name: &str, more: &str, template: &str| {
+        let part = serde_json::json!({ "name": name, "stat_t": format!("vend/{name}"), "val_tpl": template });
+        let Value::Object(mut part) = part else { unreachable!() };
+        part.extend(serde_json::from_str::<Map<String, Value>>(more).unwrap());
+        let topic = format!("homeassistant/{component}/{name}/config");
+        assert_eq!(says(&node, &topic, &Value::Object(part).to_string()), "-");
     };
-    let template = r#","val_tpl":"{{ 'ON' if value_json.s == 3 else 'OFF' }}""#;
-    tell("door", template);
+    let smoke = r#"{"dev_cla":"smoke"}"#;
+    tell(
+        "binary_sensor",
+        "a",
+        r#"{"dev_cla":"smoke","pl_on":"alarm","pl_off":"normal"}"#,
+        "{{ value_json.alarm | lower }}",
+    );
+    tell("binary_sensor", "b", smoke, "{{ 'ON' if value_json.x else 'OFF' }}");
+    tell("binary_sensor", "c", r#"{"dev_cla":"gas"}"#, "{% if value_json.p > 3 %}ON{% else %}OFF{% endif %}");
+    tell("binary_sensor", "d", smoke, "{{ 'ON' if value_json.a or value_json.b else 'OFF' }}");
+    tell("binary_sensor", "e", r#"{"dev_cla":"door","pl_on":"True","pl_off":"False"}"#, "{{ value_json.x == 'open' }}");
+    tell("sensor", "f", r#"{"dev_cla":"temperature"}"#, "{{ (value | float / 10) | round(1) }}");
+    tell("sensor", "action", r#"{"dev":{"name":"Bed"}}"#, "{{ value_json.keys | first }}");
+    tell("event", "h", r#"{"evt_typ":["sos"]}"#, r#"{"event_type": "{{ value_json.action | lower }}"}"#);
+    all(
+        &node,
+        &[
+            ("vend/a", r#"{"alarm":"ALARM"}"#, r#"!city.smoke.reading.v1 a {"smoke":true}"#),
+            ("vend/a", r#"{"alarm":"Normal"}"#, r#"city.smoke.reading.v1 a {"smoke":false}"#),
+            ("vend/a", r#"{"alarm":"burning"}"#, "? unread-alarm"),
+            ("vend/a", r#"{"alarm":null}"#, "-"),
+            ("vend/a", "hello", "? not-json"),
+            ("vend/b", r#"{"x":1}"#, r#"!city.smoke.reading.v1 b {"smoke":true}"#),
+            ("vend/b", r#"{"x":0}"#, r#"city.smoke.reading.v1 b {"smoke":false}"#),
+            // Nothing of it ends no alarm.
+            ("vend/b", r#"{"t":21}"#, "-"),
+            ("vend/c", r#"{"p":3.5}"#, r#"!city.gas.reading.v1 c {"gas":true}"#),
+            ("vend/d", r#"{"b":true}"#, r#"!city.smoke.reading.v1 d {"smoke":true}"#),
+            ("vend/d", r#"{"b":false}"#, "-"),
+            ("vend/d", r#"{"a":false,"b":false}"#, r#"city.smoke.reading.v1 d {"smoke":false}"#),
+            ("vend/e", r#"{"x":"open"}"#, r#"city.sensor.reading.v1 e {"door":true}"#),
+            ("vend/f", "215", r#"city.sensor.reading.v1 f {"temperature":21.5}"#),
+            ("vend/action", r#"{"keys":["sos"]}"#, r#"!city.sos.pressed.v1 Bed {"event":"sos"}"#),
+            ("vend/h", r#"{"action":"SOS"}"#, r#"!city.sos.pressed.v1 h {"event":"sos"}"#),
+        ],
+    );
+}
+
+/// One that only Home Assistant can follow.
+const LOST: &str = r#""val_tpl":"{{ states(value_json.s) }}""#;
+
+#[test]
+fn what_warns_by_a_template_that_cannot_be_followed_is_told_at_once_and_where_nothing_else_is_read() {
+    let node = node();
+    let part = |name: &str, more: &str| format!(r#"{{"name":"{name}","stat_t":"vend/j",{more}}}"#);
+    let tell = |name: &str, more: &str| {
+        let topic = format!("homeassistant/binary_sensor/{name}/config");
+        // What it was stays, beside a dead letter.
+        assert_eq!(says(&node, &topic, &part(name, more)), "-");
+    };
+    tell("door", LOST);
     assert_eq!(says(&node, "vend/j", r#"{"s":3}"#), "-", "no danger");
-    tell("k", &format!(r#","dev_cla":"smoke"{template}"#));
+    let smoke = part("k", &format!(r#""dev_cla":"smoke",{LOST}"#));
+    let k = "homeassistant/binary_sensor/k/config";
+    assert_eq!(
+        beside(&node, k, &smoke),
+        "bad-announcement: not all of it is heard: k: `vend/j` is `smoke`: `{{ states(value_json.s) }}` cannot be \
+         followed: nothing here is called `states`"
+    );
+    assert_eq!(beside(&node, k, &smoke), "", "it is told once");
+    assert_eq!(node.again("gateway", k, smoke.as_bytes()).unwrap_err().reason, "bad-announcement");
+    let restarted = super::tests::node();
+    restarted.recall(k, smoke.as_bytes());
+    assert_eq!(beside(&restarted, k, &smoke), "", "also after a restart");
     assert_eq!(says(&node, "vend/j", r#"{"s":3}"#), "? unread-alarm");
     assert_eq!(says(&node, "vend/j", ""), "-");
-    tell("warm", r#","val_tpl":"{{ value_json.t }}""#);
-    let announced = node.announces(
-        "homeassistant/binary_sensor/k2/config",
-        format!(r#"{{"dev_cla":"smoke","stat_t":"vend/k2"{template}}}"#).as_bytes(),
-    );
+    tell("warm", r#""val_tpl":"{{ value_json.t }}","dev_cla":"heat""#);
+    assert_eq!(says(&node, "vend/j", r#"{"t":"ON"}"#), r#"city.sensor.reading.v1 warm {"heat":true}"#);
+    let announced = node.announces("homeassistant/binary_sensor/k2/config", smoke.as_bytes());
     let announced = announced.expect("an announcement").expect("it reads");
     assert!(announced.parts.is_empty() && announced.left_out.len() == 1, "{announced:?}");
+}
+
+#[test]
+fn what_a_template_cannot_say_of_a_message_is_told_beside_what_others_read_in_it() {
+    let node = node();
+    let part = |name: &str, more: &str| format!(r#"{{"stat_t":"vend/j",{more},"dev":{{"name":"{name}"}}}}"#);
+    let computed = r#""dev_cla":"smoke","val_tpl":"{{ 'ON' if value_json.s | float > 3 else 'OFF' }}""#;
+    says(&node, "homeassistant/binary_sensor/k/config", &part("Hall", computed));
+    assert_eq!(says(&node, "vend/j", r#"{"s":"x"}"#), "? unread-alarm");
+    says(&node, "homeassistant/sensor/t/config", &part("Hall", r#""val_tpl":"{{ value_json.t }}""#));
+    let (both, bad) = (r#"{"s":4,"t":21}"#, r#"{"s":"x","t":21}"#);
+    assert_eq!(says(&node, "vend/j", both), r#"!city.smoke.reading.v1 Hall {"smoke":true,"t":21}"#);
+    assert_eq!(beside(&node, "vend/j", both), "");
+    assert_eq!(says(&node, "vend/j", bad), r#"city.sensor.reading.v1 Hall {"t":21}"#);
+    let told = beside(&node, "vend/j", bad);
+    assert!(told.starts_with("unread-alarm: Hall: `vend/j` by `{{ 'ON' if value_json.s | float > 3"), "{told}");
+    assert!(told.contains("invalid float literal"), "{told}");
+    assert_eq!(node.again("gateway", "vend/j", bad.as_bytes()).unwrap_err().reason, "unread-alarm");
+}
+
+#[test]
+fn a_node_has_room_for_so_many_templates() {
+    let mut all = Announced::default();
+    let template = format!("{{{{ value ~ '{}' }}}}", "x".repeat(900));
+    let tell = |all: &mut Announced, i: usize| {
+        let part = serde_json::json!({"stat_t": format!("t/{i}"), "dev_cla": "smoke", "val_tpl": template}).to_string();
+        all.tell("h/+/+/config", &format!("h/binary_sensor/d{i}/config"), part.as_bytes(), None).unwrap().unwrap()
+    };
+    let lost = (0..150).filter(|i| tell(&mut all, *i).parts.iter().all(Part::is_lost)).count();
+    assert!((35..50).contains(&lost), "{lost}");
+    assert!(all.lost("h/binary_sensor/d149/config").unwrap().contains("100000 characters of templates"));
+    for i in 0..150 {
+        all.tell("h/+/+/config", &format!("h/binary_sensor/d{i}/config"), b"", None).unwrap();
+    }
+    assert_eq!((all.count, all.chars), (0, 0));
 }
 
 #[test]
@@ -426,7 +545,8 @@ fn how_a_button_for_help_is_itself_is_no_call() {
         let template = r#","val_tpl":"{{ 'ON' if value_json.b < 5 else 'OFF' }}""#;
         let computed = part.replace(r#","name""#, &format!(r#"{template},"name""#));
         assert_eq!(says(&node, &format!("homeassistant/binary_sensor/{object}/config"), &computed), "-");
-        assert_eq!(says(&node, &format!("vend/{class}"), r#"{"b":3}"#), "-", "nobody's alarm is lost");
+        let said = says(&node, &format!("vend/{class}"), r#"{"b":3}"#);
+        assert!(!said.starts_with('!') && said.contains(&format!("{{\"{key}\":true")), "{said}");
     }
     for class in ["", "safety", "problem"] {
         let part = format!(r#"{{"dev_cla":"{class}","stat_t":"vend/call","name":"SOS"}}"#);
@@ -436,8 +556,7 @@ fn how_a_button_for_help_is_itself_is_no_call() {
 }
 
 #[test]
-fn a_press_that_may_call_by_a_template_that_is_not_followed_is_a_dead_letter() {
-    let template = r#""val_tpl":"{{ value_json.keys | first }}""#;
+fn a_press_that_may_call_by_a_template_that_cannot_be_followed_is_a_dead_letter() {
     for (component, name, more, want) in [
         ("sensor", "action", r#""dev":{"name":"SOS 7"}"#, "? unread-alarm"),
         ("sensor", "action", r#""dev":{"name":"Lamp"}"#, "-"),
@@ -449,7 +568,7 @@ fn a_press_that_may_call_by_a_template_that_is_not_followed_is_a_dead_letter() {
         ("event", "e", r#""evt_typ":["single"]"#, "-"),
     ] {
         let node = node();
-        let part = format!(r#"{{"stat_t":"vend/b","topic":"vend/b",{template},{more}}}"#);
+        let part = format!(r#"{{"stat_t":"vend/b","topic":"vend/b",{LOST},{more}}}"#);
         assert_eq!(says(&node, &format!("homeassistant/{component}/b/{name}/config"), &part), "-");
         assert_eq!(says(&node, "vend/b", r#"{"keys":["emergency"]}"#), want, "{component} {more}");
         if component == "event" {
@@ -563,7 +682,7 @@ fn a_template_of_presses_that_cannot_be_followed_is_told_and_leaves_those_that_n
     let press =
         r#"{"stat_t":"vend/b","val_tpl":"{{ {'event_type': value_json.action} | tojson }}","dev":{"name":"sos"}}"#;
     let why = left_out("event", press);
-    assert!(why.len() == 1 && why[0].contains("does more than lead to a value"), "{why:?}");
+    assert!(why.len() == 1 && why[0].contains("cannot be followed: "), "{why:?}");
     assert!(why[0].ends_with("only an `event_type` in its payload is a press"), "{why:?}");
     all(
         &node(),
@@ -615,11 +734,10 @@ fn what_cannot_be_followed_is_left_out_with_its_reason() {
     for (component, announcement, want) in [
         (
             "sensor",
-            r#"{"stat_t":"a","val_tpl":"{{ value | float / 10 }}"}"#,
-            "x: `{{ value | float / 10 }}` does more than",
+            r#"{"stat_t":"a","val_tpl":"{{ states('x') }}"}"#,
+            "x: `{{ states('x') }}` cannot be followed: nothing here is called `states`",
         ),
-        ("sensor", r#"{"stat_t":"a","val_tpl":"{% if value %}1{% endif %}"}"#, "x: `{% if value %}"),
-        ("sensor", r#"{"stat_t":"a","val_tpl":"{{ value_json.a + 1 }}"}"#, "x: `{{ value_json.a + 1 }}`"),
+        ("sensor", r#"{"stat_t":"a","val_tpl":"{% if value %}1"}"#, "x: `{% if value %}1` cannot be followed: "),
         ("sensor", r#"{"stat_t":"a","val_tpl":"{{ value_json. }}"}"#, "x: `{{ value_json. }}`"),
         ("sensor", r#"{"name":"none"}"#, "x: it has no `state_topic`"),
         ("sensor", r#"{"stat_t":"a/#"}"#, "x: `a/#` is no topic"),

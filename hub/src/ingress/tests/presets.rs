@@ -69,6 +69,13 @@ fn zigbee2mqtt() {
                 r#"{"action":"emergency"}"#,
                 r#"!city.sos.pressed.v1 pendant {"action":"emergency"}"#,
             ),
+            ("zigbee2mqtt/pendant", r#"{"action":"SOS"}"#, r#"!city.sos.pressed.v1 pendant {"action":"SOS"}"#),
+            // Whose battery is how, in numbers and words.
+            (
+                "zigbee2mqtt/door",
+                r#"{"battery":"7 %","battery_low":"LOW"}"#,
+                r#"city.sensor.reading.v1 door {"battery":7,"battery_low":true}"#,
+            ),
             ("zigbee2mqtt/cord", r#"{"sos":true}"#, r#"!city.sos.pressed.v1 cord {"sos":true}"#),
             ("zigbee2mqtt/switch", r#"{"action":"double"}"#, r#"city.button.pressed.v1 switch {"action":"double"}"#),
             (
@@ -81,13 +88,13 @@ fn zigbee2mqtt() {
             (
                 "zigbee2mqtt/stove",
                 r#"{"carbon_monoxide":false,"co":3}"#,
-                r#"city.gas.reading.v1 stove {"carbon_monoxide":false,"co":3,"gas":false}"#,
+                r#"city.gas.reading.v1 stove {"carbon_monoxide":false,"co":3}"#,
             ),
             // An alarm for both.
             (
                 "zigbee2mqtt/boiler",
                 r#"{"smoke":false,"carbon_monoxide":true}"#,
-                r#"!city.gas.reading.v1 boiler {"carbon_monoxide":true,"gas":true,"smoke":false}"#,
+                r#"!city.gas.reading.v1 boiler {"carbon_monoxide":true,"smoke":false}"#,
             ),
             (
                 "zigbee2mqtt/boiler",
@@ -192,6 +199,12 @@ fn tasmota_and_esphome() {
             ),
             ("door/binary_sensor/front/state", "OFF", r#"city.sensor.reading.v1 door {"front":false}"#),
             ("kitchen/binary_sensor/smoke/state", "ON", r#"!city.smoke.reading.v1 kitchen {"smoke":true}"#),
+            (
+                "kitchen/binary_sensor/carbon_monoxide/state",
+                "ON",
+                r#"!city.gas.reading.v1 kitchen {"carbon_monoxide":true}"#,
+            ),
+            ("kitchen/binary_sensor/co/state", "OFF", r#"city.gas.reading.v1 kitchen {"carbon_monoxide":false}"#),
             ("kitchen/binary_sensor/smoke/state", "OFF", r#"city.smoke.reading.v1 kitchen {"smoke":false}"#),
             ("bed/binary_sensor/sos/state", "ON", r#"!city.sos.pressed.v1 bed {"sos":true}"#),
             ("bed/binary_sensor/sos/state", "OFF", r#"city.sensor.reading.v1 bed {"sos":false}"#),
@@ -223,6 +236,16 @@ fn shelly() {
                 r#"city.sensor.reading.v1 shellyplus1 {"switch:0":{"id":0,"output":true},"ts":1700000000.5}"#,
             ),
             (
+                "shellyplussmoke/events/rpc",
+                r#"{"method":"NotifyStatus","params":{"ts":1.5,"devicepower:0":{"id":0,"battery":{"V":2.4,"percent":8}}}}"#,
+                r#"city.sensor.reading.v1 shellyplussmoke {"battery":8,"devicepower:0":{"battery":{"V":2.4,"percent":8},"id":0},"ts":1.5}"#,
+            ),
+            (
+                "house/f/events/rpc",
+                r#"{"method":"NotifyFullStatus","params":{"flood:0":{"alarm":false},"devicepower:0":{"battery":{"percent":8}}}}"#,
+                r#"city.leak.reading.v1 house/f {"alarm":false,"battery":8,"water_leak":false}"#,
+            ),
+            (
                 "sos/7-301/events/rpc",
                 r#"{"src":"s","dst":"x","method":"NotifyEvent","params":{"ts":1700000000.5,"events":[{"component":"input:0","id":0,"event":"single_push","ts":1700000000.5}]}}"#,
                 r#"!city.sos.pressed.v1 sos/7-301 {"events":[{"component":"input:0","event":"single_push","id":0,"ts":1700000000.5}],"ts":1700000000.5}"#,
@@ -245,6 +268,12 @@ fn chirpstack() {
         )
     };
     let topic = "application/17c82e96-be03-4f38-aef3-f83d48582d97/device/0101010101010101/event/up";
+    let status = "application/1/device/01/event/status";
+    let told = |battery: &str| {
+        format!(
+            r#"{{"deduplicationId":"s1","deviceInfo":{{"deviceName":"smoke-7","devEui":"01"}},"margin":10,{battery}}}"#
+        )
+    };
     all(
         "\"chirpstack\"",
         &[
@@ -300,6 +329,21 @@ fn chirpstack() {
                 r#"city.sensor.reading.v1 smoke-7 {"data":"qg==","devEui":"0101010101010101","fPort":1}"#,
             ),
             ("application/1/device/2/event/join", "{}", "-"),
+            (
+                status,
+                &told(r#""externalPowerSource":false,"batteryLevelUnavailable":false,"batteryLevel":7.5"#),
+                r#"city.sensor.reading.v1 smoke-7 {"battery":7.5,"devEui":"01","margin":10}"#,
+            ),
+            (
+                status,
+                &told(r#""externalPowerSource":true,"batteryLevel":0"#),
+                r#"city.sensor.reading.v1 smoke-7 {"devEui":"01","margin":10}"#,
+            ),
+            (
+                status,
+                &told(r#""batteryLevelUnavailable":true,"batteryLevel":0"#),
+                r#"city.sensor.reading.v1 smoke-7 {"devEui":"01","margin":10}"#,
+            ),
         ],
     );
     let one = up("{}", r#","object":{"smoke":1}"#);
@@ -359,6 +403,26 @@ fn devices_made_for_a_maker_s_cloud() {
                 "/sys/a1Pk/dev7/thing/event/TiltAlarm/post",
                 r#"{"id":"9","params":{"value":{"angle":30},"time":1}}"#,
                 r#"city.device.event.v1 a1Pk/dev7 {"event":"TiltAlarm","time":1,"value":{"angle":30}}"#,
+            ),
+            (
+                "/sys/a1Pk/dev7/thing/event/SOS/post",
+                r#"{"id":"9","params":{"value":{},"time":1}}"#,
+                r#"!city.sos.pressed.v1 a1Pk/dev7 {"time":1,"value":{}}"#,
+            ),
+            (
+                "/sys/a1Pk/dev7/thing/event/SmokeAlarm/post",
+                r#"{"id":"9","params":{"value":{},"time":1}}"#,
+                r#"!city.smoke.reading.v1 a1Pk/dev7 {"smoke":true,"time":1,"value":{}}"#,
+            ),
+            (
+                "/sys/a1Pk/dev7/thing/event/AlarmEvent/post",
+                r#"{"id":"9","params":{"value":{"GasSensorState":1},"time":1}}"#,
+                r#"!city.gas.reading.v1 a1Pk/dev7 {"event":"AlarmEvent","gas":true,"time":1,"value":{"GasSensorState":1}}"#,
+            ),
+            (
+                "/sys/a1Pk/dev7/thing/event/property/post",
+                r#"{"params":{"BatteryPercentage":{"value":8,"time":1}}}"#,
+                r#"city.sensor.reading.v1 a1Pk/dev7 {"BatteryPercentage":8,"battery":8}"#,
             ),
             (
                 "$oc/devices/dev7/sys/properties/report",
@@ -562,10 +626,11 @@ struct Form {
     payload: String,
 }
 
-const DANGERS: [(&str, &str); 4] = [
+const DANGERS: [(&str, &str); 5] = [
     ("sos", "city.sos.pressed.v1"),
     ("smoke", "city.smoke.reading.v1"),
     ("gas", "city.gas.reading.v1"),
+    ("carbon_monoxide", "city.gas.reading.v1"),
     ("water_leak", "city.leak.reading.v1"),
 ];
 
@@ -591,7 +656,6 @@ fn forms() -> Vec<Form> {
         add("onenet", "$sys/p/d/thing/property/post", danger, plain);
         add("esphome", &format!("kitchen/binary_sensor/{danger}/state"), danger, "@".into());
     }
-    add("zigbee2mqtt", "zigbee2mqtt/k", "gas", r#"{"carbon_monoxide":@}"#.into());
     for (danger, property) in [("smoke", "Smoke"), ("gas", "Gas"), ("water_leak", "Water")] {
         for value in ["@", r#"{"value":@,"time":1}"#] {
             let payload = format!(r#"{{"params":{{"{property}SensorState":{value}}}}}"#);
