@@ -53,7 +53,7 @@ fn a_template_says_what_it_says_in_home_assistant() {
         (r#"{"event_type": "{{ value_json.action }}"}"#, r#"{"action":"sos"}"#, r#"{"event_type":"sos"}"#),
         ("{{ value_json.a if value_json is defined else value }}", "x", r#""x""#),
         ("{{ value_json.x * 100 }}", r#"{"x":0.5}"#, "50.0"),
-        ("{{ value_json.n + 0 }}", r#"{"n":12345678901234567890123}"#, r#"1.2345678901234568e22"#),
+        ("{{ value_json.n + 0 }}", r#"{"n":12345678901234567890123}"#, r#"1.2345678901234568e+22"#),
     ] {
         assert_eq!(says(template, payload), said, "{template} {payload}");
     }
