@@ -4,6 +4,7 @@ use super::asking::Wait;
 use super::{At, Direct, Fail, Output};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::{Address, view};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +18,7 @@ pub enum Alarm {
     Show {
         /// The alarm's id, or enough of it, or its name as the list shows it, in quotes if it has a blank:
         /// 'smoke/hall /CITY/STREET/zigbee2mqtt/hall', or without the source behind it: smoke/hall
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         #[command(flatten)]
         at: At,
@@ -69,6 +71,7 @@ pub struct List {
 pub struct Act {
     /// The alarm's id, or enough of it, or its name as the list shows it, in quotes if it has a blank:
     /// 'smoke/hall /CITY/STREET/zigbee2mqtt/hall', or without the source behind it: smoke/hall
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Who does it [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]

@@ -5,6 +5,7 @@ use super::{At, Direct, Fail, Output};
 use crate::cap::{BYTES_MAX, CONTENT_TYPE};
 use citybrain_shared::view;
 use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub enum Cap {
     /// One of them, with its messages and the nodes that were told
     Show {
         /// Its id, or enough of it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         #[command(flatten)]
         at: At,
@@ -34,6 +36,7 @@ pub enum Cap {
     /// It is over before its time, by this node's word, here and below; nodes above go on with what they have
     Cancel {
         /// Its id, or enough of it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         /// Why, for those who were told
         #[arg(long, default_value = "", hide_default_value = true)]
@@ -46,6 +49,7 @@ pub enum Cap {
     /// The message that an alarm of this tree has come to, as XML
     Alarm {
         /// As `alarm list` shows it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         #[command(flatten)]
         at: At,

@@ -9,7 +9,7 @@ use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
 use citybrain_shared::event::GOVERNANCE;
 use citybrain_shared::view::{self, segment};
-use clap::builder::PossibleValuesParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{ArgGroup, Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -181,7 +181,7 @@ pub enum Case {
         #[command(flatten)]
         step: Step,
         /// The case that it follows from now on
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
         into: Option<String>,
     },
     /// Say something, and refer to what shows it
@@ -225,6 +225,7 @@ pub enum Case {
 #[derive(Debug, Args)]
 pub struct Id {
     /// The case's id, or enough of it
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
 }
 

@@ -3,6 +3,7 @@
 use super::{At, Fail, Output, position};
 use citybrain_shared::view;
 use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 
 #[derive(Debug, Subcommand)]
 pub enum Directives {
@@ -20,6 +21,7 @@ pub enum Directives {
     /// One, with the nodes that have not answered
     Show {
         /// The directive's id, or enough of it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         #[command(flatten)]
         at: At,

@@ -427,6 +427,30 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_is_empty_is_asked_for_before_any_node_is() {
+        for line in [
+            "case show",
+            "case accept",
+            "case merge x --into",
+            "alarm show",
+            "alarm ack",
+            "cap show",
+            "cap cancel",
+            "cap alarm",
+            "directives show",
+            "show",
+            "trace",
+            "service show",
+            "service request",
+        ] {
+            let args = ["citybrain"].into_iter().chain(line.split(' ')).chain([""]);
+            let refused = Cli::try_parse_from(args).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{line}");
+            assert!(refused.to_string().contains("a value is required for"), "{line}: {refused}");
+        }
+    }
+
+    #[test]
     fn a_span_of_no_days_is_refused_and_not_told_as_peace() {
         for question in ["supervision", "case stats"] {
             assert!(parse(&format!("citybrain {question} --days 0")).is_err(), "{question}");

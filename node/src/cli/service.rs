@@ -6,6 +6,7 @@ use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::Booked;
 use citybrain_shared::view::{self, segment};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -30,6 +31,7 @@ pub enum Service {
     /// One, with what is free if this node offers it
     Show {
         /// Code or name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         service: String,
         /// Whose, where several nodes have one of that name
         #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
@@ -44,6 +46,7 @@ pub enum Service {
 #[derive(Debug, Args)]
 pub struct Request {
     /// Code or name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub service: String,
     /// Whose, where several nodes have one of that name
     #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]

@@ -3,12 +3,14 @@
 use super::{At, Fail, Output};
 use citybrain_shared::view;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   citybrain show 01990f7e-… --at chengdu/liucheng    the record of it that this street holds")]
 pub struct Show {
     /// The event's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Its source: finds it however old it is
     #[arg(long)]

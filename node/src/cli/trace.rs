@@ -3,6 +3,7 @@
 use super::{At, Direct, Fail, Output, Through};
 use citybrain_shared::view::{self, Answer};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
   citybrain trace --probe --above http://city:8080     send a marked urgent event here and time its way")]
 pub struct Trace {
     /// The event's id
-    #[arg(required_unless_present = "probe")]
+    #[arg(required_unless_present = "probe", value_parser = NonEmptyStringValueParser::new())]
     pub id: Option<String>,
     /// Its source: finds it however old it is
     #[arg(long)]
