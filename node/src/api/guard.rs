@@ -374,6 +374,7 @@ fn as_supervisor(name: &str, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
     if ask.approved_by.as_deref().is_some_and(|by| by != name) {
         return Err(forbidden("a supervisor's token approves in its own name only", Role::Operator));
     }
+    machine::two_persons(&ask.by, name, r#"another asks for it, and this token approves: `"by":"NAME"`"#)?;
     // The role is the asker's, who is somebody else.
     let role = Some(ask.role.unwrap_or_else(|| verb.usual_role()));
     Ok(Ask { role, approved_by: Some(name.to_owned()), ..ask })
@@ -543,6 +544,16 @@ mod tests {
             (Verb::Close, ask(None, "", Some("zhan"))),
         ] {
             assert_eq!(zhan.asks(verb, wrong).unwrap_err().status, StatusCode::FORBIDDEN, "{verb}");
+        }
+        // Whoever asks is another: this one can do no more than approve.
+        for by in ["zhan", " zhan "] {
+            let refused = zhan.asks(Verb::Suspend, ask(None, by, None)).unwrap_err();
+            assert_eq!(
+                (refused.failure.error.as_str(), refused.status),
+                ("own-approval", StatusCode::FORBIDDEN),
+                "{by}"
+            );
+            assert!(refused.failure.hint.contains(r#"`"by":"NAME"`"#), "{}", refused.failure.hint);
         }
         assert!(zhan.is_operator().is_err() && zhan.sees_persons());
         assert_eq!(zhan.acts_as("li".into()).unwrap(), "zhan");

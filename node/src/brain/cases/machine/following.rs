@@ -28,16 +28,24 @@ pub fn is_owed_a_word(case: &Case, leader: &Case) -> bool {
 }
 
 impl Book<'_> {
-    /// May another case be merged into `main`, which is `id`, at this node?
+    /// May another case be merged into `main`, which is `id`, at this node? `from`: where it was asked for, if not here.
     ///
     /// # Errors
     /// Why not, and what to do.
-    fn mergeable<'m>(&self, id: &str, main: Option<&'m Case>) -> Result<&'m Case, (String, String)> {
+    fn mergeable<'m>(
+        &self,
+        id: &str,
+        main: Option<&'m Case>,
+        from: Option<&Address>,
+    ) -> Result<&'m Case, (String, String)> {
         let me = self.me;
         let unknown = || {
-            let above =
-                me.parent().map_or(String::new(), |above| format!("a node above both knows it: ask at {above}"));
-            (format!("{me} knows no case `{id}`"), above)
+            // A node above that knew it would have said where it is.
+            let asked = from.filter(|from| from.covers(me) && *from != me);
+            let nor = asked.map_or(String::new(), |from| format!(", nor does {from}"));
+            let above = me.parent().filter(|_| asked.is_none());
+            let above = above.map(|above| format!("; if it is right, a node above may know it: ask at {above}"));
+            (format!("{me} knows no case `{id}`{nor}"), format!("look at its id again{}", above.unwrap_or_default()))
         };
         let main = main.ok_or_else(unknown)?;
         if !main.status.is_open() || main.owner != *me || main.handing_to.is_some() {
@@ -59,7 +67,7 @@ impl Book<'_> {
         now: DateTime<Utc>,
     ) -> Vec<Stepped> {
         let Some(id) = &case.merging else { return Vec::new() };
-        let main = self.mergeable(id, main);
+        let main = self.mergeable(id, main, None);
         let done = if main.is_ok() { Verb::Merge.done() } else { step::NOT_MERGED };
         let mut turn = Turn::new(self, case, done, BY, None, None, now);
         turn.case.merging = None;
@@ -112,7 +120,11 @@ impl Turn<'_> {
         ask: &Ask,
         other: &dyn Fn(&str) -> Option<Case>,
     ) -> Result<Option<Stepped>, Refusal> {
-        let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
+        let into = ask
+            .into
+            .as_deref()
+            .filter(|into| !into.trim().is_empty())
+            .ok_or_else(|| missing("into", "the case that this one follows"))?;
         let (me, main) = (self.book.me, other(into));
         if main.as_ref().is_some_and(|main| main.id == self.case.id) || into == self.case.id {
             return Err(Refusal::new("no-merge", "a case does not follow itself", ""));
@@ -135,7 +147,7 @@ impl Turn<'_> {
         }
         let main = self
             .book
-            .mergeable(into, main.as_ref())
+            .mergeable(into, main.as_ref(), self.entry.from.as_ref())
             .map_err(|(detail, hint)| Refusal::new("no-merge", detail, hint))?;
         Ok(Some(self.joins(main, &ask.by, ask.role)))
     }

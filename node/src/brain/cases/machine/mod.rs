@@ -38,7 +38,7 @@ use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
 pub use turn::TEXT_MAX;
-pub use turn::{APP, OPEN311, RESIDENT, app_of, heard_as, is_name};
+pub use turn::{APP, OPEN311, RESIDENT, app_of, heard_as, is_name, two_persons};
 use turn::{NAME_MAX, Turn};
 pub(super) use turn::{cut, is_same_person, shown};
 

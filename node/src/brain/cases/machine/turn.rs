@@ -265,13 +265,7 @@ impl<'a> Turn<'a> {
         self.need_text(what)?;
         let approved_by = ask.approved_by.clone().filter(|a| !a.trim().is_empty());
         let approved_by = approved_by.ok_or_else(|| missing("approved_by", "who approved it"))?;
-        if is_same_person(&approved_by, &ask.by) {
-            return Err(Refusal::new(
-                "own-approval",
-                "nobody approves what they ask for",
-                r#"another: `"approved_by":"NAME"`"#,
-            ));
-        }
+        two_persons(&ask.by, &approved_by, r#"another: `"approved_by":"NAME"`"#)?;
         self.entry.to = Some(format!("approved by {approved_by}"));
         Ok(Approved { by: ask.by.clone(), approved_by, at: self.now, reason: self.entry.text.clone() })
     }
@@ -499,6 +493,17 @@ pub(in crate::brain::cases) fn is_same_person(a: &str, b: &str) -> bool {
         name.chars().map(plain).filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
     };
     letters(a) == letters(b)
+}
+
+/// Who asks for what must be approved, and who approves it. `way`: what whoever asks can do about it.
+///
+/// # Errors
+/// They are one.
+pub fn two_persons(by: &str, approved_by: &str, way: &str) -> Result<(), Refusal> {
+    match is_same_person(by, approved_by) {
+        true => Err(Refusal::new("own-approval", "nobody approves what they ask for", way)),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn missing(field: &str, what: &str) -> Refusal {

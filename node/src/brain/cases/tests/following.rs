@@ -191,7 +191,7 @@ fn a_duplicate_of_another_node_s_case_goes_there_and_follows_it() {
     let into = |id: &str| Ask { into: Some(id.into()), ..by("w", Role::Worker) };
     let refused = world.places["c/s/b"].cases.ask("q", Verb::Merge, &into("p"), "w0", START).unwrap_err();
     assert_eq!(refused.detail, "c/s/b knows no case `p`");
-    assert_eq!(refused.hint, "a node above both knows it: ask at c/s");
+    assert_eq!(refused.hint, "look at its id again; if it is right, a node above may know it: ask at c/s");
     assert!(world.ask("c", "q", Verb::Merge, &into("p"), "w1"));
     world.settle();
     for n in ["c", "c/s", AT, "c/s/b"] {
@@ -207,6 +207,23 @@ fn a_duplicate_of_another_node_s_case_goes_there_and_follows_it() {
     assert!(world.ask(AT, "p", Verb::Reject, &by("boss", Role::Supervisor), ""));
     world.settle();
     assert_eq!((last(&world, "c/s/b", "q").0, case(&world, "c/s/b", "q").case.status), ("unmerged", Status::Submitted));
+}
+
+#[test]
+fn a_case_that_nobody_knows_is_looked_for_at_no_node_below_the_one_that_was_asked() {
+    let mut world = World::new();
+    open(&mut world, &["p"], "L");
+    let into = |id: &str| Ask { into: Some(id.into()), ..by("w", Role::Worker) };
+    assert!(world.ask("c", "p", Verb::Merge, &into("nope"), "w1"));
+    world.settle();
+    let wishes = &case(&world, "c", "p").wishes;
+    let refused = wishes.last().and_then(|w| w.refused.clone()).expect("the owner's word");
+    assert!(refused.contains(&format!("{AT} knows no case `nope`, nor does c")), "{refused}");
+    assert!(refused.contains("look at its id again") && !refused.contains("ask at"), "{refused}");
+    for empty in ["", " "] {
+        let refused = world.places[AT].cases.ask("p", Verb::Merge, &into(empty), "w2", START).unwrap_err();
+        assert_eq!(refused.error, "missing", "{empty:?}");
+    }
 }
 
 #[test]
