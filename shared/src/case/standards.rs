@@ -13,9 +13,11 @@ pub struct Words {
     pub urban: String,
     /// The hotline's (12345): 办理.
     pub hotline: String,
-    /// Open311's status: `open` or `closed`.
+    /// Open311's status: `open` or `closed`. Left out of what is never shown there: incidents and appointments.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub open311: String,
-    /// mySociety's: `in_progress`.
+    /// mySociety's: `in_progress`. Left out as that is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub update: String,
 }
 
@@ -54,7 +56,10 @@ impl Case {
             }
             Status::Withdrawn => (0, "作废", "撤单", "cancelled"),
         };
-        let open311 = if self.status.is_open() { "open" } else { "closed" };
+        let (open311, update) = match self.is_public() {
+            true => (if self.status.is_open() { "open" } else { "closed" }, update),
+            false => ("", ""),
+        };
         let own = str::to_owned;
         Words { step, urban: own(urban), hotline: own(hotline), open311: own(open311), update: own(update) }
     }

@@ -260,7 +260,9 @@ fn what(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> 
     line(out, "what", format!("{} {}{of}, by {}", c.kind, named(c), c.channel))?;
     let w = &v.words;
     let step = if w.step > 0 { format!(", step {} of 7", w.step) } else { String::new() };
-    line(out, "elsewhere", format!("{}{step}; 12345: {}; Open311: {}, {}", w.urban, w.hotline, w.open311, w.update))?;
+    let shown = !w.open311.is_empty();
+    let open311 = if shown { format!("; Open311: {}, {}", w.open311, w.update) } else { String::new() };
+    line(out, "elsewhere", format!("{}{step}; 12345: {}{open311}", w.urban, w.hotline))?;
     if !c.description.is_empty() {
         line(out, "described", c.description.clone())?;
     }

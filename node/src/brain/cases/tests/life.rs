@@ -168,6 +168,15 @@ fn who_has_watched_a_case_that_was_reopened_or_taken_over_watches_it_no_more() {
 }
 
 #[test]
+fn what_open311_does_not_show_has_no_word_there() {
+    let words = Desk::pressed("L").case.words();
+    assert_eq!((words.hotline.as_str(), words.open311.as_str(), words.update.as_str()), ("受理", "", ""));
+    let told = serde_json::to_value(&words).unwrap();
+    assert_eq!((told.get("open311"), told.get("update")), (None, None), "{told}");
+    assert_eq!(Desk::new("L").case.words().open311, "open");
+}
+
+#[test]
 fn what_belongs_to_110_119_or_120_is_rejected_as_passed_on() {
     let mut d = Desk::new("L");
     let ask = Ask { reason: Some(ClosedReason::Emergency), ..by("w", Role::Worker) };
