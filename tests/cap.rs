@@ -517,6 +517,29 @@ fn a_warning_that_expires_is_over_by_itself_also_where_the_line_is_cut() {
 }
 
 #[test]
+fn a_warning_that_names_no_place_by_a_code_reaches_all_and_one_for_nobody_here_says_so() {
+    let tree = city();
+    let top = tree.node("c");
+    let (sent, expires) = (at(-60), at(3600));
+    let alert = Warning::alert("met-1", &sent, "x", &expires).xml();
+    let (from, to) = (alert.find("<geocode>").expect("a geocode"), alert.find("</geocode>").expect("its end"));
+    // As an ordinary gateway of a bureau sends it.
+    let bare = format!("{}<polygon>30,103 30,104 31,104 30,103</polygon>{}", &alert[..from], &alert[to + 10..]);
+    let taken = post(top, &bare).json();
+    assert_eq!((&taken["notified"], &taken["note"]), (&json!(["c"]), &Value::Null), "{taken}");
+    for address in ["c", "c/s", "c/s/m", "c/t"] {
+        stands(tree.node(address), Some("major"));
+    }
+    let mistyped = alert.replace("met-1", "met-2").replace("510115001000", "999999999999");
+    let taken = post(top, &mistyped).json();
+    assert_eq!(taken["notified"], json!([]), "{taken}");
+    let file = tree.dir().join("storm.xml");
+    std::fs::write(&file, &mistyped).expect("it is written");
+    let sent = run(&["cap", "send", file.to_str().expect("UTF-8"), "--yes", "--node", &top.url()]);
+    sent.says(0, &["told: nobody below", "note: no node here has the code 999999999999", "`[node]`", "`[cap] notify"]);
+}
+
+#[test]
 fn what_is_no_warning_makes_none_and_is_told_why() {
     let tree = city();
     let top = tree.node("c");

@@ -33,8 +33,8 @@ use std::sync::Arc;
 const VIA: &str = "http:cap";
 /// Entries of the feed, the newest first.
 const ENTRIES_MAX: usize = 1_000;
-/// Unknown references that an answer names.
-const REFERENCES_TOLD: usize = 10;
+/// Unknown references, or codes, that an answer names.
+const NAMES_TOLD: usize = 10;
 /// The scope of what is for everybody.
 const PUBLIC: &str = "Public";
 /// Characters of why a warning is cancelled.
@@ -426,7 +426,7 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
     let status = if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
     let note = match is_late {
         true => "an update that was sent after it is in force: it is kept, and that goes on".into(),
-        false => remark(&read, is_known, now),
+        false => remarks(&read, is_known, now),
     };
     let Told { root, key, .. } = read.told;
     let mut nodes: Vec<Address> = read.below.into_iter().filter(|_| !is_late).map(|below| below.node).collect();
@@ -451,6 +451,24 @@ fn taken(ctx: &Ctx, told: &Told) -> Result<Option<Pos>, Refusal> {
 }
 
 /// What whoever sent it may not expect.
+fn remarks(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> String {
+    let nobody = (!read.nobodys.is_empty()).then(|| {
+        let codes = some(&read.nobodys);
+        let way = "`code` in a node's `[node]` gives it one, `[cap] notify = \"subtree\"` tells all";
+        format!("no node here has the code {codes}: nobody below is told; {way}")
+    });
+    let all = [remark(read, is_known, now), nobody.unwrap_or_default()];
+    all.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// The first of many.
+fn some(all: &[String]) -> String {
+    let named: Vec<&str> = all.iter().take(NAMES_TOLD).map(|name| words::short(name)).collect();
+    let more = all.len() - named.len();
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(" "))
+}
+
 fn remark(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> String {
     let told = &read.told;
     let goes_on = read.above.as_ref().map(|node| format!("it came from {node}, and goes on there"));
@@ -462,10 +480,7 @@ fn remark(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> St
         "Update" | "Cancel" if !is_known => "it refers to nothing that is in force here".into(),
         "Cancel" if told.expires <= now => "what it cancels has expired".into(),
         "Update" | "Cancel" if !read.unknown.is_empty() => {
-            let named: Vec<&str> = read.unknown.iter().take(REFERENCES_TOLD).map(String::as_str).collect();
-            let more = read.unknown.len() - named.len();
-            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-            format!("not in force here, of what it refers to: {}{more}", named.join(" "))
+            format!("not in force here, of what it refers to: {}", some(&read.unknown))
         }
         _ => goes_on.unwrap_or_default(),
     }

@@ -38,6 +38,11 @@ pub fn places(info: &Message, me: &Address, known: &[(Address, Option<String>)])
     is_coded.then_some(found)
 }
 
+/// All the geocodes of an `info` by which [`places`] looks for nodes.
+pub fn codes(info: &Message) -> impl Iterator<Item = &str> {
+    parts(info, "area").flat_map(|area| values(area, "geocode", ADDRESS).chain(values(area, "geocode", DIVISION)))
+}
+
 /// Without those that are below others of them, in the order of the tree.
 pub fn topmost(nodes: &mut Vec<Address>) {
     nodes.sort();

@@ -401,7 +401,7 @@ pub struct CapTaken {
     pub duplicate: bool,
     /// Nodes that are told, each with all below it; one below at which the warning came in, alone.
     pub notified: Vec<Address>,
-    /// What the sender may not expect; often nothing.
+    /// What the sender may not expect, such as codes of areas that no node has; often nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }

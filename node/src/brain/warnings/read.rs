@@ -19,6 +19,8 @@ pub struct Read {
     pub unknown: Vec<String>,
     /// Who below is told, and what; the worst first.
     pub below: Vec<Below>,
+    /// The codes of its areas, if it is told to nobody for no node here having one of them.
+    pub nobodys: Vec<String>,
     /// A node above that goes on with what it moves on or ends here.
     pub above: Option<Address>,
 }
@@ -100,6 +102,9 @@ impl Warnings {
         let expires = believed.chain([expires(&infos, sent)]).max().unwrap_or(sent);
         let whom = is_actual.then(|| self.concerned(&held, &infos, !lost.is_empty()));
         let (nodes, alone) = whom.unwrap_or_default();
+        let is_nobodys = is_actual && self.notify == Notify::Areas && nodes.is_empty() && alone.is_empty();
+        let codes = infos.iter().filter(|_| is_nobodys).flat_map(|(info, _)| areas::codes(info));
+        let nobodys: BTreeSet<String> = codes.map(str::to_owned).collect();
         let deep = nodes.iter().map(|node| (node, true));
         let alone = alone.iter().map(|node| (node, false));
         let below = deep.chain(alone).map(|(node, deep)| Below { node: node.clone(), deep, words: words(node) });
@@ -127,7 +132,7 @@ impl Warnings {
             message: Value::Object(message),
             xml: xml.to_owned(),
         };
-        Read { told, also, unknown, below, above }
+        Read { told, also, unknown, below, nobodys: nobodys.into_iter().collect(), above }
     }
 
     /// The nodes that are told, each with all below it, and those that are told alone.
@@ -145,6 +150,10 @@ impl Warnings {
         let is_told = |node: &Address| nodes.iter().any(|n| n.covers(node));
         let holders = before.iter().flat_map(|b| b.holders.keys()).filter(|node| is_below(&self.me, node));
         let alone: BTreeSet<Address> = holders.filter(|node| !is_told(node)).cloned().collect();
+        // What says of no place by a code where it is may be of anybody.
+        if nodes.is_empty() && alone.is_empty() && infos.iter().any(|(_, places)| places.is_none()) {
+            return all();
+        }
         match (nodes.len() + alone.len()) * before.len().max(1) > TARGETS_MAX {
             true => all(),
             false => (nodes, alone.into_iter().collect()),

@@ -339,6 +339,45 @@ fn an_update_of_other_areas_raises_nothing_in_those_it_has_left_and_its_cancella
 }
 
 #[test]
+fn what_no_code_says_where_it_is_may_be_of_anybody_and_what_names_none_of_these_nodes_is_of_nobody_here() {
+    let known = ["c", "c/s", "c/t"].map(|node| (a(node), None));
+    let mut city = city();
+    city.notify = Notify::Areas;
+    let bare = json!({"event": "暴雨", "severity": "Severe", "area": [{"areaDesc": "全市", "polygon": ["30,103 30,104 31,104 30,103"]}]});
+    let with = |infos: Vec<Value>| {
+        let mut message = of_areas("Alert", 1, &[]);
+        message.insert("info".into(), infos.into());
+        message
+    };
+    let of = |area: &str| of_areas("Alert", 1, &[(area, "Minor")])["info"][0].clone();
+    let told = |city: &Warnings, message: Message| {
+        let read = city.read(message, "", &known);
+        (read.told.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(), read.nobodys)
+    };
+    let none = Vec::<String>::new;
+    assert_eq!(told(&city, with(vec![bare.clone()])), (vec!["c".into()], none()));
+    assert_eq!(told(&city, with(vec![of("c/z"), bare.clone()])), (vec!["c".into()], none()));
+    assert_eq!(told(&city, with(vec![of("c/s"), bare.clone()])), (vec!["c/s".into()], none()));
+    assert_eq!(told(&city, with(vec![of("c/y"), of("c/z"), of("c/z")])), (none(), vec!["c/y".into(), "c/z".into()]));
+    // One of elsewhere may stand beside one of here.
+    assert_eq!(told(&city, with(vec![of("c/s"), of("c/z")])), (vec!["c/s".into()], none()));
+    // Who was told nothing of an alert hears of an update that may be his.
+    hears(&mut city, "c", &super::tests::told("Alert", 1, Severity::Major));
+    let mut update = of_areas("Update", 2, &[]);
+    update.insert("info".into(), json!([bare]));
+    assert_eq!(told(&city, update), (vec!["c".into()], none()));
+    city.notify = Notify::Nobody;
+    assert_eq!(told(&city, with(vec![of("c/z")])), (none(), none()));
+    let exercise = |mut message: Message| {
+        message.insert("status".into(), "Exercise".into());
+        message
+    };
+    city.notify = Notify::Areas;
+    assert_eq!(told(&city, exercise(with(vec![bare]))), (none(), none()));
+    assert_eq!(told(&city, exercise(with(vec![of("c/z")]))), (none(), none()));
+}
+
+#[test]
 fn nobody_is_told_whom_this_node_cannot_tell() {
     let mut warnings = node("c/s");
     let told = Told { nodes: vec![a("c/t"), a("c/s/m"), a("c/s/m/n")], ..told("Alert", 1, Severity::Major) };
