@@ -678,6 +678,120 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     assert_eq!(file("no word", GOOD).wrong().0, 400);
 }
 
+/// 三号门, 南门 and 王 as GBK has them.
+const GATE: &[u8] = b"\xC8\xFD\xBA\xC5\xC3\xC5";
+const SOUTH: &[u8] = b"\xC4\xCF\xC3\xC5";
+const WANG: &[u8] = b"\xCD\xF5";
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("%{b:02X}")).collect()
+}
+
+#[test]
+fn a_form_in_another_encoding_is_read_where_it_says_which_and_refused_otherwise() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    tree.start();
+    let c = Client::of(&tree, "c");
+    let text = format!(
+        "service_code=SJ0102&address_string={}&description={}&first_name={}",
+        escaped(SOUTH),
+        escaped(GATE),
+        escaped(WANG)
+    );
+    let raw = [b"service_code=SJ0102&address_string=", SOUTH, b"&description=", GATE, b"&first_name=", WANG].concat();
+    let part = |name: &str, kind: &str, value: &[u8]| {
+        let head = format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n{kind}\r\n");
+        [head.as_bytes(), value, b"\r\n"].concat()
+    };
+    let parts = |kind: &str| {
+        let texts = [("description", GATE), ("address_string", SOUTH), ("first_name", WANG)];
+        let texts = texts.map(|(name, value)| part(name, kind, value)).concat();
+        [part("service_code", "", b"SJ0102"), texts, b"--x--".to_vec()].concat()
+    };
+    let post = |path: &str, kind: &str, body: &[u8]| c.ask("POST", path, &[("content-type", kind)], body);
+    let id_of = |filed: &Told| {
+        assert_eq!(filed.status, 200, "{}", filed.text);
+        filed.said()[0]["service_request_id"].as_str().expect("an id").to_owned()
+    };
+    let (form, multipart) = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x");
+    let mut id = String::new();
+    for (kind, body) in [
+        (format!("{form}; charset=GBK"), text.as_bytes()),
+        (format!("{form}; Charset=\"gb18030\""), &raw),
+        (format!("{multipart}; charset=gb2312"), &parts("")),
+        (multipart.to_owned(), &parts("Content-Type: text/plain; charset=GBK\r\n")),
+    ] {
+        id = id_of(&post("requests.json", &kind, body));
+        let kept = tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown");
+        let of = |name: &str| kept["case"][name].clone();
+        assert_eq!((of("title"), of("description")), (json!("三号门"), json!("三号门")), "{kind}");
+        assert_eq!(
+            (&kept["case"]["place"]["text"], &kept["contact"]["name"]),
+            (&json!("南门"), &json!("王")),
+            "{kind}"
+        );
+    }
+    // What it does not say, or says wrongly, is guessed by nobody.
+    let before = c.get("requests.json").said().as_array().map(Vec::len);
+    for (kind, body) in [
+        (form.to_owned(), text.as_bytes()),
+        (form.to_owned(), &raw),
+        (format!("{form}; charset=utf-8"), text.as_bytes()),
+        (format!("{form}; charset=none-such"), text.as_bytes()),
+        (multipart.to_owned(), &parts("")),
+        (multipart.to_owned(), &parts("Content-Type: text/plain; charset=utf-8\r\n")),
+    ] {
+        let refused = post("requests.json", &kind, body);
+        let all = refused.said();
+        let words: Vec<&str> =
+            all.as_array().expect("a list").iter().filter_map(|w| w["description"].as_str()).collect();
+        for name in ["description", "address_string", "first_name"] {
+            let is_named =
+                words.iter().any(|w| w.starts_with(name) && w.contains("UTF-8") && w.contains("charset=GBK"));
+            assert!(refused.status == 400 && is_named, "{kind}: {words:?}");
+        }
+    }
+    assert_eq!(c.get("requests.json").said().as_array().map(Vec::len), before, "nothing was filed");
+    // Many name Latin-1 and send UTF-8.
+    let utf8 = "service_code=SJ0102&address_string=x&description=%E4%B8%89%E5%8F%B7%E9%97%A8";
+    for charset in ["iso-8859-1", "none-such"] {
+        let id = id_of(&post("requests.json", &format!("{form}; charset={charset}"), utf8.as_bytes()));
+        assert_eq!(c.one(&id)["description"], "三号门", "{charset}");
+    }
+
+    // The same of an update, and of what stands in an address.
+    let said = format!("service_request_id={id}&description={}", escaped(GATE));
+    let (status, why) = c.post("servicerequestupdates.json", &said).wrong();
+    assert!(status == 400 && why.starts_with("description"), "{status} {why}");
+    let taken = post("servicerequestupdates.json", &format!("{form}; charset=GBK"), said.as_bytes());
+    assert_eq!(taken.status, 200, "{}", taken.text);
+    let told = c.get("servicerequestupdates.json").text;
+    assert!(told.contains("三号门"), "{told}");
+    let (status, why) = c.get("requests.json?service_code=%C8%FD").wrong();
+    assert!(status == 400 && why.starts_with("service_code"), "{status} {why}");
+}
+
+#[test]
+fn the_time_of_an_update_may_be_left_out_and_is_refused_where_it_is_none() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    tree.start();
+    let c = Client::of(&tree, "c");
+    let id = filed(&c);
+    let says = |at: &str| {
+        c.post("servicerequestupdates.json", &format!("service_request_id={id}&description=x&updated_datetime={at}"))
+    };
+    for at in ["nonsense", "2026-13-01T00:00:00Z", "2026-11-24"] {
+        let (status, why) = says(at).wrong();
+        assert!(
+            status == 400 && why.contains("updated_datetime") && why.contains("2026-11-24T08:00:00Z"),
+            "{at}: {why}"
+        );
+    }
+    for at in ["2026-11-24T08:00:00%2B08:00", "2035-01-01T00:00:00Z", ""] {
+        assert_eq!(says(at).status, 200, "{at}");
+    }
+}
+
 #[test]
 fn keys_say_who_may_file_and_who_may_read() {
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);

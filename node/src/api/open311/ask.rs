@@ -1,10 +1,12 @@
 //! What a client of GeoReport v2 asks: parameters, dates, pages, a new request.
 
 use super::super::cases::{MEDIA_MAX, URL_MAX};
+use super::charset::Charset;
 use super::{Wrong, wrong};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use citybrain_shared::case::{Contact, Place};
 use citybrain_shared::words;
+use percent_encoding::percent_decode;
 use std::collections::{BTreeMap, HashSet};
 
 /// The specification's bounds of an answer.
@@ -22,15 +24,38 @@ const FIELD_MAX: usize = 300;
 pub struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    pub fn parse(text: &[u8]) -> Parameters {
-        let all = form_urlencoded::parse(text).map(|(k, v)| (k.into_owned(), v.trim().to_owned()));
-        Parameters(all.filter(|(_, v)| !v.is_empty()).collect())
+    /// # Errors
+    /// What is no text in this encoding, each field of it.
+    pub fn parse(text: &[u8], charset: Charset) -> Result<Parameters, Vec<Wrong>> {
+        let bytes = |part: &[u8]| -> Vec<u8> {
+            let blanks: Vec<u8> = part.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
+            percent_decode(&blanks).collect()
+        };
+        let pairs = text.split(|b| *b == b'&').filter(|pair| !pair.is_empty());
+        let fields = pairs.map(|pair| {
+            let end = pair.iter().position(|b| *b == b'=');
+            let (name, value) = end.map_or((pair, &[][..]), |end| (&pair[..end], &pair[end + 1..]));
+            let name = charset.name(&bytes(name))?;
+            let value = charset.value(&name, &bytes(value))?;
+            Ok((name, value))
+        });
+        Parameters::of(fields)
     }
 
-    /// Of another kind of form.
-    pub fn of(all: Vec<(String, String)>) -> Parameters {
-        let all = all.into_iter().map(|(k, v)| (k, v.trim().to_owned()));
-        Parameters(all.filter(|(_, v)| !v.is_empty()).collect())
+    /// Fields, or why one is none.
+    ///
+    /// # Errors
+    /// All that are none.
+    pub fn of(fields: impl Iterator<Item = Result<(String, String), String>>) -> Result<Parameters, Vec<Wrong>> {
+        let (mut all, mut refused) = (Vec::new(), Vec::new());
+        for field in fields {
+            match field {
+                Ok((name, value)) => all.push((name, value.trim().to_owned())),
+                Err(why) => refused.push(wrong(400, why)),
+            }
+        }
+        all.retain(|(_, value)| !value.is_empty());
+        if refused.is_empty() { Ok(Parameters(all)) } else { Err(refused) }
     }
 
     pub fn and(mut self, more: Parameters) -> Parameters {
@@ -316,7 +341,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Parameters {
-        Parameters::parse(text.as_bytes())
+        Parameters::parse(text.as_bytes(), Charset::UTF8).unwrap()
     }
 
     fn at(text: &str) -> DateTime<Utc> {

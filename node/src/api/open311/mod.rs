@@ -10,7 +10,7 @@
 //! | `servicerequestupdates.F`, also POST | mySociety's extension: what became of requests, both ways |
 //!
 //! What is posted is a form, also as `multipart/form-data`. A picture in it is not kept, which the answer's
-//! `service_notice` says; one elsewhere is referred to by `media_url`.
+//! `service_notice` says; one elsewhere is referred to by `media_url`. A text is UTF-8, or what the content type says.
 //!
 //! `F` is `xml` or `json`; without it `Accept` says, and XML is the default. Names and telephone
 //! numbers go in and never come out. Who may ask is said by the tokens file, if there is one: its
@@ -25,6 +25,7 @@
 
 mod ask;
 pub(super) mod body;
+mod charset;
 mod multipart;
 mod said;
 pub(super) mod told;
@@ -46,6 +47,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use body::{Body, Format};
+use charset::Charset;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, Kind, Role, Verb};
 use citybrain_shared::config::cases::Category;
@@ -209,7 +211,7 @@ fn format_of<'p>(path: &'p str, headers: &HeaderMap) -> (&'p str, Format) {
 
 impl Desk {
     async fn answer(&self, method: &Method, path: &str, uri: &Uri, headers: &HeaderMap, body: RequestBody) -> Answer {
-        let query = Parameters::parse(uri.query().unwrap_or_default().as_bytes());
+        let query = Parameters::parse(uri.query().unwrap_or_default().as_bytes(), Charset::UTF8)?;
         let parts: Vec<&str> = path.split('/').collect();
         let is_post = match *method {
             Method::GET | Method::HEAD => false,
@@ -317,7 +319,7 @@ impl Desk {
     async fn posted(&self, query: Parameters, headers: &HeaderMap, body: RequestBody) -> Result<Posted, Vec<Wrong>> {
         let is_named = query.get("api_key").is_some() || self.holder(&query, headers).is_some();
         let named = if is_named { Some(self.writer(&query, headers)?) } else { None };
-        let (form, files) = form_of(headers, body).await.map_err(|w| vec![w])?;
+        let (form, files) = form_of(headers, body).await?;
         let p = form.and(query);
         let writer = match named {
             Some(writer) => writer,
@@ -561,6 +563,8 @@ impl Desk {
         if media.len() > UPDATE_URL_MAX {
             return no(400, format!("media_url is longer than {UPDATE_URL_MAX} bytes"));
         }
+        // It is told with this node's own time; what is none was meant to be one.
+        p.date("updated_datetime").map_err(|w| vec![w])?;
         let given = p.get("update_id").filter(|word| !word.is_empty());
         if given.is_none() && text.is_empty() && media.is_empty() && p.get("status").is_none() {
             return no(400, "nothing is said: description, status or media_url");
@@ -622,33 +626,34 @@ fn shortened(description: &str) -> Option<usize> {
 }
 
 /// The form, and how many files were with it.
-async fn form_of(headers: &HeaderMap, body: RequestBody) -> Result<(Parameters, usize), Wrong> {
+async fn form_of(headers: &HeaderMap, body: RequestBody) -> Result<(Parameters, usize), Vec<Wrong>> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let too_large = |most: usize| wrong(413, format!("a form may have {most} bytes"));
+    let too_large = |most: usize| no(413, format!("a form may have {most} bytes"));
+    let bad = |why: String| vec![wrong(400, why)];
     if let Some(mut form) = multipart::Form::of(given) {
         let mut read = 0;
         let mut body = body.into_data_stream();
         while let Some(part) = body.next().await {
-            let part = part.map_err(|e| wrong(400, format!("the form broke off: {e}")))?;
+            let part = part.map_err(|e| bad(format!("the form broke off: {e}")))?;
             read += part.len();
             if read > PICTURES_BYTES_MAX {
-                return Err(too_large(PICTURES_BYTES_MAX));
+                return too_large(PICTURES_BYTES_MAX);
             }
-            form.push(&part).map_err(|why| wrong(400, why))?;
+            form.push(&part).map_err(bad)?;
         }
-        let (fields, files) = form.done().map_err(|why| wrong(400, why))?;
-        return Ok((Parameters::of(fields), files));
+        let (fields, files) = form.done().map_err(bad)?;
+        return Ok((Parameters::of(fields.into_iter())?, files));
     }
     let kind = given.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         let detail = format!(
             "content type `{kind}` is not taken: post a form, application/x-www-form-urlencoded or multipart/form-data"
         );
-        return Err(wrong(400, detail));
+        return no(400, detail);
     }
     match axum::body::to_bytes(body, FORM_BYTES_MAX).await {
-        Ok(body) => Ok((Parameters::parse(&body), 0)),
-        Err(_) => Err(too_large(FORM_BYTES_MAX)),
+        Ok(body) => Ok((Parameters::parse(&body, Charset::of(given).unwrap_or(Charset::UTF8))?, 0)),
+        Err(_) => too_large(FORM_BYTES_MAX),
     }
 }
 

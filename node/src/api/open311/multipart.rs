@@ -1,6 +1,8 @@
 //! Forms as `multipart/form-data` (RFC 7578), read as they come: what is text is kept, what is a file is
 //! counted and let go, so that a picture costs no memory. Pure.
 
+use super::charset::{Charset, NAME};
+
 /// Bytes of all texts together, as of any other form.
 const TEXT_BYTES_MAX: usize = super::FORM_BYTES_MAX;
 /// Bytes of the headers of one part.
@@ -14,9 +16,12 @@ enum State {
     /// Behind a delimiter: another part, or the end.
     Behind,
     Head,
-    Text(String, Vec<u8>),
+    Text(String, Charset, Vec<u8>),
     Done,
 }
+
+/// Name and text of a field; or why that is none.
+pub type Field = Result<(String, String), String>;
 
 /// A form being read.
 pub struct Form {
@@ -28,7 +33,9 @@ pub struct Form {
     state: State,
     text_bytes: usize,
     parts: usize,
-    fields: Vec<(String, String)>,
+    /// Of those parts that say nothing of their own.
+    charset: Charset,
+    fields: Vec<Field>,
     files: usize,
 }
 
@@ -50,6 +57,7 @@ impl Form {
             state: State::Passing,
             text_bytes: 0,
             parts: 0,
+            charset: Charset::of(content_type).unwrap_or(Charset::UTF8),
             fields: Vec::new(),
             files: 0,
         })
@@ -96,7 +104,7 @@ impl Form {
                     self.searched = rest.len().saturating_sub(3);
                     return Ok(None);
                 };
-                self.state = self.begin(&String::from_utf8_lossy(&rest[..end]))?;
+                self.state = self.begin(&rest[..end])?;
                 Ok(Some(end + 4))
             }
             State::Passing | State::Text(..) => {
@@ -104,8 +112,8 @@ impl Form {
                 let safe = rest.len().saturating_sub(self.delimiter.len() - 1);
                 self.keep(&rest[..found.unwrap_or(safe)])?;
                 let Some(end) = found else { return Ok(Some(safe).filter(|n| *n > 0)) };
-                if let State::Text(name, text) = std::mem::replace(&mut self.state, State::Behind) {
-                    self.fields.push((name, String::from_utf8_lossy(&text).into_owned()));
+                if let State::Text(name, charset, text) = std::mem::replace(&mut self.state, State::Behind) {
+                    self.fields.push(charset.value(&name, &text).map(|text| (name, text)));
                 }
                 Ok(Some(end + self.delimiter.len()))
             }
@@ -114,7 +122,7 @@ impl Form {
 
     /// Of a part's body: what is text stays.
     fn keep(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let State::Text(_, text) = &mut self.state else { return Ok(()) };
+        let State::Text(_, _, text) = &mut self.state else { return Ok(()) };
         self.text_bytes += bytes.len();
         if self.text_bytes > TEXT_BYTES_MAX {
             return Err(format!("the texts of a form may have {TEXT_BYTES_MAX} bytes"));
@@ -123,20 +131,25 @@ impl Form {
         Ok(())
     }
 
-    /// Names and texts, and how many files there were.
+    /// The fields, and how many files there were.
     ///
     /// # Errors
     /// It broke off.
-    pub fn done(self) -> Result<(Vec<(String, String)>, usize), String> {
+    pub fn done(self) -> Result<(Vec<Field>, usize), String> {
         match self.state {
             State::Done => Ok((self.fields, self.files)),
             _ => Err("the form breaks off before its end".into()),
         }
     }
 
-    fn begin(&mut self, head: &str) -> Result<State, String> {
-        let is_disposition = |l: &&str| l.get(..20).is_some_and(|n| n.eq_ignore_ascii_case("content-disposition:"));
-        let line = head.lines().find(is_disposition).unwrap_or_default();
+    fn begin(&mut self, head: &[u8]) -> Result<State, String> {
+        // The name of a file may be written in anything: it is not looked at.
+        let head = self.charset.glance(head);
+        let header = |name: &str| {
+            let is_it = |line: &&str| line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name));
+            head.lines().find(is_it).unwrap_or_default()
+        };
+        let line = header("content-disposition:");
         let name = parameter(line, "name").ok_or("a part of the form has no name")?;
         self.parts += 1;
         if self.parts > FIELDS_MAX {
@@ -148,7 +161,11 @@ impl Form {
             self.files += usize::from(!file.is_empty());
             return Ok(State::Passing);
         }
-        Ok(State::Text(name, Vec::new()))
+        if name.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(self.charset.refused(NAME));
+        }
+        let charset = Charset::of(header("content-type:")).unwrap_or(self.charset);
+        Ok(State::Text(name, charset, Vec::new()))
     }
 }
 
@@ -193,7 +210,7 @@ mod tests {
         --x\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a;b.jpg\"\r\n\r\n\u{1}--x\r\n--y\r\n\r\n\
         --x\r\nContent-Disposition: form-data; filename=\"\"; name=\"more\"\r\n\r\n\r\n--x--\r\nwhatever";
 
-    fn read(kind: &str, body: &[u8], step: usize) -> Result<(Vec<(String, String)>, usize), String> {
+    fn read(kind: &str, body: &[u8], step: usize) -> Result<(Vec<Field>, usize), String> {
         let mut form = Form::of(kind).unwrap();
         body.chunks(step).try_for_each(|part| form.push(part))?;
         form.done()
@@ -201,12 +218,31 @@ mod tests {
 
     #[test]
     fn texts_are_kept_and_files_are_counted_however_the_form_is_cut() {
-        let own = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let own = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
         let wanted = vec![own("service_code", "SJ0102"), own("attribute[KIND][]", "垃圾\r\nzwei")];
         for step in 1..BODY.len() {
             let got = read("multipart/form-data; charset=utf-8; Boundary=\"x\"", BODY.as_bytes(), step);
             assert_eq!(got.unwrap(), (wanted.clone(), 1), "in parts of {step} bytes");
         }
+    }
+
+    #[test]
+    fn a_part_may_have_a_charset_of_its_own_and_the_name_of_a_file_any() {
+        let part = |head: &[u8], text: &[u8]| {
+            [b"--x\r\nContent-Disposition: form-data; ", head, b"\r\n\r\n", text, b"\r\n"].concat()
+        };
+        let form = |parts: &[Vec<u8>]| [parts.concat(), b"--x--".to_vec()].concat();
+        let of_file = part(b"name=\"media\"; filename=\"\xC8\xFD.jpg\"", b"\xFF");
+        let text = part(b"name=\"a\"\r\ncontent-type: text/plain; charset=GBK", b"\xC8\xFD");
+        let (fields, files) = read("multipart/form-data; boundary=x", &form(&[of_file, text]), 5).unwrap();
+        assert_eq!((fields, files), (vec![Ok(("a".into(), "三".into()))], 1));
+        let named = form(&[part(b"name=\"\xC8\xFD\"", b"\xBA\xC5")]);
+        let (fields, _) = read("multipart/form-data; boundary=x; charset=gbk", &named, 5).unwrap();
+        assert_eq!(fields, [Ok(("三".into(), "号".into()))]);
+        assert!(read("multipart/form-data; boundary=x", &named, 5).unwrap_err().starts_with("the name of a field"));
+        let bare = form(&[part(b"name=a", b"\xC8\xFD")]);
+        let (fields, _) = read("multipart/form-data; boundary=x", &bare, 5).unwrap();
+        assert!(fields[0].as_ref().is_err_and(|why| why.starts_with("a is no UTF-8")), "{fields:?}");
     }
 
     #[test]
