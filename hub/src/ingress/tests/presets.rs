@@ -108,6 +108,8 @@ fn zigbee2mqtt() {
                 r#"city.sensor.reading.v1 hall/north/air {"humidity":40,"temperature":21.5}"#,
             ),
             // Before version 2.
+            ("zigbee2mqtt/bridge/state", r#"{"state":"offline"}"#, r#"city.device.state.v1 bridge {"online":false}"#),
+            ("zigbee2mqtt/bridge/state", "online", r#"city.device.state.v1 bridge {"online":true}"#),
             ("zigbee2mqtt/kitchen/availability", "offline", r#"city.device.state.v1 kitchen {"online":false}"#),
             ("zigbee2mqtt/sos/7-301/availability", "online", r#"city.device.state.v1 sos/7-301 {"online":true}"#),
             (

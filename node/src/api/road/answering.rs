@@ -338,7 +338,11 @@ mod tests {
         assert_eq!(asked("GET /v1/none").await.status, 404);
         assert_eq!(asked("POST /v1/x").await.status, 400);
         let who = serde_json::to_string(&Operator::default()).unwrap();
-        assert_eq!(asked(&format!("POST /v1/cases\n{who}\n{{}}")).await.status, 405, "only what may be changed from above");
+        assert_eq!(
+            asked(&format!("POST /v1/cases\n{who}\n{{}}")).await.status,
+            405,
+            "only what may be changed from above"
+        );
         assert_eq!(asked("POST /v1/reload\nsomebody\n").await.status, 400);
         assert_eq!(asked("GET /v1/long?follow=true").await.status, 400);
         assert_eq!(asked("GET /v1/long?follow=%74rue").await.status, 400);

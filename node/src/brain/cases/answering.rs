@@ -508,11 +508,11 @@ impl Cases {
     }
 }
 
-/// Does such a wish go after a case that changes hands? For a comment, for what a resident may want, and for whoever is
+/// Does such a wish go after a case that changes hands? For a comment, for what may be a resident's, and for whoever is
 /// to be forgotten: whoever says it cannot know that he should say it again.
 pub(super) fn follows(verb: Verb, ask: &Ask) -> bool {
     [Verb::Comment, Verb::Forget].contains(&verb)
-        || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
+        || ask.role.is_none_or(|role| role == Role::Resident) && machine::is_residents(verb)
 }
 
 /// Was whoever said it told that it will be read?

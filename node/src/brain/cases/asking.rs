@@ -133,8 +133,11 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
-        let says_role = ask.role.is_some();
-        let ask = &held.in_a_role(verb, machine::act::named(&self.with_whole_ids(ask)?));
+        let said = machine::act::named(&self.with_whole_ids(ask)?);
+        let ask = &match held.case.owner == self.me && !self.is_unproven(&id) {
+            true => held.in_a_role(verb, said.clone()),
+            false => held.in_a_role_elsewhere(verb, said.clone()),
+        };
         let mut drafts = Vec::new();
         let is_here = self.may_step(&id);
         if verb == Verb::Forget && !is_here {
@@ -145,7 +148,7 @@ impl Cases {
             }
         }
         // Asked for again it is the same wish, also where its case has come here meanwhile.
-        let asked = held.asked_as(verb, ask).filter(|_| !is_named);
+        let asked = held.asked_as(verb, [&said, ask]).filter(|_| !is_named);
         let (name, again) = asked.unwrap_or((wish, 0));
         let next = self.sends_on(held, verb, ask);
         let no_more = self.no_more(held, verb, ask, name, now);
@@ -186,7 +189,7 @@ impl Cases {
         if verb == Verb::Escalate {
             machine::act::may(verb, ask)?;
         }
-        let by = machine::heard_as(&ask.by, ask.role).to_owned();
+        let by = heard_of(verb, ask).to_owned();
         let said = Denial { by, node: self.me.clone(), at: now, wish: name.to_owned() };
         for coming in no_more {
             drafts.push(pen.coming(&held.case, &coming, Some(End::TakenBack(said.clone()))));
@@ -197,9 +200,7 @@ impl Cases {
         drafts.extend(self.called_again(held, ask, wish, false, now));
         // Who is forgotten here already is forgotten everywhere, whatever has become of his case.
         let seen = if verb == Verb::Forget { Vec::new() } else { ask.seen.clone() };
-        // Whether he is the one to call its owner may know, and not this node.
-        let is_unknown = verb == Verb::Comment && !says_role && ask.role != Some(Role::Resident);
-        let ask = Ask { seen, role: ask.role.filter(|_| !is_unknown), ..ask.clone() };
+        let ask = Ask { seen, ..ask.clone() };
         let body = Body::Ask { case: id.clone(), verb, ask, hops: 0, contact: None, offered: None };
         let letter = self.letter(name.to_owned(), &to, held.case.urgent, body);
         let letter = Letter { again, takes_back: taken_back, ..letter };
@@ -432,13 +433,22 @@ impl Held {
     /// The name of the wish that was asked for last, if it is this one and has no answer yet, and the how manieth time
     /// this is. Whoever types it again because no answer came must not have it done twice; and the letter, or its
     /// answer, may have been lost with a disk on its way, or thought so.
-    fn asked_as(&self, verb: Verb, ask: &Ask) -> Option<(&str, u32)> {
+    fn asked_as(&self, verb: Verb, ask: [&Ask; 2]) -> Option<(&str, u32)> {
         // What this node has asked for in another's name was not asked for here.
         let is_open = |w: &&Wish| (w.refused.is_none() || w.is_lost) && !w.id.ends_with(RECALL);
         let last = self.wishes.iter().rev().find(is_open)?;
-        // A case comes back once, whatever is said of why.
-        let is_same = last.verb == verb && (verb == Verb::Recall || last.content == content(verb, ask));
+        // Since then it may have become known here whose word it is. A case comes back once, whatever is said of why.
+        let says_so = || ask.iter().any(|ask| last.content == content(verb, ask));
+        let is_same = last.verb == verb && (verb == Verb::Recall || says_so());
         is_same.then(|| (last.id.as_str(), last.again.saturating_add(1)))
+    }
+
+    /// The same where another node has the case, or may have it: whose word it is that knows, unless he is known here for
+    /// the one to call.
+    fn in_a_role_elsewhere(&self, verb: Verb, ask: Ask) -> Ask {
+        let judged = self.in_a_role(verb, ask.clone());
+        let is_his = judged.role == Some(Role::Resident) && judged.by == ask.by;
+        if ask.role.is_none() && machine::is_residents(verb) && !is_his { ask } else { judged }
     }
 
     /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he
@@ -496,6 +506,12 @@ pub fn names_reporter(by: &str, role: Option<Role>, contact: &mut Contact) {
 pub(super) fn who(by: String, contact: &Contact) -> String {
     let is_he = !contact.name.trim().is_empty() && machine::is_same_person(&contact.name, &by);
     if is_he { machine::RESIDENT.into() } else { by }
+}
+
+/// By which name others hear of whoever asks for it, before its owner has said whose word it is: what is for a resident
+/// if no role is said may be his.
+pub(super) fn heard_of(verb: Verb, ask: &Ask) -> &str {
+    machine::heard_as(&ask.by, ask.role.or(Some(verb.usual_role())))
 }
 
 /// What a wish says, whenever it was said and whatever its case was then. Of one that says no role its owner may still

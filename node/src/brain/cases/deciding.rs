@@ -121,9 +121,12 @@ impl Cases {
         });
         let said = [format!("{AGAIN}{at}"), title.unwrap_or_default(), words].into_iter().filter(|t| !t.is_empty());
         let text = said.collect::<Vec<_>>().join(": ");
-        let by = who(opening.by.clone(), &kept(contact));
+        let known = held.contact.clone().unwrap_or_default();
+        let by = who(who(opening.by.clone(), &kept(contact)), &known);
         let role = if machine::is_name(&by) { Role::Worker } else { Role::Resident };
-        let ask = Ask { by, role: Some(role), text: Some(text), place, ..Ask::default() };
+        // Whether he is the one to call its owner may know, and not this node.
+        let role = Some(role).filter(|role| may_step || *role == Role::Resident);
+        let ask = Ask { by, role, text: Some(text), place, ..Ask::default() };
         if may_step {
             for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 stepped.because.clone_from(&opening.event);

@@ -1,6 +1,6 @@
 //! Records folded into what this node holds: the only way to change it.
 
-use super::asking::{content, takes_back};
+use super::asking::{content, heard_of, takes_back};
 use super::calendar::Calendar;
 use super::deciding::SENT_BACK;
 use super::letter::{self, Body, End, Letter, WhatOf};
@@ -58,9 +58,17 @@ impl Held {
         self.disowned.as_ref().zip(accepted).is_some_and(|(disowned, e)| disowned.wish == name_of(e))
     }
 
-    /// What somebody has said under his name is not sent again.
+    /// What somebody has said under his name is not sent again, unless without it; nor is he named here who may be the
+    /// one who is forgotten.
     fn forget_what_was_said(&mut self) {
-        self.wishes.iter_mut().filter(|w| w.verb == Verb::Comment).for_each(|w| w.said = None);
+        for wish in &mut self.wishes {
+            let unknown = wish.said.as_mut().filter(|said| said.role.is_none() && machine::is_residents(wish.verb));
+            if let Some(said) = unknown {
+                machine::RESIDENT.clone_into(&mut said.by);
+                machine::RESIDENT.clone_into(&mut wish.by);
+            }
+            wish.said.take_if(|_| wish.verb == Verb::Comment);
+        }
     }
 
     fn forget_needless_calls(&mut self) {
@@ -95,9 +103,9 @@ fn is_meant(letter: &Letter, wish: &String) -> bool {
 }
 
 /// Who says by that letter that somebody does not come, or that a case is not over.
-fn said_by(letter: &Letter, ask: &Ask, header: &Header<'_>) -> Denial {
+fn said_by(letter: &Letter, verb: Verb, ask: &Ask, header: &Header<'_>) -> Denial {
     let at = letter.at.unwrap_or_else(|| view::time_of(header.committed_us));
-    let (by, node, wish) = (machine::heard_as(&ask.by, ask.role).to_owned(), letter.from.clone(), letter.id.clone());
+    let (by, node, wish) = (heard_of(verb, ask).to_owned(), letter.from.clone(), letter.id.clone());
     Denial { by, node, at, wish }
 }
 
@@ -732,14 +740,13 @@ impl Cases {
             return self.refused_to(case, &letter.to, answers, error);
         }
         let wished = match &letter.body {
-            Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by, content(*verb, ask))),
-            Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by, 0)),
+            Body::Ask { case, verb, ask, .. } => Some((case, *verb, heard_of(*verb, ask), content(*verb, ask))),
+            Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by.as_str(), 0)),
             _ => None,
         };
         let Some((case, verb, by, content)) = wished else { return };
         let Some(held) = self.held.get_mut(case) else { return };
-        let role = if let Body::Ask { ask, .. } = &letter.body { ask.role } else { None };
-        let by = machine::heard_as(by, role).to_owned();
+        let by = by.to_owned();
         let is_press = |ask: &Ask| ask.text.as_ref().is_some_and(|text| text.starts_with(AGAIN));
         if let Body::Ask { verb: Verb::Comment, ask, hops: 0, .. } = &letter.body
             && is_press(ask)
@@ -758,7 +765,8 @@ impl Cases {
         let said = match &letter.body {
             // Who has it opened again may be a resident, who has no name above.
             Body::Ask { ask, .. } if letter.may_be_sent_again() && verb == Verb::Reopen => {
-                Some(Box::new(Ask { by: by.clone(), ..ask.clone() }))
+                let by = machine::heard_as(&ask.by, ask.role).to_owned();
+                Some(Box::new(Ask { by, ..ask.clone() }))
             }
             Body::Ask { ask, .. } if letter.may_be_sent_again() => Some(Box::new(ask.clone())),
             _ => None,
@@ -826,7 +834,7 @@ impl Cases {
     /// Somebody comes to a press, or does not after all, or it is not over: that is true before the press's box has done
     /// what he wants.
     fn hear_wish(&mut self, case: &str, verb: Verb, ask: &Ask, letter: &Letter, header: &Header<'_>) {
-        let said = said_by(letter, ask, header);
+        let said = said_by(letter, verb, ask, header);
         match verb {
             Verb::Accept => {
                 let (node, by, wish) = (letter.from.clone(), ask.by.clone(), letter.id.clone());

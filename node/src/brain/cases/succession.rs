@@ -747,13 +747,16 @@ impl Cases {
     }
 
     /// A hand-over to a node below that may have been lost with the box that was here, if it was not
-    /// taken meanwhile: the letter again.
+    /// taken meanwhile: the letter again, unless its giver's own, with whom to call, has come here again and goes on.
     pub(super) fn sent_on(&self, case: &Case, history: &[Entry]) -> Option<Letter> {
         let to = case.handing_to.clone().filter(|to| *to != self.me && case.owner != self.me)?;
         if self.went_back(case) || self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
             return None;
         }
         let id = letter::hand_over_id(case);
+        if [&self.inbox, &self.waiting].iter().any(|letters| letters.place(&id).is_some()) {
+            return None;
+        }
         let body = Body::HandOver { case: case.clone(), history: letter::sent(history), contact: None };
         let (from, via) = (case.owner.clone(), Some(self.me.clone()));
         Some(Letter { from, via, ..self.letter(id, &to, case.urgent, body) })

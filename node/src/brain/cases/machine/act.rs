@@ -158,7 +158,7 @@ pub(in crate::brain::cases) fn is_named(ask: &Ask) -> Result<(), Refusal> {
 /// [`Refusal`]: nobody says who he is, or it is for others.
 pub(in crate::brain::cases) fn may(verb: Verb, ask: &Ask) -> Result<(), Refusal> {
     is_named(ask)?;
-    let role = ask.role.unwrap_or(Role::Worker);
+    let role = ask.role.unwrap_or(verb.usual_role());
     if roles(verb).contains(&role) {
         return Ok(());
     }

@@ -358,6 +358,43 @@ fn whoever_says_a_number_only_when_he_presses_again_is_to_be_called() {
 }
 
 #[test]
+fn whoever_presses_again_and_says_no_number_is_the_resident_if_he_is_the_one_to_call() {
+    for to in [None, Some("c/s")] {
+        let mut world = World::new();
+        let said = |id: &str, by: &str| Opening {
+            id: id.into(),
+            place: Some(at("A楼")),
+            button: Some("b".into()),
+            by: by.into(),
+            sos: true,
+            ..Opening::default()
+        };
+        let contact = Contact { name: "老蒋".into(), phone: "139".into(), ..Contact::default() };
+        world.open("c/s/b", Opening { has_contact: true, ..said(ID, "老蒋") }, contact);
+        if let Some(to) = to {
+            assert!(world.ask("c/s/b", ID, Verb::Accept, &by("w", Role::Worker), ""));
+            assert!(world.ask("c/s/b", ID, Verb::Dispatch, &Ask { to: Some(a(to)), ..by("w", Role::Worker) }, ""));
+        }
+        world.settle();
+        for (id, who, shown, role) in [("2", "老 蒋", "resident", Role::Resident), ("3", "邻居", "邻居", Role::Worker)]
+        {
+            let drafts =
+                world.places["c/s/b"].cases.pressed_again(&said(id, who), &Contact::default(), world.now).unwrap().1;
+            world.commit("c/s/b", drafts, None);
+            world.settle();
+            for n in ["c", "c/s", "c/s/b"] {
+                let held = world.places[n].cases.get(ID).unwrap();
+                let line = held.history.last().unwrap();
+                assert!(line.text.starts_with("pressed again"), "{to:?}: {n}: {line:?}");
+                assert_eq!((line.by.as_str(), line.role), (shown, Some(role)), "{to:?}: {n}");
+                let known = serde_json::to_string(&(&held.case, &held.history, &held.wishes)).unwrap();
+                assert!(!known.contains('蒋'), "{to:?}: {n}: {known}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_number_that_comes_after_the_response_takes_nothing_of_it_back() {
     let mut world = World::new();
     press_in_time(&mut world, ID, "");

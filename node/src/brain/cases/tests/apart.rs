@@ -1316,6 +1316,39 @@ fn a_limit_that_has_passed_calls_whoever_is_next_also_if_he_was_called_because_t
 }
 
 #[test]
+fn who_says_without_a_role_that_a_press_is_not_over_is_named_to_nobody_before_its_box_knows_him() {
+    for at in ABOVE {
+        let mut world = World::new();
+        let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+        let new = Opening { sos: true, has_contact: true, ..opening(ID, "G") };
+        world.open("c/s/a/n", new, contact);
+        for (verb, ask) in [(Verb::Accept, by("王队", Role::Worker))].into_iter().chain(until_closed("王队")) {
+            assert!(world.ask("c/s/a/n", ID, verb, &Ask { contacted: true, ..ask }, ""), "{verb}");
+        }
+        world.settle();
+        let ask = Ask { role: None, ..by("王大妈", Role::Worker) };
+        assert!(world.ask(at, ID, Verb::Reopen, &ask, "w2"), "{at}");
+        without(&mut world, "c/s/a/n");
+        for n in ABOVE {
+            assert_eq!(held(&world, n).not_over().map(|said| said.by.as_str()), Some("resident"), "{at}: {n}");
+            for (_, draft) in world.places[n].log.iter().filter(|(_, draft)| draft.header().name != letter::LETTER) {
+                let text = String::from_utf8_lossy(draft.parts().1);
+                assert!(!text.contains("王大妈"), "{at}: {n}: {text}");
+            }
+        }
+        world.now += LISTENS_US;
+        without(&mut world, "c/s/a/n");
+        assert_eq!(ABOVE.map(|n| calls(&world, n)), [1; 3], "{at}");
+        world.settle();
+        for n in ABOVE.into_iter().chain(["c/s/a/n"]) {
+            let line = held(&world, n).history.iter().rfind(|e| e.step == Verb::Reopen.done()).unwrap();
+            assert_eq!((line.by.as_str(), line.role), ("resident", Some(Role::Resident)), "{at}: {n}");
+            assert_eq!((held(&world, n).not_over(), held(&world, n).wishes.len()), (None, 0), "{at}: {n}");
+        }
+    }
+}
+
+#[test]
 fn whoever_asks_above_is_told_that_a_press_is_not_over_until_its_box_has_opened_it_again() {
     for (at, who, role, says) in
         [("c/s", "王大妈", Role::Resident, "resident"), ("c", "市长", Role::Supervisor, "市长")]

@@ -188,6 +188,116 @@ fn whoever_is_to_call_is_no_worker_by_a_comment_without_a_role_at_whatever_node(
     }
 }
 
+/// A word of hers that says no role, and which of her words in turn: whether it was solved, whether she is content, or
+/// that it is not over.
+fn of_no_role(verb: Verb, n: usize) -> Ask {
+    let evaluates = verb == Verb::Evaluate;
+    let (solved, satisfied) = (Solved::Unsolved, Satisfied::Yes);
+    let (solved, satisfied) = (Some(solved).filter(|_| n == 0), Some(satisfied).filter(|_| n > 0));
+    let (solved, satisfied) = (solved.filter(|_| evaluates), satisfied.filter(|_| evaluates));
+    Ask { role: None, solved, satisfied, ..by("王大妈", Role::Worker) }
+}
+
+/// What that node knows, or has written but for the letters, has no name in it.
+fn knows_no(world: &World, n: &str, name: &str) {
+    let place = &world.places[n];
+    let held = serde_json::to_string(place.cases.get(ID).unwrap()).unwrap();
+    assert!(!held.contains(name), "{n}: {held}");
+    for (_, draft) in place.log.iter().filter(|(_, draft)| draft.header().name != letter::LETTER) {
+        let text = String::from_utf8_lossy(draft.parts().1);
+        assert!(!text.contains(name), "{n}: {text}");
+    }
+}
+
+#[test]
+fn whoever_is_to_call_is_the_resident_by_whatever_he_asks_for_without_a_role_at_whatever_node() {
+    for verb in [Verb::Evaluate, Verb::Withdraw, Verb::Reopen] {
+        // The one above both, the one where he reported it, and its owner.
+        for at in ["c", "c/s", "c/s/a/n", "c/s/a"] {
+            let told = format!("{verb} at {at}");
+            let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+            let mut world = World::new();
+            world.open("c/s/a/n", Opening { has_contact: true, ..opening(ID, "G") }, contact);
+            world.settle();
+            assert!(world.places["c/s/a"].cases.may_step(ID) && world.places["c/s/a/n"].cases.get(ID).is_some());
+            if verb != Verb::Withdraw {
+                let until = until_closed("李队");
+                let until = until.iter().take(if verb == Verb::Reopen { 5 } else { 3 });
+                for (verb, ask) in [(Verb::Accept, by("李队", Role::Worker))].iter().chain(until) {
+                    assert!(world.ask("c/s/a", ID, *verb, ask, ""), "{verb}");
+                }
+                world.settle();
+            }
+            let before = world.places["c"].cases.get(ID).unwrap().history.len();
+            let times = if verb == Verb::Evaluate { 2 } else { 1 };
+            for n in 0..times {
+                assert!(world.ask(at, ID, verb, &of_no_role(verb, n), &format!("w{n}")), "{told}");
+                world.settle();
+            }
+            for n in ["c", "c/s", "c/s/a", "c/s/a/n"] {
+                let held = world.places[n].cases.get(ID).unwrap();
+                let said = &held.history[before..];
+                let lines: Vec<_> = said.iter().map(|e| (e.step.as_str(), e.by.as_str(), e.role)).collect();
+                assert_eq!(lines, vec![(verb.done(), "resident", Some(Role::Resident)); times], "{told}: {n}");
+                assert!(held.wishes.is_empty(), "{told}: {n}");
+                if verb == Verb::Evaluate {
+                    let said = held.case.verdict.as_ref().map(|v| (v.is_residents, v.solved, v.satisfied));
+                    assert_eq!(said, Some((true, Some(Solved::Unsolved), Some(Satisfied::Yes))), "{told}: {n}");
+                    assert_eq!(held.case.other_verdict, None, "{told}: {n}");
+                }
+                if n != "c/s/a" {
+                    assert_eq!(held.contact, None, "{told}: {n}");
+                }
+            }
+            ["c", "c/s"].iter().for_each(|n| knows_no(&world, n, "王大妈"));
+        }
+    }
+}
+
+#[test]
+fn who_is_not_the_one_to_call_speaks_for_the_supervision_without_a_role_at_whatever_node() {
+    for at in ["c/s/a", "c/s", "c"] {
+        let mut world = resolved(Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() });
+        let ask = Ask { role: None, solved: Some(Solved::Solved), ..by("站长", Role::Worker) };
+        assert!(world.ask(at, ID, Verb::Evaluate, &ask, "w1"));
+        world.settle();
+        let line = world.places[at].cases.get(ID).unwrap().history.last().unwrap();
+        assert_eq!((line.by.as_str(), line.role), ("站长", Some(Role::Supervisor)), "{at}");
+    }
+}
+
+#[test]
+fn what_is_said_without_a_role_follows_its_case_and_is_done_once_however_often_it_is_asked_for() {
+    for verb in [Verb::Withdraw, Verb::Comment] {
+        let mut world = World::new();
+        let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+        world.open("c/s/a", Opening { has_contact: true, ..opening(ID, "L") }, contact);
+        assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+        world.settle();
+        let give = |world: &mut World, from: &str, to: &str| {
+            assert!(world.ask(from, ID, Verb::Dispatch, &Ask { to: Some(a(to)), ..by("w", Role::Worker) }, ""));
+        };
+        give(&mut world, "c/s/a", "c/s/b");
+        world.settle();
+        // It is said where the case was, which comes home meanwhile.
+        let ask = of_no_role(verb, 0);
+        assert!(world.ask("c/s/a", ID, verb, &ask, "w1"));
+        assert!(world.ask("c/s/a", ID, verb, &ask, "w2"));
+        give(&mut world, "c/s/b", "c/s/a");
+        for (from, to) in [("c/s/b", "c/s"), ("c/s", "c/s/a")] {
+            apart::carry(&mut world, from, to);
+        }
+        assert!(world.places["c/s/a"].cases.may_step(ID), "{verb}");
+        assert!(world.ask("c/s/a", ID, verb, &ask, "w3"), "{verb}");
+        world.settle();
+        for n in ["c", "c/s", "c/s/a", "c/s/b"] {
+            let held = world.places[n].cases.get(ID).unwrap();
+            let said: Vec<_> = held.history.iter().filter(|e| e.step == verb.done()).map(|e| e.by.as_str()).collect();
+            assert_eq!((said, held.wishes.len()), (vec!["resident"], 0), "{verb}: {n}");
+        }
+    }
+}
+
 #[test]
 fn a_resident_whose_role_was_said_is_whom_to_call() {
     let mut world = resolved(Contact::default());

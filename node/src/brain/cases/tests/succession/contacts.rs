@@ -76,6 +76,32 @@ fn whom_to_call_comes_with_a_case_to_a_box_that_has_lost_what_it_knew_while_that
 }
 
 #[test]
+fn whom_to_call_comes_with_a_case_that_a_new_box_on_its_way_sends_on() {
+    for knows_above in [true, false] {
+        let (from, to) = ("c/s/a/n", "c/s/b");
+        let mut net = Net::new();
+        net.open_with_phone(from, CASE, "L");
+        assert!(net.ask(from, CASE, Verb::Accept, &by("w", Role::Worker)));
+        net.settle();
+        net.cut(to);
+        if !knows_above {
+            net.cut("c/s");
+        }
+        assert!(net.give(from, to));
+        net.settle();
+        // It has turned there, and the number was sent with it; nobody below has got it.
+        net.replace("c/s", 0);
+        net.cut.remove(&("c".to_owned(), "c/s".to_owned()));
+        net.cut.remove(&("c/s".to_owned(), "c".to_owned()));
+        net.settle();
+        net.cut.clear();
+        net.settle();
+        assert_eq!(net.owners(CASE), [to], "known above: {knows_above}");
+        has_come(&net, &format!("known above: {knows_above}"));
+    }
+}
+
+#[test]
 fn whom_to_call_stays_with_nobody_on_a_way_up_that_the_case_has_left() {
     let mut net = Net::new();
     net.open_with_phone("c/s/a/n", CASE, "R");

@@ -113,13 +113,44 @@ fn a_press_that_is_reopened_above_its_dead_box_is_opened_again_though_that_is_lo
 
 #[test]
 fn what_somebody_has_said_is_not_kept_to_be_sent_again_once_he_is_forgotten() {
-    let mut net = given_by_the_one_beside();
-    net.cut(OWNER);
-    assert!(net.ask(BESIDE, CASE, Verb::Comment, &by("王大妈", Role::Resident)));
-    let knows_him = |net: &Net| serde_json::to_string(net.held(BESIDE)).unwrap().contains("王大妈");
-    assert!(knows_him(&net), "it may have to be sent again");
-    assert!(net.ask(BESIDE, CASE, Verb::Forget, &by("boss", Role::Supervisor)));
-    assert!(!knows_him(&net));
+    for role in [Some(Role::Resident), None] {
+        for verb in [Verb::Comment, Verb::Evaluate, Verb::Withdraw, Verb::Reopen] {
+            let mut net = given_by_the_one_beside();
+            net.cut(OWNER);
+            assert!(net.ask(BESIDE, CASE, verb, &Ask { role, ..by("王大妈", Role::Resident) }), "{verb}");
+            let knows_him = |net: &Net| serde_json::to_string(net.held(BESIDE)).unwrap().contains("王大妈");
+            assert_eq!(knows_him(&net), verb == Verb::Comment, "{verb} by {role:?}: it may have to be sent again");
+            assert!(net.ask(BESIDE, CASE, Verb::Forget, &by("boss", Role::Supervisor)));
+            assert!(!knows_him(&net), "{verb} by {role:?}");
+        }
+    }
+}
+
+#[test]
+fn who_says_without_a_role_that_a_press_is_not_over_is_sent_again_by_his_name_until_he_is_forgotten() {
+    for is_forgotten in [false, true] {
+        let mut net = Net::new();
+        net.press(OWNER, CASE);
+        assert!(net.ask(OWNER, CASE, Verb::Accept, &by("王队", Role::Worker)));
+        for (verb, ask) in until_closed("王队") {
+            assert!(net.ask(OWNER, CASE, verb, &ask), "{verb}");
+        }
+        net.settle();
+        // Whom the case knows for something else: the box will say that it is his word.
+        net.cut(OWNER);
+        assert!(net.ask("c/s", CASE, Verb::Reopen, &Ask { role: None, ..by("boss", Role::Resident) }));
+        if is_forgotten {
+            assert!(net.ask("c/s", CASE, Verb::Forget, &by("站长", Role::Supervisor)));
+        }
+        net.settle();
+        net.replace("c/s/a", 0);
+        net.cut.clear();
+        net.settle();
+        net.pass_us(on_its_way_us(&net));
+        let line = net.held(OWNER).history.iter().rfind(|e| e.step == Verb::Reopen.done()).unwrap();
+        let said = if is_forgotten { ("resident", Some(Role::Resident)) } else { ("boss", Some(Role::Supervisor)) };
+        assert_eq!((line.by.as_str(), line.role), said, "forgotten: {is_forgotten}");
+    }
 }
 
 fn on_its_way_us(net: &Net) -> i64 {
