@@ -325,7 +325,7 @@ fn that_a_closed_press_is_not_over_stands_in_every_answer_above_while_its_box_is
         assert_eq!((&said["by"], &said["node"], &list["open"]), (&json!("街长"), &json!("c/s"), &json!(1)), "{list}");
         let shown = node.get(&format!("/v1/cases/{case}")).expect("it is known");
         assert_eq!((&shown["not_over"], &shown["case"]["status"]), (said, &json!("closed")), "{address}");
-        assert_eq!(shown["words"]["open311"], "open", "{address}");
+        assert_eq!(shown["words"]["hotline"], "受理", "{address}");
         assert!(shown["allowed"].as_array().is_some_and(|takes| takes.contains(&json!("accept"))), "{shown}");
         let (_, out, _) = cli(node, &["case", "list", "--status", "submitted"]);
         assert!(out.contains(" closed (reopened) "), "{address}: {out}");

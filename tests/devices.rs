@@ -116,12 +116,12 @@ fn what_becomes_of_a_message_can_be_tried_without_a_node() {
     let topic = "homeassistant/sensor/t1/config";
     let good = r#"{"stat_t":"t/1","val_tpl":"{{ value_json.t }}","unit_of_meas":"°C","dev_cla":"temperature","dev":{"name":"Hall"}}"#;
     run(&["preset", "try", topic, good]).says(0, &["an announcement", "Hall: `t/1` at /t is `temperature` in °C"]);
-    let odd = r#"{"stat_t":"t/1","val_tpl":"{{ value | float / 10 }}"}"#;
-    run(&["preset", "try", topic, odd]).says(1, &["left out: t1: `{{ value | float / 10 }}` does more than lead"]);
+    let odd = r#"{"stat_t":"t/1","val_tpl":"{{ states('a') }}"}"#;
+    run(&["preset", "try", topic, odd]).says(1, &["left out: t1: `{{ states('a') }}` cannot be followed"]);
     run(&["preset", "try", topic, "x"]).says(1, &["it announces nothing: it is not JSON"]);
     let press = ["preset", "try", "zigbee2mqtt/sos/7-301", r#"{"action":"single"}"#];
     run(&press).says(0, &["event city.sos.pressed.v1, subject sos/7-301, urgent; stays at its node"]);
-    run(&["preset", "try", "zigbee2mqtt/bridge/state", "x"]).says(1, &["a plain message"]);
+    run(&["preset", "try", "zigbee2mqtt/bridge/info", "x"]).says(1, &["a plain message"]);
     run(&["preset", "try", "zigbee2mqtt/x", "x"]).says(1, &["refused, not-json"]);
     run(&["preset", "try", "t", "x", "--preset", "zigbee2mqt"]).says(1, &["did you mean `zigbee2mqtt`?"]);
     let listed = run(&["preset", "list", "--json"]).json();

@@ -321,7 +321,7 @@ mod tests {
             let parsed = parse(&file(top, ""), &Variables::new());
             assert!(parsed.problems.is_empty(), "{top}: {:?}", parsed.problems);
             let config = parsed.config.unwrap();
-            assert_eq!(config.map[0].filter, "zigbee2mqtt/bridge/#");
+            assert_eq!(config.map[0].filter, "zigbee2mqtt/bridge/state");
             assert!(config.rule.iter().any(|r| r.name == "smoke"));
             assert!(config.map.iter().all(|m| m.reach == Some(Tier::Neighbourhood)));
         }

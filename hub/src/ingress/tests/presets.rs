@@ -137,7 +137,7 @@ fn zigbee2mqtt() {
                 r#"!city.sos.pressed.v1 sos/action {"action":"single"}"#,
             ),
             ("zigbee2mqtt/hall/north/lamp/set", r#"{"state":"ON"}"#, "-"),
-            ("zigbee2mqtt/bridge/state", r#"{"state":"online"}"#, "-"),
+            ("zigbee2mqtt/bridge/devices", "[]", "-"),
             ("zigbee2mqtt/lamp/set", r#"{"state":"ON"}"#, "-"),
             ("zigbee2mqtt/lamp/set/brightness", "7", "-"),
             ("zigbee2mqtt/lamp", "no json", "? not-json"),

@@ -1373,7 +1373,7 @@ fn whoever_asks_above_is_told_that_a_press_is_not_over_until_its_box_has_opened_
             );
             let cases = &world.places[n].cases;
             let known = held.as_known();
-            assert_eq!((known.status, known.words().open311.as_str()), (Status::Submitted, "open"), "{n}");
+            assert_eq!((known.status, known.words().hotline.as_str()), (Status::Submitted, "受理"), "{n}");
             assert_eq!((known.reopened, known.closed, known.due()), (1, None, None), "{n}");
             assert_eq!((cases.open_of_below(), cases.calls_for_help().unaccepted), (1, 1), "{n}");
             assert!(cases.before(None, true).any(|held| held.case.id == ID), "{n}");

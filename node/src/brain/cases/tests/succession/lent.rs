@@ -31,7 +31,8 @@ fn a_press_at_a_new_box_is_shown_and_called_there_once_though_a_box_below_is_off
     let cases = &net.places[AT].cases;
     assert_eq!((cases.open.len(), cases.calls.unaccepted, cases.awaited().map(|a| a.cases)), (1, 1, Some(1)));
     assert!(cases.is_unproven(CASE) && cases.case_awaits(net.held(AT)).is_some());
-    assert_eq!(cases.allowed(net.held(AT), None, view::time_of(net.now)), [Verb::Accept, Verb::Comment, Verb::Forget]);
+    let takes = [Verb::Accept, Verb::Withdraw, Verb::Comment, Verb::Forget];
+    assert_eq!(cases.allowed(net.held(AT), None, view::time_of(net.now)), takes);
     let refused = cases.ask(CASE, Verb::Reject, &by("w", Role::Worker), "w", net.now).unwrap_err();
     assert_eq!(refused.error, "not-yet");
     // Nobody steps it, and those above are called as its box says nothing.
