@@ -161,7 +161,7 @@ fn a_restored_box_shows_a_case_as_it_stood_then_and_offers_no_step_that_it_refus
     let shown = tree.node(COMMUNITY).get(&path).expect("the case");
     assert_eq!(
         (&shown["unproven"], &shown["allowed"]),
-        (&json!(true), &json!(["accept", "comment", "forget"])),
+        (&json!(true), &json!(["accept", "withdraw", "comment", "forget"])),
         "{shown}"
     );
     let (_, out, _) = cli(tree.node(COMMUNITY), &["case", "show", &case]);
