@@ -14,11 +14,12 @@ pub(super) struct Body<'a> {
     payload: &'a [u8],
     json: OnceCell<Result<Value, String>>,
     for_templates: OnceCell<minijinja::Value>,
+    without_nulls: OnceCell<Option<minijinja::Value>>,
 }
 
 impl<'a> Body<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Body<'a> {
-        Body { payload, json: OnceCell::new(), for_templates: OnceCell::new() }
+        Body { payload, json: OnceCell::new(), for_templates: OnceCell::new(), without_nulls: OnceCell::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -49,11 +50,22 @@ impl<'a> Body<'a> {
 
     /// As templates see it: `value` is its text, `value_json` what that is as JSON.
     pub(super) fn for_templates(&self) -> &minijinja::Value {
-        self.for_templates.get_or_init(|| {
-            let text = words::utf8(self.payload).ok().map(|text| ("value", minijinja::Value::from(text)));
-            let json = self.json().ok().map(|json| ("value_json", template::given(json)));
-            minijinja::Value::from_pairs(text.into_iter().chain(json))
-        })
+        self.for_templates.get_or_init(|| self.seen(self.json().ok()))
+    }
+
+    /// The same without the members that are null; `None`: it has none.
+    pub(super) fn without_nulls(&self) -> Option<&minijinja::Value> {
+        let seen = || {
+            let json = self.json().ok().filter(|json| template::has_null(json))?;
+            Some(self.seen(Some(&template::without_nulls(json))))
+        };
+        self.without_nulls.get_or_init(seen).as_ref()
+    }
+
+    fn seen(&self, json: Option<&Value>) -> minijinja::Value {
+        let text = words::utf8(self.payload).ok().map(|text| ("value", minijinja::Value::from(text)));
+        let json = json.map(|json| ("value_json", template::given(json)));
+        minijinja::Value::from_pairs(text.into_iter().chain(json))
     }
 
     /// Does it read in the format of an entry?

@@ -111,7 +111,7 @@ pub struct AlarmAnswer {
     /// To what.
     #[serde(flatten)]
     pub asked: AlarmAsked,
-    /// Why it was not done: the alarm is no longer what whoever asked had before him. Without it, it was.
+    /// Why it was not done: the alarm is no longer what whoever asked had before him, or is over. Without it, it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }

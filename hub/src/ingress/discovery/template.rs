@@ -199,6 +199,26 @@ pub(in crate::ingress) fn given(json: &Value) -> minijinja::Value {
     }
 }
 
+/// Is any member null? (An item of a list has its place, and stays.)
+pub(in crate::ingress) fn has_null(json: &Value) -> bool {
+    match json {
+        Value::Array(all) => all.iter().any(has_null),
+        Value::Object(all) => all.values().any(|value| value.is_null() || has_null(value)),
+        _ => false,
+    }
+}
+
+pub(in crate::ingress) fn without_nulls(json: &Value) -> Value {
+    match json {
+        Value::Array(all) => all.iter().map(without_nulls).collect(),
+        Value::Object(all) => {
+            let there = all.iter().filter(|(_, value)| !value.is_null());
+            there.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
 /// What a condition means in Home Assistant: yes, no, or nothing.
 fn iif(state: &State<'_, '_>, is: &minijinja::Value, then: Rest<minijinja::Value>) -> Result<minijinja::Value, Error> {
     if is.is_undefined() && state.undefined_behavior() == UndefinedBehavior::Strict {
@@ -368,14 +388,14 @@ impl Template {
         let template = Template { text: text.to_owned(), wants_json, engine };
         // Words that nobody here knows are known by trying. What is said of an empty payload does not count.
         let empty = Body::new(b"{}");
-        match template.tried(UndefinedBehavior::Chainable, &empty) {
+        match template.tried(UndefinedBehavior::Chainable, empty.for_templates()) {
             Err(e) if is_unknown(&e) => Err(said(&e)),
             _ => Ok(template),
         }
     }
 
-    fn tried(&self, missing: UndefinedBehavior, body: &Body<'_>) -> Result<String, Error> {
-        let render = |engine: &Environment<'_>| engine.get_template(NAME)?.render(body.for_templates().clone());
+    fn tried(&self, missing: UndefinedBehavior, given: &minijinja::Value) -> Result<String, Error> {
+        let render = |engine: &Environment<'_>| engine.get_template(NAME)?.render(given.clone());
         if missing == self.engine.undefined_behavior() {
             return render(&self.engine);
         }
@@ -384,11 +404,20 @@ impl Template {
         render(&other)
     }
 
+    /// A null is nothing, too, whatever a condition or a sum makes of it.
+    fn asks_for_a_null(&self, body: &Body<'_>) -> bool {
+        let without = body.without_nulls().map(|given| self.tried(UndefinedBehavior::Strict, given));
+        without.is_some_and(|text| text.is_err_and(|e| e.kind() == ErrorKind::UndefinedError))
+    }
+
     fn render(&self, body: &Body<'_>) -> Result<Option<Word>, String> {
-        let (text, is_certain) = match self.tried(UndefinedBehavior::Strict, body) {
+        let given = body.for_templates();
+        let (text, is_certain) = match self.tried(UndefinedBehavior::Strict, given) {
             // As where it is a yes if any of several is: what is not there is no yes.
-            Err(e) if e.kind() == ErrorKind::UndefinedError => (self.tried(UndefinedBehavior::SemiStrict, body), false),
-            text => (text, true),
+            Err(e) if e.kind() == ErrorKind::UndefinedError => {
+                (self.tried(UndefinedBehavior::SemiStrict, given), false)
+            }
+            text => (text, !self.asks_for_a_null(body)),
         };
         let text = match text {
             Err(e) if e.kind() == ErrorKind::UndefinedError => return Ok(None),

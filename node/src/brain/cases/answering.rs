@@ -242,9 +242,12 @@ impl Cases {
             return Err(Refusal::new(letter::TAKEN_BACK, detail, ""));
         }
         let noted = || self.noted(held, verb, ask, &letter.from, now);
-        let step = match held.is_taken_back_already(verb, &letter.takes_back) {
+        // Who offers it to the tier above wants more than to take somebody back.
+        let is_already = !ask.hand_over && held.is_taken_back_already(verb, &letter.takes_back);
+        let is_of_another = held.stands_as_another(&letter.takes_back) && (letter.again > 0 || !ask.hand_over);
+        let step = match is_already {
             true => noted(),
-            false if held.stands_as_another(&letter.takes_back) => {
+            false if is_of_another => {
                 let detail = format!("`{case}` is {} by now, which that was not said of", held.case.standing());
                 return Err(Refusal::new("moved-on", detail, "say it again if it is so"));
             }
@@ -252,7 +255,7 @@ impl Cases {
         };
         let mut all = step.or_else(|refusal| {
             // He does not come, wherever the press is by now.
-            if refusal.error == machine::NOBODY_ABOVE && !letter.takes_back.is_empty() {
+            if refusal.error == machine::NOBODY_ABOVE && !ask.hand_over && !letter.takes_back.is_empty() {
                 return noted();
             }
             // Who said it by Open311 was told that it will be read, and waits for no answer.

@@ -258,7 +258,12 @@ impl<'a> Telling<'a> {
         // Of a box that has lost its disk: it goes on as it was known above.
         let id = id_of(&who.owner, &who.name, &who.key);
         let alarm = self.alarm(&id).unwrap_or(known).clone();
-        let refused = is_another(known, &alarm).filter(|_| !matches!(wish, Wish::Shelve { .. }));
+        let refused = match wish {
+            Wish::Shelve { until_us } => {
+                (until_us > self.now && !alarm.active).then(|| "it was over by then".to_owned())
+            }
+            Wish::Acknowledge | Wish::Clear => is_another(known, &alarm),
+        };
         let is_meant = refused.is_none();
         // Whoever asks shows what it is told from now on, so it must hear how that goes on and ends.
         let reach = alarm.reach.min(ask.tier);

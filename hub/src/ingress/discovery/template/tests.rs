@@ -74,6 +74,13 @@ fn what_is_not_there_says_nothing_and_may_be_no_yes_beside_one() {
         ("{{ 'ON' if value_json.x else 'OFF' }}", "{}", r#"~"OFF""#),
         ("{{ value_json.x | iif('ON', 'OFF') }}", "{}", r#"~"OFF""#),
         ("{{ 'ON' if value_json.smoke or value_json.heat else 'OFF' }}", r#"{"heat":true}"#, r#"~"ON""#),
+        ("{{ 'ON' if value_json.x else 'OFF' }}", r#"{"x":null}"#, r#"~"OFF""#),
+        ("{{ 'ON' if value_json.x == 'alarm' else 'OFF' }}", r#"{"x":null}"#, r#"~"OFF""#),
+        ("{{ 'ON' if value_json.x in ['fire'] else 'OFF' }}", r#"{"x":null}"#, r#"~"OFF""#),
+        ("{{ 'ON' if value_json.a.x | float > 3 else 'OFF' }}", r#"{"a":{"x":null}}"#, r#"~"OFF""#),
+        ("{{ value_json.x | iif('ON', 'OFF') }}", r#"{"x":null}"#, r#"~"OFF""#),
+        // One that is asked for by nobody takes nothing away.
+        ("{{ 'ON' if value_json.x else 'OFF' }}", r#"{"x":false,"y":null}"#, r#""OFF""#),
         // Its maker says what it means if it is not there.
         ("{{ value_json.x | default('OFF') | lower }}", "{}", r#""off""#),
     ] {

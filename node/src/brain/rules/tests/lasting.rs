@@ -1323,6 +1323,22 @@ fn a_new_box_whose_clock_is_behind_says_once_more_what_it_has_said_itself_and_no
 }
 
 #[test]
+fn an_alarm_that_is_over_when_it_is_to_be_shelved_is_not_and_whoever_asked_hears_it() {
+    let mut node = Node::new(SMOKE);
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    let mut parent = parent_of(&node);
+    let id = node.alarm("smoke", "f").unwrap().id.clone();
+    let (_, drafts) = parent.rules.ask(&id, Wish::Shelve { until_us: 9_000 * S }, "Li", parent.now).unwrap();
+    drafts.into_iter().for_each(|d| parent.commit(d));
+    node.wait(60 * S);
+    node.hear("city.smoke.v1", "f", &json!({"on": false}));
+    assert_eq!(carry(&parent, alarms::ASK, "c", &mut node), 1);
+    carry(&node, alarms::CHANGED, "c/s", &mut parent);
+    let alarm = parent.rules.alarms.get(&id).unwrap();
+    assert_eq!((alarm.shelved_until, alarm.refused("shelve", "Li")), (None, Some("it was over by then")));
+}
+
+#[test]
 fn whoever_asks_for_a_change_hears_that_it_was_not_made_and_why() {
     for (wish, word) in [(Wish::Acknowledge, "ack"), (Wish::Clear, "clear")] {
         let mut node = Node::new(SMOKE);
