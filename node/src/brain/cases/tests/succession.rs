@@ -397,6 +397,18 @@ impl Net {
 const ABOVE: [&str; 3] = ["c/s/a", "c/s", "c"];
 
 impl Net {
+    /// A press at that node that somebody there has accepted and dealt with.
+    fn pressed_and_closed(at: &str, worker: &str) -> Net {
+        let mut net = Net::new();
+        net.press(at, CASE);
+        assert!(net.ask(at, CASE, Verb::Accept, &by(worker, Role::Worker)));
+        for (verb, ask) in until_closed(worker) {
+            assert!(net.ask(at, CASE, verb, &ask), "{verb}");
+        }
+        net.settle();
+        net
+    }
+
     /// A press at that node, from which nothing goes or comes any more; at the desk somebody says that he comes.
     fn pressed_and_accepted(at: &str, desk: &str) -> Net {
         let mut net = Net::new();

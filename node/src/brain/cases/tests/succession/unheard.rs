@@ -95,13 +95,7 @@ fn a_comment_from_beside_that_is_lost_with_a_box_on_its_way_is_sent_again_and_st
 
 #[test]
 fn a_press_that_is_reopened_above_its_dead_box_is_opened_again_though_that_is_lost_with_a_box_on_its_way() {
-    let mut net = Net::new();
-    net.press(OWNER, CASE);
-    assert!(net.ask(OWNER, CASE, Verb::Accept, &by("王队", Role::Worker)));
-    for (verb, ask) in until_closed("王队") {
-        assert!(net.ask(OWNER, CASE, verb, &ask), "{verb}");
-    }
-    net.settle();
+    let mut net = Net::pressed_and_closed(OWNER, "王队");
     net.lose_on_the_way("c/s", Verb::Reopen, &by("王大妈", Role::Resident));
     net.pass_us(on_its_way_us(&net));
     assert_eq!((net.answers("c/s"), net.done(Verb::Reopen)), (vec![], 1));
@@ -129,13 +123,7 @@ fn what_somebody_has_said_is_not_kept_to_be_sent_again_once_he_is_forgotten() {
 #[test]
 fn who_says_without_a_role_that_a_press_is_not_over_is_sent_again_by_his_name_until_he_is_forgotten() {
     for is_forgotten in [false, true] {
-        let mut net = Net::new();
-        net.press(OWNER, CASE);
-        assert!(net.ask(OWNER, CASE, Verb::Accept, &by("王队", Role::Worker)));
-        for (verb, ask) in until_closed("王队") {
-            assert!(net.ask(OWNER, CASE, verb, &ask), "{verb}");
-        }
-        net.settle();
+        let mut net = Net::pressed_and_closed(OWNER, "王队");
         // Whom the case knows for something else: the box will say that it is his word.
         net.cut(OWNER);
         assert!(net.ask("c/s", CASE, Verb::Reopen, &Ask { role: None, ..by("boss", Role::Resident) }));
