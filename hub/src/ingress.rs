@@ -196,7 +196,7 @@ impl Ingress {
             Some(map) => !map.skip && map.format != Format::Cloudevents,
             None => {
                 let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
-                announced.said(p.topic, &body).is_some()
+                announced.heard(p.topic, &body).said.is_some()
             }
         }
     }
@@ -232,8 +232,7 @@ impl Ingress {
         }
         if !self.announcing.is_empty() {
             let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
-            let said = announced.said(p.topic, &body);
-            let unread = announced.unread(p.topic, &body, said.is_some());
+            let discovery::Heard { said, unread } = announced.heard(p.topic, &body);
             let unheard = unread.map(|(reason, why)| Refusal::new(reason, why, reason::PAYLOAD_FORMAT));
             // What another part of it has said is heard all the same.
             match (said, unheard) {

@@ -122,6 +122,23 @@ pub(super) struct Said {
     pub reach: Option<Tier>,
 }
 
+/// What is heard in a message on an announced topic.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// `None`: nothing that was announced.
+    pub said: Option<Said>,
+    /// Why not all of it may pass for calm: all look into JSON, and it is none; or a part that warns says what nobody
+    /// can read. The reason of a dead letter, and its words.
+    pub unread: Option<(&'static str, String)>,
+}
+
+/// What one part finds in a message.
+struct Look {
+    value: Option<Value>,
+    /// Why nobody can say whether it warns.
+    unread: Option<String>,
+}
+
 /// An announcement as it was read: its parts, and why others are left out.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Read {
@@ -210,71 +227,100 @@ impl Announced {
         (!named.is_empty()).then(|| named.iter().cloned().chain(others).collect::<Vec<_>>().join("; "))
     }
 
-    /// Why it must not pass for calm what is said on that topic: all look into JSON, and it is none; or a part that
-    /// warns says what nobody can read. Where another part has read it, only a value of its own is that part's word.
-    pub(super) fn unread(&self, topic: &str, body: &Body<'_>, is_read: bool) -> Option<(&'static str, String)> {
-        let all = self.parts.get(topic)?;
+    /// What a message on that topic says; nothing where nobody has announced it.
+    pub(super) fn heard(&self, topic: &str, body: &Body<'_>) -> Heard {
+        let Some(all) = self.parts.get(topic) else { return Heard::default() };
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
+        for part in all {
+            let Look { value, unread: why } = part.look(body);
+            found.extend(value.map(|value| (part, value)));
+            unread.extend(why.map(|why| (part, why)));
+        }
+        let said = said(topic, all, found);
         let wants_json = all.iter().all(|part| part.way.wants_json());
-        if let Some((_, wanted)) = body.value(Format::Json).err().filter(|_| wants_json && !body.is_empty()) {
-            let why =
-                format!("what announced itself on this topic looks into a JSON payload there: it should be {wanted}");
-            return Some(("not-json", why));
-        }
-        let of = || all.iter().filter(|part| !is_read || part.way.wants_json());
-        of().find_map(|part| part.unread(body)).map(|why| (UNREAD_ALARM, why))
-    }
-
-    /// What a message on an announced topic says; `None`: nothing that was announced.
-    pub(super) fn said(&self, topic: &str, body: &Body<'_>) -> Option<Said> {
-        let all = self.parts.get(topic)?;
-        let found: Vec<_> = all.iter().filter_map(|part| Some((part, part.value(body)?))).collect();
-        let first = found.first()?.0;
-        let online = found.iter().map(|(part, _)| *part).find(|part| matches!(part.what, What::Online { .. }));
-        let (mut is_of_one, mut says): (bool, Vec<Saying>) = (true, Vec::new());
-        for (part, value) in found {
-            // A bridge speaks for all its devices, and of them but once.
-            let is_online = matches!(part.what, What::Online { .. });
-            if is_online && online.is_some_and(|first| first.device != part.device) {
-                is_of_one = false;
-                continue;
+        let is_none = body.value(Format::Json).err().filter(|_| wants_json && !body.is_empty());
+        let unread = match is_none {
+            Some((_, wanted)) => {
+                let looks = "what announced itself on this topic looks into a JSON payload there";
+                Some(("not-json", format!("{looks}: it should be {wanted}")))
             }
-            let at = says.iter().position(|one| one.device == part.device).unwrap_or_else(|| {
-                says.push(Saying::of(&part.device, all));
-                says.len() - 1
-            });
-            says[at].add(part, value);
-        }
-        says.iter_mut().for_each(|one| battery::read(&mut one.data));
-        let said = Together(says);
-        let subject = match topic.rsplit_once('/') {
-            Some((bridge, _)) if !is_of_one && said.0.len() == 1 => bridge.to_owned(),
-            _ => said.subject(),
+            None => {
+                // Where another part has read it, only a value of its own is that part's word.
+                let is_its = |part: &Part| said.is_none() || part.way.wants_json();
+                unread.into_iter().find(|(part, _)| is_its(part)).map(|(_, why)| (UNREAD_ALARM, why))
+            }
         };
-        let (kind, urgent) = said.kind();
-        Some(Said { kind, subject, data: said.data(), urgent, reach: first.reach })
+        Heard { said, unread }
     }
 }
 
+/// What the parts on a topic of which `all` speak there have found in a message; `None`: nothing.
+fn said(topic: &str, all: &[Part], found: Vec<(&Part, Value)>) -> Option<Said> {
+    let first = found.first()?.0;
+    let online = found.iter().map(|(part, _)| *part).find(|part| matches!(part.what, What::Online { .. }));
+    let (mut is_of_one, mut says): (bool, Vec<Saying>) = (true, Vec::new());
+    for (part, value) in found {
+        // A bridge speaks for all its devices, and of them but once.
+        let is_online = matches!(part.what, What::Online { .. });
+        if is_online && online.is_some_and(|first| first.device != part.device) {
+            is_of_one = false;
+            continue;
+        }
+        let at = says.iter().position(|one| one.device == part.device).unwrap_or_else(|| {
+            says.push(Saying::of(&part.device, all));
+            says.len() - 1
+        });
+        says[at].add(part, value);
+    }
+    says.iter_mut().for_each(|one| battery::read(&mut one.data));
+    let said = Together(says);
+    let subject = match topic.rsplit_once('/') {
+        Some((bridge, _)) if !is_of_one && said.0.len() == 1 => bridge.to_owned(),
+        _ => said.subject(),
+    };
+    let (kind, urgent) = said.kind();
+    Some(Said { kind, subject, data: said.data(), urgent, reach: first.reach })
+}
+
 impl Part {
-    fn value(&self, body: &Body<'_>) -> Option<Value> {
+    fn look(&self, body: &Body<'_>) -> Look {
+        if let Some(why) = self.lost_for() {
+            return Look { value: None, unread: (!body.is_empty()).then_some(why) };
+        }
+        let word = self.way.look(body);
+        let value = self.value(word.as_ref().ok().and_then(Option::as_ref), body);
+        let unread = match &word {
+            Err(why) => self.matters().then(|| format!("{}: {why}", self.shown())),
+            Ok(Some(word)) if word.is_certain && self.warns() && value.is_none() => {
+                let text = word.value.to_string();
+                let shown = words::short(&text);
+                Some(format!("{} says neither that it is so nor that it is not: {shown}", self.shown()))
+            }
+            Ok(_) => None,
+        };
+        Look { value, unread }
+    }
+
+    /// `word`: what stands where its template leads.
+    fn value(&self, word: Option<&Word>, body: &Body<'_>) -> Option<Value> {
         match &self.what {
             What::Reading => {
-                let Word { value, .. } = self.told(body).filter(|word| word.is_certain)?;
-                Some(value.as_str().and_then(|t| t.parse().ok()).map_or(value, Value::Number))
+                let Word { value, .. } = word.filter(|word| word.is_certain)?;
+                Some(value.as_str().and_then(|t| t.parse().ok()).map_or_else(|| value.clone(), Value::Number))
             }
             What::Binary { on, off } | What::Online { on, off } => {
-                let Word { value, text, is_certain } = self.told(body)?;
-                let is = |word: &str| text == *word || value.is_boolean() && text.eq_ignore_ascii_case(word);
+                let Word { value, text, is_certain } = word?;
+                let is = |word: &str| text == word || value.is_boolean() && text.eq_ignore_ascii_case(word);
                 let exactly = if is(on) { Some(true) } else { is(off).then_some(false) };
-                let is_so = exactly.or_else(|| self.warns().then(|| meant(on, off, &value, &text))?)?;
+                let is_so = exactly.or_else(|| self.warns().then(|| meant(on, off, value, text))?)?;
                 // What is not there may be no yes, and ends no alarm.
-                (is_certain || is_so && self.warns()).then_some(is_so.into())
+                (*is_certain || is_so && self.warns()).then_some(is_so.into())
             }
             What::Lost { .. } => None,
-            What::Press { of } => self.press(of, body).map(Value::from),
+            What::Press { of } => self.press(of, word, body).map(Value::from),
             What::Trigger { payload, says } => {
-                let Word { text, .. } = self.told(body)?;
-                payload.as_ref().is_none_or(|p| *p == text).then(|| says.as_str().into())
+                let Word { text, .. } = word?;
+                payload.as_ref().is_none_or(|p| p == text).then(|| says.as_str().into())
             }
         }
     }
@@ -295,24 +341,6 @@ impl Part {
         }
     }
 
-    /// Why nobody can say whether it warns.
-    fn unread(&self, body: &Body<'_>) -> Option<String> {
-        if let Some(why) = self.lost_for() {
-            return (!body.is_empty()).then_some(why);
-        }
-        let word = match self.way.look(body) {
-            Err(why) => return self.matters().then(|| format!("{}: {why}", self.shown())),
-            Ok(word) => word.filter(|word| word.is_certain && self.warns() && self.value(body).is_none())?,
-        };
-        let value = word.value.to_string();
-        Some(format!("{} says neither that it is so nor that it is not: {}", self.shown(), words::short(&value)))
-    }
-
-    /// What stands where its template leads, or else the payload as text.
-    fn told(&self, body: &Body<'_>) -> Option<Word> {
-        self.way.look(body).ok().flatten()
-    }
-
     /// It, if it may not pass for calm, as one that cannot be followed.
     fn lost(self, why: String) -> Option<Part> {
         self.matters().then(|| Part { what: What::Lost { why }, way: Way::Whole, ..self })
@@ -320,22 +348,18 @@ impl Part {
 
     /// What was pressed. A topic may carry more than presses: an `event_type` is one, and a word where none but
     /// a press's can stand.
-    fn press(&self, of: &Presses, body: &Body<'_>) -> Option<String> {
-        let told = self.told(body);
+    fn press(&self, of: &Presses, told: Option<&Word>, body: &Body<'_>) -> Option<String> {
         let (is_word, names) = match of {
             Presses::State => (true, &[][..]),
             Presses::Events(names) => (self.way.wants_json() || !names.is_empty(), names.as_slice()),
         };
         let event_type = |v: &Value| v.get("event_type").and_then(Value::as_str).map(str::to_owned);
-        let there = told.as_ref().and_then(|word| event_type(&word.value));
+        let there = told.and_then(|word| event_type(&word.value));
         let of_payload = || body.value(Format::Json).ok().and_then(|whole| event_type(&whole));
         let word = || {
             let is_meant = |text: &&String| is_word && !text.starts_with(['{', '[']);
-            told.as_ref()
-                .filter(|word| word.is_certain || has_sos(&word.text))
-                .map(|word| &word.text)
-                .filter(is_meant)
-                .cloned()
+            let certain = told.filter(|word| word.is_certain || has_sos(&word.text));
+            certain.map(|word| &word.text).filter(is_meant).cloned()
         };
         let said = there.or_else(of_payload).or_else(word)?;
         (names.is_empty() || names.contains(&said)).then_some(said)

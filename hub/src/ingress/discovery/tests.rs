@@ -794,7 +794,7 @@ fn any_bytes_are_read_or_refused() {
         let mut all = Announced::default();
         let _ = all.tell("h/+/+/config", "h/sensor/x/config", &bytes, None);
         for topic in all.parts.keys() {
-            let _ = all.said(topic, &Body::new(&bytes));
+            let _ = all.heard(topic, &Body::new(&bytes));
         }
     }
 }
