@@ -206,15 +206,15 @@ impl Expression {
     fn boxed_window(&self, s: &Summary) -> Box<dyn Val> {
         let whole = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
         let value = |field: &str| match field {
-            "count" => whole(s.count),
-            "distinct" => whole(s.distinct),
-            "sum" => Value::Float(s.sum),
-            "min" => Value::Float(s.min),
-            "max" => Value::Float(s.max),
-            "avg" => Value::Float(s.avg()),
-            _ => Value::Int(s.within_us / 1_000_000),
+            "count" => Some(whole(s.count)),
+            "distinct" => Some(whole(s.distinct)),
+            "sum" => Some(Value::Float(s.sum)),
+            "min" => s.least().map(Value::Float),
+            "max" => s.most().map(Value::Float),
+            "avg" => s.avg().map(Value::Float),
+            _ => Some(Value::Int(s.within_us / 1_000_000)),
         };
-        boxed(self.window_fields.iter().map(|f| (*f, value(f))).collect::<HashMap<_, _>>().into())
+        boxed(self.window_fields.iter().filter_map(|f| Some((*f, value(f)?))).collect::<HashMap<_, _>>().into())
     }
 
     /// # Errors

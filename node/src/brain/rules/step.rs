@@ -281,7 +281,7 @@ pub fn come(rule: &Rule, state: &KeyState, due: Due, free: bool) -> Outcome {
     };
     let has_ended = || {
         let when = rule.when.as_ref().filter(|when| when.uses_window);
-        when.zip(facts).is_some_and(|(when, facts)| when.truth(facts, window.as_ref()) == Ok(false))
+        when.zip(facts).is_some_and(|(when, facts)| when.truth(facts, window.as_ref()) != Ok(true))
     };
     // It was planned for the window's emptying; events that share a cell have come since. Where it must be calm
     // for a while it is so from the beginning of that.

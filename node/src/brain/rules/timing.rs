@@ -131,12 +131,12 @@ pub fn has_faded(rule: &Rule, state: &KeyState, now: i64) -> bool {
     asks(rule, state, clear).is_some_and(|is| is(since) == Some(true))
 }
 
-/// When the window's emptying alone makes `asked` true, or false: found by looking ahead, so that no
-/// timer has to ask again and again.
+/// When the window's emptying alone makes `asked` hold, or hold no more: found by looking ahead, so that no
+/// timer has to ask again and again. What asks for the average of nothing does not hold.
 fn turns(rule: &Rule, state: &KeyState, asked: &Expression, to: bool, now: i64) -> Option<i64> {
     let (span, asks) = (rule.window.as_ref()?.span, asks(rule, state, asked)?);
     let window = state.window.as_ref()?;
-    window.changes(span, now, LOOK_AHEAD).into_iter().find(|at| asks(*at) == Some(to))
+    window.changes(span, now, LOOK_AHEAD).into_iter().find(|at| (asks(*at) == Some(true)) == to)
 }
 
 /// What the window makes of `asked` at a moment, for the event that the rule tells of.

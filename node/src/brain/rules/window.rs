@@ -60,9 +60,18 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// 0 for an empty window, as [`Summary::min`] and [`Summary::max`] are.
-    pub fn avg(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.sum / self.count as f64 }
+    /// None of an empty window, as [`Summary::least`] and [`Summary::most`] are: where nothing was measured, no
+    /// condition may find that all is well.
+    pub fn avg(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
+    pub fn least(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.min)
+    }
+
+    pub fn most(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.max)
     }
 }
 

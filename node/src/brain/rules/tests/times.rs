@@ -759,3 +759,76 @@ proptest! {
         prop_assert_eq!(&late.rows, &late.folded_anew());
     }
 }
+
+/// Somebody would act on an all-clear: a dead sensor, a cut line and a node that was down must not give one.
+#[test]
+fn an_alarm_of_measured_values_does_not_end_because_nothing_is_measured() {
+    for (field, kind) in [("avg", "sliding"), ("min", "sliding"), ("max", "sliding"), ("avg", "tumbling")] {
+        let rules = format!(
+            r#"
+[[rule]]
+name = "air"
+on = ["air"]
+by = "event.subject"
+window = {{ kind = "{kind}", within = "60s", value = "event.data" }}
+when = "window.count >= 2 && window.{field} > 100"
+clear = "window.{field} < 75"
+then = [{{ raise = {{ title = "${{window.{field}}}" }} }}]
+"#
+        );
+        for calm in ["", "calm = \"10s\"\n"] {
+            let mut node = Node::new(&rules.replace("then = ", &format!("{calm}then = ")));
+            node.hear("air", "a", &json!(200));
+            node.hear("air", "a", &json!(210));
+            assert!(node.alarm("air", "a").unwrap().active);
+            node.wait(600 * S);
+            node.write_rows();
+            node.restart();
+            node.wait(600 * S);
+            assert!(node.alarm("air", "a").unwrap().active, "{field} {kind} {calm}: ended by silence");
+            node.hear("air", "a", &json!(20));
+            node.wait(11 * S);
+            assert!(!node.alarm("air", "a").unwrap().active, "{field} {kind} {calm}: it is over by what was measured");
+        }
+    }
+}
+
+#[test]
+fn where_the_file_says_so_silence_ends_it() {
+    let rules = r#"
+[[rule]]
+name = "air"
+on = ["air"]
+window = { within = "60s", value = "event.data" }
+when = "window.avg > 100"
+clear = "window.count == 0 || window.avg < 75"
+then = [{ raise = { title = "air" } }]
+"#;
+    let mut node = Node::new(rules);
+    node.hear("air", "", &json!(200));
+    assert!(node.alarm("air", "").unwrap().active);
+    node.wait(61 * S);
+    assert!(!node.alarm("air", "").unwrap().active);
+}
+
+#[test]
+fn what_must_hold_for_a_while_does_not_hold_of_a_window_that_has_emptied_meanwhile() {
+    let rules = r#"
+[[rule]]
+name = "air"
+on = ["air"]
+window = { within = "60s", value = "event.data" }
+when = "window.min > 100"
+for = "5m"
+then = [{ raise = { title = "air" } }]
+"#;
+    let mut node = Node::new(rules);
+    node.hear("air", "", &json!(200));
+    node.wait(600 * S);
+    assert!(node.alarm("air", "").is_none(), "one reading is not five minutes");
+    for _ in 0..12 {
+        node.hear("air", "", &json!(200));
+        node.wait(30 * S);
+    }
+    assert!(node.alarm("air", "").unwrap().active);
+}
