@@ -295,6 +295,37 @@ fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_an
 }
 
 #[test]
+fn a_verdict_on_a_closed_request_is_found_by_whoever_polls_and_does_not_say_that_it_is_open() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    tree.start();
+    let c = Client::of(&tree, "c");
+    let id = filed(&c);
+    for line in [
+        vec!["case", "accept", &id, "--by", "甲"],
+        vec!["case", "dispatch", &id, "--by", "甲", "--unit", "环卫所"],
+        vec!["case", "start", &id, "--by", "乙"],
+        vec!["case", "resolve", &id, "--by", "乙", "--result", "已清运"],
+        vec!["case", "verify", &id, "--by", "丙", "--passed"],
+        vec!["case", "close", &id, "--by", "丁"],
+    ] {
+        cli(&tree, "c", &line);
+    }
+    let closed = c.one(&id);
+    let polled = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let since = |polled: &str| c.get(&format!("requests.json?updated_after={polled}")).said();
+    assert_eq!(since(&polled), json!([]));
+    cli(&tree, "c", &["case", "evaluate", &id, "--by", "居民", "--role", "resident", "--solved", "unsolved"]);
+    let told = c.get("servicerequestupdates.json").said();
+    let last = told.as_array().and_then(|told| told.last()).expect("updates");
+    assert_eq!((&last["status"], &c.one(&id)["status"]), (&json!("no_further_action"), &json!("closed")));
+    let found = since(&polled);
+    assert_eq!(
+        (&found[0]["service_request_id"], &found[0]["updated_datetime"]),
+        (&json!(id), &closed["updated_datetime"])
+    );
+}
+
+#[test]
 fn what_was_told_of_a_request_stays_so_through_denial_rework_and_reopening_and_contradicts_nothing() {
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.start();

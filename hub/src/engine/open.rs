@@ -266,6 +266,7 @@ impl Engine {
         let now = Instant::now();
         Engine {
             snapshot_at: store.newest_snapshot(),
+            sync_takes: Duration::ZERO,
             is_snapshot_due: false,
             snapshot_failed_at: None,
             lent: None,

@@ -281,7 +281,10 @@ impl Link {
     /// Says that this node is there, if it is time for that, or if others below are not heard than the parent was told.
     async fn alive(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
         let links = self.cx.links.links();
-        let (unheard, unheard_more) = self.cx.hub.state(|s| unheard::told(s, &self.cx.address, &links));
+        let (unheard, unheard_more) = {
+            let now_us = chrono::Utc::now().timestamp_micros();
+            self.cx.hub.state(|s| unheard::told(s, &self.cx.address, &links, now_us))
+        };
         self.look_at = now + unheard::apart_ms(unheard.len());
         let tell = (unheard.iter().map(|u| u.node.clone()).collect(), unheard_more);
         if now < self.alive_at && tell == self.told {

@@ -380,11 +380,17 @@ impl State {
                 p.has[slot(lane)] = Some(cursor);
                 p.received += u64::from(records);
                 p.dropped += u64::from(dropped);
+                p.heard_us = committed_us;
                 p.meet(from);
             }
-            Note::PeerHas { peer, inc, lane, cursor } => self.peer(&peer).note_has(inc, lane, cursor),
+            Note::PeerHas { peer, inc, lane, cursor } => {
+                let p = self.peer(&peer);
+                p.heard_us = committed_us;
+                p.note_has(inc, lane, cursor);
+            }
             Note::Granted { child, party, lease } => {
                 let p = self.peer(&child);
+                p.heard_us = committed_us;
                 p.meet(party);
                 p.retired = false;
                 // A grantor's own only grows, unless its disk is an older or an empty one: then it counts from

@@ -53,6 +53,8 @@ pub struct Peer {
     pub began: [Pos; 2],
     pub received: u64,
     pub dropped: u64,
+    /// When something of it was committed here last, µs since 1970 by this node's clock; 0: never.
+    pub heard_us: i64,
     /// An operator's last word on an incarnation of it, and whether that may come in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolled: Option<(Inc, bool)>,

@@ -58,6 +58,13 @@ pub struct Subtree {
 }
 
 impl State {
+    /// When something of that node, or of one below it that came by it, was committed last as far as is known here, µs
+    /// since 1970: by this node's clock of a peer, else its presence by its own.
+    pub fn heard_us(&self, node: &Address) -> Option<i64> {
+        let by_link = self.peers.get(node).map(|p| p.heard_us);
+        by_link.max(self.registry.get(node).map(|known| known.last_heard_us)).filter(|us| *us > 0)
+    }
+
     pub(super) fn take_presence(&mut self, header: &Header<'_>, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Event {

@@ -51,7 +51,7 @@ impl Key {
 
 /// The form of the rows, the policy's too, and of the notes in the log. Raised whenever one of them changes
 /// so that a build from before would read less in it, or one from after would in what is there.
-pub(crate) const FORMAT: u32 = 13;
+pub(crate) const FORMAT: u32 = 14;
 
 /// Folders from before it was counted do not say it.
 fn first_format() -> u32 {

@@ -169,8 +169,8 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
     let mut nodes = vec![me];
     for (address, known) in state.registry.iter().filter(|(a, _)| **a != own.address) {
         let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == *address);
-        // A child's link knows better when it was heard than its last presence does.
-        let since_presence = (at_us - known.last_heard_us).max(0) as u64 / 1000;
+        // A child's link knows better when it was heard than the log does.
+        let by_log = state.heard_us(address).map_or(0, |us| (at_us - us).max(0) as u64 / 1000);
         nodes.push(TreeNode {
             address: address.clone(),
             name: known.name.clone(),
@@ -179,7 +179,7 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
             labels: known.labels.clone(),
             version: known.version.clone(),
             state: link.map_or("known", |l| l.state.as_str()).to_owned(),
-            last_heard_ms_ago: Some(link.and_then(|l| l.last_heard_ms_ago).unwrap_or(since_presence)),
+            last_heard_ms_ago: Some(link.and_then(|l| l.last_heard_ms_ago).unwrap_or(by_log)),
             health: None,
             silent: false,
             behind: None,

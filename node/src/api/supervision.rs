@@ -249,8 +249,8 @@ pub(super) fn away(ctx: &Ctx, under: Option<&Address>) -> Vec<Away> {
                 continue;
             }
             let by_link = ago.and_then(|ms| TimeDelta::try_milliseconds(ms as i64));
-            let by_presence = state.registry.get(node).map(|known| view::time_of(known.last_heard_us));
-            let heard = by_link.map(|ago| now - ago).max(by_presence).unwrap_or_default();
+            let by_log = state.heard_us(&top).max(state.heard_us(node)).map(view::time_of);
+            let heard = by_link.map(|ago| now - ago).max(by_log).unwrap_or_default();
             let last = away.entry(top).or_insert(heard);
             *last = heard.max(*last);
         }

@@ -161,6 +161,7 @@ impl Parameters {
         match self.get(name).map(str::parse::<usize>) {
             None => Ok(default),
             Some(Ok(n)) if (1..=max).contains(&n) => Ok(n),
+            Some(_) if max == usize::MAX => Err(wrong(400, format!("{name} is a number from 1 on"))),
             Some(_) => Err(wrong(400, format!("{name} is a number from 1 to {max}"))),
         }
     }

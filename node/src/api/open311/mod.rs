@@ -58,7 +58,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::StreamExt;
-use told::{allowed, came, definition, request, service, told, update, update_id, update_status, updated};
+use told::{allowed, came, changed, definition, request, service, told, update, update_id, update_status};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// When what discovery says last changed its shape.
@@ -424,7 +424,7 @@ impl Desk {
                 && f.codes.as_ref().is_none_or(|codes| codes.contains(&c.category))
                 && (if c.status.is_open() { f.open } else { f.closed })
                 && (within(c.opened, f.requested) || within(came(held), f.requested))
-                && within(updated(held), f.updated)
+                && within(changed(held), f.updated)
         };
         let mut page = Vec::new();
         let _turn = self.ctx.turns.sweep().await.map_err(|e| refused(e.into()))?;

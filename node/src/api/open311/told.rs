@@ -15,11 +15,16 @@ pub fn told(held: &Held) -> impl Iterator<Item = (&Entry, DateTime<Utc>)> {
     held.told().map(|(e, at_us)| (e, view::time_of(at_us)))
 }
 
-/// When it was closed or has changed, as far as that can be told here.
-pub fn updated(held: &Held) -> DateTime<Utc> {
+/// When it has changed last, as far as that can be told here: also behind its closing.
+pub fn changed(held: &Held) -> DateTime<Utc> {
+    view::time_of(held.told_us())
+}
+
+/// When it was closed, as GeoReport has it, or has changed.
+fn updated(held: &Held) -> DateTime<Utc> {
     match held.case.closed.filter(|_| !held.case.status.is_open()) {
         Some(closed) => told(held).find(|(e, _)| e.at == closed).map_or(closed, |(_, at)| at),
-        None => view::time_of(held.told_us()),
+        None => changed(held),
     }
 }
 
@@ -214,6 +219,8 @@ pub fn update_status(history: &[Entry], e: &Entry) -> Option<&'static str> {
         // Whoever posted it has been told its id.
         Some(Verb::Evaluate) if e.role == Some(Role::Resident) => match solved(e) {
             Some(Solved::Solved) => "fixed",
+            // Only a reopening opens what is closed, and is told as that.
+            Some(Solved::Unsolved) if is_closed_until(history, e) => "no_further_action",
             Some(Solved::Unsolved) => "reopen",
             _ => "unchanged",
         },
@@ -233,6 +240,13 @@ fn solved(e: &Entry) -> Option<Solved> {
     let to = e.to.as_deref()?;
     let to = to.strip_prefix("solved: ").unwrap_or(to);
     to.split(',').next()?.parse().ok()
+}
+
+/// Was the case closed when that line was written?
+fn is_closed_until(history: &[Entry], e: &Entry) -> bool {
+    let before = history.iter().rev().skip_while(|b| (b.term, b.version) >= (e.term, e.version));
+    let mut steps = before.filter_map(|b| Verb::of_done(&b.step));
+    steps.find(|verb| matches!(verb, Verb::Close | Verb::Reopen)) == Some(Verb::Close)
 }
 
 /// Was it solved, as handler and resident had said of the last answer when that line closed it?
@@ -294,7 +308,7 @@ mod tests {
             ("reopened", "", "reopen"),
             ("resolved", "solved", "fixed"),
             ("closed", "solved", "fixed"),
-            ("evaluated", unsolved, "reopen"),
+            ("evaluated", unsolved, "no_further_action"),
             ("reopened", "", "reopen"),
             ("resolved", "partly", "in_progress"),
             ("evaluated", solved, "fixed"),

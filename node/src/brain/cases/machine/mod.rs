@@ -214,9 +214,11 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
         Verb::Assist => is(&[Accepted, Dispatched, Handling]),
         Verb::Report | Verb::Rate if case.assists.is_empty() => Err("nobody was summoned"),
         Verb::Reopen if merged => Err("it was merged into another: reopen that one"),
-        Verb::Reopen if matches!(status, Status::Rejected | Status::Withdrawn) => {
-            Err("it stays so; open a new case: `citybrain case new`")
-        }
+        Verb::Reopen if matches!(status, Status::Rejected | Status::Withdrawn) => Err(if case.booking.is_some() {
+            "it stays so; ask for it anew: `citybrain service request`"
+        } else {
+            "it stays so; open a new case: `citybrain case new`"
+        }),
         Verb::Reopen => is(&[Closed]),
         Verb::Merge if case.booking.is_some() => Err("it asks for a service, and follows no other: withdraw ends it"),
         Verb::Forget if case.forgotten => Err("it is forgotten already"),

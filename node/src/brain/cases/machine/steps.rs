@@ -401,7 +401,11 @@ impl Turn<'_> {
             return Err(Refusal::new(
                 "too-late",
                 format!("`{}` could be reopened until {}", self.case.id, citybrain_shared::view::rfc3339(until)),
-                "open a new case: `citybrain case new`",
+                if self.case.booking.is_some() {
+                    "ask for it anew: `citybrain service request`"
+                } else {
+                    "open a new case: `citybrain case new`"
+                },
             ));
         }
         self.case.reopened += 1;
