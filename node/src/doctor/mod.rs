@@ -174,7 +174,7 @@ fn file_now(in_force: &Config, facts: &mut Configured) {
 /// The newest commit time, and the origin whose clock is furthest ahead of ours among the newest.
 fn clocks(reader: &Reader) -> (i64, Option<Ahead>) {
     let after = Pos(reader.last().0.saturating_sub(RECORDS_LOOKED_AT));
-    let Ok(entries) = reader.read(after, None, RECORDS_LOOKED_AT as usize, limits::COMMIT_BYTES_MAX) else {
+    let Ok(entries) = reader.read(after, None, RECORDS_LOOKED_AT as usize, limits::COMMIT_BYTES_MAX_SLOW) else {
         return (0, None);
     };
     let mut newest = 0;
