@@ -20,6 +20,16 @@ fn says(node: &Node, topic: &str, payload: &str) {
     assert!(Client::connect(node.mqtt, "device", true).publish(topic, payload.as_bytes()), "{topic}");
 }
 
+fn retains(node: &Node, topic: &str, payload: &str) {
+    let mut client = Client::connect(node.mqtt, "gateway", true);
+    client.send(&publish_packet(topic, 1, true, false, 1, payload.as_bytes())).expect("it is sent");
+    assert!(client.read(Duration::from_secs(10)).is_some(), "{topic} is acknowledged");
+}
+
+fn announced(node: &Node, topic: &str, payload: &Value) {
+    retains(node, &format!("homeassistant/{topic}/config"), &payload.to_string());
+}
+
 fn cases(node: &Node) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let all = node.get("/v1/cases").unwrap_or_default();
@@ -62,12 +72,7 @@ fn an_sos_button_and_a_smoke_alarm_from_a_shop_are_incidents_by_one_line_of_conf
 #[test]
 fn a_device_that_announces_itself_needs_no_mapping_also_after_a_kill() {
     let mut tree = tree("preset = \"discovery\"");
-    let announced = |tree: &Tree, topic: &str, payload: Value| {
-        let mut client = Client::connect(tree.node("c/s/m/n").mqtt, "gateway", true);
-        let topic = format!("homeassistant/{topic}/config");
-        client.send(&publish_packet(&topic, 1, true, false, 1, payload.to_string().as_bytes())).expect("it is sent");
-        assert!(client.read(Duration::from_secs(10)).is_some(), "{topic} is acknowledged");
-    };
+    let announced = |tree: &Tree, topic: &str, payload: Value| announced(tree.node("c/s/m/n"), topic, &payload);
     let device = json!({"ids": ["k1"], "name": "Kitchen"});
     announced(
         &tree,
@@ -88,6 +93,45 @@ fn a_device_that_announces_itself_needs_no_mapping_also_after_a_kill() {
     // Whoever subscribed gets what was published, and the announcement is there for Home Assistant.
     assert_eq!(tree.node("c").get("/v1/alarms").unwrap_or_default()["alarms"][0]["title"], "Smoke at Kitchen");
     assert!(low.get("/v1/dlq").unwrap_or_default()["dead_letters"].as_array().is_some_and(Vec::is_empty));
+}
+
+#[test]
+fn what_a_topic_retained_before_a_device_announced_itself_there_is_heard_once() {
+    let mut tree = tree("");
+    let smoke = |name: &str| json!({"dev_cla": "smoke", "stat_t": format!("gw/{name}"), "dev": {"name": name}});
+    let heard = |tree: &Tree| {
+        let types: Vec<String> = tree.node("c/s/m/n").records().into_iter().map(|r| r.event_type).collect();
+        let of = |kind: &str| types.iter().filter(|t| *t == kind).count();
+        (of("city.device.state.v1"), of("city.smoke.reading.v1"))
+    };
+    let are = |tree: &Tree, what: &str, wanted: (usize, usize)| {
+        wait_for(what, || (heard(tree) == wanted).then_some(()));
+    };
+    // Nobody reads announcements yet.
+    let low = tree.node("c/s/m/n");
+    retains(low, "gw/attic", "ON");
+    retains(low, "gw/attic/there", "offline");
+    let mut attic = smoke("attic");
+    attic["avty_t"] = json!("gw/attic/there");
+    announced(low, "binary_sensor/attic/smoke", &attic);
+    tree.stop_node("c/s/m/n");
+    tree.edit("c/s/m/n", |text| format!("preset = \"discovery\"\n{text}"));
+    tree.start_node("c/s/m/n");
+    are(&tree, "what was there before the preset is heard", (1, 1));
+    let low = tree.node("c/s/m/n");
+    retains(low, "gw/cellar", "ON");
+    announced(low, "binary_sensor/cellar/smoke", &smoke("cellar"));
+    are(&tree, "what was there before the announcement is heard", (1, 2));
+    let alarms = low.get("/v1/alarms").unwrap_or_default();
+    assert_eq!(alarms["active"], 2, "{alarms}");
+    // As gateways do at each start of theirs; and a start of the node.
+    announced(low, "binary_sensor/cellar/smoke", &smoke("cellar"));
+    tree.kill9("c/s/m/n");
+    tree.start_node("c/s/m/n");
+    let low = tree.node("c/s/m/n");
+    retains(low, "gw/hall", "OFF");
+    announced(low, "binary_sensor/hall/smoke", &smoke("hall"));
+    are(&tree, "one more is heard, and none again", (1, 3));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! whatever a device says in a format of its own, is taken with what does not read marked in it.
 
 mod discovery;
+mod hearing;
 mod making;
 mod mapping;
 #[cfg(test)]
@@ -17,10 +18,11 @@ pub use making::structured;
 
 use crate::door::packet::reason;
 use crate::door::{Publish, Taken};
-use crate::engine;
+use crate::engine::{self, Offered};
 use crate::log::Reader;
 use crate::note::reason::UNREAD_ALARM;
 use crate::note::{DeadLetter, Note};
+use crate::state::Retained;
 use chrono::{DateTime, Utc};
 use citybrain_shared::address::Tier;
 use citybrain_shared::case;
@@ -47,6 +49,10 @@ pub struct Refusal {
 impl Refusal {
     fn new(reason: &'static str, detail: impl Into<String>, code: u8) -> Refusal {
         Refusal { reason, detail: detail.into(), code }
+    }
+
+    fn unreadable(reason: &'static str, detail: String) -> Refusal {
+        Refusal::new(reason, detail, reason::PAYLOAD_FORMAT)
     }
 }
 
@@ -114,11 +120,6 @@ impl Ingress {
         Ingress { taken: Some(log), ..self }
     }
 
-    /// Takes a retained message of an earlier start as what it may be: a device's announcement.
-    pub fn recall(&self, topic: &str, payload: &[u8]) {
-        self.announcement(topic, payload);
-    }
-
     /// The map by which devices announce themselves on this topic.
     fn announced_by(&self, topic: &str) -> Option<&Map> {
         self.announcing.iter().find(|m| topic::matches(&m.filter, topic))
@@ -161,6 +162,9 @@ impl Ingress {
     }
 
     fn try_take(&self, p: &Publish<'_>) -> Result<Made, Refusal> {
+        if p.retain {
+            self.replaced(p.topic);
+        }
         match self.announcement(p.topic, p.payload) {
             Some(Ok(read)) => Ok(Made { draft: self.plain(p)?, unheard: read.and_then(|_| self.lost(p.topic)) }),
             Some(Err(refusal)) => Err(refusal),
@@ -233,10 +237,12 @@ impl Ingress {
         if !self.announcing.is_empty() {
             let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
             let discovery::Heard { said, unread } = announced.heard(p.topic, &body);
-            let unheard = unread.map(|(reason, why)| Refusal::new(reason, why, reason::PAYLOAD_FORMAT));
+            let unheard = unread.map(|(reason, why)| Refusal::unreadable(reason, why));
             // What another part of it has said is heard all the same.
             match (said, unheard) {
-                (Some(said), unheard) => return Ok(Made { draft: Some(self.reading(p, said)?), unheard }),
+                (Some(said), unheard) => {
+                    return Ok(Made { draft: Some(self.reading(p.topic, said, Some(p))?), unheard });
+                }
                 (None, Some(refusal)) => return Err(refusal),
                 (None, None) => {}
             }
@@ -476,6 +482,11 @@ fn is_removal(p: &Publish<'_>) -> bool {
     p.retain && p.payload.is_empty()
 }
 
+fn letter(refusal: Refusal, p: &Publish<'_>) -> Draft {
+    let via = format!("mqtt:{}", p.client);
+    Note::DeadLetter(DeadLetter::new(refusal.reason, refusal.detail, via, p.topic, p.payload)).draft()
+}
+
 fn must_be_heard(made: &Result<Made, Refusal>) -> bool {
     let Ok(Made { draft: Some(draft), .. }) = made else { return false };
     let (header, payload) = draft.parts();
@@ -485,15 +496,14 @@ fn must_be_heard(made: &Result<Made, Refusal>) -> bool {
 impl crate::door::Ingress for Ingress {
     /// Makes of a publish what the log keeps. Always answers; a refusal is a dead letter.
     fn take(&self, p: &Publish<'_>) -> Taken {
-        let letter = |refusal: Refusal| {
-            let via = format!("mqtt:{}", p.client);
-            Note::DeadLetter(DeadLetter::new(refusal.reason, refusal.detail, via, p.topic, p.payload)).draft()
-        };
         match self.try_take(p) {
-            Ok(made) => Taken { draft: made.draft, beside: made.unheard.map(letter), reason: reason::SUCCESS },
+            Ok(made) => {
+                let beside = made.unheard.map(|refusal| letter(refusal, p));
+                Taken { draft: made.draft, beside, reason: reason::SUCCESS }
+            }
             Err(refusal) => {
                 let reason = refusal.code;
-                Taken { draft: Some(letter(refusal)), beside: None, reason }
+                Taken { draft: Some(letter(refusal, p)), beside: None, reason }
             }
         }
     }
@@ -501,5 +511,17 @@ impl crate::door::Ingress for Ingress {
     fn is_urgent(&self, p: &Publish<'_>) -> bool {
         self.announced_by(p.topic).is_none()
             && matches!(self.draft_of(p), Ok(Made { draft: Some(draft), .. }) if draft.header().lane == Lane::Urgent)
+    }
+
+    fn unheard(&self) -> Vec<String> {
+        self.due()
+    }
+
+    fn hear(&self, topic: &str, kept: &Retained) -> Vec<Offered> {
+        self.heard_of(topic, kept)
+    }
+
+    fn have_heard(&self, topics: &[String]) {
+        self.have_been_heard(topics);
     }
 }

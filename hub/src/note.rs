@@ -161,6 +161,14 @@ pub enum Note {
         client: String,
     },
 
+    /// A retained message, by topic and record, was heard by who announced himself on its topic after it came; in
+    /// the group of what it became.
+    RetainedHeard {
+        topic: String,
+        pos: Pos,
+        /// What it became, as a hash.
+        said: u64,
+    },
     /// Retained messages, topic and record, that are kept no longer: their time is over, or nobody is to be shown
     /// them any more.
     RetainedExpired {
@@ -379,6 +387,7 @@ impl Note {
             | Note::LooseIds { .. }
             | Note::Qos2Held { .. }
             | Note::WillSet { .. }
+            | Note::RetainedHeard { .. }
             | Note::Made { .. }
             | Note::Answered { .. } => false,
         }

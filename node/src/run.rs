@@ -158,7 +158,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let ingress = Arc::new(Ingress::new(&config).before(hub.reader()));
-    hub.state(|state| state.retained.iter().for_each(|(topic, r)| ingress.recall(topic, &r.payload)));
+    hub.state(|state| ingress.recall(&state.retained));
     let links = Links::default();
     let context = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
 

@@ -64,7 +64,8 @@ impl Expired {
     }
 }
 
-fn is_over(r: &Retained, now_us: i64) -> bool {
+/// Is its time over?
+pub(super) fn is_over(r: &Retained, now_us: i64) -> bool {
     let expiry_s = Meta::decode(&r.door).expiry_s;
     expiry_s.is_some_and(|s| r.committed_us.saturating_add(i64::from(s) * 1_000_000) <= now_us)
 }
@@ -82,7 +83,14 @@ mod tests {
     fn kept(pos: u64, expiry_s: Option<u32>) -> Retained {
         let mut door = Vec::new();
         assert!(meta::put("p", expiry_s, |out| Properties::default().put_forwarded(out), &mut door));
-        Retained { pos: Pos(pos), qos: 1, payload: Bytes::from_static(b"1"), door: door.into(), committed_us: 0 }
+        Retained {
+            pos: Pos(pos),
+            qos: 1,
+            payload: Bytes::from_static(b"1"),
+            door: door.into(),
+            committed_us: 0,
+            heard: None,
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! | [`crowd`] | how many connections an address and a user have |
 //! | [`sys`] | `$SYS/broker/…` |
 //! | [`expired`] | retained messages whose time is over |
+//! | [`hearing`] | retained messages of before an announcement |
 //! | [`local`] | link traffic between child nodes and this one |
 //! | [`access`] | users and rights |
 //! | [`users`] | accounts: a file of password hashes |
@@ -41,6 +42,7 @@ pub mod crowd;
 pub mod entrance;
 pub(crate) mod expired;
 pub(crate) mod feed;
+pub(crate) mod hearing;
 pub(crate) mod held;
 pub(crate) mod local;
 pub(crate) mod message;
@@ -95,6 +97,21 @@ pub trait Ingress: Send + Sync {
 
     /// Would it be an urgent event? Nothing is taken: what it announces is not so yet.
     fn is_urgent(&self, publish: &Publish<'_>) -> bool;
+
+    /// Topics on which something has announced itself, and of which what is retained is to be heard now. Ask each
+    /// second.
+    fn unheard(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What those who announced themselves on such a topic hear in what it retains; nothing where that is said
+    /// already. An event of it is on no topic: subscribers have had the message.
+    fn hear(&self, _topic: &str, _kept: &Retained) -> Vec<Offered> {
+        Vec::new()
+    }
+
+    /// What came of them is committed.
+    fn have_heard(&self, _topics: &[String]) {}
 }
 
 /// A publish that the client has a right to; its topic is valid and no link topic.
@@ -588,6 +605,10 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
     {
         let (door, stop) = (door.clone(), stop.clone());
         tasks.spawn(async move { door.keep_house(stop).await });
+    }
+    {
+        let (door, stop) = (door.clone(), stop.clone());
+        tasks.spawn(async move { door.keep_hearing(stop).await });
     }
     for lane in Lane::ALL {
         let (door, stop) = (door.clone(), stop.clone());

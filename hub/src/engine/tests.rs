@@ -553,7 +553,7 @@ fn a_folder_of_another_builds_format_is_refused_and_left_as_it_is() {
         let OpenError::Rows(why) = refused else { panic!("{refused}") };
         assert_eq!(
             why.to_string(),
-            "the data folder is of format 1, and this build reads format 13: run the build that wrote it, or begin with another folder"
+            "the data folder is of format 1, and this build reads format 14: run the build that wrote it, or begin with another folder"
         );
     }
     assert!(!dir.path().join("state.damaged-1").exists());

@@ -56,6 +56,8 @@ pub(super) struct Announced {
     told: BTreeMap<String, (u64, Vec<String>)>,
     /// By topic, in the order of the announcements' topics.
     parts: HashMap<String, Vec<Part>>,
+    /// Topics on which something has announced itself since they were heard, and whether a second has gone by.
+    pub unheard: BTreeMap<String, bool>,
     count: usize,
     /// Characters of their templates.
     chars: usize,
@@ -180,6 +182,7 @@ impl Announced {
         self.count += read.parts.len();
         let topics = read.parts.iter().map(|p| p.topic.clone()).collect();
         self.told.insert(topic.to_owned(), (hash, topics));
+        self.unheard.extend(read.parts.iter().map(|part| (part.topic.clone(), false)));
         for part in &read.parts {
             let all = self.parts.entry(part.topic.clone()).or_default();
             all.insert(all.partition_point(|p| p.by <= part.by), part.clone());
@@ -207,6 +210,7 @@ impl Announced {
             self.count -= before - all.len();
             if all.is_empty() {
                 self.parts.remove(&of);
+                self.unheard.remove(&of);
             }
         }
     }

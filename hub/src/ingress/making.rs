@@ -130,18 +130,18 @@ impl Ingress {
         says_so || self.maps.iter().any(|m| m.priority == Some(Priority::Urgent) && m.kind == map.kind)
     }
 
-    /// What a device said as it had announced, as an event.
-    pub(super) fn reading(&self, p: &Publish<'_>, said: Said) -> Result<Draft, Refusal> {
+    /// What a device said on this topic as it had announced, as an event; `p`: just now.
+    pub(super) fn reading(&self, topic: &str, said: Said, p: Option<&Publish<'_>>) -> Result<Draft, Refusal> {
         let json = serde_json::json!({
             "specversion": "1.0",
             "id": uuid::Uuid::now_v7().to_string(),
-            "source": percent_encode(&format!("/{}/{}", self.me, p.topic)),
+            "source": percent_encode(&format!("/{}/{}", self.me, topic)),
             "type": said.kind,
             "subject": said.subject,
             "data": said.data,
         });
         let defaults = Defaults { urgent: said.urgent, reach: said.reach, target: None };
-        self.event(json.to_string().as_bytes(), Some(p), defaults)
+        self.event(json.to_string().as_bytes(), p, defaults)
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Retained {
     /// The door's own bytes of the publish.
     pub door: Bytes,
     pub committed_us: i64,
+    /// What it became later, by [`Note::RetainedHeard`].
+    pub heard: Option<u64>,
 }
 
 impl Retained {
@@ -334,6 +336,7 @@ impl State {
             payload: Bytes::copy_from_slice(payload),
             door: Bytes::copy_from_slice(header.door),
             committed_us: header.committed_us,
+            heard: None,
         };
         self.keep_retained(header.topic, kept);
     }
@@ -432,6 +435,12 @@ impl State {
                         self.forget_retained(&topic);
                         self.dirty.insert(Key::Retained(topic));
                     }
+                }
+            }
+            Note::RetainedHeard { topic, pos, said } => {
+                if let Some(kept) = self.retained.get_mut(&topic).filter(|r| r.pos == pos) {
+                    kept.heard = Some(said);
+                    self.dirty.insert(Key::Retained(topic));
                 }
             }
             // Found by their keys, in the log alone.

@@ -73,6 +73,8 @@ struct RetainedRow {
     pos: Pos,
     qos: u8,
     committed_us: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heard: Option<u64>,
     door_bytes: usize,
 }
 
@@ -127,6 +129,7 @@ impl State {
                     pos: r.pos,
                     qos: r.qos,
                     committed_us: r.committed_us,
+                    heard: r.heard,
                     door_bytes: r.door.len(),
                 });
                 out.push(b'\n');
@@ -213,6 +216,7 @@ impl State {
                     payload: Bytes::copy_from_slice(payload),
                     door: Bytes::copy_from_slice(door),
                     committed_us: row.committed_us,
+                    heard: row.heard,
                 };
                 self.keep_retained(name, kept);
             }

@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::door::{Ingress as _, Publish};
+use crate::engine::Offered;
 use crate::ingress::Ingress;
+use crate::meta;
 use crate::note::Note;
-use citybrain_shared::Lane;
+use crate::state::Retained;
 use citybrain_shared::config::{Variables, parse};
 use citybrain_shared::record::{Draft, Kind};
+use citybrain_shared::{Lane, Pos};
 
 fn node() -> Ingress {
     let text = "preset = [\"esphome\", \"discovery\"]\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n";
@@ -21,12 +24,17 @@ fn says(node: &Ingress, topic: &str, payload: &str) -> String {
     let publish = Publish { retain, ..Publish::plain("gateway", topic, payload.as_bytes()) };
     let draft = node.take(&publish).draft.expect("a record");
     let header = draft.header();
-    if let Some(reason) = refused(&draft) {
-        return format!("? {reason}");
-    }
-    if header.kind != Kind::Event {
-        assert_eq!((header.kind, draft.payload()), (Kind::Message, payload.as_bytes()), "{topic} is kept as it came");
+    if header.kind == Kind::Message {
+        assert_eq!(draft.payload(), payload.as_bytes(), "{topic} is kept as it came");
         return "-".into();
+    }
+    shown(&draft)
+}
+
+fn shown(draft: &Draft) -> String {
+    let header = draft.header();
+    if let Some(reason) = refused(draft) {
+        return format!("? {reason}");
     }
     let v: Value = serde_json::from_slice(draft.payload()).unwrap();
     let urgent = if header.lane == Lane::Urgent { "!" } else { "" };
@@ -42,6 +50,38 @@ fn refused(draft: &Draft) -> Option<String> {
     Some(letter.reason)
 }
 
+/// As a topic retains what became no event when it came.
+fn kept(pos: u64, payload: &str) -> Retained {
+    let mut door = Vec::new();
+    assert!(meta::put("gateway", None, |_| {}, &mut door));
+    let payload = payload.to_owned().into();
+    Retained { pos: Pos(pos), qos: 1, payload, door: door.into(), committed_us: 0, heard: None }
+}
+
+/// What is heard of what these topics retain, a second after the last announcement.
+fn heard(node: &Ingress, retained: &mut BTreeMap<String, Retained>) -> Vec<String> {
+    node.unheard();
+    let topics = node.unheard();
+    let mut all = Vec::new();
+    for topic in &topics {
+        let Some(kept) = retained.get_mut(topic) else { continue };
+        for Offered { draft, with } in node.hear(topic, kept) {
+            assert_eq!((draft.header().topic, draft.header().retain), ("", false), "it is published no second time");
+            all.push(shown(&draft));
+            if let Some(with) = with {
+                let Note::RetainedHeard { topic: of, pos, said } = Note::parse(with.payload()).unwrap() else {
+                    panic!()
+                };
+                assert_eq!((&of, pos), (topic, kept.pos));
+                kept.heard = Some(said);
+            }
+        }
+    }
+    node.have_heard(&topics);
+    assert_eq!(node.unheard(), [""; 0]);
+    all
+}
+
 fn all(node: &Ingress, samples: &[(&str, &str, &str)]) {
     for (topic, payload, want) in samples {
         assert_eq!(says(node, topic, payload), *want, "{topic} {payload}");
@@ -52,6 +92,76 @@ fn all(node: &Ingress, samples: &[(&str, &str, &str)]) {
 fn left_out(component: &str, announcement: &str) -> Vec<String> {
     let topic = format!("homeassistant/{component}/x/config");
     read("homeassistant/+/+/config", &topic, announcement.as_bytes(), None).unwrap().left_out
+}
+
+#[test]
+fn what_a_topic_retained_before_an_announcement_is_heard_once_by_all_parts_together() {
+    let node = node();
+    let mut retained = BTreeMap::from([
+        ("vend/k".to_owned(), kept(1, r#"{"smoke":"ON","t":21}"#)),
+        ("vend/k/there".to_owned(), kept(2, "offline")),
+        ("vend/odd".to_owned(), kept(3, "perhaps")),
+    ]);
+    let part = |more: &str| format!(r#"{{"stat_t":"vend/k","avty_t":"vend/k/there","dev":{{"name":"K"}},{more}}}"#);
+    let smoke = part(r#""dev_cla":"smoke","val_tpl":"{{ value_json.smoke }}""#);
+    let warm = part(r#""dev_cla":"temperature","val_tpl":"{{ value_json.t }}""#);
+    let announce = |topic: &str, payload: &str| {
+        assert_eq!(says(&node, &format!("homeassistant/{topic}/config"), payload), "-");
+    };
+    announce("binary_sensor/k", &smoke);
+    assert_eq!(node.unheard(), [""; 0], "others of its device may follow");
+    announce("sensor/k", &warm);
+    announce("binary_sensor/odd", r#"{"dev_cla":"smoke","stat_t":"vend/odd"}"#);
+    assert_eq!(
+        heard(&node, &mut retained),
+        [
+            r#"!city.smoke.reading.v1 K {"smoke":true,"temperature":21}"#,
+            r#"city.device.state.v1 K {"online":false}"#,
+            "? unread-alarm"
+        ]
+    );
+    // As gateways announce at each start of theirs, some by taking it back first; and a start of the node.
+    announce("binary_sensor/k", &smoke);
+    assert_eq!(heard(&node, &mut retained), [""; 0]);
+    announce("binary_sensor/k", "");
+    announce("binary_sensor/k", &smoke);
+    assert_eq!(heard(&node, &mut retained), [""; 0]);
+    retained.extend([("homeassistant/binary_sensor/k/config".to_owned(), kept(4, &smoke))]);
+    let restarted = super::tests::node();
+    restarted.recall(&retained);
+    assert_eq!(heard(&restarted, &mut retained), [""; 0]);
+    // What says more by a new part is told.
+    announce("sensor/b", &part(r#""dev_cla":"battery","val_tpl":"{{ value_json.t }}""#));
+    assert_eq!(
+        heard(&node, &mut retained),
+        [r#"!city.smoke.reading.v1 K {"battery":21,"smoke":true,"temperature":21}"#]
+    );
+}
+
+#[test]
+fn what_came_while_its_device_was_known_is_not_heard_again() {
+    let node = node();
+    let config = "homeassistant/binary_sensor/k/config";
+    let smoke = r#"{"dev_cla":"smoke","stat_t":"vend/k"}"#;
+    says(&node, config, smoke);
+    let mut came = Retained { pos: Pos(2), ..kept(1, "ON") };
+    let publish = Publish { retain: true, door: &came.door, ..Publish::plain("gateway", "vend/k", b"ON") };
+    let draft = node.take(&publish).draft.unwrap();
+    came = Retained {
+        payload: draft.payload().to_vec().into(),
+        door: draft.header().door.to_vec().into(),
+        ..came.clone()
+    };
+    let mut retained = BTreeMap::from([("vend/k".to_owned(), came), (config.to_owned(), kept(1, smoke))]);
+    assert_eq!(heard(&node, &mut retained), [""; 0], "right behind its announcement");
+    let restarted = super::tests::node();
+    restarted.recall(&retained);
+    assert_eq!(heard(&restarted, &mut retained), [""; 0]);
+    says(&node, config, r#"{"dev_cla":"smoke","stat_t":"vend/k","name":"Smoke"}"#);
+    assert_eq!(heard(&node, &mut retained), [r#"!city.smoke.reading.v1 Smoke {"smoke":true}"#], "of another name");
+    says(&node, config, smoke);
+    retained.insert("vend/k".to_owned(), kept(5, "OFF"));
+    assert_eq!(heard(&node, &mut retained), [r#"city.smoke.reading.v1 k {"smoke":false}"#]);
 }
 
 #[test]
@@ -487,7 +597,7 @@ fn what_warns_by_a_template_that_cannot_be_followed_is_told_at_once_and_where_no
     assert_eq!(beside(&node, k, &smoke), "", "it is told once");
     assert_eq!(node.again("gateway", k, smoke.as_bytes()).unwrap_err().reason, "bad-announcement");
     let restarted = super::tests::node();
-    restarted.recall(k, smoke.as_bytes());
+    restarted.recall(&BTreeMap::from([(k.to_owned(), kept(1, &smoke))]));
     assert_eq!(beside(&restarted, k, &smoke), "", "also after a restart");
     assert_eq!(says(&node, "vend/j", r#"{"s":3}"#), "? unread-alarm");
     assert_eq!(says(&node, "vend/j", ""), "-");

@@ -101,7 +101,7 @@ fn retaining(world: &World, at: &str, all: &[&Draft]) -> State {
     for (n, draft) in (1..).zip(all) {
         let (header, payload) = draft.parts();
         let (payload, committed_us) = (bytes::Bytes::copy_from_slice(payload), header.committed_us);
-        let kept = Retained { pos: Pos(n), qos: 1, payload, door: bytes::Bytes::new(), committed_us };
+        let kept = Retained { pos: Pos(n), qos: 1, payload, door: bytes::Bytes::new(), committed_us, heard: None };
         state.retained.insert(format!("in/{n}"), kept);
     }
     state

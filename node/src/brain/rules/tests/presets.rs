@@ -31,7 +31,7 @@ impl House {
     }
 
     fn announced(&self, topic: &str, payload: &str) {
-        self.ingress.recall(&format!("homeassistant/{topic}/config"), payload.as_bytes());
+        self.ingress.announces(&format!("homeassistant/{topic}/config"), payload.as_bytes());
     }
 
     fn active(&self) -> Vec<&Alarm> {
