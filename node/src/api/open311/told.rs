@@ -242,18 +242,23 @@ fn solved(e: &Entry) -> Option<Solved> {
     to.split(',').next()?.parse().ok()
 }
 
+/// The lines before that one, the newest first.
+fn before<'h>(history: &'h [Entry], line: &Entry) -> impl Iterator<Item = &'h Entry> {
+    let order = |e: &Entry| (e.term, e.version);
+    let at = order(line);
+    history.iter().rev().skip_while(move |e| order(e) >= at)
+}
+
 /// Was the case closed when that line was written?
 fn is_closed_until(history: &[Entry], e: &Entry) -> bool {
-    let before = history.iter().rev().skip_while(|b| (b.term, b.version) >= (e.term, e.version));
-    let mut steps = before.filter_map(|b| Verb::of_done(&b.step));
+    let mut steps = before(history, e).filter_map(|b| Verb::of_done(&b.step));
     steps.find(|verb| matches!(verb, Verb::Close | Verb::Reopen)) == Some(Verb::Close)
 }
 
 /// Was it solved, as handler and resident had said of the last answer when that line closed it?
 fn said_until(history: &[Entry], closing: &Entry) -> (Option<Solved>, Option<Solved>) {
-    let order = |e: &Entry| (e.term, e.version);
     let mut residents = None;
-    for e in history.iter().rev().skip_while(|e| order(e) >= order(closing)) {
+    for e in before(history, closing) {
         match Verb::of_done(&e.step) {
             Some(Verb::Resolve) => return (solved(e), residents),
             Some(Verb::Evaluate) if e.role == Some(Role::Resident) => residents = residents.or_else(|| solved(e)),
